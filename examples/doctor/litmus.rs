@@ -1,0 +1,180 @@
+//! Store buffering (scenario A) on two real cores, as often as it takes.
+//!
+//! ```text
+//! left                right
+//! x = k               y = k
+//! left fence          right fence
+//! r1 = y              r2 = x
+//! weak: r1 < k && r2 < k
+//! ```
+//!
+//! Each round `k` has a value of its own, so nothing is reset between rounds. A test that never sees
+//! the weak outcome where it is allowed has no teeth. Therefore the side whose fence does not drain
+//! the store buffer fills it first, with stores that miss every cache, so that its `x = k` waits
+//! behind them.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use std::thread;
+
+use asymfence::{Strategy, heavy_fence, light_fence};
+use core_affinity::CoreId;
+use crossbeam_utils::CachePadded;
+
+/// What stands between a side's store and its load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fence {
+    Light,
+    Full,
+    Heavy,
+}
+
+impl Fence {
+    pub(crate) const ALL: [Fence; 3] = [Fence::Light, Fence::Full, Fence::Heavy];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Fence::Light => "light",
+            Fence::Full => "full",
+            Fence::Heavy => "heavy",
+        }
+    }
+
+    /// The contract: whether the pair forbids the weak outcome. A symmetric process keeps more than
+    /// the contract: its light fence is a full one.
+    pub(crate) fn is_ordered_with(self, other: Fence, strategy: Strategy) -> bool {
+        use Fence::{Full, Light};
+        strategy == Strategy::Symmetric
+            || !matches!((self, other), (Light, Light | Full) | (Full, Light))
+    }
+}
+
+/// Rounds run, and how many of them ended in the weak outcome.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Observed {
+    pub(crate) rounds: u64,
+    pub(crate) weak: u64,
+}
+
+/// The bytes over which a side scatters the stores that fill its store buffer: more than the caches
+/// hold.
+const SCATTER: usize = 128 << 20;
+
+/// How many of them: about as many as a store buffer has entries.
+const STUFFING: usize = 48;
+
+/// Rounds in one go.
+const PORTION: u64 = 2_000;
+
+pub(crate) struct Litmus {
+    cores: [CoreId; 2],
+    scatter: [Vec<AtomicU8>; 2],
+    x: CachePadded<AtomicU64>,
+    y: CachePadded<AtomicU64>,
+    arrived: [CachePadded<AtomicU64>; 2],
+    /// The rounds run so far by all calls: the values of x and y only grow.
+    base: u64,
+}
+
+impl Litmus {
+    /// `None` where there are no two cores to run on: one core alone shows no reordering.
+    pub(crate) fn new() -> Option<Self> {
+        let cores = core_affinity::get_core_ids()?;
+        let zeros = || (0..SCATTER).map(|_| AtomicU8::new(0)).collect();
+        Some(Litmus {
+            cores: [*cores.first()?, *cores.get(1)?],
+            scatter: [zeros(), zeros()],
+            x: CachePadded::default(),
+            y: CachePadded::default(),
+            arrived: Default::default(),
+            base: 0,
+        })
+    }
+
+    fn run(&mut self, left: Fence, right: Fence, rounds: u64) -> u64 {
+        let first = self.base + 1;
+        self.base += rounds;
+        let this = &*self;
+        let missed = thread::scope(|scope| {
+            [(0, left, right), (1, right, left)]
+                .map(|(me, mine, other)| {
+                    scope.spawn(move || this.side(me, mine, other, first, rounds))
+                })
+                .map(|side| side.join().expect("a side of the litmus test does not panic"))
+        });
+        let weak =
+            missed[0].iter().zip(&missed[1]).filter(|(left, right)| **left && **right).count();
+        weak as u64
+    }
+
+    /// Runs in small portions for as long as `go_on` says, and counts the weak rounds.
+    pub(crate) fn run_while(
+        &mut self,
+        left: Fence,
+        right: Fence,
+        go_on: impl Fn(Observed) -> bool,
+    ) -> Observed {
+        let mut seen = Observed::default();
+        while go_on(seen) {
+            seen.weak += self.run(left, right, PORTION);
+            seen.rounds += PORTION;
+        }
+        seen
+    }
+
+    /// One side's rounds: for each, whether its load missed the other side's store.
+    fn side(&self, me: usize, mine: Fence, other: Fence, first: u64, rounds: u64) -> Vec<bool> {
+        match mine {
+            Fence::Light => self.rounds(me, light_fence, true, other, first, rounds),
+            Fence::Full => self.rounds(me, || fence(Ordering::SeqCst), false, other, first, rounds),
+            Fence::Heavy => self.rounds(me, heavy_fence, false, other, first, rounds),
+        }
+    }
+
+    #[inline(always)]
+    fn rounds(
+        &self,
+        me: usize,
+        fence: impl Fn(),
+        stuff: bool,
+        other: Fence,
+        first: u64,
+        rounds: u64,
+    ) -> Vec<bool> {
+        core_affinity::set_for_current(self.cores[me]);
+        let (store, load) = if me == 0 { (&self.x, &self.y) } else { (&self.y, &self.x) };
+        let scatter = &self.scatter[me];
+        let mut random = fastrand::Rng::with_seed(first + me as u64);
+        // A heavy fence takes long; its peer arrives anywhere in it, not only at its beginning.
+        let longest_pause = if other == Fence::Heavy { 2048 } else { 32 };
+        let mut missed = Vec::with_capacity(rounds as usize);
+        for k in first..first + rounds {
+            let pause = random.u32(..longest_pause);
+            let start = random.usize(..);
+            self.meet(me, k);
+            for _ in 0..pause {
+                std::hint::spin_loop();
+            }
+            if stuff {
+                for i in 0..STUFFING {
+                    // A large odd stride: each store to a page of its own.
+                    let at = start.wrapping_add(i * 0x9E37_79B1) % SCATTER;
+                    scatter[at].store(k as u8, Ordering::Relaxed);
+                }
+            }
+            store.store(k, Ordering::Relaxed);
+            fence();
+            missed.push(load.load(Ordering::Relaxed) < k);
+        }
+        missed
+    }
+
+    /// Both sides leave round `k`'s meeting within a few nanoseconds of each other.
+    fn meet(&self, me: usize, k: u64) {
+        self.arrived[me].store(k, Ordering::Release);
+        let mut spins = 0u32;
+        while self.arrived[1 - me].load(Ordering::Acquire) < k {
+            spins += 1;
+            if spins % 4096 == 0 { thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A proof, of no size, that the process is committed to an asymmetric strategy.
+
+use core::fmt;
+
+use crate::strategy::{Strategy, init, ladder};
+use crate::{Verdict, sys};
+
+/// Proof that this process is committed to an asymmetric strategy. Its light fence needs not ask,
+/// and is no instruction at all.
+///
+/// For a data structure that decides once: take it when the structure is built, keep it in a field
+/// (it has no size), and use [`light_fence`](crate::light_fence) where there is none.
+///
+/// Only [`Asymmetric::new`] makes one:
+///
+/// ```
+/// use asymfence::Asymmetric;
+/// # if std::env::var_os("ASYMFENCE").is_none() && asymfence::Asymmetric::new().is_ok() {
+/// let proof: Asymmetric = Asymmetric::new()?;
+/// # }
+/// # Ok::<(), asymfence::Unsupported>(())
+/// ```
+///
+/// ```compile_fail
+/// use asymfence::Asymmetric;
+/// let proof: Asymmetric = Asymmetric { committed: () };
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asymmetric {
+    /// Private, so that the proof cannot be made up.
+    committed: (),
+}
+
+impl Asymmetric {
+    /// Decides the strategy if nothing has ([`init`]), and answers the proof if it is asymmetric.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`] if the process is symmetric. Its `Display` says what each rung was refused for.
+    ///
+    /// Panics, signal safety, fork and exec as [`init`].
+    pub fn new() -> Result<Self, Unsupported> {
+        match init() {
+            Strategy::Asymmetric(_) => Ok(Asymmetric { committed: () }),
+            Strategy::Symmetric => Err(Unsupported { _private: () }),
+        }
+    }
+
+    /// Orders as [`light_fence`](crate::light_fence), with which it shares contract and signal
+    /// safety, in zero instructions: no load, no branch.
+    #[inline(always)]
+    pub fn light_fence(self) {
+        // COMMIT-ONCE: the process is asymmetric for ever. Pairs with: every heavy fence.
+        sys::compiler_barrier();
+    }
+}
+
+/// The process is symmetric: its light fence is a `fence(SeqCst)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    _private: (),
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the fences of this process are symmetric")?;
+        for rung in ladder() {
+            if let Verdict::Refused(refusal) = rung.verdict {
+                write!(f, "; {} is refused: {refusal}", rung.strategy)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for Unsupported {}

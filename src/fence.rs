@@ -1,0 +1,248 @@
+//! The two fences.
+//!
+//! ```text
+//!               light        full         heavy       full: fence(SeqCst)
+//!     light     unordered    unordered    ordered
+//!     full      unordered    ordered      ordered
+//!     heavy     ordered      ordered      ordered
+//! ```
+//!
+//! The operational reading, which the loom model implements: a heavy fence is a full fence; then
+//! every other thread executes one full fence at some point of its own program, in no particular
+//! order among the threads; then a full fence. A light fence is a place in a program before which or
+//! after which that point falls.
+//!
+//! The scenarios that the tests are named after. In each, `heavy` on one side and `light` on the
+//! other forbid the outcome; put `light` on both sides, or `full` against `light`, and it happens.
+//!
+//! ```text
+//! A (store buffering)   reader              writer
+//!                       x = 1               y = 1
+//!                       light_fence()       heavy_fence()
+//!                       r1 = y              r2 = x
+//!                       forbidden: r1 == 0 && r2 == 0
+//!
+//! B (message passing)   sender              receiver
+//!                       x = 1               r1 = y
+//!                       light_fence()       heavy_fence()
+//!                       y = 1               r2 = x
+//!                       forbidden: r1 == 1 && r2 == 0
+//!
+//! C (the same, turned)  sender              receiver
+//!                       x = 1               r1 = y
+//!                       heavy_fence()       light_fence()
+//!                       y = 1               r2 = x
+//!                       forbidden: r1 == 1 && r2 == 0
+//! ```
+//!
+//! NO-WAY-BACK: after a commit to an asymmetric strategy a heavy fence succeeds or the process
+//! stops. The light fences that were executed already cannot be made stronger, so weaker would be
+//! wrong.
+
+use core::fmt;
+
+use crate::refusal::Failure;
+use crate::strategy::{self, Rung, Strategy};
+use crate::sync::{Ordering::SeqCst, fence};
+use crate::sys;
+
+/// Orders the memory accesses before it against those after it, as seen by whoever executes a
+/// [`heavy_fence`] — and by nobody else.
+///
+/// For the side that runs millions of times a second. In an asymmetric process it is a relaxed load
+/// and a branch that is always taken the same way, with a compiler barrier behind it and no fence
+/// instruction; [`Asymmetric::light_fence`](crate::Asymmetric::light_fence) saves the load and the
+/// branch. While nothing has decided ([`init`](crate::init)), and in a symmetric process, it is
+/// `fence(SeqCst)`.
+///
+/// # What it pairs with
+///
+/// | | light | `fence(SeqCst)` | heavy |
+/// | --- | --- | --- | --- |
+/// | **light** | unordered | unordered | ordered |
+///
+/// The accesses that are to be ordered must be atomic, relaxed or stronger, on both sides. Two light
+/// fences are not ordered through a heavy fence of a third thread.
+///
+/// # Panics, errors, aborts; signal safety
+///
+/// None. Wait-free and async-signal-safe: it never decides, allocates or makes a system call.
+///
+/// # Source
+///
+/// The left column of membarrier(2)'s table; P1202R5 `asymmetric_thread_fence_light`.
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+///
+/// static READING: AtomicBool = AtomicBool::new(false);
+/// static VERSION: AtomicUsize = AtomicUsize::new(0);
+///
+/// READING.store(true, Relaxed);
+/// asymfence::light_fence(); // pairs with the heavy fence of the writer
+/// let version = VERSION.load(Relaxed);
+/// # assert_eq!(version, 0);
+/// ```
+#[inline(always)]
+pub fn light_fence() {
+    if strategy::is_asymmetric() {
+        sys::compiler_barrier();
+    } else {
+        full_fence();
+    }
+}
+
+/// Full: nobody has decided yet, or the process is symmetric. Pairs with both of the fences in a
+/// heavy fence, whatever it will be.
+#[cold]
+#[inline(never)]
+fn full_fence() {
+    fence(SeqCst);
+}
+
+/// Orders the memory accesses before it against those after it, as seen by every thread of the
+/// process, whether that executes a [`light_fence`], a `fence(SeqCst)` or a heavy fence.
+///
+/// For the side that runs rarely. Has all the effects of `fence(SeqCst)` on its caller, and makes
+/// every other thread of the process pass a full barrier before it returns. Costs microseconds
+/// while other threads run, and interrupts them. Decides the strategy if nothing has
+/// ([`init`](crate::init)); in a symmetric process it is `fence(SeqCst)`.
+///
+/// # What it pairs with
+///
+/// | | light | `fence(SeqCst)` | heavy |
+/// | --- | --- | --- | --- |
+/// | **heavy** | ordered | ordered | ordered |
+///
+/// It reaches the threads of this process, also those that are created or end meanwhile. It does
+/// not reach other processes that share memory with it.
+///
+/// # Panics, errors, aborts
+///
+/// Never panics. **Aborts the process** if it cannot give its guarantee, with a message on the
+/// standard error that names the rung, the call and the errno. A call that fails for want of memory
+/// is tried again a bounded number of times; one that the kernel says was never registered is
+/// registered again and tried once more; then every other rung that is sound here is tried. So an
+/// abort means that a sandbox was closed over membarrier(2) after the process had decided. Where
+/// that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy.
+///
+/// # Signal safety
+///
+/// Async-signal-safe once the strategy is decided; before, as [`init`](crate::init). Preserves
+/// nothing of `errno`, since it does not touch it.
+///
+/// # Source
+///
+/// The bottom row of membarrier(2)'s table; P1202R5 `asymmetric_thread_fence_heavy`. The two
+/// `fence(SeqCst)` around the call are needed: the kernel returns before any barrier when the
+/// process has one user or the machine one processor online (kernel/sched/membarrier.c@v6.8).
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+///
+/// static READING: AtomicBool = AtomicBool::new(false);
+/// static VERSION: AtomicUsize = AtomicUsize::new(0);
+///
+/// VERSION.store(1, Relaxed);
+/// asymfence::heavy_fence(); // pairs with the light fence of each reader
+/// if !READING.load(Relaxed) {
+///     // Whoever starts to read from now on sees version 1.
+/// }
+/// ```
+#[inline]
+pub fn heavy_fence() {
+    if let Err(error) = try_heavy_fence() {
+        sys::abort(format_args!(
+            "{error}. Light fences that were executed before cannot be made stronger: the process \
+             stops."
+        ));
+    }
+}
+
+/// The same as [`heavy_fence`], but the failure is the caller's to handle.
+///
+/// # Errors
+///
+/// If the rung's call fails after all that [`heavy_fence`] does about it. Then **nothing has been
+/// ordered**, and the caller must not go on as if it had: a reclaimer keeps its garbage and tries
+/// again later.
+///
+/// Panics, signal safety and source are those of [`heavy_fence`]; it does not abort.
+pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
+    let strategy = strategy::init();
+    // Opening: what this thread did and saw before stands before every barrier that the rung makes
+    // others execute. Pairs with: light fences that come after that barrier (scenario A, their
+    // re-read sees our store), full fences.
+    fence(SeqCst);
+    if let Strategy::Asymmetric(rung) = strategy {
+        barrier_elsewhere(rung).map_err(|failure| HeavyFenceError { rung, failure })?;
+        // Closing: what others did before that barrier stands before what this thread does next.
+        // Pairs with: light fences that came before it (scenario A, we see their store).
+        fence(SeqCst);
+    }
+    Ok(())
+}
+
+/// How often a call that fails for want of memory is made in all.
+const ATTEMPTS: u32 = 64;
+
+/// Every other thread passes a full barrier, by `rung` or, if that fails now, by another.
+fn barrier_elsewhere(rung: Rung) -> Result<(), Failure> {
+    let Err(failure) = call(rung) else { return Ok(()) };
+    // All rungs pair with the same light fence, so any will do.
+    let another =
+        |other: Rung| other != rung && (other.mechanism().probe)().is_ok() && call(other).is_ok();
+    if Rung::all().any(another) { Ok(()) } else { Err(failure) }
+}
+
+/// The rung's call, tried again where that may help.
+fn call(rung: Rung) -> Result<(), Failure> {
+    let mechanism = rung.mechanism();
+    let mut registered_again = false;
+    for _ in 1..ATTEMPTS {
+        match (mechanism.call)() {
+            Err(failure) if failure.is_transient() => sys::yield_now(),
+            Err(failure) if failure.is_unregistered() && !registered_again => {
+                registered_again = true;
+                if (mechanism.register)().is_err() {
+                    return Err(failure);
+                }
+            }
+            answer => return answer,
+        }
+    }
+    (mechanism.call)()
+}
+
+/// A heavy fence that could not give its guarantee. Nothing has been ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeavyFenceError {
+    rung: Rung,
+    failure: Failure,
+}
+
+impl HeavyFenceError {
+    /// The rung that the process is committed to.
+    #[must_use]
+    pub fn rung(self) -> Rung {
+        self.rung
+    }
+
+    /// The system call that failed, and its errno.
+    #[must_use]
+    pub fn failure(self) -> Failure {
+        self.failure
+    }
+}
+
+impl fmt::Display for HeavyFenceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "heavy fence on the rung {}: {}", self.rung, self.failure)
+    }
+}
+
+impl core::error::Error for HeavyFenceError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        Some(&self.failure)
+    }
+}

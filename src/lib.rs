@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+#[cfg(feature = "std")]
+extern crate std;
+
+mod asymmetric;
+mod fence;
+#[cfg(loom)]
+pub mod model;
+mod refusal;
+mod strategy;
+mod sync;
+mod sys;
+
+pub use asymmetric::{Asymmetric, Unsupported};
+pub use fence::{HeavyFenceError, heavy_fence, light_fence, try_heavy_fence};
+pub use refusal::{Call, Failure, Reason, Refusal};
+pub use strategy::{
+    AlreadyCommitted, ForceError, Rung, RungReport, Strategy, Verdict, force, init, ladder,
+    strategy,
+};

@@ -1,0 +1,345 @@
+//! The strategy of the process: decided once, by a climb of the ladder or by the program.
+//!
+//! COMMIT-ONCE: the mode is written once, and every thread acts on the same one for ever, or on
+//! "not yet", which each side takes for its own safe side: a light fence that finds no strategy is
+//! a full one, a heavy fence that finds none decides first. So a heavy fence that only fences never
+//! meets a light fence that only bars the compiler.
+
+use core::fmt;
+
+use crate::refusal::{Reason, Refusal};
+use crate::sync::Ordering::{Relaxed, Release};
+use crate::sync::{AtomicU8, AtomicU32, global};
+use crate::sys::{self, LADDER, Mechanism};
+
+/// How the fences of this process work. Decided once and never changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// The light fence is a compiler barrier; the heavy fence makes every other thread pass a full
+    /// one, by this rung of the ladder.
+    Asymmetric(Rung),
+    /// Both fences are `fence(SeqCst)`.
+    Symmetric,
+}
+
+impl Strategy {
+    /// The rung's name, or `symmetric`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Asymmetric(rung) => rung.name(),
+            Strategy::Symmetric => "symmetric",
+        }
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A rung of this target's ladder: a mechanism that makes every other thread of the process pass a
+/// full barrier. [`ladder`] lists them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Rung(u8);
+
+impl Rung {
+    /// The name in reports: `private-expedited`, `mprotect`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.mechanism().name
+    }
+
+    pub(crate) fn mechanism(self) -> &'static Mechanism {
+        &LADDER[usize::from(self.0)]
+    }
+
+    pub(crate) fn all() -> impl Iterator<Item = Rung> + Clone {
+        (0..LADDER.len() as u8).map(Rung)
+    }
+}
+
+impl fmt::Debug for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rung({})", self.name())
+    }
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+struct Decision {
+    /// `UNDECIDED`, `SYMMETRIC`, or `FIRST_RUNG` plus the index of a rung.
+    mode: AtomicU8,
+    /// For each rung its refusal as a word, 0 for none.
+    refusals: [AtomicU32; LADDER.len()],
+}
+
+const UNDECIDED: u8 = 0;
+const SYMMETRIC: u8 = 1;
+const FIRST_RUNG: u8 = 2;
+
+global! {
+    /// The one decision of the process.
+    static DECISION: Decision = Decision {
+        mode: AtomicU8::new(UNDECIDED),
+        refusals: [const { AtomicU32::new(0) }; LADDER.len()],
+    };
+}
+
+/// Whether a light fence may be a compiler barrier.
+#[inline(always)]
+pub(crate) fn is_asymmetric() -> bool {
+    // Relaxed: COMMIT-ONCE. A stale "undecided" makes the light fence stronger than it need be.
+    DECISION.mode.load(Relaxed) >= FIRST_RUNG
+}
+
+/// The strategy that the process is committed to, or `None` if nothing has decided yet.
+///
+/// Never decides. Wait-free and async-signal-safe.
+#[must_use]
+pub fn strategy() -> Option<Strategy> {
+    // Relaxed: the value is all there is to read here. A heavy fence needs that the rung was made
+    // ready before the mode said so; its opening fence stands between this load and the rung's
+    // call, and pairs with the Release in `commit`.
+    match DECISION.mode.load(Relaxed) {
+        UNDECIDED => None,
+        SYMMETRIC => Some(Strategy::Symmetric),
+        mode => Some(Strategy::Asymmetric(Rung(mode - FIRST_RUNG))),
+    }
+}
+
+/// Decides how the fences of this process work, if nothing has decided yet, and says how.
+///
+/// Climbs the ladder: tries each rung, best first, and commits to the first that works here;
+/// where none does, to the symmetric strategy. [`ladder`] tells afterwards what was refused and
+/// why. The first [`heavy_fence`](crate::heavy_fence) calls this by itself.
+///
+/// # When to call it
+///
+/// **Before the program starts threads, and before it enters a sandbox.** Registering with
+/// membarrier(2) takes half a microsecond in a process of one thread and milliseconds once there is
+/// a second (the kernel waits for an RCU grace period). A seccomp filter that *kills* on membarrier
+/// cannot be probed safely from inside; a process that has decided before makes only the one call
+/// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)` afterwards.
+///
+/// # Panics, errors, aborts
+///
+/// None. A climb that finds nothing ends at [`Strategy::Symmetric`], which works everywhere.
+///
+/// # Signal safety
+///
+/// Async-signal-safe without the feature `std`. With it, the first call reads the environment, which
+/// is not; so decide before.
+///
+/// # Threads, fork, exec
+///
+/// Any number of threads may call this at once: each climbs, the first to finish decides for all,
+/// and no one waits. A child of fork(2) inherits the decision together with the kernel's
+/// registration; exec(2) clears both.
+pub fn init() -> Strategy {
+    strategy().unwrap_or_else(|| commit(climb()))
+}
+
+/// Commits the process to `wanted`, without a climb.
+///
+/// [`Strategy::Symmetric`] switches the asymmetry off, which every platform, sanitizer and sandbox
+/// understands, and makes no system call. A rung, from [`ladder`], is probed and taken if it works
+/// here. Nothing is done if the process is committed to `wanted` already.
+///
+/// Two other switches need no line of code: the environment variable `ASYMFENCE=symmetric` (feature
+/// `std`), and `RUSTFLAGS="--cfg asymfence_symmetric"`.
+///
+/// # Errors
+///
+/// [`ForceError::AlreadyCommitted`] if the process is committed to another strategy, which nothing
+/// can change; [`ForceError::Refused`] if the rung does not work here. Then nothing has been decided.
+///
+/// ```
+/// use asymfence::{Strategy, force, heavy_fence, strategy};
+///
+/// force(Strategy::Symmetric)?;
+/// heavy_fence(); // `fence(SeqCst)`
+/// assert_eq!(strategy(), Some(Strategy::Symmetric));
+/// # Ok::<(), asymfence::ForceError>(())
+/// ```
+pub fn force(wanted: Strategy) -> Result<(), ForceError> {
+    let committed = match (strategy(), wanted) {
+        (Some(committed), _) => committed,
+        (None, Strategy::Symmetric) => commit(wanted),
+        (None, Strategy::Asymmetric(rung)) => {
+            try_rung(rung, switched_off()).map_err(|refusal| ForceError::Refused(rung, refusal))?;
+            commit(wanted)
+        }
+    };
+    if committed == wanted { Ok(()) } else { Err(AlreadyCommitted(committed).into()) }
+}
+
+/// COMMIT-ONCE. Returns the decision of whoever came first.
+fn commit(found: Strategy) -> Strategy {
+    let mode = match found {
+        Strategy::Symmetric => SYMMETRIC,
+        Strategy::Asymmetric(Rung(index)) => FIRST_RUNG + index,
+    };
+    // Release: the rung was made ready before the mode says so. Pairs with the opening fence of a
+    // heavy fence that reads the mode. Relaxed on failure, as the load in `strategy`.
+    match DECISION.mode.compare_exchange(UNDECIDED, mode, Release, Relaxed) {
+        Ok(_) => found,
+        Err(_) => strategy().expect("a mode that was decided stays decided"),
+    }
+}
+
+/// The first rung that works here.
+fn climb() -> Strategy {
+    let off = switched_off();
+    Rung::all()
+        .find(|&rung| try_rung(rung, off).is_ok())
+        .map_or(Strategy::Symmetric, Strategy::Asymmetric)
+}
+
+/// Makes `rung` ready, or records why it cannot be.
+fn try_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
+    let verdict = match off {
+        Some(switch) => Err(Refusal::new(switch)),
+        None => (rung.mechanism().probe)(),
+    };
+    let word = verdict.err().map_or(0, Refusal::to_word);
+    // Relaxed: one word, read for reports alone. Of several climbs the last to record wins.
+    DECISION.refusals[usize::from(rung.0)].store(word, Relaxed);
+    verdict
+}
+
+/// Which switch, if any, forbids every rung.
+fn switched_off() -> Option<Reason> {
+    if sys::SWITCHED_OFF {
+        return Some(Reason::SwitchedOffByCfg);
+    }
+    #[cfg(feature = "std")]
+    if let Some(word) = std::env::var_os("ASYMFENCE").filter(|word| !word.is_empty()) {
+        return Some(if word == "symmetric" {
+            Reason::SwitchedOffByEnvironment
+        } else {
+            Reason::SwitchNotUnderstood
+        });
+    }
+    None
+}
+
+/// Every rung of this target, best first, and the symmetric strategy below them, each with the
+/// verdict on it. Decides nothing: before [`init`] no rung has been reached.
+///
+/// ```
+/// asymfence::init();
+/// for rung in asymfence::ladder() {
+///     println!("{}: {}", rung.strategy, rung.verdict);
+/// }
+/// ```
+pub fn ladder() -> impl Iterator<Item = RungReport> + Clone {
+    let committed = strategy();
+    let rungs = Rung::all().map(Strategy::Asymmetric);
+    rungs.chain([Strategy::Symmetric]).map(move |strategy| RungReport {
+        strategy,
+        verdict: match strategy {
+            taken if committed == Some(taken) => Verdict::Taken,
+            // Relaxed: as where it is stored.
+            Strategy::Asymmetric(Rung(index)) => {
+                let word = DECISION.refusals[usize::from(index)].load(Relaxed);
+                Refusal::from_word(word).map_or(Verdict::NotReached, Verdict::Refused)
+            }
+            Strategy::Symmetric => Verdict::NotReached,
+        },
+    })
+}
+
+/// One line of [`ladder`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RungReport {
+    /// The rung, or the symmetric strategy.
+    pub strategy: Strategy,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What the climb made of a rung. The `Display` form gives the reason in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The process is committed to it.
+    Taken,
+    /// A better rung was taken, the program chose another by [`force`], or nothing has decided yet.
+    NotReached,
+    /// It does not work here.
+    Refused(Refusal),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Taken => f.write_str("taken"),
+            Verdict::NotReached => f.write_str("not reached"),
+            Verdict::Refused(refusal) => write!(f, "refused: {refusal}"),
+        }
+    }
+}
+
+/// The process is committed to another strategy than the one asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlreadyCommitted(Strategy);
+
+impl AlreadyCommitted {
+    /// What the process is committed to.
+    #[must_use]
+    pub fn committed(self) -> Strategy {
+        self.0
+    }
+}
+
+impl fmt::Display for AlreadyCommitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the fences are committed to the strategy {} for the life of the process; choose \
+             before the first heavy fence",
+            self.0
+        )
+    }
+}
+
+impl core::error::Error for AlreadyCommitted {}
+
+/// Why [`force`] did nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForceError {
+    /// Another strategy was decided before.
+    AlreadyCommitted(AlreadyCommitted),
+    /// The rung does not work here.
+    Refused(Rung, Refusal),
+}
+
+impl From<AlreadyCommitted> for ForceError {
+    fn from(error: AlreadyCommitted) -> Self {
+        ForceError::AlreadyCommitted(error)
+    }
+}
+
+impl fmt::Display for ForceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ForceError::AlreadyCommitted(error) => error.fmt(f),
+            ForceError::Refused(rung, refusal) => write!(f, "{rung} is refused: {refusal}"),
+        }
+    }
+}
+
+impl core::error::Error for ForceError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            ForceError::AlreadyCommitted(error) => Some(error),
+            ForceError::Refused(_, refusal) => Some(refusal),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The ladder: the mechanisms of this target, best first, and the barrier of the light side.
+//!
+//! A rung is one file with a `RUNG` in it and one line in `ladder!` below. This is the one file
+//! that asks which system, processor or interpreter it is built for.
+
+use core::fmt;
+
+use crate::refusal::{Failure, Refusal};
+
+/// One way to make every other thread of the process pass a full barrier.
+pub(crate) struct Mechanism {
+    pub(crate) name: &'static str,
+
+    /// Finds out whether `call` is a barrier on this machine, by what the system promises and by
+    /// one trial call, and gets it ready. May run more than once, and in several threads at a time.
+    pub(crate) probe: fn() -> Result<(), Refusal>,
+
+    /// Every other thread of the process executes a full barrier between the call and the return.
+    /// Only after a `probe` that succeeded. Orders nothing for the caller itself.
+    pub(crate) call: fn() -> Result<(), Failure>,
+
+    /// Asks the kernel again for what `call` needs, after it said that it was never asked.
+    pub(crate) register: fn() -> Result<(), Failure>,
+}
+
+macro_rules! ladder {
+    ($($(#[$on:meta])* mod $rung:ident;)*) => {
+        $($(#[$on])* mod $rung;)*
+        /// The rungs of this target. Their order is the order of the climb.
+        pub(crate) const LADDER: &[Mechanism] = &[$($(#[$on])* $rung::RUNG,)*];
+    };
+}
+
+ladder! {
+    #[cfg(all(target_os = "linux", not(any(miri, loom))))]
+    mod private_expedited;
+    #[cfg(all(target_os = "linux", any(target_arch = "x86", target_arch = "x86_64"), not(any(miri, loom))))]
+    mod mprotect;
+    #[cfg(loom)]
+    mod modelled;
+}
+
+#[cfg(all(target_os = "linux", not(any(miri, loom))))]
+mod kernel;
+
+#[cfg(target_arch = "x86")]
+use core::arch::x86;
+#[cfg(target_arch = "x86_64")]
+use core::arch::x86_64 as x86;
+
+/// The first Linux whose PRIVATE_EXPEDITED is a full barrier on this architecture. The command came
+/// with 4.14; riscv lacked a barrier in `switch_mm` until 6.9 (commit d6cfd1770f20).
+#[cfg(all(target_os = "linux", not(any(miri, loom))))]
+const MEMBARRIER_SOUND_SINCE: kernel::Version =
+    if cfg!(any(target_arch = "riscv32", target_arch = "riscv64")) { (6, 9) } else { (4, 14) };
+
+/// Built with `--cfg asymfence_symmetric`.
+pub(crate) const SWITCHED_OFF: bool = cfg!(asymfence_symmetric);
+
+/// A compiler barrier of no instruction: neither the compiler nor the linker moves a memory access
+/// across it.
+#[inline(always)]
+pub(crate) fn compiler_barrier() {
+    #[cfg(loom)]
+    modelled::light_fence();
+
+    // The architectures whose inline assembly is stable in Rust 1.85. Miri runs none.
+    #[cfg(all(
+        any(
+            target_arch = "x86",
+            target_arch = "x86_64",
+            target_arch = "arm",
+            target_arch = "aarch64",
+            target_arch = "riscv32",
+            target_arch = "riscv64",
+            target_arch = "loongarch64",
+            target_arch = "s390x",
+        ),
+        not(any(miri, loom))
+    ))]
+    {
+        // No `nomem`: that the block may touch memory is what makes it a barrier.
+        // SAFETY: an empty template executes nothing.
+        unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
+        return;
+    }
+
+    // A signal fence by its specification, a compiler barrier in practice (rust-lang/rust#62256).
+    #[allow(unreachable_code, reason = "reached where there is no inline assembly")]
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst)
+}
+
+/// Lets another thread run, between two tries of a call that may succeed later.
+pub(crate) fn yield_now() {
+    #[cfg(target_os = "linux")]
+    rustix::thread::sched_yield();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
+/// Prints `message` to the standard error and stops the process. Allocates nothing, takes no lock,
+/// and unwinds nothing: destructors might free what other threads still read.
+#[cold]
+pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
+    struct Stderr;
+    impl fmt::Write for Stderr {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            #[cfg(target_os = "linux")]
+            {
+                // SAFETY: if the descriptor 2 is closed, the write fails and nothing else happens.
+                let stderr =
+                    unsafe { rustix::fd::BorrowedFd::borrow_raw(rustix::stdio::raw_stderr()) };
+                // The message is a courtesy: where it cannot be written, the process still stops.
+                let _ = rustix::io::write(stderr, text.as_bytes());
+            }
+            let _ = text;
+            Ok(())
+        }
+    }
+    let _ = fmt::write(&mut Stderr, format_args!("asymfence: {message}\n"));
+
+    #[cfg(feature = "std")]
+    std::process::abort();
+    #[cfg(not(feature = "std"))]
+    {
+        /// A panic cannot leave a function of the C ABI: the process stops there.
+        extern "C" fn stop() -> ! {
+            panic!("asymfence: a heavy fence failed")
+        }
+        stop()
+    }
+}
+
+/// Turns a panic below into an abort, by a second panic while the first unwinds. rustix asserts, in
+/// builds with debug assertions, that a kernel answers what kernels answer; a lying sandbox does
+/// not, and no panic may cross a fence.
+#[derive(Debug)]
+pub(crate) struct NoUnwind;
+
+impl Drop for NoUnwind {
+    fn drop(&mut self) {
+        panic!("asymfence: a panic in a heavy fence");
+    }
+}

@@ -1,0 +1,2 @@
+//! Every check of the project, one command each.
+fn main() {}
