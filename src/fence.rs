@@ -44,7 +44,7 @@ use core::fmt;
 use crate::refusal::Failure;
 use crate::strategy::{self, Rung, Strategy};
 use crate::sync::{Ordering::SeqCst, fence};
-use crate::sys;
+use crate::sys::{self, Mechanism};
 
 /// Orders the memory accesses before it against those after it, as seen by whoever executes a
 /// [`heavy_fence`] — and by nobody else.
@@ -183,35 +183,35 @@ pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
     Ok(())
 }
 
-/// How often a call that fails for want of memory is made in all.
+/// How often a rung's call is made in all, if it fails for want of memory each time.
 const ATTEMPTS: u32 = 64;
 
 /// Every other thread passes a full barrier, by `rung` or, if that fails now, by another.
 fn barrier_elsewhere(rung: Rung) -> Result<(), Failure> {
-    let Err(failure) = call(rung) else { return Ok(()) };
-    // All rungs pair with the same light fence, so any will do.
-    let another =
-        |other: Rung| other != rung && (other.mechanism().probe)().is_ok() && call(other).is_ok();
-    if Rung::all().any(another) { Ok(()) } else { Err(failure) }
+    let Err(failure) = insist(rung.mechanism()) else { return Ok(()) };
+    // All rungs pair with the same light fence, so any that is sound here will do.
+    let mut others = Rung::all().filter(|&other| other != rung);
+    let holds =
+        |other| strategy::try_rung(other, None).is_ok() && insist(other.mechanism()).is_ok();
+    if others.any(holds) { Ok(()) } else { Err(failure) }
 }
 
-/// The rung's call, tried again where that may help.
-fn call(rung: Rung) -> Result<(), Failure> {
-    let mechanism = rung.mechanism();
+/// The rung's call, made again where that may help.
+fn insist(rung: &Mechanism) -> Result<(), Failure> {
     let mut registered_again = false;
     for _ in 1..ATTEMPTS {
-        match (mechanism.call)() {
+        match (rung.call)() {
             Err(failure) if failure.is_transient() => sys::yield_now(),
             Err(failure) if failure.is_unregistered() && !registered_again => {
                 registered_again = true;
-                if (mechanism.register)().is_err() {
+                if (rung.register)().is_err() {
                     return Err(failure);
                 }
             }
             answer => return answer,
         }
     }
-    (mechanism.call)()
+    (rung.call)()
 }
 
 /// A heavy fence that could not give its guarantee. Nothing has been ordered.
@@ -244,5 +244,63 @@ impl fmt::Display for HeavyFenceError {
 impl core::error::Error for HeavyFenceError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         Some(&self.failure)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use super::*;
+    use crate::refusal::Call;
+
+    /// A rung that fails with `$errno` for the first `$failing` calls, and the calls and
+    /// registrations that `insist` makes on it.
+    macro_rules! insist_on {
+        (failing: $failing:expr, errno: $errno:expr, registers: $registers:expr) => {{
+            static CALLS: AtomicU32 = AtomicU32::new(0);
+            static REGISTRATIONS: AtomicU32 = AtomicU32::new(0);
+            let rung = Mechanism {
+                name: "failing",
+                probe: || Ok(()),
+                call: || match CALLS.fetch_add(1, Relaxed) {
+                    n if n + 1 <= $failing => Err(Failure::new(Call::PrivateExpedited, $errno)),
+                    _ => Ok(()),
+                },
+                register: || {
+                    REGISTRATIONS.fetch_add(1, Relaxed);
+                    $registers
+                },
+            };
+            (insist(&rung), CALLS.load(Relaxed), REGISTRATIONS.load(Relaxed))
+        }};
+    }
+
+    const EPERM: Failure = Failure::new(Call::PrivateExpedited, 1);
+    const ENOMEM: Failure = Failure::new(Call::PrivateExpedited, 12);
+    const ENOSYS: Failure = Failure::new(Call::PrivateExpedited, 38);
+
+    #[test]
+    fn a_call_that_works_is_made_once() {
+        assert_eq!(insist_on!(failing: 0, errno: 1, registers: Ok(())), (Ok(()), 1, 0));
+    }
+
+    #[test]
+    fn want_of_memory_is_tried_again_with_a_bound() {
+        assert_eq!(insist_on!(failing: 5, errno: 12, registers: Ok(())), (Ok(()), 6, 0));
+        let for_ever = insist_on!(failing: u32::MAX, errno: 12, registers: Ok(()));
+        assert_eq!(for_ever, (Err(ENOMEM), ATTEMPTS, 0));
+    }
+
+    #[test]
+    fn a_lost_registration_is_renewed_once() {
+        assert_eq!(insist_on!(failing: 1, errno: 1, registers: Ok(())), (Ok(()), 2, 1));
+        assert_eq!(insist_on!(failing: 2, errno: 1, registers: Ok(())), (Err(EPERM), 2, 1));
+        assert_eq!(insist_on!(failing: 1, errno: 1, registers: Err(ENOSYS)), (Err(EPERM), 1, 1));
+    }
+
+    #[test]
+    fn any_other_failure_is_final() {
+        assert_eq!(insist_on!(failing: 1, errno: 38, registers: Ok(())), (Err(ENOSYS), 1, 0));
     }
 }

@@ -196,13 +196,13 @@ fn commit(found: Strategy) -> Strategy {
 /// The first rung that works here.
 fn climb() -> Strategy {
     let off = switched_off();
-    Rung::all()
-        .find(|&rung| try_rung(rung, off).is_ok())
-        .map_or(Strategy::Symmetric, Strategy::Asymmetric)
+    let works = |&rung: &Rung| try_rung(rung, off).is_ok();
+    Rung::all().find(works).map_or(Strategy::Symmetric, Strategy::Asymmetric)
 }
 
-/// Makes `rung` ready, or records why it cannot be.
-fn try_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
+/// Makes `rung` ready, or records why it cannot be: it does not work here, or the switch `off`
+/// forbids it.
+pub(crate) fn try_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
     let verdict = match off {
         Some(switch) => Err(Refusal::new(switch)),
         None => (rung.mechanism().probe)(),

@@ -13,7 +13,8 @@
 //! the store buffer fills it first, with stores that miss every cache, so that its `x = k` waits
 //! behind them.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 use std::thread;
 
 use asymfence::{Strategy, heavy_fence, light_fence};
@@ -66,38 +67,46 @@ const STUFFING: usize = 48;
 const PORTION: u64 = 2_000;
 
 pub(crate) struct Litmus {
+    scatter: [Vec<u8>; 2],
+    shared: Shared,
+    /// The rounds run so far by all calls: the values of x and y only grow.
+    base: u64,
+}
+
+/// What both sides see.
+struct Shared {
     cores: [CoreId; 2],
-    scatter: [Vec<AtomicU8>; 2],
     x: CachePadded<AtomicU64>,
     y: CachePadded<AtomicU64>,
     arrived: [CachePadded<AtomicU64>; 2],
-    /// The rounds run so far by all calls: the values of x and y only grow.
-    base: u64,
 }
 
 impl Litmus {
     /// `None` where there are no two cores to run on: one core alone shows no reordering.
     pub(crate) fn new() -> Option<Self> {
         let cores = core_affinity::get_core_ids()?;
-        let zeros = || (0..SCATTER).map(|_| AtomicU8::new(0)).collect();
-        Some(Litmus {
+        let shared = Shared {
             cores: [*cores.first()?, *cores.get(1)?],
-            scatter: [zeros(), zeros()],
             x: CachePadded::default(),
             y: CachePadded::default(),
             arrived: Default::default(),
-            base: 0,
-        })
+        };
+        // Not zero: a page of zeros is not mapped before its first write, and a page fault drains
+        // the store buffer.
+        let scatter = || vec![1; SCATTER];
+        Some(Litmus { scatter: [scatter(), scatter()], shared, base: 0 })
     }
 
     fn run(&mut self, left: Fence, right: Fence, rounds: u64) -> u64 {
         let first = self.base + 1;
         self.base += rounds;
-        let this = &*self;
+        let shared = &self.shared;
+        let [left_scatter, right_scatter] = &mut self.scatter;
         let missed = thread::scope(|scope| {
-            [(0, left, right), (1, right, left)]
-                .map(|(me, mine, other)| {
-                    scope.spawn(move || this.side(me, mine, other, first, rounds))
+            [(0, left, right, left_scatter), (1, right, left, right_scatter)]
+                .map(|(me, mine, other, scatter)| {
+                    let rounds = first..first + rounds;
+                    scope.spawn(move || shared.side(me, mine, other, scatter, rounds))
                 })
                 .map(|side| side.join().expect("a side of the litmus test does not panic"))
         });
@@ -120,13 +129,25 @@ impl Litmus {
         }
         seen
     }
+}
 
+impl Shared {
     /// One side's rounds: for each, whether its load missed the other side's store.
-    fn side(&self, me: usize, mine: Fence, other: Fence, first: u64, rounds: u64) -> Vec<bool> {
+    fn side(
+        &self,
+        me: usize,
+        mine: Fence,
+        other: Fence,
+        scatter: &mut [u8],
+        rounds: Range<u64>,
+    ) -> Vec<bool> {
+        // A heavy fence takes long; its peer arrives anywhere in it, not only at its beginning.
+        let longest_pause = if other == Fence::Heavy { 2048 } else { 32 };
+        let full_fence = || fence(Ordering::SeqCst);
         match mine {
-            Fence::Light => self.rounds(me, light_fence, true, other, first, rounds),
-            Fence::Full => self.rounds(me, || fence(Ordering::SeqCst), false, other, first, rounds),
-            Fence::Heavy => self.rounds(me, heavy_fence, false, other, first, rounds),
+            Fence::Light => self.rounds(me, light_fence, Some(scatter), longest_pause, rounds),
+            Fence::Full => self.rounds(me, full_fence, None, longest_pause, rounds),
+            Fence::Heavy => self.rounds(me, heavy_fence, None, longest_pause, rounds),
         }
     }
 
@@ -135,31 +156,28 @@ impl Litmus {
         &self,
         me: usize,
         fence: impl Fn(),
-        stuff: bool,
-        other: Fence,
-        first: u64,
-        rounds: u64,
+        mut scatter: Option<&mut [u8]>,
+        longest_pause: u32,
+        rounds: Range<u64>,
     ) -> Vec<bool> {
         core_affinity::set_for_current(self.cores[me]);
         let (store, load) = if me == 0 { (&self.x, &self.y) } else { (&self.y, &self.x) };
-        let scatter = &self.scatter[me];
-        let mut random = fastrand::Rng::with_seed(first + me as u64);
-        // A heavy fence takes long; its peer arrives anywhere in it, not only at its beginning.
-        let longest_pause = if other == Fence::Heavy { 2048 } else { 32 };
-        let mut missed = Vec::with_capacity(rounds as usize);
-        for k in first..first + rounds {
+        let mut random = fastrand::Rng::with_seed(rounds.start + me as u64);
+        let mut missed = Vec::with_capacity(PORTION as usize);
+        for k in rounds {
             let pause = random.u32(..longest_pause);
             let start = random.usize(..);
             self.meet(me, k);
             for _ in 0..pause {
                 std::hint::spin_loop();
             }
-            if stuff {
+            if let Some(scatter) = &mut scatter {
                 for i in 0..STUFFING {
                     // A large odd stride: each store to a page of its own.
-                    let at = start.wrapping_add(i * 0x9E37_79B1) % SCATTER;
-                    scatter[at].store(k as u8, Ordering::Relaxed);
+                    scatter[start.wrapping_add(i * 0x9E37_79B1) % SCATTER] = k as u8;
                 }
+                // The compiler keeps these stores before the one that is to wait behind them.
+                compiler_fence(Ordering::SeqCst);
             }
             store.store(k, Ordering::Relaxed);
             fence();

@@ -22,15 +22,16 @@ fn probe() -> Result<(), Refusal> {
     // A filter that answers 0 to everything, or a stub kernel, would pass for success below: the
     // bits of QUERY are the proof that somebody means it.
     let offered = membarrier_query();
-    let registered = register();
-    let needed = MembarrierQuery::PRIVATE_EXPEDITED | MembarrierQuery::REGISTER_PRIVATE_EXPEDITED;
-    if !offered.contains(needed) {
+    if offered.is_empty() {
         // rustix takes an error of QUERY for an empty mask. The registration, asked all the same,
         // knows the errno.
-        registered?;
+        register()?;
+    }
+    let needed = MembarrierQuery::PRIVATE_EXPEDITED | MembarrierQuery::REGISTER_PRIVATE_EXPEDITED;
+    if !offered.contains(needed) {
         return Err(Refusal::not_offered(offered.bits() as u16));
     }
-    registered?;
+    register()?;
     call()?;
     Ok(())
 }

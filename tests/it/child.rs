@@ -1,0 +1,102 @@
+//! Each test that decides the strategy runs in a process of its own: the decision is for life, and
+//! so is a seccomp filter.
+
+use std::any::type_name;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, exit};
+use std::sync::{Mutex, PoisonError};
+
+use seccompiler::{BpfProgram, apply_filter};
+
+const MARK: &str = "ASYMFENCE_TEST_CHILD";
+
+/// How the process is made in which a test's body runs.
+#[derive(Default)]
+pub(crate) struct Child {
+    filter: Option<BpfProgram>,
+    variable: Option<(&'static str, &'static str)>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    code: Option<i32>,
+    signal: Option<i32>,
+    output: String,
+}
+
+impl Child {
+    /// Installs the filter before the process begins.
+    pub(crate) fn under(filter: BpfProgram) -> Self {
+        Child { filter: Some(filter), ..Child::default() }
+    }
+
+    /// Sets an environment variable.
+    pub(crate) fn with(name: &'static str, value: &'static str) -> Self {
+        Child { variable: Some((name, value)), ..Child::default() }
+    }
+
+    /// Runs `body`, a closure written in the test itself, in the child, and asserts nothing of how
+    /// it ends.
+    pub(crate) fn outcome<F: FnOnce()>(self, body: F) -> Outcome {
+        // The closure's type is named after the test: `it::module::test::{{closure}}`.
+        let test = type_name::<F>().trim_end_matches("::{{closure}}");
+        let test = test.split_once("::").expect("a path below the crate").1;
+        if std::env::var(MARK).as_deref() == Ok(test) {
+            body();
+            exit(0);
+        }
+
+        // One at a time: a litmus test wants both cores for itself.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+
+        let mut command = Command::new(std::env::current_exe().expect("the test's binary"));
+        // One thread: then the test runs in the main thread, and the process begins with no other.
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+        command.env(MARK, test).env_remove("ASYMFENCE");
+        command.envs(self.variable);
+        if let Some(filter) = self.filter {
+            // SAFETY: between fork and exec the closure makes system calls only; the filter was
+            // compiled before.
+            unsafe {
+                command.pre_exec(move || apply_filter(&filter).map_err(std::io::Error::other))
+            };
+        }
+        let output = command.output().expect("the child runs");
+        Outcome {
+            code: output.status.code(),
+            signal: output.status.signal(),
+            output: [output.stdout, output.stderr]
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                .concat(),
+        }
+    }
+
+    /// Runs `body` in the child; it must come to its end.
+    #[track_caller]
+    pub(crate) fn run<F: FnOnce()>(self, body: F) {
+        let outcome = self.outcome(body);
+        assert!(outcome.succeeded(), "{outcome:?}\n{}", outcome.output);
+    }
+}
+
+impl Outcome {
+    pub(crate) fn succeeded(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// The signal that ended it.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        self.signal
+    }
+
+    /// The process stopped itself, and said each of `words`.
+    #[track_caller]
+    pub(crate) fn aborted_saying(&self, words: &[&str]) {
+        assert_eq!(self.signal, Some(nix::libc::SIGABRT), "{self:?}");
+        for word in words {
+            assert!(self.output.contains(word), "no {word} in: {}", self.output);
+        }
+    }
+}

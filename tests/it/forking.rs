@@ -1,0 +1,112 @@
+//! fork(2) copies the decision and the kernel's registration; exec(2) clears both.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+
+use asymfence::{Strategy, force, heavy_fence, init, strategy, try_heavy_fence};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+
+use crate::child::Child;
+use crate::{fences_hold, rung};
+
+/// Forks; the child runs `body` and must end well.
+#[track_caller]
+fn in_fork(body: impl FnOnce() -> bool) {
+    // SAFETY: with other threads about, the bodies below make system calls and touch no lock or
+    // allocator; without, everything is allowed.
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Child => {
+            let good = body();
+            // SAFETY: ends the process without running the test harness's destructors.
+            unsafe { nix::libc::_exit(if good { 0 } else { 1 }) }
+        }
+        ForkResult::Parent { child } => {
+            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_keeps_the_decision_and_its_fences_hold() {
+    Child::default().run(|| {
+        let decided = init();
+        in_fork(|| {
+            assert_eq!(strategy(), Some(decided));
+            fences_hold();
+            true
+        });
+        fences_hold();
+    });
+}
+
+#[test]
+fn a_forked_child_of_an_undecided_process_decides_for_itself() {
+    Child::default().run(|| {
+        in_fork(|| {
+            force(Strategy::Symmetric).expect("nothing was decided before");
+            fences_hold();
+            true
+        });
+        assert_eq!(strategy(), None, "the child's decision is its own");
+        init();
+        fences_hold();
+    });
+}
+
+/// Forks again and again while another thread is in the middle of a heavy fence.
+fn forks_while_another_thread_fences(forks: usize) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                heavy_fence();
+            }
+        });
+        for _ in 0..forks {
+            in_fork(|| (0..10).all(|_| try_heavy_fence().is_ok()));
+        }
+        stop.store(true, Relaxed);
+    });
+}
+
+#[test]
+fn fork_while_another_thread_fences_hangs_nobody() {
+    Child::default().run(|| {
+        init();
+        forks_while_another_thread_fences(200);
+    });
+}
+
+#[test]
+fn fork_while_another_thread_fences_by_mprotect_hangs_nobody() {
+    Child::default().run(|| match force(Strategy::Asymmetric(rung("mprotect"))) {
+        Ok(()) => forks_while_another_thread_fences(200),
+        Err(error) => println!("mprotect is not admitted on this machine: {error}"),
+    });
+}
+
+#[test]
+fn exec_forgets_the_decision_and_the_registration() {
+    use rustix::thread::{MembarrierCommand, membarrier};
+
+    Child::default().run(|| {
+        // The first time through, decide and exec the same test; the second time, look.
+        const AGAIN: &str = "ASYMFENCE_TEST_AFTER_EXEC";
+        if std::env::var_os(AGAIN).is_none() {
+            init();
+            use std::os::unix::process::CommandExt;
+            let this = std::env::current_exe().expect("the test's binary");
+            let error = std::process::Command::new(this)
+                .args(std::env::args_os().skip(1))
+                .env(AGAIN, "1")
+                .exec();
+            panic!("exec failed: {error}");
+        }
+        assert_eq!(strategy(), None);
+        let unregistered = membarrier(MembarrierCommand::PrivateExpedited);
+        assert_eq!(unregistered, Err(rustix::io::Errno::PERM));
+        init();
+        fences_hold();
+    });
+}

@@ -1,0 +1,206 @@
+//! Sandboxes that refuse membarrier(2), lie about it, or close over it later.
+
+use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
+use rustix::thread::MembarrierCommand::{PrivateExpedited, RegisterPrivateExpedited};
+use seccompiler::SeccompAction::{Errno, KillProcess, Trap};
+use seccompiler::{BpfProgram, apply_filter_all_threads};
+
+use asymfence::{
+    Call, Reason, Refusal, Strategy, Verdict, heavy_fence, init, strategy, try_heavy_fence,
+};
+
+use crate::child::Child;
+use crate::filter::{on_command, on_every_rung, on_membarrier};
+use crate::{fences_hold, rung, verdict};
+
+/// The refusal of the membarrier rung.
+#[track_caller]
+fn refusal() -> Refusal {
+    match verdict("private-expedited") {
+        Verdict::Refused(refusal) => refusal,
+        verdict => panic!("not refused: {verdict}"),
+    }
+}
+
+/// Decides under a sandbox without membarrier: by mprotect where that is admitted, else symmetric.
+#[track_caller]
+fn decides_without_membarrier() {
+    match init() {
+        Strategy::Symmetric => assert!(matches!(verdict("mprotect"), Verdict::Refused(_))),
+        asymmetric => assert_eq!(asymmetric, Strategy::Asymmetric(rung("mprotect"))),
+    }
+    fences_hold();
+}
+
+#[test]
+fn enosys_is_passed_by() {
+    Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
+        decides_without_membarrier();
+        let failure = refusal().failure().expect("a failed call");
+        assert_eq!(failure.call(), Call::RegisterPrivateExpedited);
+        assert_eq!(failure.errno(), libc::ENOSYS);
+    });
+}
+
+#[test]
+fn eperm_is_passed_by_with_the_advice_to_allow_it() {
+    Child::under(on_membarrier(Errno(libc::EPERM as u32))).run(|| {
+        decides_without_membarrier();
+        let words = refusal().to_string();
+        assert!(words.contains("EPERM (1)") && words.contains("seccomp"), "{words}");
+    });
+}
+
+#[test]
+fn a_registration_that_is_refused_is_passed_by() {
+    let filter = on_command(RegisterPrivateExpedited, Errno(libc::EPERM as u32));
+    Child::under(filter).run(|| {
+        decides_without_membarrier();
+        assert_eq!(refusal().reason(), Reason::Failed(Call::RegisterPrivateExpedited));
+    });
+}
+
+#[test]
+fn a_trial_call_that_is_refused_is_passed_by() {
+    Child::under(on_command(PrivateExpedited, Errno(libc::EINVAL as u32))).run(|| {
+        decides_without_membarrier();
+        assert_eq!(refusal().reason(), Reason::Failed(Call::PrivateExpedited));
+    });
+}
+
+#[test]
+fn a_sandbox_that_answers_0_to_everything_is_not_believed() {
+    Child::under(on_membarrier(Errno(0))).run(|| {
+        decides_without_membarrier();
+        assert_eq!(refusal().reason(), Reason::CommandsNotOffered);
+    });
+}
+
+#[test]
+fn a_signal_handler_that_leaves_the_answer_open_is_not_believed() {
+    extern "C" fn leave_it(_signal: libc::c_int) {}
+
+    Child::default().run(|| {
+        use nix::sys::signal::{SigHandler, Signal, signal};
+        // SAFETY: the handler does nothing.
+        unsafe { signal(Signal::SIGSYS, SigHandler::Handler(leave_it)) }.expect("a handler");
+        install(on_membarrier(Trap));
+        decides_without_membarrier();
+        assert_eq!(refusal().reason(), Reason::CommandsNotOffered);
+    });
+}
+
+#[test]
+fn without_any_rung_the_process_is_symmetric() {
+    Child::under(on_every_rung(Errno(libc::ENOSYS as u32))).run(|| {
+        assert_eq!(init(), Strategy::Symmetric);
+        assert_eq!(verdict("symmetric"), Verdict::Taken);
+        assert!(matches!(verdict("mprotect"), Verdict::Refused(_)));
+        let error = asymfence::Asymmetric::new().expect_err("symmetric").to_string();
+        assert!(error.contains("private-expedited is refused"), "{error}");
+        assert!(error.contains("mprotect is refused"), "{error}");
+        fences_hold();
+    });
+}
+
+#[test]
+fn a_sandbox_that_kills_is_survived_by_deciding_before() {
+    Child::default().run(|| {
+        init();
+        install(on_command(RegisterPrivateExpedited, KillProcess));
+        assert!(matches!(strategy(), Some(Strategy::Asymmetric(_))));
+        fences_hold();
+    });
+}
+
+#[test]
+fn a_sandbox_that_kills_is_survived_by_deciding_without_the_kernel() {
+    Child::default().run(|| {
+        install(on_membarrier(KillProcess));
+        asymfence::force(Strategy::Symmetric).expect("nothing was decided before");
+        fences_hold();
+    });
+}
+
+/// The twin of both: nothing can be done from inside.
+#[test]
+fn a_sandbox_that_kills_cannot_be_probed() {
+    let outcome = Child::default().outcome(|| {
+        install(on_membarrier(KillProcess));
+        init();
+    });
+    assert_eq!(outcome.signal(), Some(libc::SIGSYS), "{outcome:?}");
+}
+
+/// Closes a sandbox over the running process.
+fn install(filter: BpfProgram) {
+    apply_filter_all_threads(&filter).expect("the filter is accepted");
+}
+
+#[test]
+fn a_sandbox_closed_later_leaves_the_other_rung_where_that_is_sound() {
+    Child::default().run(|| {
+        let decided = init();
+        install(on_membarrier(Errno(libc::EPERM as u32)));
+        match try_heavy_fence() {
+            Ok(()) => fences_hold(),
+            Err(error) => {
+                assert_eq!(error.failure().errno(), libc::EPERM);
+                assert!(matches!(verdict("mprotect"), Verdict::Refused(_)));
+            }
+        }
+        assert_eq!(strategy(), Some(decided));
+    });
+}
+
+#[test]
+fn a_sandbox_closed_over_every_rung_is_an_error_of_try_heavy_fence() {
+    for errno in ["1", "12", "38"] {
+        Child::with("ERRNO", errno).run(|| {
+            init();
+            let errno: i32 = std::env::var("ERRNO").expect("set above").parse().expect("a number");
+            install(on_every_rung(Errno(errno as u32)));
+            let error = try_heavy_fence().expect_err("no rung is left");
+            assert_eq!(error.rung(), rung("private-expedited"));
+            assert_eq!(error.failure().call(), Call::PrivateExpedited);
+            assert_eq!(error.failure().errno(), errno);
+            // Still asymmetric: a heavy fence that only fenced would be wrong.
+            assert!(matches!(strategy(), Some(Strategy::Asymmetric(_))));
+        });
+    }
+}
+
+#[test]
+fn a_sandbox_closed_over_every_rung_aborts_heavy_fence() {
+    let outcome = Child::default().outcome(|| {
+        init();
+        install(on_every_rung(Errno(libc::EPERM as u32)));
+        heavy_fence();
+    });
+    outcome.aborted_saying(&[
+        "asymfence: heavy fence on the rung private-expedited",
+        "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) failed with EPERM (1)",
+    ]);
+}
+
+#[test]
+fn an_unprivileged_user_without_memlock_is_symmetric_and_told_why() {
+    Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
+        setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0).expect("a limit can be lowered");
+        if rustix::process::getuid().is_root() {
+            // The thread's own identity; the raw call, since the process has only this thread.
+            // SAFETY: no memory depends on who runs the thread.
+            let answer = unsafe { libc::syscall(libc::SYS_setuid, 65534) };
+            assert_eq!(answer, 0, "root may become nobody");
+        }
+        assert_eq!(init(), Strategy::Symmetric);
+        let Verdict::Refused(refusal) = verdict("mprotect") else { panic!("mprotect was taken") };
+        if refusal.reason() == Reason::Failed(Call::Mlock) {
+            assert!(refusal.to_string().contains("RLIMIT_MEMLOCK"), "{refusal}");
+        } else {
+            println!("mprotect is not admitted on this machine: {refusal}");
+        }
+        fences_hold();
+    });
+}

@@ -1,0 +1,60 @@
+//! A heavy fence in a signal handler that interrupts a heavy fence.
+
+use std::os::unix::thread::JoinHandleExt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::thread;
+
+use asymfence::{Strategy, force, heavy_fence, init, light_fence, try_heavy_fence};
+use nix::sys::pthread::pthread_kill;
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+use crate::child::Child;
+use crate::rung;
+
+static HANDLED: AtomicU32 = AtomicU32::new(0);
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn fence_in_handler(_signal: nix::libc::c_int) {
+    light_fence();
+    if try_heavy_fence().is_err() {
+        FAILED.store(true, Relaxed);
+    }
+    HANDLED.fetch_add(1, Relaxed);
+}
+
+/// Interrupts a thread that does nothing but heavy fences, and fences in the handler.
+fn handlers_fence_while_their_thread_fences() {
+    // SAFETY: a decided process's fences are async-signal-safe, and so are atomics.
+    unsafe { signal(Signal::SIGUSR1, SigHandler::Handler(fence_in_handler)) }.expect("a handler");
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let fencing = thread::spawn(|| {
+        while !STOP.load(Relaxed) {
+            heavy_fence();
+        }
+    });
+    for sent in 0..2_000 {
+        pthread_kill(fencing.as_pthread_t(), Signal::SIGUSR1).expect("the thread runs");
+        while HANDLED.load(Relaxed) <= sent {
+            thread::yield_now();
+        }
+    }
+    STOP.store(true, Relaxed);
+    fencing.join().expect("no panic");
+    assert!(!FAILED.load(Relaxed));
+}
+
+#[test]
+fn heavy_in_a_handler_that_interrupts_a_heavy_fence_works() {
+    Child::default().run(|| {
+        init();
+        handlers_fence_while_their_thread_fences();
+    });
+}
+
+#[test]
+fn heavy_in_a_handler_that_interrupts_a_heavy_fence_works_by_mprotect() {
+    Child::default().run(|| match force(Strategy::Asymmetric(rung("mprotect"))) {
+        Ok(()) => handlers_fence_while_their_thread_fences(),
+        Err(error) => println!("mprotect is not admitted on this machine: {error}"),
+    });
+}

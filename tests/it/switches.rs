@@ -1,0 +1,50 @@
+//! The switches that turn the asymmetry off without a line of code.
+
+use asymfence::{Asymmetric, ForceError, Reason, Strategy, Verdict, force, init};
+
+use crate::child::Child;
+use crate::{fences_hold, rung, verdict};
+
+#[track_caller]
+fn refused(name: &str, reason: Reason) {
+    match verdict(name) {
+        Verdict::Refused(refusal) => assert_eq!(refusal.reason(), reason),
+        verdict => panic!("{name}: {verdict}"),
+    }
+}
+
+#[test]
+fn the_environment_switches_the_asymmetry_off() {
+    Child::with("ASYMFENCE", "symmetric").run(|| {
+        assert_eq!(init(), Strategy::Symmetric);
+        refused("private-expedited", Reason::SwitchedOffByEnvironment);
+        refused("mprotect", Reason::SwitchedOffByEnvironment);
+        let words = Asymmetric::new().expect_err("symmetric").to_string();
+        assert!(words.contains("ASYMFENCE=symmetric"), "{words}");
+        fences_hold();
+    });
+}
+
+#[test]
+fn the_environment_also_forbids_a_rung_that_is_forced() {
+    Child::with("ASYMFENCE", "symmetric").run(|| {
+        let forced = force(Strategy::Asymmetric(rung("private-expedited")));
+        assert!(matches!(forced, Err(ForceError::Refused(..))), "{forced:?}");
+        assert_eq!(init(), Strategy::Symmetric);
+    });
+}
+
+#[test]
+fn a_word_that_is_not_understood_is_taken_for_the_safe_one() {
+    Child::with("ASYMFENCE", "symetric").run(|| {
+        assert_eq!(init(), Strategy::Symmetric);
+        refused("private-expedited", Reason::SwitchNotUnderstood);
+    });
+}
+
+#[test]
+fn an_empty_word_switches_nothing() {
+    Child::with("ASYMFENCE", "").run(|| {
+        assert!(matches!(init(), Strategy::Asymmetric(_)));
+    });
+}

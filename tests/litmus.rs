@@ -1,0 +1,76 @@
+//! The nine cells of the pairing table on real threads, on every rung that works here: what is
+//! forbidden is never seen, and what is allowed is.
+#![cfg(target_os = "linux")]
+
+#[allow(dead_code, reason = "sandboxes are tests/it's")]
+#[path = "it/child.rs"]
+mod child;
+#[path = "../examples/doctor/litmus.rs"]
+mod litmus;
+
+use asymfence::{ForceError, Strategy, force, ladder};
+
+use child::Child;
+use litmus::{Fence, Litmus};
+
+/// Rounds after which an allowed outcome that never came is a fault of the test.
+const AT_MOST: u64 = 5_000_000;
+
+#[track_caller]
+fn the_table_holds_on(name: &str) {
+    let strategy = ladder().map(|report| report.strategy).find(|strategy| strategy.name() == name);
+    let strategy = strategy.expect("a strategy of this target");
+    match force(strategy) {
+        Ok(()) => {}
+        Err(ForceError::Refused(rung, refusal)) => {
+            println!("{rung} is not admitted on this machine: {refusal}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    }
+    let Some(mut litmus) = Litmus::new() else {
+        println!("one core shows no reordering");
+        return;
+    };
+    for left in Fence::ALL {
+        for right in Fence::ALL {
+            let ordered = left.is_ordered_with(right, strategy);
+            let rounds = match (left, right) {
+                (Fence::Heavy, _) | (_, Fence::Heavy) => 20_000,
+                _ => 200_000,
+            };
+            let seen = litmus.run_while(left, right, |seen| {
+                if ordered { seen.rounds < rounds } else { seen.weak == 0 && seen.rounds < AT_MOST }
+            });
+            println!("{name}: {} against {}: {seen:?}", left.name(), right.name());
+            assert_eq!(seen.weak == 0, ordered, "{left:?} against {right:?}: {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn the_table_holds_on_private_expedited() {
+    Child::default().run(|| the_table_holds_on("private-expedited"));
+}
+
+#[test]
+fn the_table_holds_on_mprotect() {
+    Child::default().run(|| the_table_holds_on("mprotect"));
+}
+
+#[test]
+fn a_symmetric_process_orders_all_nine() {
+    Child::default().run(|| the_table_holds_on("symmetric"));
+}
+
+/// The twin of what the table forbids: the writer takes `fence(SeqCst)` for enough.
+#[test]
+fn a_full_fence_does_not_replace_the_heavy_one() {
+    Child::default().run(|| {
+        asymfence::init();
+        let Some(mut litmus) = Litmus::new() else { return };
+        let seen = litmus
+            .run_while(Fence::Light, Fence::Full, |seen| seen.weak == 0 && seen.rounds < AT_MOST);
+        assert!(seen.weak > 0 || asymfence::strategy() == Some(Strategy::Symmetric), "{seen:?}");
+    });
+}
