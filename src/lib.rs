@@ -1,8 +1,13 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
 
-#[cfg(feature = "std")]
+#[cfg(any(feature = "std", loom))]
+#[macro_use]
 extern crate std;
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/checking-under-loom.md")]
+pub mod checking_under_loom {}
 
 mod asymmetric;
 mod fence;

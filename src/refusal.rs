@@ -194,6 +194,7 @@ impl Refusal {
         Refusal { reason, detail: 0 }
     }
 
+    #[allow(dead_code, reason = "not every target has membarrier")]
     pub(crate) const fn not_offered(mask: u16) -> Self {
         Refusal { reason: Reason::CommandsNotOffered, detail: mask }
     }

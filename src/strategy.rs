@@ -6,10 +6,11 @@
 //! meets a light fence that only bars the compiler.
 
 use core::fmt;
+use core::sync::atomic::AtomicU32;
 
 use crate::refusal::{Reason, Refusal};
 use crate::sync::Ordering::{Relaxed, Release};
-use crate::sync::{AtomicU8, AtomicU32, global};
+use crate::sync::{AtomicU8, global};
 use crate::sys::{self, LADDER, Mechanism};
 
 /// How the fences of this process work. Decided once and never changed.
@@ -75,7 +76,7 @@ impl fmt::Display for Rung {
 struct Decision {
     /// `UNDECIDED`, `SYMMETRIC`, or `FIRST_RUNG` plus the index of a rung.
     mode: AtomicU8,
-    /// For each rung its refusal as a word, 0 for none.
+    /// For each rung its refusal as a word, 0 for none. Never loom's: no order depends on a report.
     refusals: [AtomicU32; LADDER.len()],
 }
 

@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 mod chosen {
-    pub(crate) use core::sync::atomic::{AtomicU8, AtomicU32, fence};
+    pub(crate) use core::sync::atomic::{AtomicU8, fence};
 
     /// A process-wide value.
     macro_rules! global {
@@ -18,7 +18,7 @@ mod chosen {
 #[cfg(loom)]
 mod chosen {
     pub(crate) use crate::model::fence;
-    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32};
+    pub(crate) use loom::sync::atomic::AtomicU8;
 
     /// A value of the model that runs now.
     macro_rules! global {

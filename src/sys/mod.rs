@@ -25,7 +25,7 @@ pub(crate) struct Mechanism {
 
 macro_rules! ladder {
     ($($(#[$on:meta])* mod $rung:ident;)*) => {
-        $($(#[$on])* mod $rung;)*
+        $($(#[$on])* pub(crate) mod $rung;)*
         /// The rungs of this target. Their order is the order of the climb.
         pub(crate) const LADDER: &[Mechanism] = &[$($(#[$on])* $rung::RUNG,)*];
     };
@@ -43,10 +43,12 @@ ladder! {
 #[cfg(all(target_os = "linux", not(any(miri, loom))))]
 mod kernel;
 
+#[allow(unused_imports, reason = "only the mprotect rung asks for CPUID")]
 #[cfg(target_arch = "x86")]
-use core::arch::x86;
+pub(crate) use core::arch::x86;
+#[allow(unused_imports, reason = "only the mprotect rung asks for CPUID")]
 #[cfg(target_arch = "x86_64")]
-use core::arch::x86_64 as x86;
+pub(crate) use core::arch::x86_64 as x86;
 
 /// The first Linux whose PRIVATE_EXPEDITED is a full barrier on this architecture. The command came
 /// with 4.14; riscv lacked a barrier in `switch_mm` until 6.9 (commit d6cfd1770f20).
@@ -134,6 +136,7 @@ pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
 /// Turns a panic below into an abort, by a second panic while the first unwinds. rustix asserts, in
 /// builds with debug assertions, that a kernel answers what kernels answer; a lying sandbox does
 /// not, and no panic may cross a fence.
+#[allow(dead_code, reason = "not every target has a rung that calls rustix")]
 #[derive(Debug)]
 pub(crate) struct NoUnwind;
 

@@ -1,0 +1,219 @@
+//! Litmus shapes: small programs of relaxed accesses with a place for a fence in each thread, read
+//! from a table, and run under loom with every fence filled in.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use asymfence::model::{Start, Visit, fence, init_from};
+use asymfence::{heavy_fence, light_fence};
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::{Relaxed, SeqCst};
+use loom::thread;
+
+/// What a letter in the table's fence column stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// `L`
+    Light,
+    /// `F`: `fence(SeqCst)`
+    Full,
+    /// `H`
+    Heavy,
+}
+
+/// One step of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A relaxed store of a value to a location.
+    Write(usize, usize),
+    /// A relaxed load of a location into a register.
+    Read(usize, usize),
+    /// The fence of this thread.
+    Fence(Fence),
+}
+
+/// A program with its fences filled in.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The steps of each thread.
+    pub threads: Vec<Vec<Step>>,
+    /// How many registers the threads load into.
+    pub registers: usize,
+    /// How many locations they share.
+    pub locations: usize,
+}
+
+/// The registers, and then the locations' last values.
+pub type Outcome = Vec<usize>;
+
+/// A row of a table.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The shape's name in the literature, and the fences in the order of the threads.
+    pub name: String,
+    /// The shape, with its fences.
+    pub program: Program,
+    /// The outcome in question: places in an [`Outcome`], and values there.
+    weak: Vec<(usize, usize)>,
+    /// Whether the contract allows it.
+    pub allowed: bool,
+    /// Whether loom can show it: as `allowed`, except where loom executes too much in order.
+    pub shown: bool,
+}
+
+impl Row {
+    /// Whether one of `outcomes` is the outcome in question.
+    pub fn is_weak_in(&self, outcomes: &BTreeSet<Outcome>) -> bool {
+        outcomes.iter().any(|outcome| self.weak.iter().all(|&(place, value)| outcome[place] == value))
+    }
+}
+
+/// Reads a table. Columns: shape, threads, weak outcome, fences, verdict, and, if it differs, what
+/// loom can show.
+pub fn table(text: &str) -> Vec<Row> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+    let rows = reader.records().map(|record| {
+        let record = record.expect("a row of the table");
+        row(&record[0], &record[1], &record[2], &record[3], &record[4], record.get(5))
+    });
+    rows.collect()
+}
+
+fn row(
+    shape: &str,
+    threads: &str,
+    weak: &str,
+    fences: &str,
+    verdict: &str,
+    shown: Option<&str>,
+) -> Row {
+    let allowed = |word| match word {
+        "allowed" => true,
+        "forbidden" => false,
+        other => panic!("{shape} {fences}: {other} is no verdict"),
+    };
+    let program = program(threads, fences);
+    // Either `r0=0`, `x=2 at the end`, or `r0=r1=0`, joined by `and`.
+    let mut places = Vec::new();
+    for condition in weak.split(" and ") {
+        let parts: Vec<&str> = condition.trim_end_matches(" at the end").split('=').collect();
+        let (value, names) = parts.split_last().expect("a condition");
+        let value = value.parse().expect("a value");
+        places.extend(names.iter().map(|name| match register(name) {
+            Some(register) => (register, value),
+            None => (program.registers + location(name), value),
+        }));
+    }
+    Row {
+        name: format!("{shape} {fences}"),
+        program,
+        weak: places,
+        allowed: allowed(verdict),
+        shown: allowed(shown.filter(|word| !word.is_empty()).unwrap_or(verdict)),
+    }
+}
+
+/// Reads threads like `x=1;F0;r0=y`, with `LH` for the fences `F0` and `F1`.
+pub fn program(threads: &str, fences: &str) -> Program {
+    let fences: Vec<Fence> = fences
+        .chars()
+        .map(|letter| match letter {
+            'L' => Fence::Light,
+            'F' => Fence::Full,
+            'H' => Fence::Heavy,
+            other => panic!("{other} is no fence"),
+        })
+        .collect();
+    let step = |text: &str| {
+        if let Some(number) = text.strip_prefix('F') {
+            return Step::Fence(fences[number.parse::<usize>().expect("a fence's number")]);
+        }
+        let (left, right) = text.split_once('=').expect("a store or a load");
+        match register(left) {
+            Some(register) => Step::Read(register, location(right)),
+            None => Step::Write(location(left), right.parse().expect("a value")),
+        }
+    };
+    let threads: Vec<Vec<Step>> =
+        threads.split('|').map(|thread| thread.trim().split(';').map(step).collect()).collect();
+    let (mut registers, mut locations) = (0, 0);
+    for step in threads.iter().flatten() {
+        match *step {
+            Step::Write(location, _) => locations = locations.max(location + 1),
+            Step::Read(register, location) => {
+                registers = registers.max(register + 1);
+                locations = locations.max(location + 1);
+            }
+            Step::Fence(_) => {}
+        }
+    }
+    Program { threads, registers, locations }
+}
+
+fn register(name: &str) -> Option<usize> {
+    name.strip_prefix('r')?.parse().ok()
+}
+
+fn location(name: &str) -> usize {
+    ["x", "y", "z"].iter().position(|known| *known == name).expect("a location")
+}
+
+/// Every outcome that loom finds, in both orders of visiting, and in how many executions.
+pub fn outcomes(program: &Program) -> (BTreeSet<Outcome>, usize) {
+    let mut all = BTreeSet::new();
+    let mut executions = 0;
+    for visit in [Visit::Upward, Visit::Downward] {
+        let (found, count) = outcomes_from(program, Start::Asymmetric, visit);
+        all.extend(found);
+        executions += count;
+    }
+    (all, executions)
+}
+
+/// Every outcome that loom finds in one world.
+pub fn outcomes_from(program: &Program, start: Start, visit: Visit) -> (BTreeSet<Outcome>, usize) {
+    // Not loom's: what is found outlives the executions.
+    let found = Arc::new(Mutex::new((BTreeSet::new(), 0)));
+    let program = Arc::new(program.clone());
+    let collect = Arc::clone(&found);
+    loom::model::Builder::new().check(move || {
+        init_from(start, visit);
+        let memory: Arc<Vec<AtomicUsize>> =
+            Arc::new((0..program.locations).map(|_| AtomicUsize::new(0)).collect());
+        let threads: Vec<_> = (0..program.threads.len())
+            .map(|index| {
+                let (memory, program) = (Arc::clone(&memory), Arc::clone(&program));
+                thread::spawn(move || run(&program.threads[index], &memory))
+            })
+            .collect();
+        let mut outcome = vec![0; program.registers];
+        for thread in threads {
+            for (register, value) in thread.join().expect("a thread of a litmus test") {
+                outcome[register] = value;
+            }
+        }
+        outcome.extend(memory.iter().map(|location| location.load(Relaxed)));
+        let mut found = collect.lock().expect("no panic in a litmus test");
+        found.0.insert(outcome);
+        found.1 += 1;
+    });
+    let found = found.lock().expect("no panic in a litmus test");
+    found.clone()
+}
+
+/// Runs one thread; returns what its loads saw.
+fn run(steps: &[Step], memory: &[AtomicUsize]) -> Vec<(usize, usize)> {
+    let mut seen = Vec::new();
+    for step in steps {
+        match *step {
+            Step::Write(location, value) => memory[location].store(value, Relaxed),
+            Step::Read(register, location) => {
+                seen.push((register, memory[location].load(Relaxed)));
+            }
+            Step::Fence(Fence::Light) => light_fence(),
+            Step::Fence(Fence::Full) => fence(SeqCst),
+            Step::Fence(Fence::Heavy) => heavy_fence(),
+        }
+    }
+    seen
+}

@@ -1,0 +1,4 @@
+//! The models.
+#![cfg(loom)]
+
+mod battery;

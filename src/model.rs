@@ -1,0 +1,101 @@
+//! What the loom models of a downstream crate call.
+//!
+//! Under `--cfg loom` the fences of this crate act on a model of their contract, which leaves light
+//! against light unordered. The guide is in
+//! [`checking_under_loom`](crate::checking_under_loom).
+
+use std::sync::Arc;
+
+use crate::sync::Ordering;
+use crate::strategy::{Strategy, force, init as decide, strategy};
+use crate::sys::modelled;
+
+
+/// How a model's process begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Committed to an asymmetric strategy, as after [`init`](crate::init) on most machines.
+    Asymmetric,
+    /// Committed to the symmetric one: both fences are full. What a crate's users get in a sandbox,
+    /// and what other crates take for a model of the asymmetric one.
+    Symmetric,
+    /// Not committed yet: the first heavy fence decides.
+    Undecided {
+        /// Whether it will find a rung that works, or become symmetric.
+        rung_works: bool,
+    },
+}
+
+/// The order in which fences visit the threads of the model. Neither is more real; a model that is
+/// to find everything runs once with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// The first thread first.
+    Upward,
+    /// The last thread first.
+    Downward,
+}
+
+/// Checks `f` as `loom::model` does, in an asymmetric process: `model_from(Start::Asymmetric, f)`.
+///
+/// # Panics
+///
+/// If `f` panics in any execution, or loom finds a fault of its own.
+pub fn model<F: Fn() + Send + Sync + 'static>(f: F) {
+    model_from(Start::Asymmetric, f);
+}
+
+/// Checks `f` as `loom::model` does, in a process that begins as `start` says: once for each
+/// [`Visit`], or once if it is [`Start::Symmetric`].
+///
+/// The environment variables of `loom::model` apply (`LOOM_MAX_PREEMPTIONS` and the others).
+///
+/// # Panics
+///
+/// If `f` panics in any execution, or loom finds a fault of its own.
+pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
+    let visits: &[Visit] = match start {
+        Start::Symmetric => &[Visit::Upward],
+        _ => &[Visit::Upward, Visit::Downward],
+    };
+    let f = Arc::new(f);
+    for &visit in visits {
+        let f = Arc::clone(&f);
+        loom::model(move || {
+            init_from(start, visit);
+            f();
+        });
+    }
+}
+
+/// For a model of your own `loom::model::Builder`: call it first thing in the closure, before any
+/// thread is spawned. `init_from(Start::Asymmetric, Visit::Upward)`.
+pub fn init() {
+    init_from(Start::Asymmetric, Visit::Upward);
+}
+
+/// As [`init`], with a choice of where the process begins and in which order its fences visit.
+pub fn init_from(start: Start, visit: Visit) {
+    modelled::start(start, visit);
+    match start {
+        Start::Asymmetric => assert!(matches!(decide(), Strategy::Asymmetric(_))),
+        Start::Symmetric => force(Strategy::Symmetric).expect("nothing was decided before"),
+        // Makes the decision's atomics, in the first thread, and decides nothing.
+        Start::Undecided { .. } => assert_eq!(strategy(), None),
+    }
+}
+
+/// Stands in for `core::sync::atomic::fence` and `loom::sync::atomic::fence` in a model.
+///
+/// The same as loom's, except that loom's search does not see that two `fence(SeqCst)` conflict and
+/// may skip an order of them. This one makes it look.
+///
+/// # Panics
+///
+/// Outside of a model, and as loom's for an `ordering` that no fence has.
+pub fn fence(ordering: Ordering) {
+    if ordering == Ordering::SeqCst {
+        modelled::conflict_with_full_fences();
+    }
+    loom::sync::atomic::fence(ordering);
+}
