@@ -5,3 +5,8 @@
 
 pub mod litmus;
 pub mod oracle;
+
+/// Whether to spend the time for models without a bound on preemptions (`cargo xtask loom --deep`).
+pub fn deep() -> bool {
+    std::env::var_os("ASYMFENCE_LOOM_DEEP").is_some()
+}

@@ -79,7 +79,8 @@ pub fn table(text: &str) -> Vec<Row> {
     rows.collect()
 }
 
-fn row(
+/// Reads one row of a table, from its columns.
+pub fn row(
     shape: &str,
     threads: &str,
     weak: &str,
@@ -158,51 +159,59 @@ fn location(name: &str) -> usize {
     ["x", "y", "z"].iter().position(|known| *known == name).expect("a location")
 }
 
-/// Every outcome that loom finds, in both orders of visiting, and in how many executions.
-pub fn outcomes(program: &Program) -> (BTreeSet<Outcome>, usize) {
-    let mut all = BTreeSet::new();
-    let mut executions = 0;
-    for visit in [Visit::Upward, Visit::Downward] {
-        let (found, count) = outcomes_from(program, Start::Asymmetric, visit);
-        all.extend(found);
-        executions += count;
-    }
-    (all, executions)
+/// What a run of loom found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Every outcome.
+    pub outcomes: BTreeSet<Outcome>,
+    /// In how many executions.
+    pub executions: usize,
 }
 
-/// Every outcome that loom finds in one world.
-pub fn outcomes_from(program: &Program, start: Start, visit: Visit) -> (BTreeSet<Outcome>, usize) {
+/// Every outcome that loom finds in a process that begins as `start` says, in both orders of
+/// visiting, with at most so many preemptions.
+pub fn explore(program: &Program, start: Start, preemptions: Option<usize>) -> Found {
     // Not loom's: what is found outlives the executions.
-    let found = Arc::new(Mutex::new((BTreeSet::new(), 0)));
+    let found = Arc::new(Mutex::new(Found::default()));
     let program = Arc::new(program.clone());
-    let collect = Arc::clone(&found);
-    loom::model::Builder::new().check(move || {
-        init_from(start, visit);
-        let memory: Arc<Vec<AtomicUsize>> =
-            Arc::new((0..program.locations).map(|_| AtomicUsize::new(0)).collect());
-        let threads: Vec<_> = (0..program.threads.len())
-            .map(|index| {
-                let (memory, program) = (Arc::clone(&memory), Arc::clone(&program));
-                thread::spawn(move || run(&program.threads[index], &memory))
-            })
-            .collect();
-        let mut outcome = vec![0; program.registers];
-        for thread in threads {
-            for (register, value) in thread.join().expect("a thread of a litmus test") {
-                outcome[register] = value;
-            }
-        }
-        outcome.extend(memory.iter().map(|location| location.load(Relaxed)));
-        let mut found = collect.lock().expect("no panic in a litmus test");
-        found.0.insert(outcome);
-        found.1 += 1;
-    });
+    for visit in [Visit::Upward, Visit::Downward] {
+        let (found, program) = (Arc::clone(&found), Arc::clone(&program));
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = preemptions;
+        builder.check(move || {
+            init_from(start, visit);
+            let outcome = run(&program);
+            let mut found = found.lock().expect("no panic in a litmus test");
+            found.outcomes.insert(outcome);
+            found.executions += 1;
+        });
+    }
     let found = found.lock().expect("no panic in a litmus test");
     found.clone()
 }
 
+/// Runs a program once.
+fn run(program: &Arc<Program>) -> Outcome {
+    let memory: Arc<Vec<AtomicUsize>> =
+        Arc::new((0..program.locations).map(|_| AtomicUsize::new(0)).collect());
+    let threads: Vec<_> = (0..program.threads.len())
+        .map(|index| {
+            let (memory, program) = (Arc::clone(&memory), Arc::clone(program));
+            thread::spawn(move || run_thread(&program.threads[index], &memory))
+        })
+        .collect();
+    let mut outcome = vec![0; program.registers];
+    for thread in threads {
+        for (register, value) in thread.join().expect("a thread of a litmus test") {
+            outcome[register] = value;
+        }
+    }
+    outcome.extend(memory.iter().map(|location| location.load(Relaxed)));
+    outcome
+}
+
 /// Runs one thread; returns what its loads saw.
-fn run(steps: &[Step], memory: &[AtomicUsize]) -> Vec<(usize, usize)> {
+fn run_thread(steps: &[Step], memory: &[AtomicUsize]) -> Vec<(usize, usize)> {
     let mut seen = Vec::new();
     for step in steps {
         match *step {

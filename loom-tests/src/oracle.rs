@@ -12,57 +12,53 @@
 //! - coherence: `hb` followed by nothing or by `eco` (reads-from, modification order, from-read, and
 //!   their closure) never leads back to where it began;
 //! - `psc`: no cycle among the fences of `hb` and of `hb; eco; hb`;
-//! - in order: no cycle of program order, the edges of heavy fences, and reads-from.
+//! - in order: no cycle of program order, the edges of heavy fences, reads-from and `psc`.
 //!
-//! The last is RC11's, and loom's, which executes each thread in order. Processors do not: there a
-//! relaxed load may still follow a later store. The contract is therefore judged without it, and
-//! what loom can show with it.
+//! The last holds of loom, which executes each thread in order and each full fence at one moment of
+//! the execution. (RC11 itself asks for a part of it: no cycle of program order and reads-from.)
+//! Processors do neither: a relaxed load may follow a later store. The contract is therefore judged
+//! without it, and what loom can show with it.
 
 use std::collections::BTreeSet;
 
 use crate::litmus::{Fence, Outcome, Program, Step};
 
-/// Whether the judge assumes that loads are not delayed past later stores.
+/// How the threads are executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loads {
-    /// As RC11 and loom do.
+pub enum Threads {
+    /// As loom does.
     InOrder,
-    /// As processors do.
-    Delayed,
+    /// As processors do, and as the contract allows.
+    OutOfOrder,
 }
 
-/// Every outcome that the contract allows.
-pub fn outcomes(program: &Program, loads: Loads) -> BTreeSet<Outcome> {
+/// Every outcome that the contract allows, if the threads are executed so.
+pub fn outcomes(program: &Program, executed: Threads) -> BTreeSet<Outcome> {
     let heavies: Vec<usize> = (0..program.threads.len())
         .filter(|&thread| program.threads[thread].contains(&Step::Fence(Fence::Heavy)))
         .collect();
-    // For each heavy fence and each other thread, the gap of that thread's program in which the
-    // interrupt arrives; gaps inside of a heavy fence count too.
-    let mut choices = Vec::new();
-    for &heavy in &heavies {
-        for (thread, steps) in program.threads.iter().enumerate() {
-            if thread != heavy {
-                let inside = usize::from(heavies.contains(&thread));
-                choices.push((heavy, thread, steps.len() + 1 + inside));
-            }
-        }
-    }
-    let mut found = BTreeSet::new();
-    let mut points = vec![0; choices.len()];
-    loop {
-        let interrupts: Vec<Interrupt> = choices
-            .iter()
-            .zip(&points)
-            .map(|(&(heavy, thread, _), &gap)| Interrupt { heavy, thread, gap })
-            .collect();
-        Execution::written_out(program, &interrupts).judge(program, loads, &mut found);
-        // The next choice, as an odometer counts.
-        let Some(wheel) = (0..points.len()).find(|&wheel| points[wheel] + 1 < choices[wheel].2) else {
-            return found;
+    // For each thread: the gap of its program in which each heavy fence of another interrupts it
+    // (gaps inside of a heavy fence count too), and in what order, should they share a gap.
+    let threads = program.threads.iter().enumerate().map(|(thread, steps)| {
+        let others: Vec<usize> = heavies.iter().copied().filter(|&heavy| heavy != thread).collect();
+        let gaps = steps.len() + 1 + usize::from(others.len() < heavies.len());
+        let gaps = choices(&vec![gaps; others.len()]);
+        let orders = permutations(&(0..others.len()).collect::<Vec<_>>());
+        let interrupts = |order: &Vec<usize>, gaps: &Vec<usize>| -> Vec<Interrupt> {
+            let interrupt = |&nth: &usize| Interrupt { heavy: others[nth], thread, gap: gaps[nth] };
+            order.iter().map(interrupt).collect()
         };
-        points[..wheel].fill(0);
-        points[wheel] += 1;
+        let arrivals = orders.iter().flat_map(|order| gaps.iter().map(|gaps| interrupts(order, gaps)));
+        arrivals.collect::<Vec<_>>()
+    });
+    let threads: Vec<Vec<Vec<Interrupt>>> = threads.collect();
+    let mut found = BTreeSet::new();
+    for choice in choices(&threads.iter().map(Vec::len).collect::<Vec<_>>()) {
+        let interrupts: Vec<Interrupt> =
+            choice.iter().zip(&threads).flat_map(|(&nth, thread)| thread[nth].clone()).collect();
+        Execution::written_out(program, &interrupts).judge(program, executed, &mut found);
     }
+    found
 }
 
 /// Where the heavy fence of one thread makes another execute a full fence.
@@ -200,7 +196,7 @@ impl Execution {
     }
 
     /// Adds the outcomes of all consistent choices of what reads read and of the order of writes.
-    fn judge(&self, program: &Program, loads: Loads, found: &mut BTreeSet<Outcome>) {
+    fn judge(&self, program: &Program, executed: Threads, found: &mut BTreeSet<Outcome>) {
         let writes_to = |wanted: usize| -> Vec<usize> {
             let is_it = |&event: &usize| matches!(self.events[event], Event::Write { location, .. } if location == wanted);
             (0..self.events.len()).filter(is_it).collect()
@@ -229,7 +225,7 @@ impl Execution {
             for source in choices(&sources) {
                 let sources: Vec<usize> =
                     source.iter().zip(&reads).map(|(&index, read)| writes[read.2][index]).collect();
-                if !self.is_consistent(&order, &reads, &sources, loads) {
+                if !self.is_consistent(&order, &reads, &sources, executed) {
                     continue;
                 }
                 let value = |write: usize| match self.events[write] {
@@ -251,7 +247,7 @@ impl Execution {
         order: &[&Vec<usize>],
         reads: &[(usize, usize, usize)],
         sources: &[usize],
-        loads: Loads,
+        executed: Threads,
     ) -> bool {
         let count = self.events.len();
         let (mut reads_from, mut modified, mut from_read) =
@@ -291,8 +287,8 @@ impl Execution {
         if !psc.is_irreflexive() {
             return false;
         }
-        let in_order = self.program_order.clone().union(&self.heavy_edges).union(&reads_from);
-        loads == Loads::Delayed || in_order.closure().is_irreflexive()
+        let execution = psc.union(&self.program_order).union(&self.heavy_edges).union(&reads_from);
+        executed == Threads::OutOfOrder || execution.closure().is_irreflexive()
     }
 }
 
