@@ -122,14 +122,16 @@ fn full_fence() {
 /// Never panics. **Aborts the process** if it cannot give its guarantee, with a message on the
 /// standard error that names the rung, the call and the errno. A call that fails for want of memory
 /// is tried again a bounded number of times; one that the kernel says was never registered is
-/// registered again and tried once more; then every other rung that is sound here is tried. So an
-/// abort means that a sandbox was closed over membarrier(2) after the process had decided. Where
-/// that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy.
+/// registered again and tried once more; then every other rung that is sound here is tried. An abort
+/// means that the process decided outside of a sandbox that this thread is in, or that the kernel is
+/// out of memory. Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the
+/// symmetric strategy. A sandbox closed later that answers success without calling the kernel is not
+/// detected.
 ///
 /// # Signal safety
 ///
-/// Async-signal-safe once the strategy is decided; before, as [`init`](crate::init). Preserves
-/// nothing of `errno`, since it does not touch it.
+/// Async-signal-safe once the strategy is decided; before, as [`init`](crate::init). It may be called
+/// in a handler that interrupts a heavy fence, and in a forked child.
 ///
 /// # Source
 ///
@@ -167,7 +169,9 @@ pub fn heavy_fence() {
 /// ordered**, and the caller must not go on as if it had: a reclaimer keeps its garbage and tries
 /// again later.
 ///
-/// Panics, signal safety and source are those of [`heavy_fence`]; it does not abort.
+/// Panics, signal safety and source are those of [`heavy_fence`]. It does not abort, except that a
+/// build with debug assertions in rustix does if a sandbox answers a system call with a value that no
+/// kernel gives.
 pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
     let strategy = strategy::init();
     // Opening: what this thread did and saw before stands before every barrier that the rung makes
@@ -198,20 +202,20 @@ fn barrier_elsewhere(rung: Rung) -> Result<(), Failure> {
 
 /// The rung's call, made again where that may help.
 fn insist(rung: &Mechanism) -> Result<(), Failure> {
-    let mut registered_again = false;
-    for _ in 1..ATTEMPTS {
-        match (rung.call)() {
-            Err(failure) if failure.is_transient() => sys::yield_now(),
-            Err(failure) if failure.is_unregistered() && !registered_again => {
-                registered_again = true;
-                if (rung.register)().is_err() {
-                    return Err(failure);
+    sys::no_unwind(|| {
+        let mut registered_again = false;
+        for _ in 1..ATTEMPTS {
+            match (rung.call)() {
+                Err(failure) if failure.is_transient() => sys::yield_now(),
+                Err(failure) if failure.is_unregistered() && !registered_again => {
+                    registered_again = true;
+                    (rung.register)().map_err(|_| failure)?;
                 }
+                answer => return answer,
             }
-            answer => return answer,
         }
-    }
-    (rung.call)()
+        (rung.call)()
+    })
 }
 
 /// A heavy fence that could not give its guarantee. Nothing has been ordered.
@@ -258,14 +262,17 @@ mod tests {
     /// registrations that `insist` makes on it.
     macro_rules! insist_on {
         (failing: $failing:expr, errno: $errno:expr, registers: $registers:expr) => {{
+            static FAILURES_LEFT: AtomicU32 = AtomicU32::new($failing);
             static CALLS: AtomicU32 = AtomicU32::new(0);
             static REGISTRATIONS: AtomicU32 = AtomicU32::new(0);
             let rung = Mechanism {
                 name: "failing",
                 probe: || Ok(()),
-                call: || match CALLS.fetch_add(1, Relaxed) {
-                    n if n + 1 <= $failing => Err(Failure::new(Call::PrivateExpedited, $errno)),
-                    _ => Ok(()),
+                call: || {
+                    CALLS.fetch_add(1, Relaxed);
+                    let fails =
+                        FAILURES_LEFT.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+                    fails.map_or(Ok(()), |_| Err(Failure::new(Call::PrivateExpedited, $errno)))
                 },
                 register: || {
                     REGISTRATIONS.fetch_add(1, Relaxed);

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
 
-#[cfg(any(feature = "std", loom))]
+#[cfg(any(feature = "std", loom, test))]
 #[macro_use]
 extern crate std;
 

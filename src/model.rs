@@ -6,10 +6,9 @@
 
 use std::sync::Arc;
 
-use crate::sync::Ordering;
 use crate::strategy::{Strategy, force, init as decide, strategy};
+use crate::sync::Ordering;
 use crate::sys::modelled;
-
 
 /// How a model's process begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

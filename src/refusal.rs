@@ -53,7 +53,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Errnos of Linux, whose values are the same on every architecture.
+    /// Errnos of Linux. (mips has another ENOSYS, which is then shown by its number.)
     pub(crate) const EPERM: u16 = 1;
     pub(crate) const EAGAIN: u16 = 11;
     pub(crate) const ENOMEM: u16 = 12;
@@ -102,7 +102,9 @@ impl Failure {
 
     const fn advice(self) -> &'static str {
         match (self.call, self.errno) {
-            (Call::Mlock, _) => "RLIMIT_MEMLOCK leaves no room for one page; raise it",
+            (Call::Mlock, Self::EPERM | Self::ENOMEM | Self::EAGAIN) => {
+                "RLIMIT_MEMLOCK leaves no room for one page; raise it"
+            }
             (_, Self::EPERM) => {
                 "a seccomp filter refuses the call, as Docker's did before 20.10 and containerd's \
                  before 1.5; allow it, or call `init` before the filter is installed"
@@ -141,7 +143,8 @@ pub enum Reason {
     Failed(Call),
     /// QUERY did not list the commands: an old kernel, or a sandbox that answers 0 to everything.
     CommandsNotOffered,
-    /// The kernel has the command, but it is not a barrier there (riscv before Linux 6.9).
+    /// The kernel has the call, but it is not always a barrier there (membarrier on riscv before
+    /// Linux 6.9, mprotect from 4.3 to 4.12).
     KernelTooOld,
     /// A kernel newer than this crate knows: its TLB shoot-down may need no interrupt.
     KernelTooNew,
@@ -254,15 +257,17 @@ impl fmt::Display for Refusal {
                 );
             }
             Reason::KernelTooOld => {
-                "membarrier is not yet a full barrier on riscv in this kernel; it is since Linux 6.9"
+                "in this kernel the call is not always a full barrier (membarrier on riscv before \
+                 6.9, mprotect from 4.3 to 4.12); update the kernel"
             }
             Reason::KernelTooNew => {
                 "the kernel is newer than this crate knows, and its TLB shoot-down might no longer \
                  interrupt every processor; allow membarrier, or update asymfence"
             }
             Reason::KernelUnknown => {
-                "this does not look like a Linux kernel (gVisor, WSL1, Xen PV, an emulation, or no \
-                 /sys), and only Linux is known to interrupt every processor here; allow membarrier"
+                "this cannot be told for a plain Linux kernel (gVisor, WSL1, Xen, a translated \
+                 binary, or no /proc or /sys), and of no other is it known what it does here; allow \
+                 membarrier"
             }
             Reason::Invlpgb => {
                 "the processor has INVLPGB, with which Linux flushes other processors' TLBs without \

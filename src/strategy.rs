@@ -14,6 +14,10 @@ use crate::sync::{AtomicU8, global};
 use crate::sys::{self, LADDER, Mechanism};
 
 /// How the fences of this process work. Decided once and never changed.
+///
+/// The decision is this copy of the crate's. A plugin or another version of the crate in the same
+/// process decides for itself, and the light fence of one does not pair with the heavy fence of the
+/// other unless both are asymmetric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
     /// The light fence is a compiler barrier; the heavy fence makes every other thread pass a full
@@ -125,12 +129,14 @@ pub fn strategy() -> Option<Strategy> {
 /// **Before the program starts threads, and before it enters a sandbox.** Registering with
 /// membarrier(2) takes half a microsecond in a process of one thread and milliseconds once there is
 /// a second (the kernel waits for an RCU grace period). A seccomp filter that *kills* on membarrier
-/// cannot be probed safely from inside; a process that has decided before makes only the one call
-/// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)` afterwards.
+/// cannot be probed safely from inside. A process that has decided for membarrier before makes, as
+/// long as it succeeds, only the one call `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)` afterwards.
 ///
 /// # Panics, errors, aborts
 ///
-/// None. A climb that finds nothing ends at [`Strategy::Symmetric`], which works everywhere.
+/// None of its own: a climb that finds nothing ends at [`Strategy::Symmetric`], which works
+/// everywhere. (A build with debug assertions in rustix aborts if a sandbox answers a system call with
+/// a value that no kernel gives.)
 ///
 /// # Signal safety
 ///
@@ -206,7 +212,7 @@ fn climb() -> Strategy {
 pub(crate) fn try_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
     let verdict = match off {
         Some(switch) => Err(Refusal::new(switch)),
-        None => (rung.mechanism().probe)(),
+        None => sys::no_unwind(rung.mechanism().probe),
     };
     let word = verdict.err().map_or(0, Refusal::to_word);
     // Relaxed: one word, read for reports alone. Of several climbs the last to record wins.

@@ -16,6 +16,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use asymfence::{Strategy, heavy_fence, light_fence};
 use core_affinity::CoreId;
@@ -27,6 +28,11 @@ pub(crate) enum Fence {
     Light,
     Full,
     Heavy,
+    /// Takes as long as a short system call, and is a full fence of its caller alone: what a rung
+    /// would be that reaches nobody. (What takes longer than a store waits in its buffer cannot be
+    /// told from a heavy fence by its outcomes; tests/it counts the interrupts.)
+    #[allow(dead_code, reason = "only tests/litmus.rs needs to know that its test has teeth")]
+    Decoy,
 }
 
 impl Fence {
@@ -37,15 +43,16 @@ impl Fence {
             Fence::Light => "light",
             Fence::Full => "full",
             Fence::Heavy => "heavy",
+            Fence::Decoy => "decoy",
         }
     }
 
     /// The contract: whether the pair forbids the weak outcome. A symmetric process keeps more than
     /// the contract: its light fence is a full one.
     pub(crate) fn is_ordered_with(self, other: Fence, strategy: Strategy) -> bool {
-        use Fence::{Full, Light};
+        use Fence::{Decoy, Full, Light};
         strategy == Strategy::Symmetric
-            || !matches!((self, other), (Light, Light | Full) | (Full, Light))
+            || !matches!((self, other), (Light, Light | Full | Decoy) | (Full | Decoy, Light))
     }
 }
 
@@ -142,12 +149,13 @@ impl Shared {
         rounds: Range<u64>,
     ) -> Vec<bool> {
         // A heavy fence takes long; its peer arrives anywhere in it, not only at its beginning.
-        let longest_pause = if other == Fence::Heavy { 2048 } else { 32 };
+        let longest_pause = if matches!(other, Fence::Heavy | Fence::Decoy) { 2048 } else { 32 };
         let full_fence = || fence(Ordering::SeqCst);
         match mine {
             Fence::Light => self.rounds(me, light_fence, Some(scatter), longest_pause, rounds),
             Fence::Full => self.rounds(me, full_fence, None, longest_pause, rounds),
             Fence::Heavy => self.rounds(me, heavy_fence, None, longest_pause, rounds),
+            Fence::Decoy => self.rounds(me, decoy, None, longest_pause, rounds),
         }
     }
 
@@ -174,7 +182,7 @@ impl Shared {
             if let Some(scatter) = &mut scatter {
                 for i in 0..STUFFING {
                     // A large odd stride: each store to a page of its own.
-                    scatter[start.wrapping_add(i * 0x9E37_79B1) % SCATTER] = k as u8;
+                    scatter[start.wrapping_add(i.wrapping_mul(0x9E37_79B1)) % SCATTER] = k as u8;
                 }
                 // The compiler keeps these stores before the one that is to wait behind them.
                 compiler_fence(Ordering::SeqCst);
@@ -195,4 +203,13 @@ impl Shared {
             if spins % 4096 == 0 { thread::yield_now() } else { std::hint::spin_loop() }
         }
     }
+}
+
+fn decoy() {
+    fence(Ordering::SeqCst);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_nanos(500) {
+        std::hint::spin_loop();
+    }
+    fence(Ordering::SeqCst);
 }

@@ -64,7 +64,9 @@ pub struct Row {
 impl Row {
     /// Whether one of `outcomes` is the outcome in question.
     pub fn is_weak_in(&self, outcomes: &BTreeSet<Outcome>) -> bool {
-        outcomes.iter().any(|outcome| self.weak.iter().all(|&(place, value)| outcome[place] == value))
+        outcomes
+            .iter()
+            .any(|outcome| self.weak.iter().all(|&(place, value)| outcome[place] == value))
     }
 }
 

@@ -48,7 +48,8 @@ pub fn outcomes(program: &Program, executed: Threads) -> BTreeSet<Outcome> {
             let interrupt = |&nth: &usize| Interrupt { heavy: others[nth], thread, gap: gaps[nth] };
             order.iter().map(interrupt).collect()
         };
-        let arrivals = orders.iter().flat_map(|order| gaps.iter().map(|gaps| interrupts(order, gaps)));
+        let arrivals =
+            orders.iter().flat_map(|order| gaps.iter().map(|gaps| interrupts(order, gaps)));
         arrivals.collect::<Vec<_>>()
     });
     let threads: Vec<Vec<Vec<Interrupt>>> = threads.collect();
@@ -163,7 +164,9 @@ impl Execution {
                 arrive(&mut events, gap);
                 match *step {
                     Step::Write(location, value) => events.push(Event::Write { location, value }),
-                    Step::Read(register, location) => events.push(Event::Read { register, location }),
+                    Step::Read(register, location) => {
+                        events.push(Event::Read { register, location })
+                    }
                     Step::Fence(Fence::Light) => {}
                     Step::Fence(Fence::Full) => events.push(Event::Fence),
                     Step::Fence(Fence::Heavy) => {
@@ -267,11 +270,8 @@ impl Execution {
         let fences = (0..count)
             .filter(|&event| self.events[event] == Event::Fence)
             .fold(0, |set, event| set | 1 << event);
-        let synchronises = self
-            .program_order
-            .then(&reads_from)
-            .then(&self.program_order)
-            .only_among(fences);
+        let synchronises =
+            self.program_order.then(&reads_from).then(&self.program_order).only_among(fences);
         let happens_before =
             self.program_order.clone().union(&self.heavy_edges).union(&synchronises).closure();
         let eco = reads_from.clone().union(&modified).union(&from_read).closure();
@@ -310,7 +310,9 @@ fn permutations(items: &[usize]) -> Vec<Vec<usize>> {
     let mut all = Vec::new();
     for (index, &first) in items.iter().enumerate() {
         let rest = [&items[..index], &items[index + 1..]].concat();
-        all.extend(permutations(&rest).into_iter().map(|rest| [&[first], rest.as_slice()].concat()));
+        all.extend(
+            permutations(&rest).into_iter().map(|rest| [&[first], rest.as_slice()].concat()),
+        );
     }
     all
 }

@@ -1,27 +1,50 @@
-//! Which kernel this is, as far as it says so itself.
+//! Which kernel this is, as far as it can be told.
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, Mode, OFlags, access, open};
+use rustix::io::{Errno, read};
 
 /// Major and minor version.
 pub(super) type Version = (u32, u32);
 
-pub(super) fn version() -> Option<Version> {
-    parse_release(rustix::system::uname().release().to_bytes())
+/// What the kernel says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kernel {
+    /// `None` if it does not say, or in no known form.
+    pub(super) version: Option<Version>,
+    /// Nothing else stands in for Linux on a processor of its own architecture.
+    pub(super) plain_x86_linux: bool,
+}
+
+impl Kernel {
+    pub(super) fn running() -> Self {
+        // Not uname(2): the personality UNAME26 makes it lie, and rustix takes it for infallible.
+        let mut buffer = [0; 64];
+        let release =
+            open(c"/proc/sys/kernel/osrelease", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .and_then(|file| read(file, &mut buffer))
+                .map_or(&[][..], |length| &buffer[..length]);
+        Kernel { version: parse_release(release), plain_x86_linux: is_plain_x86_linux(release) }
+    }
 }
 
 /// Reads `6.8.0-45-generic` as `(6, 8)`.
-pub(super) fn parse_release(release: &[u8]) -> Option<Version> {
+fn parse_release(release: &[u8]) -> Option<Version> {
     let mut parts = release.split(|byte| !byte.is_ascii_digit());
     let mut number = || core::str::from_utf8(parts.next()?).ok()?.parse().ok();
     Some((number()?, number()?))
 }
 
-/// Whether another kernel, or another program, stands in for Linux. gVisor, WSL1 and the Linux
-/// emulations of FreeBSD and illumos have no `/sys/kernel/notes` (Linux has had it since 2.6.23);
-/// Xen, whose guests may run without a sign of it in CPUID, has `/sys/hypervisor/type`.
-pub(super) fn is_plain_linux() -> bool {
-    access(c"/sys/kernel/notes", Access::EXISTS).is_ok()
-        && access(c"/sys/hypervisor/type", Access::EXISTS).is_err()
+/// Whether no other kernel, and no other program, stands in for Linux.
+///
+/// - `/sys/kernel/boot_params` is there on x86 alone (since 3.14): no translated binary on another
+///   processor's kernel, no gVisor, no Linux emulation of FreeBSD or illumos.
+/// - `/sys/hypervisor/type` is Xen's, whose paravirtual guests may run without a sign of it in CPUID.
+/// - WSL1, which is the Windows kernel, says so in its release (`-Microsoft`; WSL2, which is Linux on
+///   Hyper-V, has a small m).
+fn is_plain_x86_linux(release: &[u8]) -> bool {
+    access(c"/sys/kernel/boot_params/version", Access::EXISTS).is_ok()
+        && access(c"/sys/hypervisor/type", Access::EXISTS) == Err(Errno::NOENT)
+        && !release.windows(9).any(|word| word == b"Microsoft")
 }
 
 #[cfg(test)]

@@ -50,11 +50,11 @@ pub(crate) use core::arch::x86;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use core::arch::x86_64 as x86;
 
-/// The first Linux whose PRIVATE_EXPEDITED is a full barrier on this architecture. The command came
-/// with 4.14; riscv lacked a barrier in `switch_mm` until 6.9 (commit d6cfd1770f20).
+/// The first Linux whose PRIVATE_EXPEDITED is a full barrier, where not every kernel's is that has
+/// it: riscv lacked a barrier in `switch_mm` until 6.9 (commit d6cfd1770f20).
 #[cfg(all(target_os = "linux", not(any(miri, loom))))]
-const MEMBARRIER_SOUND_SINCE: kernel::Version =
-    if cfg!(any(target_arch = "riscv32", target_arch = "riscv64")) { (6, 9) } else { (4, 14) };
+const MEMBARRIER_SOUND_SINCE: Option<kernel::Version> =
+    if cfg!(any(target_arch = "riscv32", target_arch = "riscv64")) { Some((6, 9)) } else { None };
 
 /// Built with `--cfg asymfence_symmetric`.
 pub(crate) const SWITCHED_OFF: bool = cfg!(asymfence_symmetric);
@@ -100,48 +100,58 @@ pub(crate) fn yield_now() {
     loom::thread::yield_now();
 }
 
-/// Prints `message` to the standard error and stops the process. Allocates nothing, takes no lock,
-/// and unwinds nothing: destructors might free what other threads still read.
+/// Prints `message` to the standard error and stops the process. Allocates nothing, runs no code of
+/// the program's, and unwinds nothing: destructors might free what other threads still read.
 #[cold]
 pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
-    struct Stderr;
-    impl fmt::Write for Stderr {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            #[cfg(target_os = "linux")]
-            {
-                // SAFETY: if the descriptor 2 is closed, the write fails and nothing else happens.
-                let stderr =
-                    unsafe { rustix::fd::BorrowedFd::borrow_raw(rustix::stdio::raw_stderr()) };
-                // The message is a courtesy: where it cannot be written, the process still stops.
-                let _ = rustix::io::write(stderr, text.as_bytes());
-            }
-            let _ = text;
-            Ok(())
-        }
-    }
+    // The message is a courtesy: where it cannot be written, the process still stops.
     let _ = fmt::write(&mut Stderr, format_args!("asymfence: {message}\n"));
 
     #[cfg(feature = "std")]
     std::process::abort();
-    #[cfg(not(feature = "std"))]
-    {
-        /// A panic cannot leave a function of the C ABI: the process stops there.
-        extern "C" fn stop() -> ! {
-            panic!("asymfence: a heavy fence failed")
+    #[cfg(all(target_os = "linux", not(feature = "std")))]
+    loop {
+        use rustix::process::{Signal, getpid, kill_process};
+        // The second cannot be caught or blocked.
+        let _ = kill_process(getpid(), Signal::ABORT);
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+    #[cfg(not(any(target_os = "linux", feature = "std")))]
+    panic!("asymfence: {message}") // no rung of such a target can fail
+}
+
+/// The descriptor 2, without a lock or a buffer.
+struct Stderr;
+
+impl fmt::Write for Stderr {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        #[cfg(target_os = "linux")]
+        {
+            // SAFETY: the number is used for one write(2) and not kept; like every program that
+            // reports an error, this one takes whatever is open there for its standard error.
+            let stderr = unsafe { rustix::fd::BorrowedFd::borrow_raw(rustix::stdio::raw_stderr()) };
+            rustix::io::write(stderr, text.as_bytes()).map_err(|_| fmt::Error)?;
         }
-        stop()
+        let _ = text;
+        Ok(())
     }
 }
 
-/// Turns a panic below into an abort, by a second panic while the first unwinds. rustix asserts, in
-/// builds with debug assertions, that a kernel answers what kernels answer; a lying sandbox does
-/// not, and no panic may cross a fence.
-#[allow(dead_code, reason = "not every target has a rung that calls rustix")]
-#[derive(Debug)]
-pub(crate) struct NoUnwind;
-
-impl Drop for NoUnwind {
-    fn drop(&mut self) {
-        panic!("asymfence: a panic in a heavy fence");
+/// Runs what makes system calls for a fence. A panic in there stops the process: rustix asserts, in
+/// builds with debug assertions, that a kernel answers what kernels answer, while a sandbox may not;
+/// and no panic may cross a fence.
+pub(crate) fn no_unwind<T>(work: impl FnOnce() -> T) -> T {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            abort(format_args!("a system call's answer made no sense"));
+        }
     }
+    if cfg!(loom) {
+        return work(); // a model fails by a panic
+    }
+    let bomb = Bomb;
+    let result = work();
+    core::mem::forget(bomb);
+    result
 }

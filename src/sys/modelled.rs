@@ -24,8 +24,7 @@ use crate::model::{Start, Visit};
 use crate::refusal::{Call, Failure, Refusal};
 use crate::sync::Ordering::{AcqRel, Relaxed, Release};
 
-pub(super) const RUNG: Mechanism =
-    Mechanism { name: "modelled", probe, call, register: || Ok(()) };
+pub(super) const RUNG: Mechanism = Mechanism { name: "modelled", probe, call, register: || Ok(()) };
 
 /// loom's five threads, and a row for threads whose locals are gone.
 const THREADS: usize = 6;

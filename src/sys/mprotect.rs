@@ -2,11 +2,12 @@
 //! no processor keeps the permission in its TLB: it interrupts each that runs the process and waits
 //! for all of them, which under TSO orders both ways. `gate` says where that holds.
 //!
-//! The page must be present and dirty at the moment of the mprotect(2), or no flush is sent at all.
-//! So it is locked into memory, and written before each call. (Should the kernel yet unmap it
-//! between the two, as it may in a forked child, where the lock is not inherited, then it has
-//! flushed it, or left a flush for our mprotect to finish: `flush_tlb_batched_pending` in
-//! mm/mprotect.c@v6.1.)
+//! The page must be present and dirty at the moment of the mprotect(2) that takes the permission away,
+//! or no flush is sent at all. So it is written before each call, after another mprotect(2) has given
+//! the permission. Whatever takes the page away between the two (reclaim, migration, KSM, a fork in
+//! another thread) does so after the fence began, and flushes, or leaves a flush that our mprotect(2)
+//! finishes before it returns: `flush_tlb_batched_pending` in mm/mprotect.c@v6.1. The standing page is
+//! locked into memory as well, so that it does not come to that.
 
 mod gate;
 
@@ -18,9 +19,12 @@ use core::sync::atomic::{
 
 use crossbeam_utils::{Backoff, CachePadded};
 use once_cell::race::OnceRef;
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mlock, mmap_anonymous, mprotect, munmap};
+use rustix::io::Errno;
+use rustix::mm::{
+    madvise, mlock, mmap_anonymous, mprotect, munmap, Advice, MapFlags, MprotectFlags, ProtFlags,
+};
 
-use super::{Mechanism, yield_now};
+use super::{yield_now, Mechanism};
 use crate::refusal::{Call, Failure, Refusal};
 
 pub(super) const RUNG: Mechanism = Mechanism { name: "mprotect", probe, call, register: || Ok(()) };
@@ -39,16 +43,29 @@ fn probe() -> Result<(), Refusal> {
     gate::admit(&gate::Facts::of_this_machine())?;
     if STANDING.get().is_none() {
         let page = Page::map()?;
+        if let Err(failure) = page.lock() {
+            page.unmap();
+            return Err(failure.into());
+        }
         if STANDING.set(page).is_err() {
             page.unmap(); // another thread's came first
         }
+    }
+    // A sandbox that answers 0 to everything takes this for a success too; the kernel does not.
+    let page = STANDING.get().expect("a standing page, once there, stays");
+    let misaligned = page.address().wrapping_byte_add(1);
+    // SAFETY: the kernel refuses the address and changes nothing.
+    match unsafe { mprotect(misaligned, LENGTH, MprotectFlags::READ) } {
+        Err(Errno::INVAL) => {}
+        _ => return Err(Failure::new(Call::Mprotect, 0).into()),
     }
     call()?;
     Ok(())
 }
 
 /// Waiting for the standing page is bounded: its holder may be a thread that a fork left behind, or
-/// the code that this signal handler interrupted. A page of one's own always does.
+/// the code that this signal handler interrupted. A page of one's own, which needs no lock, always
+/// does.
 fn call() -> Result<(), Failure> {
     if let Some(page) = STANDING.get() {
         let backoff = Backoff::new();
@@ -61,7 +78,11 @@ fn call() -> Result<(), Failure> {
                 BUSY.store(false, Release);
                 return outcome;
             }
-            if backoff.is_completed() { yield_now() } else { backoff.snooze() }
+            if backoff.is_completed() {
+                yield_now()
+            } else {
+                backoff.snooze()
+            }
         }
     }
     let page = Page::map()?;
@@ -78,25 +99,24 @@ struct Page(AtomicU8);
 const LENGTH: usize = 1;
 
 impl Page {
-    /// A locked page, readable and writable.
+    /// A page that may be read.
     fn map() -> Result<&'static Page, Failure> {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a null address lets the kernel choose the place: no mapping is replaced.
         let page =
-            unsafe { mmap_anonymous(ptr::null_mut(), LENGTH, protection, MapFlags::PRIVATE) };
+            unsafe { mmap_anonymous(ptr::null_mut(), LENGTH, ProtFlags::READ, MapFlags::PRIVATE) };
         let page = page.map_err(|errno| Failure::new(Call::Mmap, errno.raw_os_error()))?;
+        // Alone in its mapping, so that its protection changes without a split, which may fail.
+        // SAFETY: the content stays. Where the advice is refused, the mapping may only be split.
+        let _ = unsafe { madvise(page, LENGTH, Advice::LinuxDontDump) };
         // SAFETY: the page was mapped just now, with zeros, which are a valid `AtomicU8`; every
         // access to it is atomic, and after `unmap` nobody holds it.
-        let page = unsafe { &*page.cast::<Page>() };
+        Ok(unsafe { &*page.cast::<Page>() })
+    }
 
+    fn lock(&self) -> Result<(), Failure> {
         // SAFETY: locking changes no content.
-        match unsafe { mlock(page.address(), LENGTH) } {
-            Ok(()) => Ok(page),
-            Err(errno) => {
-                page.unmap();
-                Err(Failure::new(Call::Mlock, errno.raw_os_error()))
-            }
-        }
+        unsafe { mlock(self.address(), LENGTH) }
+            .map_err(|errno| Failure::new(Call::Mlock, errno.raw_os_error()))
     }
 
     fn address(&self) -> *mut c_void {
@@ -131,9 +151,13 @@ impl Page {
 mod tests {
     use super::*;
 
+    fn standing() -> &'static Page {
+        STANDING.get_or_init(|| Page::map().expect("a page can be mapped"))
+    }
+
     #[test]
     fn a_holder_that_never_lets_go_hangs_nobody() {
-        STANDING.get_or_init(|| Page::map().expect("one page can be locked"));
+        standing();
         // As a forked child finds it whose parent was in the middle of a call in another thread.
         BUSY.store(true, Relaxed);
         let outcome = call();

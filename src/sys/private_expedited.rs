@@ -7,17 +7,24 @@
 //! - later calls can fail: ENOMEM for a cpumask, EPERM or ENOSYS from a seccomp filter;
 //! - with one user of the mm or one processor it returns before any barrier, so it orders nothing
 //!   for its caller.
+//!
+//! A sandbox that is closed over the process after the decision and answers 0 without calling the
+//! kernel cannot be told from success, short of a second system call in each fence.
 
-use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
+use rustix::thread::{membarrier, membarrier_query, MembarrierCommand, MembarrierQuery};
 
-use super::{MEMBARRIER_SOUND_SINCE, Mechanism, NoUnwind, kernel};
+use super::kernel::Kernel;
+use super::{Mechanism, MEMBARRIER_SOUND_SINCE};
 use crate::refusal::{Call, Failure, Reason, Refusal};
 
 pub(super) const RUNG: Mechanism = Mechanism { name: "private-expedited", probe, call, register };
 
 fn probe() -> Result<(), Refusal> {
-    if kernel::version() < Some(MEMBARRIER_SOUND_SINCE) {
-        return Err(Refusal::new(Reason::KernelTooOld));
+    if let Some(sound) = MEMBARRIER_SOUND_SINCE {
+        let version = Kernel::running().version.ok_or(Refusal::new(Reason::KernelUnknown))?;
+        if version < sound {
+            return Err(Refusal::new(Reason::KernelTooOld));
+        }
     }
     // A filter that answers 0 to everything, or a stub kernel, would pass for success below: the
     // bits of QUERY are the proof that somebody means it.
@@ -47,8 +54,5 @@ fn register() -> Result<(), Failure> {
 /// Success is exactly 0. rustix 1.1 compares with 0 and makes an error of every other value, also
 /// of the positive ones that a SIGSYS handler may leave in the return register.
 fn issue(call: Call, command: MembarrierCommand) -> Result<(), Failure> {
-    let no_unwind = NoUnwind;
-    let answer = membarrier(command);
-    core::mem::forget(no_unwind);
-    answer.map_err(|errno| Failure::new(call, errno.raw_os_error()))
+    membarrier(command).map_err(|errno| Failure::new(call, errno.raw_os_error()))
 }

@@ -10,6 +10,10 @@ use seccompiler::{BpfProgram, apply_filter};
 
 const MARK: &str = "ASYMFENCE_TEST_CHILD";
 
+/// How a child ends whose body came to its end. Not 0: a test harness that finds no test of the name
+/// it is given ends with that.
+const DONE: i32 = 42;
+
 /// How the process is made in which a test's body runs.
 #[derive(Default)]
 pub(crate) struct Child {
@@ -44,7 +48,7 @@ impl Child {
         let test = test.split_once("::").expect("a path below the crate").1;
         if std::env::var(MARK).as_deref() == Ok(test) {
             body();
-            exit(0);
+            exit(DONE);
         }
 
         // One at a time: a litmus test wants both cores for itself.
@@ -52,7 +56,6 @@ impl Child {
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
         let mut command = Command::new(std::env::current_exe().expect("the test's binary"));
-        // One thread: then the test runs in the main thread, and the process begins with no other.
         command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
         command.env(MARK, test).env_remove("ASYMFENCE");
         command.envs(self.variable);
@@ -83,7 +86,7 @@ impl Child {
 
 impl Outcome {
     pub(crate) fn succeeded(&self) -> bool {
-        self.code == Some(0)
+        self.code == Some(DONE)
     }
 
     /// The signal that ended it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nix::libc::{SYS_membarrier, SYS_mlock};
+use nix::libc::{SYS_membarrier, SYS_mlock, SYS_mprotect};
 use rustix::thread::MembarrierCommand;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -19,12 +19,26 @@ pub(crate) fn on_every_rung(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new()), (SYS_mlock, Vec::new())], action)
 }
 
+/// membarrier and mprotect meet `action`.
+pub(crate) fn on_protection_too(action: SeccompAction) -> BpfProgram {
+    compile([(SYS_membarrier, Vec::new()), (SYS_mprotect, Vec::new())], action)
+}
+
+/// One membarrier command works, the others meet `action`.
+pub(crate) fn on_all_but(command: MembarrierCommand, action: SeccompAction) -> BpfProgram {
+    compile([(SYS_membarrier, vec![rule(SeccompCmpOp::Ne, command)])], action)
+}
+
 /// One membarrier command meets `action`, the others work.
 pub(crate) fn on_command(command: MembarrierCommand, action: SeccompAction) -> BpfProgram {
-    let command =
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command as u64);
-    let rule = SeccompRule::new(vec![command.expect("a valid condition")]);
-    compile([(SYS_membarrier, vec![rule.expect("a valid rule")])], action)
+    compile([(SYS_membarrier, vec![rule(SeccompCmpOp::Eq, command)])], action)
+}
+
+/// Compares the command that membarrier is called with.
+fn rule(comparison: SeccompCmpOp, command: MembarrierCommand) -> SeccompRule {
+    SeccompCondition::new(0, SeccompCmpArgLen::Dword, comparison, command as u64)
+        .and_then(|condition| SeccompRule::new(vec![condition]))
+        .expect("a valid rule")
 }
 
 fn compile<const N: usize>(

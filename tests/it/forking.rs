@@ -1,5 +1,6 @@
 //! fork(2) copies the decision and the kernel's registration; exec(2) clears both.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
@@ -8,23 +9,35 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 use crate::child::Child;
-use crate::{fences_hold, rung};
+use crate::{fences_hold, force_mprotect};
 
-/// Forks; the child runs `body` and must end well.
+/// How a fork's child ends whose body held. Not 0, with which a child might end by another way.
+const HELD: i32 = 42;
+
+/// Forks; the child runs `body`, which must come to its end without a panic.
 #[track_caller]
-fn in_fork(body: impl FnOnce() -> bool) {
-    // SAFETY: with other threads about, the bodies below make system calls and touch no lock or
-    // allocator; without, everything is allowed.
+fn in_fork(body: impl FnOnce()) {
+    // SAFETY: where another thread may hold a lock, the bodies below take none and allocate nothing;
+    // the test harness's other thread waits for this one. glibc's allocator survives a fork.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
-            let good = body();
+            // Out of here the panic would end the child's copy of the test, and the child, with 0.
+            let held = catch_unwind(AssertUnwindSafe(body)).is_ok();
             // SAFETY: ends the process without running the test harness's destructors.
-            unsafe { nix::libc::_exit(if good { 0 } else { 1 }) }
+            unsafe { nix::libc::_exit(if held { HELD } else { 1 }) }
         }
         ForkResult::Parent { child } => {
-            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, HELD)));
         }
     }
+}
+
+#[test]
+fn a_panic_in_a_forked_child_is_seen() {
+    Child::default().run(|| {
+        let seen = catch_unwind(|| in_fork(|| panic!("on purpose")));
+        assert!(seen.is_err(), "the assertions of these tests are void");
+    });
 }
 
 #[test]
@@ -34,7 +47,6 @@ fn a_forked_child_keeps_the_decision_and_its_fences_hold() {
         in_fork(|| {
             assert_eq!(strategy(), Some(decided));
             fences_hold();
-            true
         });
         fences_hold();
     });
@@ -46,7 +58,6 @@ fn a_forked_child_of_an_undecided_process_decides_for_itself() {
         in_fork(|| {
             force(Strategy::Symmetric).expect("nothing was decided before");
             fences_hold();
-            true
         });
         assert_eq!(strategy(), None, "the child's decision is its own");
         init();
@@ -64,7 +75,7 @@ fn forks_while_another_thread_fences(forks: usize) {
             }
         });
         for _ in 0..forks {
-            in_fork(|| (0..10).all(|_| try_heavy_fence().is_ok()));
+            in_fork(|| assert!((0..10).all(|_| try_heavy_fence().is_ok())));
         }
         stop.store(true, Relaxed);
     });
@@ -80,9 +91,27 @@ fn fork_while_another_thread_fences_hangs_nobody() {
 
 #[test]
 fn fork_while_another_thread_fences_by_mprotect_hangs_nobody() {
-    Child::default().run(|| match force(Strategy::Asymmetric(rung("mprotect"))) {
-        Ok(()) => forks_while_another_thread_fences(200),
-        Err(error) => println!("mprotect is not admitted on this machine: {error}"),
+    Child::default().run(|| {
+        if force_mprotect() {
+            forks_while_another_thread_fences(200);
+        }
+    });
+}
+
+/// The child of a fork has one thread, and forks again.
+#[test]
+fn a_process_of_one_thread_forks_too() {
+    Child::default().run(|| {
+        in_fork(|| {
+            let threads = std::fs::read_dir("/proc/self/task").expect("procfs").count();
+            assert_eq!(threads, 1);
+            let decided = init();
+            in_fork(|| {
+                assert_eq!(strategy(), Some(decided));
+                fences_hold();
+            });
+            fences_hold();
+        });
     });
 }
 

@@ -9,26 +9,47 @@ mod litmus;
 
 mod deciding;
 mod forking;
+mod interrupts;
 mod sandboxes;
 mod signals;
 mod switches;
 
-use asymfence::{Rung, Strategy, Verdict, ladder};
+use asymfence::{ForceError, Rung, Strategy, Verdict, force, ladder};
 use litmus::{Fence, Litmus};
 
-/// The rung of this name on this target's ladder.
-fn rung(name: &str) -> Rung {
-    let rungs = ladder().filter_map(|report| match report.strategy {
+/// The rung of this name, if this target's ladder has it.
+fn rung(name: &str) -> Option<Rung> {
+    let mut rungs = ladder().filter_map(|report| match report.strategy {
         Strategy::Asymmetric(rung) => Some(rung),
         Strategy::Symmetric => None,
     });
-    { rungs }.find(|rung| rung.name() == name).expect("a rung of this target")
+    rungs.find(|rung| rung.name() == name)
 }
 
-/// What became of the rung of this name.
-fn verdict(name: &str) -> Verdict {
-    let mut reports = ladder();
-    reports.find(|report| report.strategy.name() == name).expect("a rung of this target").verdict
+/// Commits to mprotect; false, and the reason printed, where it is not admitted.
+fn force_mprotect() -> bool {
+    let Some(mprotect) = rung("mprotect") else {
+        println!("this target has no mprotect rung");
+        return false;
+    };
+    match force(Strategy::Asymmetric(mprotect)) {
+        Ok(()) => true,
+        Err(ForceError::Refused(_, refusal)) => {
+            println!("mprotect is not admitted on this machine: {refusal}");
+            false
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What became of the rung of this name, if this target's ladder has it.
+fn verdict(name: &str) -> Option<Verdict> {
+    ladder().find(|report| report.strategy.name() == name).map(|report| report.verdict)
+}
+
+/// Whether mprotect was refused, or is not on this target's ladder.
+fn mprotect_is_refused() -> bool {
+    !matches!(verdict("mprotect"), Some(Verdict::Taken | Verdict::NotReached))
 }
 
 /// The heavy fences of this process order, and the test could have seen it if they did not.
@@ -42,7 +63,7 @@ fn fences_hold() {
         assert_ne!(control.weak, 0, "the test has no teeth: {control:?}");
     }
     for (left, right) in [(Fence::Light, Fence::Heavy), (Fence::Heavy, Fence::Light)] {
-        let seen = litmus.run_while(left, right, |seen| seen.rounds < 10_000);
+        let seen = litmus.run_while(left, right, |seen| seen.rounds < 20_000);
         assert_eq!(seen.weak, 0, "{left:?} against {right:?} on {strategy}: {seen:?}");
     }
 }

@@ -4,12 +4,13 @@ use std::os::unix::thread::JoinHandleExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
 
-use asymfence::{Strategy, force, heavy_fence, init, light_fence, try_heavy_fence};
+use asymfence::{heavy_fence, init, light_fence, try_heavy_fence};
 use nix::sys::pthread::pthread_kill;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::child::Child;
-use crate::rung;
+use crate::force_mprotect;
 
 static HANDLED: AtomicU32 = AtomicU32::new(0);
 static FAILED: AtomicBool = AtomicBool::new(false);
@@ -53,8 +54,22 @@ fn heavy_in_a_handler_that_interrupts_a_heavy_fence_works() {
 
 #[test]
 fn heavy_in_a_handler_that_interrupts_a_heavy_fence_works_by_mprotect() {
-    Child::default().run(|| match force(Strategy::Asymmetric(rung("mprotect"))) {
-        Ok(()) => handlers_fence_while_their_thread_fences(),
-        Err(error) => println!("mprotect is not admitted on this machine: {error}"),
+    Child::default().run(|| {
+        if force_mprotect() {
+            handlers_fence_while_their_thread_fences();
+        }
+    });
+}
+
+/// As a user without privileges, who may lock one page and no second.
+#[test]
+fn heavy_in_a_handler_needs_no_second_locked_page() {
+    Child::default().run(|| {
+        if force_mprotect() {
+            setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0).expect("a limit can be lowered");
+            // SAFETY: no memory depends on who runs the thread.
+            unsafe { nix::libc::syscall(nix::libc::SYS_setuid, 65534) };
+            handlers_fence_while_their_thread_fences();
+        }
     });
 }

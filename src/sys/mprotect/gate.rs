@@ -5,7 +5,7 @@
 //! and makes no call of its own.
 
 use crate::refusal::{Reason, Refusal};
-use crate::sys::kernel::{self, Version};
+use crate::sys::kernel::{Kernel, Version};
 use crate::sys::x86::__cpuid;
 
 /// The newest kernel whose x86 TLB flush was read: `arch/x86/mm/tlb.c@v6.18` interrupts, unless the
@@ -13,14 +13,14 @@ use crate::sys::x86::__cpuid;
 /// were patches under discussion in 2025.)
 pub(super) const NEWEST_KNOWN: Version = (6, 18);
 
+/// The kernels in which a page that reclaim unmapped behind our back could go without a flush.
+const PENDING_FLUSH_LOST: core::ops::Range<Version> = (4, 3)..(4, 13);
+
 /// What the gate wants to know of a machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     pub(super) cpu: Cpu,
-    /// From uname(2); `None` if it does not parse.
-    pub(super) kernel: Option<Version>,
-    /// No other kernel stands in for Linux.
-    pub(super) plain_linux: bool,
+    pub(super) kernel: Kernel,
 }
 
 /// What CPUID says.
@@ -59,11 +59,18 @@ pub(super) fn admit(facts: &Facts) -> Result<(), Refusal> {
     if facts.cpu.invlpgb {
         return refuse(Reason::Invlpgb);
     }
-    match facts.kernel {
-        Some(version) if facts.plain_linux && version <= NEWEST_KNOWN => Ok(()),
-        Some(_) if facts.plain_linux => refuse(Reason::KernelTooNew),
-        _ => refuse(Reason::KernelUnknown),
+    let Kernel { version: Some(version), plain_x86_linux: true } = facts.kernel else {
+        return refuse(Reason::KernelUnknown);
+    };
+    if version > NEWEST_KNOWN {
+        return refuse(Reason::KernelTooNew);
     }
+    // Reclaim unmaps pages now and flushes later since 4.3 (commit 72b252aed506); mprotect(2)
+    // finishes what is pending since 4.13 (commit 3ea277194daa).
+    if PENDING_FLUSH_LOST.contains(&version) {
+        return refuse(Reason::KernelTooOld);
+    }
+    Ok(())
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
@@ -72,11 +79,7 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
 
 impl Facts {
     pub(super) fn of_this_machine() -> Self {
-        Facts {
-            cpu: Cpu::of_this_machine(),
-            kernel: kernel::version(),
-            plain_linux: kernel::is_plain_linux(),
-        }
+        Facts { cpu: Cpu::of_this_machine(), kernel: Kernel::running() }
     }
 }
 
@@ -138,8 +141,7 @@ mod tests {
                 hypervisor: None,
                 invlpgb: false,
             },
-            kernel: Some((5, 4)),
-            plain_linux: true,
+            kernel: Kernel { version: Some((5, 4)), plain_x86_linux: true },
         }
     }
 
@@ -165,16 +167,28 @@ mod tests {
 
     #[test]
     fn kernels_too_old_for_membarrier_are_admitted() {
-        assert_eq!(verdict(|f| f.kernel = Some((3, 10))), Ok(()));
-        assert_eq!(verdict(|f| f.kernel = Some((4, 2))), Ok(()));
+        assert_eq!(verdict(|f| f.kernel.version = Some((3, 10))), Ok(()));
+        assert_eq!(verdict(|f| f.kernel.version = Some((4, 2))), Ok(()));
+    }
+
+    #[test]
+    fn kernels_that_lose_a_pending_flush_are_refused() {
+        for (version, verdict_on_it) in [
+            ((4, 2), Ok(())),
+            ((4, 3), Err(Reason::KernelTooOld)),
+            ((4, 12), Err(Reason::KernelTooOld)),
+            ((4, 13), Ok(())),
+        ] {
+            assert_eq!(verdict(|f| f.kernel.version = Some(version)), verdict_on_it, "{version:?}");
+        }
     }
 
     #[test]
     fn the_newest_known_kernel_is_the_last_one_admitted() {
         let (major, minor) = NEWEST_KNOWN;
-        assert_eq!(verdict(|f| f.kernel = Some((major, minor))), Ok(()));
+        assert_eq!(verdict(|f| f.kernel.version = Some((major, minor))), Ok(()));
         for newer in [(major, minor + 1), (major + 1, 0)] {
-            assert_eq!(verdict(|f| f.kernel = Some(newer)), Err(Reason::KernelTooNew));
+            assert_eq!(verdict(|f| f.kernel.version = Some(newer)), Err(Reason::KernelTooNew));
         }
     }
 
@@ -183,7 +197,7 @@ mod tests {
         for kernel in [(5, 4), (6, 13), (6, 15), NEWEST_KNOWN] {
             let verdict = verdict(|f| {
                 f.cpu.invlpgb = true;
-                f.kernel = Some(kernel);
+                f.kernel.version = Some(kernel);
             });
             assert_eq!(verdict, Err(Reason::Invlpgb), "{kernel:?}");
         }
@@ -217,8 +231,8 @@ mod tests {
 
     #[test]
     fn what_does_not_look_like_linux_is_refused() {
-        assert_eq!(verdict(|f| f.plain_linux = false), Err(Reason::KernelUnknown));
-        assert_eq!(verdict(|f| f.kernel = None), Err(Reason::KernelUnknown));
+        assert_eq!(verdict(|f| f.kernel.plain_x86_linux = false), Err(Reason::KernelUnknown));
+        assert_eq!(verdict(|f| f.kernel.version = None), Err(Reason::KernelUnknown));
     }
 
     #[test]
