@@ -251,7 +251,7 @@ impl core::error::Error for HeavyFenceError {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

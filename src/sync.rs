@@ -23,7 +23,18 @@ mod chosen {
     /// A value of the model that runs now.
     macro_rules! global {
         ($(#[$doc:meta])* static $name:ident: $type:ty = $init:expr;) => {
-            loom::lazy_static! { $(#[$doc])* static ref $name: $type = $init; }
+            loom::lazy_static! { static ref MODELLED: $type = $init; }
+
+            struct Global;
+            impl core::ops::Deref for Global {
+                type Target = $type;
+                fn deref(&self) -> &$type {
+                    crate::sys::modelled::assert_running();
+                    &MODELLED
+                }
+            }
+            $(#[$doc])*
+            static $name: Global = Global;
         };
     }
     pub(crate) use global;

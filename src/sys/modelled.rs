@@ -85,13 +85,18 @@ pub(crate) fn start(start: Start, visit: Visit) {
 }
 
 fn slots() -> &'static Slots {
+    assert_running();
+    &SLOTS
+}
+
+/// Panics outside of a model, with what to do about it.
+pub(crate) fn assert_running() {
     assert!(
         WORLD.get().is_some(),
         "a fence of asymfence outside of its model: call `asymfence::model::model` in place of \
          `loom::model`, or `asymfence::model::init()` first in a model of your own \
          `loom::model::Builder`; and join every thread before the model's closure ends"
     );
-    &SLOTS
 }
 
 fn me() -> usize {

@@ -1,0 +1,164 @@
+//! The nine cells of the pairing table, by scenario A of `fence.rs`, and B and C for the heavy pairs.
+//! The unordered cells are required to be found.
+
+use std::cell::RefCell;
+
+use asymfence::model::{Start, fence};
+use asymfence::{Asymmetric, heavy_fence, light_fence, try_heavy_fence};
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::{Relaxed, SeqCst};
+use loom::sync::{Arc, Notify};
+use loom::thread;
+
+use crate::is_ever;
+
+fn full_fence() {
+    fence(SeqCst);
+}
+
+fn asymmetric_light_fence() {
+    Asymmetric::new().expect("the model is asymmetric").light_fence();
+}
+
+fn fallible_heavy_fence() {
+    try_heavy_fence().expect("the modelled rung does not fail");
+}
+
+/// Scenario A: whether both sides ever miss the other's store.
+fn misses(left: fn(), right: fn()) -> bool {
+    is_ever(Start::Asymmetric, move || {
+        let x = Arc::new(AtomicUsize::new(0));
+        let y = Arc::new(AtomicUsize::new(0));
+        let (x2, y2) = (x.clone(), y.clone());
+        let other = thread::spawn(move || {
+            x2.store(1, Relaxed);
+            left();
+            y2.load(Relaxed)
+        });
+        y.store(1, Relaxed);
+        right();
+        let right = x.load(Relaxed);
+        other.join().expect("no panic") == 0 && right == 0
+    })
+}
+
+/// Scenarios B and C: whether a message is ever seen without what was sent before it.
+fn passes_stale(sender: fn(), receiver: fn()) -> bool {
+    is_ever(Start::Asymmetric, move || {
+        let x = Arc::new(AtomicUsize::new(0));
+        let y = Arc::new(AtomicUsize::new(0));
+        let (x2, y2) = (x.clone(), y.clone());
+        let other = thread::spawn(move || {
+            x2.store(1, Relaxed);
+            sender();
+            y2.store(1, Relaxed);
+        });
+        let r1 = y.load(Relaxed);
+        receiver();
+        let r2 = x.load(Relaxed);
+        other.join().expect("no panic");
+        r1 == 1 && r2 == 0
+    })
+}
+
+#[test]
+fn light_light_is_unordered() {
+    assert!(misses(light_fence, light_fence));
+    assert!(misses(asymmetric_light_fence, light_fence));
+    assert!(passes_stale(light_fence, light_fence));
+}
+
+#[test]
+fn light_full_is_unordered() {
+    assert!(misses(light_fence, full_fence));
+    assert!(passes_stale(light_fence, full_fence));
+}
+
+#[test]
+fn full_light_is_unordered() {
+    assert!(misses(full_fence, light_fence));
+    assert!(passes_stale(full_fence, light_fence));
+}
+
+#[test]
+fn light_heavy_is_ordered() {
+    for light in [light_fence, asymmetric_light_fence] {
+        for heavy in [heavy_fence, fallible_heavy_fence] {
+            assert!(!misses(light, heavy));
+            assert!(!passes_stale(light, heavy));
+        }
+    }
+}
+
+#[test]
+fn heavy_light_is_ordered() {
+    assert!(!misses(heavy_fence, light_fence));
+    assert!(!passes_stale(heavy_fence, light_fence));
+}
+
+#[test]
+fn full_full_is_ordered() {
+    assert!(!misses(full_fence, full_fence));
+    assert!(!passes_stale(full_fence, full_fence));
+}
+
+#[test]
+fn full_heavy_is_ordered() {
+    assert!(!misses(full_fence, heavy_fence));
+    assert!(!passes_stale(full_fence, heavy_fence));
+}
+
+#[test]
+fn heavy_full_is_ordered() {
+    assert!(!misses(heavy_fence, full_fence));
+    assert!(!passes_stale(heavy_fence, full_fence));
+}
+
+#[test]
+fn heavy_heavy_is_ordered() {
+    assert!(!misses(heavy_fence, heavy_fence));
+    assert!(!passes_stale(heavy_fence, heavy_fence));
+}
+
+/// The light fence of a thread whose locals are being destroyed is modelled too.
+#[test]
+fn light_in_a_destructor_of_a_thread_local_pairs_with_heavy() {
+    struct Shared {
+        x: AtomicUsize,
+        y: AtomicUsize,
+        missed: AtomicUsize,
+        // A thread of loom's is joined before its locals are gone.
+        gone: Notify,
+    }
+    struct Publishes(Arc<Shared>);
+    impl Drop for Publishes {
+        fn drop(&mut self) {
+            self.0.x.store(1, Relaxed);
+            light_fence();
+            self.0.missed.store(usize::from(self.0.y.load(Relaxed) == 0), Relaxed);
+            self.0.gone.notify();
+        }
+    }
+    loom::thread_local! { static LOCAL: RefCell<Option<Publishes>> = RefCell::new(None); }
+
+    let misses = is_ever(Start::Asymmetric, || {
+        let shared = Arc::new(Shared {
+            x: AtomicUsize::new(0),
+            y: AtomicUsize::new(0),
+            missed: AtomicUsize::new(0),
+            gone: Notify::new(),
+        });
+        let theirs = shared.clone();
+        let other = thread::spawn(move || {
+            light_fence();
+            LOCAL.with(|local| *local.borrow_mut() = Some(Publishes(theirs)));
+        });
+        shared.y.store(1, Relaxed);
+        heavy_fence();
+        let missed = shared.x.load(Relaxed) == 0;
+        shared.gone.wait();
+        other.join().expect("no panic");
+        shared.missed.load(Relaxed) == 1 && missed
+    });
+    assert!(!misses);
+}
