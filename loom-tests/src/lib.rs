@@ -3,6 +3,10 @@
 //! Built and run with `RUSTFLAGS="--cfg loom"`; `cargo xtask loom` does it.
 #![cfg(loom)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/checking-under-loom.md")]
+pub mod guide {}
+
 pub mod litmus;
 pub mod oracle;
 

@@ -21,10 +21,10 @@ use crossbeam_utils::{Backoff, CachePadded};
 use once_cell::race::OnceRef;
 use rustix::io::Errno;
 use rustix::mm::{
-    madvise, mlock, mmap_anonymous, mprotect, munmap, Advice, MapFlags, MprotectFlags, ProtFlags,
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mlock, mmap_anonymous, mprotect, munmap,
 };
 
-use super::{yield_now, Mechanism};
+use super::{Mechanism, yield_now};
 use crate::refusal::{Call, Failure, Refusal};
 
 pub(super) const RUNG: Mechanism = Mechanism { name: "mprotect", probe, call, register: || Ok(()) };
@@ -78,11 +78,7 @@ fn call() -> Result<(), Failure> {
                 BUSY.store(false, Release);
                 return outcome;
             }
-            if backoff.is_completed() {
-                yield_now()
-            } else {
-                backoff.snooze()
-            }
+            if backoff.is_completed() { yield_now() } else { backoff.snooze() }
         }
     }
     let page = Page::map()?;

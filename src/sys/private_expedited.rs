@@ -11,10 +11,10 @@
 //! A sandbox that is closed over the process after the decision and answers 0 without calling the
 //! kernel cannot be told from success, short of a second system call in each fence.
 
-use rustix::thread::{membarrier, membarrier_query, MembarrierCommand, MembarrierQuery};
+use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
 
 use super::kernel::Kernel;
-use super::{Mechanism, MEMBARRIER_SOUND_SINCE};
+use super::{MEMBARRIER_SOUND_SINCE, Mechanism};
 use crate::refusal::{Call, Failure, Reason, Refusal};
 
 pub(super) const RUNG: Mechanism = Mechanism { name: "private-expedited", probe, call, register };

@@ -1,9 +1,9 @@
 //! The switches that turn the asymmetry off without a line of code.
 
-use asymfence::{Asymmetric, ForceError, Reason, Strategy, Verdict, force, init};
+use asymfence::{Asymmetric, Reason, Strategy, Verdict, init};
 
 use crate::child::Child;
-use crate::{fences_hold, rung, verdict};
+use crate::{fences_hold, verdict};
 
 #[track_caller]
 fn refused(name: &str, reason: Reason) {
@@ -14,39 +14,57 @@ fn refused(name: &str, reason: Reason) {
     }
 }
 
+#[cfg(asymfence_symmetric)]
 #[test]
-fn the_environment_switches_the_asymmetry_off() {
-    Child::with("ASYMFENCE", "symmetric").run(|| {
+fn a_cfg_switches_the_asymmetry_off() {
+    Child::default().run(|| {
         assert_eq!(init(), Strategy::Symmetric);
-        refused("private-expedited", Reason::SwitchedOffByEnvironment);
-        refused("mprotect", Reason::SwitchedOffByEnvironment);
+        refused("private-expedited", Reason::SwitchedOffByCfg);
+        refused("mprotect", Reason::SwitchedOffByCfg);
         let words = Asymmetric::new().expect_err("symmetric").to_string();
-        assert!(words.contains("ASYMFENCE=symmetric"), "{words}");
+        assert!(words.contains("--cfg asymfence_symmetric"), "{words}");
         fences_hold();
     });
 }
 
-#[test]
-fn the_environment_also_forbids_a_rung_that_is_forced() {
-    Child::with("ASYMFENCE", "symmetric").run(|| {
-        let membarrier = rung("private-expedited").expect("Linux has membarrier");
-        let forced = force(Strategy::Asymmetric(membarrier));
-        assert!(matches!(forced, Err(ForceError::Refused(..))), "{forced:?}");
-        assert_eq!(init(), Strategy::Symmetric);
-    });
-}
+#[cfg(all(feature = "std", not(asymfence_symmetric)))]
+mod environment {
+    use super::*;
 
-#[test]
-fn a_word_that_is_not_understood_is_taken_for_the_safe_one() {
-    Child::with("ASYMFENCE", "symetric").run(|| {
-        assert_eq!(init(), Strategy::Symmetric);
-        refused("private-expedited", Reason::SwitchNotUnderstood);
-    });
-}
+    #[test]
+    fn the_environment_switches_the_asymmetry_off() {
+        Child::with("ASYMFENCE", "symmetric").run(|| {
+            assert_eq!(init(), Strategy::Symmetric);
+            refused("private-expedited", Reason::SwitchedOffByEnvironment);
+            refused("mprotect", Reason::SwitchedOffByEnvironment);
+            let words = Asymmetric::new().expect_err("symmetric").to_string();
+            assert!(words.contains("ASYMFENCE=symmetric"), "{words}");
+            fences_hold();
+        });
+    }
 
-#[test]
-fn an_empty_word_switches_nothing() {
-    Child::with("ASYMFENCE", "").run(|| {
-        assert!(matches!(init(), Strategy::Asymmetric(_)));
-    });
+    #[test]
+    fn the_environment_also_forbids_a_rung_that_is_forced() {
+        Child::with("ASYMFENCE", "symmetric").run(|| {
+            let membarrier = crate::rung("private-expedited").expect("Linux has membarrier");
+            let forced = asymfence::force(Strategy::Asymmetric(membarrier));
+            assert!(matches!(forced, Err(asymfence::ForceError::Refused(..))), "{forced:?}");
+            assert_eq!(init(), Strategy::Symmetric);
+        });
+    }
+
+    #[test]
+    fn a_word_that_is_not_understood_is_taken_for_the_safe_one() {
+        Child::with("ASYMFENCE", "symetric").run(|| {
+            assert_eq!(init(), Strategy::Symmetric);
+            refused("private-expedited", Reason::SwitchNotUnderstood);
+        });
+    }
+
+    #[test]
+    fn an_empty_word_switches_nothing() {
+        Child::with("ASYMFENCE", "").run(|| {
+            assert!(matches!(init(), Strategy::Asymmetric(_)));
+        });
+    }
 }

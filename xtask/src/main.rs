@@ -1,2 +1,116 @@
 //! Every check of the project, one command each.
-fn main() {}
+
+mod house;
+mod loom;
+mod msrv;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use xshell::{Shell, cmd};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  test            all tests: the library with and without std, switched off, and the loom models
+  loom [--deep]   the loom models alone; --deep without a bound on preemptions
+  mutants         the fences of the library, each removed or weakened: a loom model must fail
+  ci              test, and formatting, lints, docs, the oldest Rust, the house rules, the doctor
+  fmt             formats every file, those below macros too
+  house           the rules of CONTRIBUTING.md that a search can check
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result {
+    let mut arguments = lexopt::Parser::from_env();
+    let command = match arguments.next()? {
+        Some(lexopt::Arg::Value(command)) => command.to_string_lossy().into_owned(),
+        _ => return help(),
+    };
+    let mut deep = false;
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            lexopt::Arg::Long("deep") if command == "loom" => deep = true,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let sh = Shell::new()?;
+    sh.change_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask has no parent")?);
+    match command.as_str() {
+        "test" => test(&sh),
+        "loom" => loom::models(&sh, deep),
+        "mutants" => loom::mutants(&sh),
+        "ci" => ci(&sh),
+        "fmt" => format(&sh, &[]),
+        "house" => house::check(&sh),
+        _ => help(),
+    }
+}
+
+fn help() -> Result {
+    print!("{HELP}");
+    Err("no such command".into())
+}
+
+/// Everything that can fail by itself on a machine with a Rust toolchain and nothing else.
+fn test(sh: &Shell) -> Result {
+    cmd!(sh, "cargo test").run()?;
+    cmd!(sh, "cargo test --no-default-features --lib --test it").run()?;
+    {
+        let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
+        cmd!(sh, "cargo test --test it --target-dir target/symmetric").run()?;
+    }
+    loom::models(sh, false)
+}
+
+fn ci(sh: &Shell) -> Result {
+    house::check(sh)?;
+    format(sh, &["--check"])?;
+    cmd!(sh, "cargo clippy --workspace --all-targets -- -D warnings").run()?;
+    cmd!(sh, "cargo clippy --no-default-features -- -D warnings").run()?;
+    loom::lint(sh)?;
+    {
+        let _deny = sh.push_env("RUSTDOCFLAGS", "-D warnings");
+        cmd!(sh, "cargo doc --no-deps --document-private-items").run()?;
+    }
+    msrv::check(sh)?;
+    test(sh)?;
+    doctor(sh)
+}
+
+/// The doctor, at home and in a sandbox without membarrier: it must end on another rung, or on a
+/// reasoned refusal, and the table must hold on it.
+fn doctor(sh: &Shell) -> Result {
+    cmd!(sh, "cargo run --release --example doctor").run()?;
+    let doctor = "target/release/examples/doctor";
+    if cmd!(sh, "strace -V").quiet().ignore_stdout().run().is_err() {
+        println!("skipped: the doctor without membarrier, for want of strace");
+        return Ok(());
+    }
+    cmd!(
+        sh,
+        "strace -f -qq -o /dev/null -e trace=membarrier -e inject=membarrier:error=ENOSYS {doctor} --seconds 5"
+    )
+    .run()?;
+    Ok(())
+}
+
+/// rustfmt does not follow the modules that the ladder's macro declares: hand it every file.
+fn format(sh: &Shell, flags: &[&str]) -> Result {
+    let files =
+        cmd!(sh, "git ls-files --cached --others --exclude-standard *.rs").quiet().read()?;
+    let files: Vec<&str> = files.lines().filter(|file| Path::new(file).exists()).collect();
+    cmd!(sh, "rustfmt --edition 2024 {flags...} {files...}").quiet().run()?;
+    Ok(())
+}

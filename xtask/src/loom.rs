@@ -1,0 +1,230 @@
+//! The loom models, and the mutants that they must catch.
+
+use xshell::{Shell, cmd};
+
+use crate::Result;
+
+/// A target directory of its own: the flag would have the tests of the library built again.
+const TARGET: [&str; 4] = ["--package", "loom-tests", "--target-dir", "target/loom"];
+
+pub(crate) fn models(sh: &Shell, deep: bool) -> Result {
+    let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
+    let _doc_flags = sh.push_env("RUSTDOCFLAGS", "--cfg loom");
+    let _deep = deep.then(|| sh.push_env("ASYMFENCE_LOOM_DEEP", "1"));
+    cmd!(sh, "cargo test --release {TARGET...} -- --nocapture").run()?;
+    Ok(())
+}
+
+pub(crate) fn lint(sh: &Shell) -> Result {
+    let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
+    cmd!(sh, "cargo clippy --release {TARGET...} --all-targets -- -D warnings").run()?;
+    Ok(())
+}
+
+/// One change to the library: what is done, the file, the text there, and what stands in its place.
+struct Mutant(&'static str, &'static str, &'static str, &'static str);
+
+const MUTANTS: &[Mutant] = &[
+    Mutant(
+        "heavy: no opening fence",
+        "src/fence.rs",
+        "    fence(SeqCst);\n    if let Strategy",
+        "    if let Strategy",
+    ),
+    Mutant(
+        "heavy: an opening fence that acquires and releases",
+        "src/fence.rs",
+        "    fence(SeqCst);\n    if let Strategy",
+        "    fence(Ordering::AcqRel);\n    if let Strategy",
+    ),
+    Mutant(
+        "heavy: an opening fence that releases",
+        "src/fence.rs",
+        "    fence(SeqCst);\n    if let Strategy",
+        "    fence(Ordering::Release);\n    if let Strategy",
+    ),
+    Mutant(
+        "heavy: an opening fence that acquires",
+        "src/fence.rs",
+        "    fence(SeqCst);\n    if let Strategy",
+        "    fence(Ordering::Acquire);\n    if let Strategy",
+    ),
+    Mutant(
+        "heavy: no closing fence",
+        "src/fence.rs",
+        "        fence(SeqCst);\n    }\n    Ok(())",
+        "    }\n    Ok(())",
+    ),
+    Mutant(
+        "heavy: a closing fence that acquires and releases",
+        "src/fence.rs",
+        "        fence(SeqCst);\n    }\n    Ok(())",
+        "        fence(Ordering::AcqRel);\n    }\n    Ok(())",
+    ),
+    Mutant(
+        "heavy: a closing fence that releases",
+        "src/fence.rs",
+        "        fence(SeqCst);\n    }\n    Ok(())",
+        "        fence(Ordering::Release);\n    }\n    Ok(())",
+    ),
+    Mutant(
+        "heavy: a closing fence that acquires",
+        "src/fence.rs",
+        "        fence(SeqCst);\n    }\n    Ok(())",
+        "        fence(Ordering::Acquire);\n    }\n    Ok(())",
+    ),
+    Mutant(
+        "heavy: the rung is not called",
+        "src/fence.rs",
+        "        barrier_elsewhere(rung)",
+        "        Ok(rung).map(drop)",
+    ),
+    Mutant(
+        "heavy: does not decide",
+        "src/fence.rs",
+        "strategy::init();",
+        "strategy::strategy().unwrap_or(Strategy::Symmetric);",
+    ),
+    Mutant(
+        "light: no fence while symmetric",
+        "src/fence.rs",
+        "    fence(SeqCst);\n}\n\n/// Orders the memory accesses before it against those after it, as seen by every",
+        "}\n\n/// Orders the memory accesses before it against those after it, as seen by every",
+    ),
+    Mutant(
+        "light: a weaker fence while symmetric",
+        "src/fence.rs",
+        "    fence(SeqCst);\n}\n\n/// Orders the memory accesses before it against those after it, as seen by every",
+        "    fence(Ordering::AcqRel);\n}\n\n/// Orders the memory accesses before it against those after it, as seen by every",
+    ),
+    Mutant(
+        "light: no barrier while asymmetric",
+        "src/fence.rs",
+        "        sys::compiler_barrier();\n    } else",
+        "    } else",
+    ),
+    Mutant("Asymmetric: no barrier", "src/asymmetric.rs", "        sys::compiler_barrier();", ""),
+    Mutant(
+        "light: takes undecided for asymmetric",
+        "src/strategy.rs",
+        "DECISION.mode.load(Relaxed) >= FIRST_RUNG",
+        "DECISION.mode.load(Relaxed) != SYMMETRIC",
+    ),
+    Mutant(
+        "light: does not know symmetric",
+        "src/strategy.rs",
+        "DECISION.mode.load(Relaxed) >= FIRST_RUNG",
+        "DECISION.mode.load(Relaxed) != UNDECIDED",
+    ),
+    Mutant(
+        "commit: not a release",
+        "src/strategy.rs",
+        "(UNDECIDED, mode, Release, Relaxed)",
+        "(UNDECIDED, mode, Relaxed, Relaxed)",
+    ),
+    Mutant(
+        "commit: more than once",
+        "src/strategy.rs",
+        "        Err(_) => strategy().expect(\"a mode that was decided stays decided\"),",
+        "        Err(_) => {\n            DECISION.mode.store(mode, Release);\n            found\n        }",
+    ),
+    Mutant(
+        "climb: the rung is not made ready",
+        "src/strategy.rs",
+        "        None => sys::no_unwind(rung.mechanism().probe),",
+        "        None => Ok(()),",
+    ),
+    Mutant(
+        "model: light does not acquire",
+        "src/sys/modelled.rs",
+        "fetch_add(1, AcqRel)",
+        "fetch_add(1, Release)",
+    ),
+    Mutant(
+        "model: light does not release",
+        "src/sys/modelled.rs",
+        "fetch_add(1, AcqRel)",
+        "fetch_add(1, Acquire)",
+    ),
+    Mutant(
+        "model: heavy does not release",
+        "src/sys/modelled.rs",
+        "passages[light][me].fetch_add(1, Release)",
+        "passages[light][me].fetch_add(1, Relaxed)",
+    ),
+    Mutant(
+        "model: heavy acquires, which is too strong",
+        "src/sys/modelled.rs",
+        "passages[light][me].fetch_add(1, Release)",
+        "passages[light][me].fetch_add(1, AcqRel)",
+    ),
+    Mutant(
+        "model: one row of slots, which is too strong",
+        "src/sys/modelled.rs",
+        "passages[light][me].fetch_add",
+        "passages[light][0].fetch_add",
+    ),
+    Mutant(
+        "model: light and heavy are both SeqCst, which is too strong",
+        "src/sys/mod.rs",
+        "    modelled::light_fence();",
+        "    crate::model::fence(core::sync::atomic::Ordering::SeqCst);",
+    ),
+    Mutant(
+        "model: full fences do not conflict",
+        "src/sys/modelled.rs",
+        "    slots().full.fetch_add(1, Relaxed);",
+        "    let _ = &slots().full;",
+    ),
+];
+
+/// Changes a copy of the tree, and requires that the models fail on it.
+pub(crate) fn mutants(sh: &Shell) -> Result {
+    let tree = sh.current_dir().join("target/mutants/tree");
+    let target = sh.current_dir().join("target/mutants/target");
+    let files = cmd!(sh, "git ls-files --cached --others --exclude-standard").quiet().read()?;
+    let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
+    let mut survivors = Vec::new();
+    for &Mutant(what, file, text, replacement) in MUTANTS {
+        sh.remove_path(&tree)?;
+        for file in files.lines().filter(|file| sh.path_exists(file)) {
+            let copy = tree.join(file);
+            sh.create_dir(copy.parent().ok_or("a file below the tree")?)?;
+            sh.copy_file(file, copy)?;
+        }
+        let source = sh.read_file(file)?;
+        if source.matches(text).count() != 1 {
+            return Err(format!("{what}: its text does not stand once in {file}").into());
+        }
+        let mutated = source
+            .replace(text, replacement)
+            .replace("Ordering::SeqCst, fence}", "Ordering::{self, SeqCst}, fence}");
+        sh.write_file(tree.join(file), mutated)?;
+
+        let _there = sh.push_dir(&tree);
+        let test = ["test", "--quiet", "--release", "--package", "loom-tests"];
+        cmd!(sh, "cargo {test...} --target-dir {target} --no-run").quiet().ignore_stderr().run()?;
+        // The quick models first; then the litmus tables, without the longest of them.
+        let quick = ["--skip", "exact"];
+        let slow = ["exact", "--skip", "iriw", "--skip", "z6"];
+        let passes = |filter: &[&str]| {
+            cmd!(sh, "cargo {test...} --target-dir {target} --test it -- {filter...}")
+                .quiet()
+                .ignore_stdout()
+                .ignore_stderr()
+                .run()
+                .is_ok()
+        };
+        let survives = passes(&quick) && passes(&slow);
+        println!("{}: {what}", if survives { "SURVIVES" } else { "caught" });
+        if survives {
+            survivors.push(what);
+        }
+    }
+    println!("{} passed, {} failed", MUTANTS.len() - survivors.len(), survivors.len());
+    if survivors.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("mutants survive: {survivors:?}").into())
+    }
+}

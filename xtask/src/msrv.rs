@@ -1,0 +1,48 @@
+//! Builds the library with the oldest Rust that it promises to work with.
+
+use std::path::PathBuf;
+
+use xshell::{Shell, cmd};
+
+use crate::Result;
+
+/// Debian's packages of that compiler, and what they are linked to.
+const VERSION: &str = "1.85.0+dfsg3-1~deb12u3";
+const PACKAGES: [&str; 4] = [
+    "rustc-web=1.85.0+dfsg3-1~deb12u3",
+    "libstd-rust-web-dev=1.85.0+dfsg3-1~deb12u3",
+    "libstd-rust-web-1.85=1.85.0+dfsg3-1~deb12u3",
+    "libllvm19",
+];
+
+pub(crate) fn check(sh: &Shell) -> Result {
+    let root = match fetch(sh) {
+        Ok(root) => root,
+        Err(error) => {
+            println!(
+                "skipped: the oldest Rust, since Debian's rustc-web {VERSION} cannot be had ({error})"
+            );
+            return Ok(());
+        }
+    };
+    let _compiler = sh.push_env("RUSTC", root.join("usr/bin/rustc"));
+    let _libraries = sh.push_env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"));
+    for features in [&["--no-default-features"][..], &[]] {
+        cmd!(sh, "cargo check --locked --target-dir target/msrv {features...}").run()?;
+    }
+    Ok(())
+}
+
+/// Unpacks the packages below `target`, and installs nothing.
+fn fetch(sh: &Shell) -> Result<PathBuf> {
+    let root = sh.current_dir().join("target/rustc-1.85");
+    if !sh.path_exists(root.join("usr/bin/rustc")) {
+        let packages = sh.create_dir("target/packages")?;
+        let _there = sh.push_dir(&packages);
+        cmd!(sh, "apt-get download {PACKAGES...}").quiet().ignore_stderr().run()?;
+        for package in sh.read_dir(&packages)? {
+            cmd!(sh, "dpkg-deb -x {package} {root}").quiet().run()?;
+        }
+    }
+    Ok(root)
+}
