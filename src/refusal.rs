@@ -20,7 +20,7 @@ pub enum Call {
     Mlock,
     /// `mprotect` of that page
     Mprotect,
-    /// The modelled call, under `cfg(loom)` alone.
+    /// The modelled call of a loom model
     Modelled,
 }
 

@@ -112,8 +112,9 @@ pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
     #[cfg(all(target_os = "linux", not(feature = "std")))]
     loop {
         use rustix::process::{Signal, getpid, kill_process};
-        // The second cannot be caught or blocked.
         let _ = kill_process(getpid(), Signal::ABORT);
+        // Another thread may be the one to take it; should none, the second cannot be blocked.
+        (0..10_000).for_each(|_| yield_now());
         let _ = kill_process(getpid(), Signal::KILL);
     }
     #[cfg(not(any(target_os = "linux", feature = "std")))]

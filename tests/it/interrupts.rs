@@ -1,7 +1,8 @@
 //! Each heavy fence interrupts a sibling that runs. A rung that takes its time and reaches nobody
 //! would pass most litmus tests; the kernel's counters tell.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, fence};
 use std::thread;
 
 use asymfence::{heavy_fence, init};
@@ -46,21 +47,32 @@ fn caused_by(kind: &str, work: impl FnOnce() + Send) -> Option<u64> {
     })
 }
 
+/// Fences in one go, and how often to try for a go in which the sibling really ran: the machine may be
+/// busy with other things.
 const TIMES: u64 = 4_000;
+const GOES: u32 = 200;
 
 #[track_caller]
 fn each_heavy_fence_interrupts(kind: &str) {
-    let fences = || (0..TIMES).for_each(|_| heavy_fence());
-    let Some(caused) = caused_by(kind, fences) else {
+    let most = |fence: fn(), goes| {
+        let go = || caused_by(kind, || (0..TIMES).for_each(|_| fence()));
+        let mut most = Some(0);
+        for _ in 0..goes {
+            if most > Some(TIMES / 2) {
+                break;
+            }
+            most = most.max(Some(go()?));
+        }
+        most
+    };
+    let Some(caused) = most(heavy_fence, GOES) else {
         println!("no other core, or no counter of {kind}");
         return;
     };
     assert!(caused > TIMES / 2, "{caused} {kind} by {TIMES} heavy fences");
 
     // The twin: full fences cause none.
-    let fences =
-        || (0..TIMES).for_each(|_| std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst));
-    let caused = caused_by(kind, fences).expect("a counter, as before");
+    let caused = most(|| fence(SeqCst), 10).expect("a counter, as before");
     assert!(caused < TIMES / 4, "{caused} {kind} by {TIMES} full fences");
 }
 

@@ -30,9 +30,9 @@ pub(super) struct Cpu {
     pub(super) vendor: [u8; 12],
     /// Leaves 8000_0002h to 8000_0004h: the model in words.
     pub(super) brand: [u8; 48],
-    /// Leaf 1, ECX[31], and then leaf 4000_0000h: the hypervisor's signature.
+    /// Leaf 1, bit 31 of ECX, and then leaf 4000_0000h: the hypervisor's signature.
     pub(super) hypervisor: Option<[u8; 12]>,
-    /// Leaf 8000_0008h, EBX[3].
+    /// Leaf 8000_0008h, bit 3 of EBX.
     pub(super) invlpgb: bool,
 }
 
