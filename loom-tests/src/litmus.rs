@@ -158,7 +158,7 @@ fn register(name: &str) -> Option<usize> {
 }
 
 fn location(name: &str) -> usize {
-    ["x", "y", "z"].iter().position(|known| *known == name).expect("a location")
+    ["x", "y", "z", "w"].iter().position(|known| *known == name).expect("a location")
 }
 
 /// What a run of loom found.

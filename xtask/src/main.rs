@@ -16,7 +16,7 @@ Usage: cargo xtask COMMAND
 
   test            all tests: the library with and without std, switched off, and the loom models
   loom [--deep]   the loom models alone; --deep without a bound on preemptions
-  mutants         the fences of the library, each removed or weakened: a loom model must fail
+  mutants [WORD]  the fences of the library, each removed or weakened: a loom model must fail
   ci              test, and formatting, lints, docs, the oldest Rust, the house rules, the doctor
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a search can check
@@ -39,9 +39,13 @@ fn run() -> Result {
         _ => return help(),
     };
     let mut deep = false;
+    let mut word = String::new();
     while let Some(argument) = arguments.next()? {
         match argument {
             lexopt::Arg::Long("deep") if command == "loom" => deep = true,
+            lexopt::Arg::Value(value) if command == "mutants" => {
+                word = value.to_string_lossy().into_owned();
+            }
             other => return Err(other.unexpected().into()),
         }
     }
@@ -50,7 +54,7 @@ fn run() -> Result {
     match command.as_str() {
         "test" => test(&sh),
         "loom" => loom::models(&sh, deep),
-        "mutants" => loom::mutants(&sh),
+        "mutants" => loom::mutants(&sh, &word),
         "ci" => ci(&sh),
         "fmt" => format(&sh, &[]),
         "house" => house::check(&sh),
