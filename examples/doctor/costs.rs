@@ -19,7 +19,7 @@ pub(crate) struct Costs {
     pub(crate) asymmetric_light: Option<f64>,
     pub(crate) seqcst: f64,
     pub(crate) heavy_idle: f64,
-    /// `None` on a machine of one processor.
+    /// `None` where no sibling runs beside it.
     pub(crate) heavy_running: Option<f64>,
 }
 
@@ -47,9 +47,9 @@ impl Costs {
             }
             tick();
         }
-        let heavy_idle = median(heavy);
+        let heavy_idle = median((0..SAMPLES).map(|_| heavy()).collect());
         tick();
-        let heavy_running = with_running_sibling(|| median(heavy));
+        let heavy_running = heavy_with_running_sibling();
         tick();
         let [none, light, asymmetric_light, seqcst] = best;
         Costs {
@@ -96,36 +96,45 @@ fn heavy() -> f64 {
     start.elapsed().as_nanos() as f64 / f64::from(CALLS)
 }
 
-fn median(sample: fn() -> f64) -> f64 {
-    let mut samples: Vec<f64> = (0..=SAMPLES).map(|_| sample()).collect();
+fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
-    samples[SAMPLES / 2]
+    samples[samples.len() / 2]
 }
 
-/// Does `work` on one core while a thread of this process runs on another: without one there is
-/// nobody to interrupt, and only the system call is timed.
-fn with_running_sibling<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+/// On one core, while a thread of this process runs on another: without one there is nobody to
+/// interrupt, and only the system call is timed. Samples during which the sibling did not come on (the
+/// machine has other things to do) are not counted.
+fn heavy_with_running_sibling() -> Option<f64> {
     let cores = core_affinity::get_core_ids()?;
     let (mine, siblings) = (*cores.first()?, *cores.get(1)?);
-    let (running, stop) = (AtomicBool::new(false), AtomicBool::new(false));
-    let (running, stop) = (&running, &stop);
-    thread::scope(|scope| {
+    let (progress, stop) = (&AtomicUsize::new(0), &AtomicBool::new(false));
+    let samples = thread::scope(|scope| {
         scope.spawn(move || {
             core_affinity::set_for_current(siblings);
-            running.store(true, Ordering::Relaxed);
             while !stop.load(Ordering::Relaxed) {
-                std::hint::spin_loop();
+                progress.fetch_add(1, Ordering::Relaxed);
             }
         });
         let worker = scope.spawn(move || {
             core_affinity::set_for_current(mine);
-            while !running.load(Ordering::Relaxed) {
+            while progress.load(Ordering::Relaxed) == 0 {
                 thread::yield_now();
             }
-            let result = work();
+            let mut samples = Vec::new();
+            for _ in 0..10 * SAMPLES {
+                let before = progress.load(Ordering::Relaxed);
+                let sample = heavy();
+                if progress.load(Ordering::Relaxed) != before {
+                    samples.push(sample);
+                }
+                if samples.len() == SAMPLES {
+                    break;
+                }
+            }
             stop.store(true, Ordering::Relaxed);
-            result
+            samples
         });
-        worker.join().ok()
-    })
+        worker.join().expect("no panic")
+    });
+    (!samples.is_empty()).then(|| median(samples))
 }
