@@ -40,10 +40,12 @@
 //! wrong.
 
 use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use crate::coalesce::{Calls, Coalesce};
 use crate::refusal::Failure;
 use crate::strategy::{self, Rung, Strategy};
-use crate::sync::{Ordering::SeqCst, fence};
+use crate::sync::{Ordering::SeqCst, fence, global};
 use crate::sys::{self, Mechanism};
 
 /// Orders the memory accesses before it against those after it, as seen by whoever executes a
@@ -114,6 +116,11 @@ fn full_fence() {
 /// | --- | --- | --- | --- |
 /// | **heavy** | ordered | ordered | ordered |
 ///
+/// Callers that come together share a call where that pays: on the mprotect rung. On membarrier's they
+/// do not, since two cores were measured to be slower for it; with many cores and callers, where the
+/// kernel's queue grows and several callers wait while one is served, a [`Coalesce`](crate::Coalesce)
+/// around [`try_heavy_fence`] is expected to pay.
+///
 /// It reaches the threads of this process, also those that are created or end meanwhile. It does
 /// not reach other processes that share memory with it.
 ///
@@ -173,18 +180,22 @@ pub fn heavy_fence() {
 /// build with debug assertions in rustix does if a sandbox answers a system call with a value that no
 /// kernel gives.
 pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
-    let strategy = strategy::init();
-    // Opening: what this thread did and saw before stands before every barrier that the rung makes
-    // others execute. Pairs with: light fences that come after that barrier (scenario A, their
-    // re-read sees our store), full fences.
-    fence(SeqCst);
-    if let Strategy::Asymmetric(rung) = strategy {
-        barrier_elsewhere(rung).map_err(|failure| HeavyFenceError { rung, failure })?;
-        // Closing: what others did before that barrier stands before what this thread does next.
-        // Pairs with: light fences that came before it (scenario A, we see their store).
+    let Strategy::Asymmetric(rung) = strategy::init() else {
+        // Pairs with: the light fences of this process, which are all full, and full fences.
         fence(SeqCst);
-    }
-    Ok(())
+        return Ok(());
+    };
+    let call = || barrier_elsewhere(rung).map_err(Failure::to_word);
+    let outcome = match rung.mechanism().patience {
+        Some(patience) => HEAVY.run(patience, call),
+        None => HEAVY.run_alone(call),
+    };
+    outcome.map_err(|word| HeavyFenceError { rung, failure: Failure::from_word(word) })
+}
+
+global! {
+    /// Who asks for a heavy call while another makes one may share the next.
+    static HEAVY: Coalesce = Coalesce::new();
 }
 
 /// How often a rung's call is made in all, if it fails for want of memory each time.
@@ -213,10 +224,33 @@ fn insist(rung: &Mechanism) -> Result<(), Failure> {
                 }
                 answer => return answer,
             }
+            RETRIES.fetch_add(1, Relaxed);
         }
         (rung.call)()
     })
 }
+
+/// What the heavy fences of this process took so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Heavy fences asked for, calls made, and calls shared. Zeros in a symmetric process, which makes
+    /// no calls.
+    pub heavy: Calls,
+    /// Calls made again after a failure.
+    pub retries: usize,
+}
+
+/// Counters for an operator: nothing depends on them, and no light fence counts.
+///
+/// Async-signal-safe.
+#[must_use]
+pub fn stats() -> Stats {
+    // Relaxed: a number for reports.
+    Stats { heavy: HEAVY.stats(), retries: RETRIES.load(Relaxed) }
+}
+
+static RETRIES: AtomicUsize = AtomicUsize::new(0);
 
 /// A heavy fence that could not give its guarantee. Nothing has been ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +287,7 @@ impl core::error::Error for HeavyFenceError {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use core::sync::atomic::AtomicU32;
 
     use super::*;
     use crate::refusal::Call;
@@ -268,6 +302,7 @@ mod tests {
             let rung = Mechanism {
                 name: "failing",
                 probe: || Ok(()),
+                patience: None,
                 call: || {
                     CALLS.fetch_add(1, Relaxed);
                     let fails =

@@ -10,6 +10,7 @@ extern crate std;
 pub mod checking_under_loom {}
 
 mod asymmetric;
+mod coalesce;
 mod fence;
 #[cfg(loom)]
 pub mod model;
@@ -19,7 +20,8 @@ mod sync;
 mod sys;
 
 pub use asymmetric::{Asymmetric, Unsupported};
-pub use fence::{HeavyFenceError, heavy_fence, light_fence, try_heavy_fence};
+pub use coalesce::{Calls, Coalesce};
+pub use fence::{HeavyFenceError, Stats, heavy_fence, light_fence, stats, try_heavy_fence};
 pub use refusal::{Call, Failure, Reason, Refusal};
 pub use strategy::{
     AlreadyCommitted, ForceError, Rung, RungReport, Strategy, Verdict, force, init, ladder,

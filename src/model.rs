@@ -76,6 +76,8 @@ pub fn init() {
 /// As [`init`], with a choice of where the process begins and in which order its fences visit.
 pub fn init_from(start: Start, visit: Visit) {
     modelled::start(start, visit);
+    // Makes the atomics of shared calls, in the first thread.
+    let _ = crate::stats();
     match start {
         Start::Asymmetric => assert!(matches!(decide(), Strategy::Asymmetric(_))),
         Start::Symmetric => force(Strategy::Symmetric).expect("nothing was decided before"),
@@ -97,4 +99,15 @@ pub fn fence(ordering: Ordering) {
         modelled::conflict_with_full_fences();
     }
     loom::sync::atomic::fence(ordering);
+}
+
+/// The call in the middle of a heavy fence: every other thread executes one full fence. Orders nothing
+/// for the caller. For models of heavy fences of your own making, as those that a
+/// [`Coalesce`](crate::Coalesce) is handed.
+///
+/// # Panics
+///
+/// Outside of a model.
+pub fn barrier_elsewhere() {
+    modelled::barrier_elsewhere();
 }

@@ -4,6 +4,7 @@
 //! handler of a `no_std` program.
 
 use core::fmt;
+use core::num::NonZeroU32;
 
 /// A system call that a rung depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,17 @@ impl Failure {
     #[must_use]
     pub const fn errno(self) -> i32 {
         self.errno as i32
+    }
+
+    /// Packed into one word, so that the callers who share a call can share its failure.
+    pub(crate) fn to_word(self) -> NonZeroU32 {
+        Refusal::from(self).to_word()
+    }
+
+    /// The inverse of [`to_word`](Self::to_word).
+    pub(crate) fn from_word(word: NonZeroU32) -> Self {
+        let refusal = Refusal::from_word(word.get());
+        refusal.and_then(Refusal::failure).expect("the word was a failure's")
     }
 
     /// Whether the same call may succeed a moment later.
@@ -217,11 +229,11 @@ impl Refusal {
         }
     }
 
-    /// Packed into one word, never 0, so that a lock-free record can hold it.
-    pub(crate) fn to_word(self) -> u32 {
+    /// Packed into one word, so that a lock-free record can hold it; 0 is left for "none".
+    pub(crate) fn to_word(self) -> NonZeroU32 {
         let code = REASONS.iter().position(|&reason| reason == self.reason);
-        let code = code.expect("every reason stands in the table") as u32;
-        (code + 1) << 16 | u32::from(self.detail)
+        let code = code.expect("every reason stands in the table") as u32 + 1;
+        NonZeroU32::new(code << 16 | u32::from(self.detail)).expect("the code is not 0")
     }
 
     /// The inverse of [`to_word`](Self::to_word); `None` for 0.
@@ -306,7 +318,7 @@ mod tests {
         for reason in REASONS {
             for detail in [0, 1, 38, u16::MAX] {
                 let refusal = Refusal { reason, detail };
-                assert_eq!(Refusal::from_word(refusal.to_word()), Some(refusal));
+                assert_eq!(Refusal::from_word(refusal.to_word().get()), Some(refusal));
             }
         }
         assert_eq!(Refusal::from_word(0), None);

@@ -214,7 +214,7 @@ pub(crate) fn try_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
         Some(switch) => Err(Refusal::new(switch)),
         None => sys::no_unwind(rung.mechanism().probe),
     };
-    let word = verdict.err().map_or(0, Refusal::to_word);
+    let word = verdict.err().map_or(0, |refusal| refusal.to_word().get());
     // Relaxed: one word, read for reports alone. Of several climbs the last to record wins.
     DECISION.refusals[usize::from(rung.0)].store(word, Relaxed);
     verdict

@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 mod chosen {
-    pub(crate) use core::sync::atomic::{AtomicU8, fence};
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, fence};
 
     /// A process-wide value.
     macro_rules! global {
@@ -13,12 +13,19 @@ mod chosen {
         };
     }
     pub(crate) use global;
+
+    macro_rules! const_where_possible {
+        ($function:ident) => {
+            $function!(const);
+        };
+    }
+    pub(crate) use const_where_possible;
 }
 
 #[cfg(loom)]
 mod chosen {
     pub(crate) use crate::model::fence;
-    pub(crate) use loom::sync::atomic::AtomicU8;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
     /// A value of the model that runs now.
     macro_rules! global {
@@ -38,6 +45,13 @@ mod chosen {
         };
     }
     pub(crate) use global;
+
+    macro_rules! const_where_possible {
+        ($function:ident) => {
+            $function!();
+        };
+    }
+    pub(crate) use const_where_possible;
 }
 
 pub(crate) use chosen::*;

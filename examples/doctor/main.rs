@@ -9,7 +9,7 @@ mod report;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use asymfence::{Strategy, force, init, ladder};
+use asymfence::{Strategy, force, init, ladder, stats};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use costs::Costs;
@@ -61,7 +61,8 @@ fn main() -> ExitCode {
     let pairing = pairing(strategy, arguments.litmus, &bar);
     bar.finish_and_clear();
 
-    let report = Report { machine, strategy, rungs: ladder().collect(), costs, pairing };
+    let report =
+        Report { machine, strategy, rungs: ladder().collect(), costs, stats: stats(), pairing };
     if arguments.json {
         println!("{:#}", report.to_json());
     } else {

@@ -1,6 +1,6 @@
 //! What was found, for a person or for a program.
 
-use asymfence::{RungReport, Strategy, Verdict};
+use asymfence::{RungReport, Stats, Strategy, Verdict};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Color, ContentArrangement, Table};
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ pub(crate) struct Report {
     pub(crate) strategy: Strategy,
     pub(crate) rungs: Vec<RungReport>,
     pub(crate) costs: Costs,
+    pub(crate) stats: Stats,
     pub(crate) pairing: Vec<Cell>,
 }
 
@@ -88,6 +89,12 @@ impl Report {
                 "heavy_running": costs.heavy_running,
             },
             "break_even": costs.break_even(),
+            "heavy": {
+                "asked": self.stats.heavy.asked,
+                "calls": self.stats.heavy.calls,
+                "shared": self.stats.heavy.shared,
+                "retries": self.stats.retries,
+            },
             "pairing": self.pairing.iter().map(cell).collect::<Vec<_>>(),
         })
     }
@@ -113,6 +120,11 @@ impl Report {
 
         self.print_costs();
         self.print_pairing();
+        let Stats { heavy, retries, .. } = self.stats;
+        println!(
+            "\nheavy fences of this run: {} asked for, {} calls made, {} shared, {retries} retries",
+            heavy.asked, heavy.calls, heavy.shared
+        );
     }
 
     fn print_costs(&self) {

@@ -19,6 +19,10 @@ pub(crate) struct Mechanism {
     /// Only after a `probe` that succeeded. Orders nothing for the caller itself.
     pub(crate) call: fn() -> Result<(), Failure>,
 
+    /// How long a caller waits for the call of another, in the terms of `Coalesce::run`. `None` if calls
+    /// are not shared, since that costs more than it saves.
+    pub(crate) patience: Option<u32>,
+
     /// Asks the kernel again for what `call` needs, after it said that it was never asked.
     pub(crate) register: fn() -> Result<(), Failure>,
 }
@@ -90,6 +94,16 @@ pub(crate) fn compiler_barrier() {
     // A signal fence by its specification, a compiler barrier in practice (rust-lang/rust#62256).
     #[allow(unreachable_code, reason = "reached where there is no inline assembly")]
     core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst)
+}
+
+/// Passes the time of one try: a moment for the first few, then as long as another thread runs.
+pub(crate) fn wait_a_little(tries: u32) {
+    const SPINS: u32 = 6;
+    if tries < SPINS && !cfg!(loom) {
+        (0..1 << tries).for_each(|_| core::hint::spin_loop());
+    } else {
+        yield_now();
+    }
 }
 
 /// Lets another thread run, between two tries of a call that may succeed later.

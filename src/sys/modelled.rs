@@ -24,7 +24,8 @@ use crate::model::{Start, Visit};
 use crate::refusal::{Call, Failure, Refusal};
 use crate::sync::Ordering::{AcqRel, Relaxed, Release};
 
-pub(super) const RUNG: Mechanism = Mechanism { name: "modelled", probe, call, register: || Ok(()) };
+pub(super) const RUNG: Mechanism =
+    Mechanism { name: "modelled", probe, call, patience: None, register: || Ok(()) };
 
 /// loom's five threads, and a row for threads whose locals are gone.
 const THREADS: usize = 6;
@@ -122,15 +123,20 @@ pub(super) fn light_fence() {
 }
 
 fn call() -> Result<(), Failure> {
-    let (slots, me) = (slots(), me());
     // Relaxed: that it is true must follow from how the strategy was published.
-    assert!(slots.ready.load(Relaxed), "a rung was used before it was ready");
+    assert!(slots().ready.load(Relaxed), "a rung was used before it was ready");
+    barrier_elsewhere();
+    Ok(())
+}
+
+/// Every other thread executes one full fence.
+pub(crate) fn barrier_elsewhere() {
+    let (slots, me) = (slots(), me());
     for light in slots.others(me) {
         // Release: what came before our opening fence is known to light fences that come later.
         // Pairs with the AcqRel in `light_fence`. No Acquire: see above.
         slots.passages[light][me].fetch_add(1, Release);
     }
-    Ok(())
 }
 
 fn probe() -> Result<(), Refusal> {

@@ -16,7 +16,7 @@ const HELD: i32 = 42;
 
 /// Forks; the child runs `body`, which must come to its end without a panic.
 #[track_caller]
-fn in_fork(body: impl FnOnce()) {
+pub(crate) fn in_fork(body: impl FnOnce()) {
     // SAFETY: where another thread may hold a lock, the bodies below take none and allocate nothing;
     // the test harness's other thread waits for this one. glibc's allocator survives a fork.
     match unsafe { fork() }.expect("fork") {

@@ -9,6 +9,8 @@ mod filter;
 mod litmus;
 
 #[cfg(not(asymfence_symmetric))]
+mod coalescing;
+#[cfg(not(asymfence_symmetric))]
 mod deciding;
 #[cfg(not(asymfence_symmetric))]
 mod forking;

@@ -27,63 +27,75 @@ struct Mutant(&'static str, &'static str, &'static str, &'static str);
 const MUTANTS: &[Mutant] = &[
     Mutant(
         "heavy: no opening fence",
-        "src/fence.rs",
-        "    fence(SeqCst);\n    if let Strategy",
-        "    if let Strategy",
+        "src/coalesce.rs",
+        "    fence(SeqCst);\n    let outcome = call();",
+        "    let outcome = call();",
     ),
     Mutant(
         "heavy: an opening fence that acquires and releases",
-        "src/fence.rs",
-        "    fence(SeqCst);\n    if let Strategy",
-        "    fence(Ordering::AcqRel);\n    if let Strategy",
+        "src/coalesce.rs",
+        "    fence(SeqCst);\n    let outcome = call();",
+        "    fence(crate::sync::Ordering::AcqRel);\n    let outcome = call();",
     ),
     Mutant(
         "heavy: an opening fence that releases",
-        "src/fence.rs",
-        "    fence(SeqCst);\n    if let Strategy",
-        "    fence(Ordering::Release);\n    if let Strategy",
+        "src/coalesce.rs",
+        "    fence(SeqCst);\n    let outcome = call();",
+        "    fence(Release);\n    let outcome = call();",
     ),
     Mutant(
         "heavy: an opening fence that acquires",
-        "src/fence.rs",
-        "    fence(SeqCst);\n    if let Strategy",
-        "    fence(Ordering::Acquire);\n    if let Strategy",
+        "src/coalesce.rs",
+        "    fence(SeqCst);\n    let outcome = call();",
+        "    fence(Acquire);\n    let outcome = call();",
     ),
     Mutant(
         "heavy: no closing fence",
-        "src/fence.rs",
-        "        fence(SeqCst);\n    }\n    Ok(())",
-        "    }\n    Ok(())",
+        "src/coalesce.rs",
+        "full fences.\n    fence(SeqCst);\n    outcome",
+        "full fences.\n    outcome",
     ),
     Mutant(
         "heavy: a closing fence that acquires and releases",
-        "src/fence.rs",
-        "        fence(SeqCst);\n    }\n    Ok(())",
-        "        fence(Ordering::AcqRel);\n    }\n    Ok(())",
+        "src/coalesce.rs",
+        "full fences.\n    fence(SeqCst);\n    outcome",
+        "full fences.\n    fence(crate::sync::Ordering::AcqRel);\n    outcome",
     ),
     Mutant(
         "heavy: a closing fence that releases",
-        "src/fence.rs",
-        "        fence(SeqCst);\n    }\n    Ok(())",
-        "        fence(Ordering::Release);\n    }\n    Ok(())",
+        "src/coalesce.rs",
+        "full fences.\n    fence(SeqCst);\n    outcome",
+        "full fences.\n    fence(Release);\n    outcome",
     ),
     Mutant(
         "heavy: a closing fence that acquires",
-        "src/fence.rs",
-        "        fence(SeqCst);\n    }\n    Ok(())",
-        "        fence(Ordering::Acquire);\n    }\n    Ok(())",
+        "src/coalesce.rs",
+        "full fences.\n    fence(SeqCst);\n    outcome",
+        "full fences.\n    fence(Acquire);\n    outcome",
     ),
     Mutant(
         "heavy: the rung is not called",
         "src/fence.rs",
-        "        barrier_elsewhere(rung)",
-        "        Ok(rung).map(drop)",
+        "|| barrier_elsewhere(rung).map_err(Failure::to_word)",
+        "|| Ok(rung).map(drop)",
     ),
     Mutant(
         "heavy: does not decide",
         "src/fence.rs",
-        "strategy::init();",
-        "strategy::strategy().unwrap_or(Strategy::Symmetric);",
+        "strategy::init() else",
+        "strategy::strategy().unwrap_or(Strategy::Symmetric) else",
+    ),
+    Mutant(
+        "heavy: no fence while symmetric",
+        "src/fence.rs",
+        "        fence(SeqCst);\n        return Ok(());",
+        "        return Ok(());",
+    ),
+    Mutant(
+        "heavy: a weaker fence while symmetric",
+        "src/fence.rs",
+        "        fence(SeqCst);\n        return Ok(());",
+        "        fence(crate::sync::Ordering::AcqRel);\n        return Ok(());",
     ),
     Mutant(
         "light: no fence while symmetric",
@@ -95,7 +107,7 @@ const MUTANTS: &[Mutant] = &[
         "light: a weaker fence while symmetric",
         "src/fence.rs",
         "    fence(SeqCst);\n}\n\n/// Orders the memory accesses before it against those after it, as seen by every",
-        "    fence(Ordering::AcqRel);\n}\n\n/// Orders the memory accesses before it against those after it, as seen by every",
+        "    fence(crate::sync::Ordering::AcqRel);\n}\n\n/// Orders the memory accesses before it against those after it, as seen by every",
     ),
     Mutant(
         "light: no barrier while asymmetric",
@@ -135,6 +147,24 @@ const MUTANTS: &[Mutant] = &[
         "        None => Ok(()),",
     ),
     Mutant(
+        "share: the call that is in flight",
+        "src/coalesce.rs",
+        "let arrived = self.started.load(Relaxed);",
+        "let arrived = self.ended.load(Relaxed);",
+    ),
+    Mutant(
+        "share: no fence after started",
+        "src/coalesce.rs",
+        "            fence(SeqCst);\n            let outcome = call();",
+        "            let outcome = call();",
+    ),
+    Mutant(
+        "share: a fence after started that is not full",
+        "src/coalesce.rs",
+        "            fence(SeqCst);\n            let outcome = call();",
+        "            fence(crate::sync::Ordering::AcqRel);\n            let outcome = call();",
+    ),
+    Mutant(
         "model: light does not acquire",
         "src/sys/modelled.rs",
         "fetch_add(1, AcqRel)",
@@ -164,6 +194,12 @@ const MUTANTS: &[Mutant] = &[
         "    modelled::light_fence();",
         "    crate::model::fence(core::sync::atomic::Ordering::SeqCst);",
     ),
+    Mutant(
+        "share: started not counted",
+        "src/coalesce.rs",
+        "            self.started.store(n, Relaxed);\n",
+        "",
+    ),
 ];
 
 /// Changes a copy of the tree, and requires that the models fail on it: for each mutant whose name has
@@ -186,10 +222,7 @@ pub(crate) fn mutants(sh: &Shell, word: &str) -> Result {
         if source.matches(text).count() != 1 {
             return Err(format!("{what}: its text does not stand once in {file}").into());
         }
-        let mutated = source
-            .replace(text, replacement)
-            .replace("Ordering::SeqCst, fence}", "Ordering::{self, SeqCst}, fence}");
-        sh.write_file(tree.join(file), mutated)?;
+        sh.write_file(tree.join(file), source.replace(text, replacement))?;
 
         let _there = sh.push_dir(&tree);
         let test = ["test", "--quiet", "--release", "--package", "loom-tests"];

@@ -2,6 +2,7 @@
 #![cfg(loom)]
 
 mod battery;
+mod coalesce;
 mod deciding;
 mod misuse;
 mod mutants;
