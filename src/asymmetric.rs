@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use crate::strategy::{Strategy, init, ladder};
-use crate::{Verdict, sys};
+use crate::strategy::{Strategy, Verdict, init, ladder};
+use crate::sys;
 
 /// Proof that this process is committed to an asymmetric strategy. Its light fence needs not ask,
 /// and is no instruction at all.

@@ -118,7 +118,7 @@ fn full_fence() {
 ///
 /// Callers that come together share a call where that pays: on the mprotect rung. On membarrier's they
 /// do not, since two cores were measured to be slower for it; with many cores and callers, where the
-/// kernel's queue grows and several callers wait while one is served, a [`Coalesce`](crate::Coalesce)
+/// kernel's queue grows and several callers wait while one is served, a [`Coalesce`]
 /// around [`try_heavy_fence`] is expected to pay.
 ///
 /// It reaches the threads of this process, also those that are created or end meanwhile. It does

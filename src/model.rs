@@ -7,33 +7,9 @@
 use std::sync::Arc;
 
 use crate::strategy::{Strategy, force, init as decide, strategy};
-use crate::sync::Ordering;
 use crate::sys::modelled;
 
-/// How a model's process begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// Committed to an asymmetric strategy, as after [`init`](crate::init) on most machines.
-    Asymmetric,
-    /// Committed to the symmetric one: both fences are full. What a crate's users get in a sandbox,
-    /// and what other crates take for a model of the asymmetric one.
-    Symmetric,
-    /// Not committed yet: the first heavy fence decides.
-    Undecided {
-        /// Whether it will find a rung that works, or become symmetric.
-        rung_works: bool,
-    },
-}
-
-/// The order in which fences visit the threads of the model. Neither is more real; a model that is
-/// to find everything runs once with each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visit {
-    /// The first thread first.
-    Upward,
-    /// The last thread first.
-    Downward,
-}
+pub use crate::sys::modelled::{Start, Visit, barrier_elsewhere, fence};
 
 /// Checks `f` as `loom::model` does, in an asymmetric process: `model_from(Start::Asymmetric, f)`.
 ///
@@ -69,6 +45,10 @@ pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
 
 /// For a model of your own `loom::model::Builder`: call it first thing in the closure, before any
 /// thread is spawned. `init_from(Start::Asymmetric, Visit::Upward)`.
+///
+/// # Panics
+///
+/// In any thread but the model's first.
 pub fn init() {
     init_from(Start::Asymmetric, Visit::Upward);
 }
@@ -84,30 +64,4 @@ pub fn init_from(start: Start, visit: Visit) {
         // Makes the decision's atomics, in the first thread, and decides nothing.
         Start::Undecided { .. } => assert_eq!(strategy(), None),
     }
-}
-
-/// Stands in for `core::sync::atomic::fence` and `loom::sync::atomic::fence` in a model.
-///
-/// The same as loom's, except that loom's search does not see that two `fence(SeqCst)` conflict and
-/// may skip an order of them. This one makes it look.
-///
-/// # Panics
-///
-/// Outside of a model, and as loom's for an `ordering` that no fence has.
-pub fn fence(ordering: Ordering) {
-    if ordering == Ordering::SeqCst {
-        modelled::conflict_with_full_fences();
-    }
-    loom::sync::atomic::fence(ordering);
-}
-
-/// The call in the middle of a heavy fence: every other thread executes one full fence. Orders nothing
-/// for the caller. For models of heavy fences of your own making, as those that a
-/// [`Coalesce`](crate::Coalesce) is handed.
-///
-/// # Panics
-///
-/// Outside of a model.
-pub fn barrier_elsewhere() {
-    modelled::barrier_elsewhere();
 }

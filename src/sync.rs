@@ -24,7 +24,7 @@ mod chosen {
 
 #[cfg(loom)]
 mod chosen {
-    pub(crate) use crate::model::fence;
+    pub(crate) use crate::sys::modelled::fence;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
     /// A value of the model that runs now.

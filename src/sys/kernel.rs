@@ -55,7 +55,7 @@ mod tests {
     fn releases_are_read_by_their_first_two_numbers() {
         for (release, version) in [
             ("6.8.0-45-generic", Some((6, 8))),
-            ("6.18.44-fc-v769", Some((6, 18))),
+            ("6.18.44-custom", Some((6, 18))),
             ("4.4.0", Some((4, 4))),
             ("7.0", Some((7, 0))),
             ("6.19-rc1", Some((6, 19))),

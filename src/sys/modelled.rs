@@ -13,19 +13,44 @@
 //! - Any one order of visiting the slots hides a few outcomes too; upward and downward together were
 //!   found exact. So a model is run once in each order.
 //! - loom does not see that two `fence(SeqCst)` conflict, and may skip an interleaving of them. A
-//!   relaxed read-modify-write of one location before each makes it look.
+//!   relaxed read-modify-write of one location before each makes it look. A precaution: no program of
+//!   loom-tests needs it.
 
 use std::cell::Cell;
 
 use loom::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::Mechanism;
-use crate::model::{Start, Visit};
 use crate::refusal::{Call, Failure, Refusal};
-use crate::sync::Ordering::{AcqRel, Relaxed, Release};
+use crate::sync::Ordering::{self, AcqRel, Relaxed, Release};
 
 pub(super) const RUNG: Mechanism =
     Mechanism { name: "modelled", probe, call, patience: None, register: || Ok(()) };
+
+/// How a model's process begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Committed to an asymmetric strategy, as after [`init`](crate::init) on most machines.
+    Asymmetric,
+    /// Committed to the symmetric one: both fences are full. What a crate's users get in a sandbox,
+    /// and what other crates take for a model of the asymmetric one.
+    Symmetric,
+    /// Not committed yet: the first heavy fence decides.
+    Undecided {
+        /// Whether it will find a rung that works, or become symmetric.
+        rung_works: bool,
+    },
+}
+
+/// The order in which fences visit the threads of the model. Neither is more real; a model that is
+/// to find everything runs once with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// The first thread first.
+    Upward,
+    /// The last thread first.
+    Downward,
+}
 
 /// loom's five threads, and a row for threads whose locals are gone.
 const THREADS: usize = 6;
@@ -72,15 +97,19 @@ impl Drop for Slots {
 loom::thread_local! {
     static INDEX: usize = {
         // The `Debug` form, `ThreadId(3)`, is all that loom tells.
-        let id = format!("{:?}", loom::thread::current().id());
-        let digits = id.trim_matches(|letter: char| !letter.is_ascii_digit());
-        digits.parse().expect("loom 0.7 numbers its threads")
+        let id = || format!("{:?}", loom::thread::current().id());
+        // loom panics where the locals are gone and the thread has not fenced before.
+        std::panic::catch_unwind(id).map_or(LOCALS_GONE, |id| {
+            let digits = id.trim_matches(|letter: char| !letter.is_ascii_digit());
+            digits.parse().expect("loom 0.7 numbers its threads")
+        })
     };
 }
 
 /// Makes the slots. The atomics of loom synchronise whoever makes them with whoever comes later; so
 /// the first thread must, before it has started another.
 pub(crate) fn start(start: Start, visit: Visit) {
+    assert!(me() == 0, "`asymfence::model::init` belongs into the first thread, before it spawns");
     WORLD.set(Some((start, visit)));
     let _ = slots();
 }
@@ -102,6 +131,13 @@ pub(crate) fn assert_running() {
 
 fn me() -> usize {
     INDEX.try_with(|index| *index).unwrap_or(LOCALS_GONE)
+}
+
+/// The index of a thread that executes heavy fences.
+fn me_heavy() -> usize {
+    let me = me();
+    assert!(me != LOCALS_GONE, "a heavy fence in a destructor of a thread-local is not modelled");
+    me
 }
 
 impl Slots {
@@ -129,9 +165,15 @@ fn call() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Every other thread executes one full fence.
-pub(crate) fn barrier_elsewhere() {
-    let (slots, me) = (slots(), me());
+/// The call in the middle of a heavy fence: every other thread executes one full fence. Orders nothing
+/// for the caller. For models of heavy fences of your own making, as those that a
+/// [`Coalesce`](crate::Coalesce) is handed.
+///
+/// # Panics
+///
+/// Outside of a model.
+pub fn barrier_elsewhere() {
+    let (slots, me) = (slots(), me_heavy());
     for light in slots.others(me) {
         // Release: what came before our opening fence is known to light fences that come later.
         // Pairs with the AcqRel in `light_fence`. No Acquire: see above.
@@ -149,8 +191,18 @@ fn probe() -> Result<(), Refusal> {
     Ok(())
 }
 
-/// To be called before each full fence.
-pub(crate) fn conflict_with_full_fences() {
-    // Relaxed: it is there for loom's search, and synchronises nobody.
-    slots().full.fetch_add(1, Relaxed);
+/// Stands in for `core::sync::atomic::fence` and `loom::sync::atomic::fence` in a model.
+///
+/// The same as loom's, except that loom's search does not see that two `fence(SeqCst)` conflict and
+/// may skip an order of them. This one makes it look.
+///
+/// # Panics
+///
+/// Outside of a model, and as loom's for an `ordering` that no fence has.
+pub fn fence(ordering: Ordering) {
+    if ordering == Ordering::SeqCst {
+        // Relaxed: it is there for loom's search, and synchronises nobody.
+        slots().full.fetch_add(1, Relaxed);
+    }
+    loom::sync::atomic::fence(ordering);
 }

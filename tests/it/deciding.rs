@@ -10,6 +10,7 @@ use asymfence::{
 
 use crate::child::Child;
 use crate::filter::on_membarrier;
+use crate::litmus::{Fence, Litmus};
 use crate::{fences_hold, force_mprotect, mprotect_is_refused, rung, verdict};
 
 #[test]
@@ -123,4 +124,20 @@ fn one_thread_in_a_sandbox_decides_with_the_others() {
         }
         fences_hold(); // the other threads' heavy fences are not affected
     });
+}
+
+/// The real thing across the decision, which falls somewhere into the first rounds. That the light
+/// fence must be full before is for loom to prove (`loom-tests/tests/it/deciding.rs`): here it could be
+/// seen in one round of a process.
+#[test]
+fn light_before_the_decision_pairs_with_heavy_after_it() {
+    for _ in 0..4 {
+        Child::default().run(|| {
+            assert_eq!(strategy(), None);
+            let Some(mut litmus) = Litmus::new() else { return };
+            let seen = litmus.run_while(Fence::Light, Fence::Heavy, |seen| seen.rounds < 2_000);
+            assert_eq!(seen.weak, 0, "{seen:?}");
+            assert!(strategy().is_some());
+        });
+    }
 }

@@ -230,15 +230,16 @@ pub(crate) fn mutants(sh: &Shell, word: &str) -> Result {
         // The quick models first; then the litmus tables, without the longest of them.
         let quick = ["--skip", "exact"];
         let slow = ["exact", "--skip", "iriw", "--skip", "z6"];
-        let passes = |filter: &[&str]| {
-            cmd!(sh, "cargo {test...} --target-dir {target} --test it -- {filter...}")
-                .quiet()
-                .ignore_stdout()
-                .ignore_stderr()
-                .run()
-                .is_ok()
+        let fails = |filter: &[&str]| -> Result<bool> {
+            let run = cmd!(sh, "cargo {test...} --target-dir {target} --test it -- {filter...}");
+            let output = run.quiet().ignore_status().ignore_stderr().read()?;
+            let (failed, passed) = (output.contains("test result: FAILED"), "test result: ok");
+            if failed || output.contains(passed) {
+                return Ok(failed);
+            }
+            Err(format!("{what}: the models neither failed nor passed").into())
         };
-        let survives = passes(&quick) && passes(&slow);
+        let survives = !fails(&quick)? && !fails(&slow)?;
         println!("{}: {what}", if survives { "SURVIVES" } else { "caught" });
         if survives {
             survivors.push(what);

@@ -15,8 +15,9 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   test            all tests: the library with and without std, switched off, and the loom models
-  loom [--deep]   the loom models alone; --deep without a bound on preemptions
+  loom [--deep]   the loom models alone; --deep with wider bounds or none
   mutants [WORD]  the fences of the library, each removed or weakened: a loom model must fail
+                  (20 minutes; not in ci)
   ci              test, and formatting, lints, docs, the oldest Rust, the house rules, the doctor
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a search can check
@@ -97,9 +98,10 @@ fn ci(sh: &Shell) -> Result {
 /// reasoned refusal, and the table must hold on it.
 fn doctor(sh: &Shell) -> Result {
     cmd!(sh, "cargo run --release --example doctor").run()?;
-    let doctor = "target/release/examples/doctor";
-    if cmd!(sh, "strace -V").quiet().ignore_stdout().run().is_err() {
-        println!("skipped: the doctor without membarrier, for want of strace");
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    let doctor = format!("{target}/release/examples/doctor");
+    if cmd!(sh, "strace -f -o /dev/null true").quiet().ignore_stderr().run().is_err() {
+        println!("skipped: the doctor without membarrier, for want of a strace that may trace");
         return Ok(());
     }
     cmd!(

@@ -25,8 +25,15 @@ pub(crate) fn check(sh: &Shell) -> Result {
             return Ok(());
         }
     };
-    let _compiler = sh.push_env("RUSTC", root.join("usr/bin/rustc"));
+    let compiler = root.join("usr/bin/rustc");
     let _libraries = sh.push_env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"));
+    if cmd!(sh, "{compiler} --version").quiet().run().is_err() {
+        println!(
+            "skipped: the oldest Rust, since Debian's rustc-web {VERSION} does not start here"
+        );
+        return Ok(());
+    }
+    let _compiler = sh.push_env("RUSTC", &compiler);
     for features in [&["--no-default-features"][..], &[]] {
         cmd!(sh, "cargo check --locked --target-dir target/msrv {features...}").run()?;
     }

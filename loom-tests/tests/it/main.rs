@@ -4,6 +4,7 @@
 mod battery;
 mod coalesce;
 mod deciding;
+mod lazily;
 mod misuse;
 mod mutants;
 mod pairing;

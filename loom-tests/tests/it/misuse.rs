@@ -1,8 +1,11 @@
 //! A fence where its model cannot see it fails loudly, and says what to call.
 
+use std::cell::RefCell;
+
 use asymfence::model::{Start, fence, model, model_from};
 use asymfence::{Strategy, heavy_fence, init, light_fence, strategy};
 use loom::sync::atomic::Ordering::SeqCst;
+use loom::sync::{Arc, Notify};
 
 #[test]
 #[should_panic(expected = "call `asymfence::model::model` in place of `loom::model`")]
@@ -31,6 +34,34 @@ fn a_thread_that_outlives_its_model_panics_in_a_fence() {
             loom::thread::yield_now();
             light_fence();
         });
+    });
+}
+
+#[test]
+#[should_panic(expected = "belongs into the first thread")]
+fn an_init_in_another_thread_panics() {
+    loom::model(|| loom::thread::spawn(asymfence::model::init).join().expect("no panic"));
+}
+
+#[test]
+#[should_panic(expected = "in a destructor of a thread-local is not modelled")]
+fn a_heavy_fence_in_a_destructor_of_a_thread_local_panics() {
+    struct Fences(Arc<Notify>);
+    impl Drop for Fences {
+        fn drop(&mut self) {
+            heavy_fence();
+            self.0.notify();
+        }
+    }
+    loom::thread_local! { static LOCAL: RefCell<Option<Fences>> = RefCell::new(None); }
+    model(|| {
+        let gone = Arc::new(Notify::new());
+        let theirs = gone.clone();
+        let other = loom::thread::spawn(move || {
+            LOCAL.with(|local| *local.borrow_mut() = Some(Fences(theirs)));
+        });
+        gone.wait();
+        other.join().expect("no panic");
     });
 }
 
