@@ -94,11 +94,11 @@ pub fn light_fence() {
     }
 }
 
-/// Full: nobody has decided yet, or the process is symmetric. Pairs with both of the fences in a
-/// heavy fence, whatever it will be.
+/// The light fence where nobody has decided yet, or the process is symmetric.
 #[cold]
 #[inline(never)]
 fn full_fence() {
+    // Pairs with: the opening and the closing fence of every heavy fence, symmetric or not.
     fence(SeqCst);
 }
 
@@ -224,6 +224,7 @@ fn insist(rung: &Mechanism) -> Result<(), Failure> {
                 }
                 answer => return answer,
             }
+            // Relaxed: a number for reports.
             RETRIES.fetch_add(1, Relaxed);
         }
         (rung.call)()
