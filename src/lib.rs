@@ -4,6 +4,8 @@
 #[cfg(any(feature = "std", loom, test))]
 #[macro_use]
 extern crate std;
+#[cfg(feature = "hazard")]
+extern crate alloc;
 
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/checking-under-loom.md")]
@@ -12,6 +14,8 @@ pub mod checking_under_loom {}
 mod asymmetric;
 mod coalesce;
 mod fence;
+#[cfg(feature = "hazard")]
+pub mod hazard;
 #[cfg(loom)]
 pub mod model;
 mod refusal;

@@ -2,7 +2,13 @@
 
 #[cfg(not(loom))]
 mod chosen {
+    #[cfg(feature = "hazard")]
+    pub(crate) use core::sync::atomic::AtomicPtr;
     pub(crate) use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, fence};
+
+    /// Whether loom looks at every access: then less is more.
+    #[cfg(feature = "hazard")]
+    pub(crate) const LOOM: bool = false;
 
     /// A process-wide value.
     macro_rules! global {
@@ -13,6 +19,26 @@ mod chosen {
         };
     }
     pub(crate) use global;
+
+    /// A value of each thread's own.
+    #[cfg(all(feature = "hazard", feature = "std"))]
+    macro_rules! per_thread {
+        (static $name:ident: $type:ty = $init:expr;) => {
+            std::thread_local! { static $name: $type = const { $init }; }
+        };
+    }
+    #[cfg(all(feature = "hazard", feature = "std"))]
+    pub(crate) use per_thread;
+
+    /// An array of values that cannot be copied.
+    #[cfg(feature = "hazard")]
+    macro_rules! array_of {
+        ($value:expr; $count:expr) => {
+            [const { $value }; $count]
+        };
+    }
+    #[cfg(feature = "hazard")]
+    pub(crate) use array_of;
 
     macro_rules! const_where_possible {
         ($function:ident) => {
@@ -25,7 +51,12 @@ mod chosen {
 #[cfg(loom)]
 mod chosen {
     pub(crate) use crate::sys::modelled::fence;
+    #[cfg(feature = "hazard")]
+    pub(crate) use loom::sync::atomic::AtomicPtr;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+
+    #[cfg(feature = "hazard")]
+    pub(crate) const LOOM: bool = true;
 
     /// A value of the model that runs now.
     macro_rules! global {
@@ -45,6 +76,24 @@ mod chosen {
         };
     }
     pub(crate) use global;
+
+    #[cfg(all(feature = "hazard", feature = "std"))]
+    macro_rules! per_thread {
+        (static $name:ident: $type:ty = $init:expr;) => {
+            loom::thread_local! { static $name: $type = $init; }
+        };
+    }
+    #[cfg(all(feature = "hazard", feature = "std"))]
+    pub(crate) use per_thread;
+
+    #[cfg(feature = "hazard")]
+    macro_rules! array_of {
+        ($value:expr; $count:expr) => {
+            core::array::from_fn::<_, { $count }, _>(|_| $value)
+        };
+    }
+    #[cfg(feature = "hazard")]
+    pub(crate) use array_of;
 
     macro_rules! const_where_possible {
         ($function:ident) => {

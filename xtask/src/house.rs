@@ -4,31 +4,52 @@ use xshell::{Shell, cmd};
 
 use crate::Result;
 
-/// A pattern, where it may stand, and why nowhere else.
-const RULES: [(&str, &[&str], &str); 4] = [
+/// A pattern, the files in which it is looked for, where it may stand, and why nowhere else.
+const RULES: [(&str, &str, &[&str], &str); 5] = [
     (
         r"cfg(_attr)?!?\(.*\b(target_(os|arch|env|pointer_width)|miri)\b",
+        "src",
         &["src/sys/mod.rs"],
         "which target it is, is asked in sys/mod.rs alone",
     ),
     (
         r"cfg(_attr)?!?\(.*\bloom\b",
+        "src",
         &["src/sync.rs", "src/sys/mod.rs", "src/lib.rs"],
         "loom is chosen in sync.rs and sys/mod.rs, and declared in lib.rs",
     ),
-    (r"TODO|FIXME|todo!|unimplemented!", &[], "nothing is left for later in the published crate"),
+    (
+        r"TODO|FIXME|todo!|unimplemented!",
+        "src",
+        &[],
+        "nothing is left for later in the published crate",
+    ),
     (
         r"crate::(asymmetric|fence|model|strategy|hazard|cross_process)\b",
-        &["src/lib.rs", "src/asymmetric.rs", "src/fence.rs", "src/strategy.rs", "src/model.rs"],
+        "src",
+        &[
+            "src/lib.rs",
+            "src/asymmetric.rs",
+            "src/fence.rs",
+            "src/strategy.rs",
+            "src/model.rs",
+            "src/hazard/",
+        ],
         "imports run downward",
+    ),
+    (
+        r"^use crate::\{?(strategy|asymmetric)|\b(Strategy|Rung|rustix|membarrier)\b",
+        "src/hazard",
+        &[],
+        "hazard names no strategy and no system",
     ),
 ];
 
 pub(crate) fn check(sh: &Shell) -> Result {
     let mut faults = String::new();
-    for (pattern, exempt, why) in RULES {
+    for (pattern, files, exempt, why) in RULES {
         // git grep answers 1 where nothing is found.
-        let found = cmd!(sh, "git grep -nE {pattern} -- src").quiet().ignore_status().read()?;
+        let found = cmd!(sh, "git grep -nE {pattern} -- {files}").quiet().ignore_status().read()?;
         let is_fault = |line: &&str| !exempt.iter().any(|file| line.starts_with(file));
         for line in found.lines().filter(is_fault) {
             faults += &format!("\n{why}:\n  {line}");

@@ -1,0 +1,169 @@
+//! Retired objects: unlinked, and not freed as long as somebody may use them.
+
+use alloc::boxed::Box;
+use core::ptr;
+use core::sync::atomic::AtomicUsize;
+
+use crate::sync::AtomicPtr;
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+
+/// What frees an object.
+pub(super) type Deleter<T> = unsafe fn(*mut T);
+
+/// One object, and how to free it.
+#[derive(Debug)]
+struct Retired {
+    object: *mut (),
+    deleter: Deleter<()>,
+    next: *mut Retired,
+}
+
+/// Retired objects that one thread has in hand. Dropped, they leak.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Chain {
+    first: *mut Retired,
+}
+
+impl Chain {
+    pub(super) const fn empty() -> Self {
+        Chain { first: ptr::null_mut() }
+    }
+
+    /// # Safety
+    ///
+    /// `deleter` may be called with `object`, once, from any thread, by whoever frees the chain.
+    pub(super) unsafe fn of<T>(object: *mut T, deleter: Deleter<T>) -> Self {
+        // SAFETY: functions that differ in what a thin pointer points to have the same ABI.
+        let deleter = unsafe { core::mem::transmute::<Deleter<T>, Deleter<()>>(deleter) };
+        let retired = Retired { object: object.cast(), deleter, next: ptr::null_mut() };
+        Chain { first: Box::into_raw(Box::new(retired)) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+
+    /// Moves the first object to the front of `other`.
+    pub(super) fn hand_on(&mut self, other: &mut Chain) {
+        // SAFETY: the chain is ours, and so is every node in it.
+        if let Some(first) = unsafe { self.first.as_mut() } {
+            self.first = core::mem::replace(&mut first.next, other.first);
+            other.first = first;
+        }
+    }
+
+    /// The address of the first object.
+    pub(super) fn first(&self) -> Option<*mut ()> {
+        // SAFETY: as in `hand_on`.
+        unsafe { self.first.as_ref() }.map(|first| first.object)
+    }
+
+    /// Frees the first object. It has left the chain before its destructor runs.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the object.
+    pub(super) unsafe fn free_first(&mut self) {
+        if !self.first.is_null() {
+            // SAFETY: as in `hand_on`; made by `of`, from a box.
+            let first = unsafe { Box::from_raw(self.first) };
+            self.first = first.next;
+            let Retired { object, deleter, .. } = *first;
+            // SAFETY: the contract of `of`, and that of this function.
+            unsafe { deleter(object) };
+        }
+    }
+
+    /// The last node; null if there is none.
+    fn last(&self) -> *mut Retired {
+        let mut last = self.first;
+        // SAFETY: as in `hand_on`.
+        while let Some(next) =
+            unsafe { last.as_ref() }.map(|node| node.next).filter(|next| !next.is_null())
+        {
+            last = next;
+        }
+        last
+    }
+}
+
+/// Retired objects that nobody has in hand, and how many of them came here.
+///
+/// Objects are added one by one and removed all at once, so no address comes back in the middle of an
+/// exchange of the head.
+#[derive(Debug)]
+pub(super) struct Bag {
+    newest: AtomicPtr<Retired>,
+    /// Objects retired here, ever; and how many of those somebody has come to look at. They wrap. Never
+    /// loom's: no order depends on them.
+    retired: AtomicUsize,
+    looked_at: AtomicUsize,
+}
+
+macro_rules! new {
+    ($($constness:ident)?) => {
+        pub(super) $($constness)? fn new() -> Self {
+            Bag {
+                newest: AtomicPtr::new(ptr::null_mut()),
+                retired: AtomicUsize::new(0),
+                looked_at: AtomicUsize::new(0),
+            }
+        }
+    };
+}
+
+impl Bag {
+    crate::sync::const_where_possible!(new);
+
+    /// Puts `chain` in.
+    pub(super) fn put(&self, chain: Chain) {
+        let last = chain.last();
+        if last.is_null() {
+            return;
+        }
+        // Relaxed: only compared with.
+        let mut newest = self.newest.load(Relaxed);
+        loop {
+            // SAFETY: the chain is ours until it is in the bag.
+            unsafe { (*last).next = newest };
+            // Release: the objects were unlinked, and these nodes written, before they can be found
+            // here. Pairs with: the Acquire in `take`, and so with the heavy fence behind that. What
+            // we find instead we do not look into: Relaxed.
+            match self.newest.compare_exchange(newest, chain.first, Release, Relaxed) {
+                Ok(_) => return,
+                Err(found) => newest = found,
+            }
+        }
+    }
+
+    /// Counts one more retired object. True for one caller in `quota`, who is to see that they are
+    /// reclaimed.
+    pub(super) fn count(&self, quota: usize) -> bool {
+        // Relaxed, all three: numbers that decide when, never what.
+        let retired = self.retired.fetch_add(1, Relaxed).wrapping_add(1);
+        let looked_at = self.looked_at.load(Relaxed);
+        // Signed: another may have come to look at later ones than ours.
+        retired.wrapping_sub(looked_at) as isize >= quota as isize
+            && self.looked_at.compare_exchange(looked_at, retired, Relaxed, Relaxed).is_ok()
+    }
+
+    /// How many objects were retired here, ever.
+    pub(super) fn retired(&self) -> usize {
+        // Relaxed: a number for reports.
+        self.retired.load(Relaxed)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        // Relaxed: asked by the domain's owner, when all others are done.
+        self.newest.load(Relaxed).is_null()
+    }
+
+    /// Takes all.
+    pub(super) fn take(&self) -> Chain {
+        // Relaxed, both: numbers that decide when, never what.
+        self.looked_at.store(self.retired.load(Relaxed), Relaxed);
+        // Acquire: see `put`, its partner.
+        Chain { first: self.newest.swap(ptr::null_mut(), Acquire) }
+    }
+}
