@@ -5,11 +5,10 @@ use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 
-use alloc::boxed::Box;
 use crossbeam_utils::CachePadded;
 
 use super::pointer::HazardPointer;
-use super::retired::{Bag, Chain, Deleter};
+use super::retired::{Bag, Chain, free_box};
 use super::slots::{Slot, Slots};
 use super::{Family, Global, cached};
 use crate::fence::{HeavyFenceError, try_heavy_fence};
@@ -54,12 +53,11 @@ use crate::sys;
 ///
 /// # How much garbage there can be
 ///
-/// With `H` hazard pointers ([`Stats::hazard_pointers`]), at most `2·H + 1024` objects wait, and for
-/// each reclaim that is under way in another thread what that has in hand, at most as much again: a
-/// reclaim begins whenever `max(1024, H)` objects were retired since the last, at the latest, and leaves
-/// at most the one object for each hazard pointer that it protects. A reader that stops holds back what
-/// it protects, and nothing else. Only while heavy fences *fail* does garbage grow without a bound:
-/// [`Stats::failed`].
+/// With `H` hazard pointers ([`Stats::hazard_pointers`]), at most `2·H + 1536` objects wait, and as many
+/// again for each reclaim that is under way in another thread. A reclaim leaves at most the one object
+/// that each hazard pointer protects, `H`; the next begins when `max(1024, H)` more have been retired, up
+/// to 64 in each of 8 bags not counted. A reader that stops holds back what it protects, and nothing else.
+/// Only while heavy fences *fail* does garbage grow without a bound: [`Stats::failed`].
 ///
 /// # Fork
 ///
@@ -71,6 +69,10 @@ pub struct Domain<F = Global> {
     slots: Slots,
     /// Objects freed, ever. Never loom's, as the other numbers: no order depends on them.
     freed: CachePadded<AtomicUsize>,
+    /// Objects retired, but for the last few in each bag; and the number up to which somebody has come to
+    /// look at them. They wrap.
+    counted: AtomicUsize,
+    looked_at: AtomicUsize,
     /// Reclaims that `retire` began and that are under way; and whether one was not begun for that.
     reclaiming: AtomicUsize,
     owed: AtomicBool,
@@ -83,6 +85,9 @@ const BAGS: usize = if LOOM { 1 } else { 8 };
 
 /// How many retired objects make a reclaim worth its heavy fence.
 const ENOUGH: usize = 1024;
+
+/// How many objects are retired to a bag before the domain counts them.
+const AT_ONCE: usize = 64;
 
 /// How many reclaims `retire` begins at a time, in threads or in destructors that retire: it bounds the
 /// depth of the recursion.
@@ -125,6 +130,8 @@ macro_rules! new {
                 bags: array_of!(CachePadded::new(Bag::new()); BAGS),
                 slots: Slots::new(),
                 freed: CachePadded::new(AtomicUsize::new(0)),
+                counted: AtomicUsize::new(0),
+                looked_at: AtomicUsize::new(0),
                 reclaiming: AtomicUsize::new(0),
                 owed: AtomicBool::new(false),
                 failed: AtomicUsize::new(0),
@@ -169,7 +176,7 @@ impl<F> Domain<F> {
     ///
     /// # Safety
     ///
-    /// - `object` came from [`Box::into_raw`] and is retired once.
+    /// - `object` came from [`Box::into_raw`](alloc::boxed::Box::into_raw) and is retired once.
     /// - It is unlinked: no [`AtomicPtr`](super::AtomicPtr) holds it any more, or will again.
     /// - Every hazard pointer that may protect it is of *this* domain. For the global domain the family
     ///   sees to that, and for any other of which there is one in its family.
@@ -181,7 +188,7 @@ impl<F> Domain<F> {
     #[inline]
     pub unsafe fn retire<T: Send + 'static>(&self, object: *mut T) {
         // SAFETY: that the object came from a box is the caller's to promise; the rest as well.
-        unsafe { self.retire_with(object, |object| drop(Box::from_raw(object))) };
+        unsafe { self.retire_with(object, free_box) };
     }
 
     /// Frees `object` by `deleter`, as soon as no hazard pointer protects it.
@@ -197,9 +204,9 @@ impl<F> Domain<F> {
     pub unsafe fn retire_with<T>(&self, object: *mut T, deleter: unsafe fn(*mut T)) {
         let bag = self.bag();
         // SAFETY: the contract of this function.
-        bag.put(unsafe { Chain::of::<T>(object, deleter as Deleter<T>) });
-        if bag.count(ENOUGH.max(self.slots.made()) / BAGS) {
-            self.reclaim_by_the_way();
+        bag.put(unsafe { Chain::of(object, deleter) });
+        if bag.count() % AT_ONCE == 0 {
+            self.reclaim_if_due();
         }
     }
 
@@ -217,6 +224,8 @@ impl<F> Domain<F> {
     ///
     /// As [`retire`](Domain::retire).
     pub fn reclaim(&self) -> Result<Reclaimed, HeavyFenceError> {
+        // Relaxed, both: numbers that decide when a reclaim begins, never what it frees.
+        self.looked_at.store(self.counted.load(Relaxed), Relaxed);
         let mut freed = Tally { total: &self.freed, count: 0 };
         let mut taken = self.bags.each_ref().map(|bag| InHand { chain: bag.take(), bag });
         if taken.iter().all(|taken| taken.chain.is_empty()) {
@@ -293,8 +302,22 @@ impl<F> Domain<F> {
         }
     }
 
-    /// The reclaims that `retire` begins.
+    /// Counts objects that were retired. If that makes enough of them, one caller reclaims.
     #[cold]
+    fn reclaim_if_due(&self) {
+        // Relaxed, all: numbers that decide when a reclaim begins, never what it frees.
+        let counted = self.counted.fetch_add(AT_ONCE, Relaxed).wrapping_add(AT_ONCE);
+        let looked_at = self.looked_at.load(Relaxed);
+        // Signed: another may have come to look at more than we have counted.
+        let new = counted.wrapping_sub(looked_at) as isize;
+        if new >= ENOUGH.max(self.slots.made()) as isize
+            && self.looked_at.compare_exchange(looked_at, counted, Relaxed, Relaxed).is_ok()
+        {
+            self.reclaim_by_the_way();
+        }
+    }
+
+    /// A reclaim that nobody asked for, unless there are enough of those.
     fn reclaim_by_the_way(&self) {
         struct Leave<'d>(&'d AtomicUsize);
         impl Drop for Leave<'_> {

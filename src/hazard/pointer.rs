@@ -17,10 +17,18 @@ use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 ///
 /// It owns nothing: dropped, it leaks. Every store is a Release and every load an Acquire, so an object is
 /// complete before it is found.
+///
+/// What it points to is seen by many threads, and freed by any:
+///
+/// ```compile_fail,E0277
+/// use asymfence::hazard::AtomicPtr;
+/// static COUNT: AtomicPtr<std::cell::Cell<u32>> = AtomicPtr::null();
+/// ```
 #[repr(transparent)]
 pub struct AtomicPtr<T, F = Global> {
     pointer: sync::AtomicPtr<T>,
-    family: PhantomData<(*mut T, fn(F) -> F)>,
+    /// Invariant, and without a value of its own.
+    family: PhantomData<fn(F) -> F>,
 }
 
 // SAFETY: it hands out `&T` in every thread that can name it, and `*mut T` to free in another.

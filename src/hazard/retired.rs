@@ -10,6 +10,16 @@ use crate::sync::Ordering::{Acquire, Relaxed, Release};
 /// What frees an object.
 pub(super) type Deleter<T> = unsafe fn(*mut T);
 
+/// Of an object that was a box's.
+///
+/// # Safety
+///
+/// `object` came from `Box::into_raw`, and nobody uses it.
+pub(super) unsafe fn free_box<T>(object: *mut T) {
+    // SAFETY: the contract of this function.
+    drop(unsafe { Box::from_raw(object) });
+}
+
 /// One object, and how to free it.
 #[derive(Debug)]
 struct Retired {
@@ -77,12 +87,11 @@ impl Chain {
 
     /// The last node; null if there is none.
     fn last(&self) -> *mut Retired {
-        let mut last = self.first;
-        // SAFETY: as in `hand_on`.
-        while let Some(next) =
-            unsafe { last.as_ref() }.map(|node| node.next).filter(|next| !next.is_null())
-        {
+        let (mut last, mut next) = (ptr::null_mut(), self.first);
+        while !next.is_null() {
             last = next;
+            // SAFETY: as in `hand_on`.
+            next = unsafe { (*last).next };
         }
         last
     }
@@ -95,10 +104,8 @@ impl Chain {
 #[derive(Debug)]
 pub(super) struct Bag {
     newest: AtomicPtr<Retired>,
-    /// Objects retired here, ever; and how many of those somebody has come to look at. They wrap. Never
-    /// loom's: no order depends on them.
+    /// Objects retired here, ever. Wraps. Never loom's: no order depends on it.
     retired: AtomicUsize,
-    looked_at: AtomicUsize,
 }
 
 macro_rules! new {
@@ -107,7 +114,6 @@ macro_rules! new {
             Bag {
                 newest: AtomicPtr::new(ptr::null_mut()),
                 retired: AtomicUsize::new(0),
-                looked_at: AtomicUsize::new(0),
             }
         }
     };
@@ -137,15 +143,10 @@ impl Bag {
         }
     }
 
-    /// Counts one more retired object. True for one caller in `quota`, who is to see that they are
-    /// reclaimed.
-    pub(super) fn count(&self, quota: usize) -> bool {
-        // Relaxed, all three: numbers that decide when, never what.
-        let retired = self.retired.fetch_add(1, Relaxed).wrapping_add(1);
-        let looked_at = self.looked_at.load(Relaxed);
-        // Signed: another may have come to look at later ones than ours.
-        retired.wrapping_sub(looked_at) as isize >= quota as isize
-            && self.looked_at.compare_exchange(looked_at, retired, Relaxed, Relaxed).is_ok()
+    /// Counts one more retired object, and returns the new number.
+    pub(super) fn count(&self) -> usize {
+        // Relaxed: a number that decides when something is done, never what.
+        self.retired.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     /// How many objects were retired here, ever.
@@ -159,10 +160,8 @@ impl Bag {
         self.newest.load(Relaxed).is_null()
     }
 
-    /// Takes all.
+    /// Takes all out.
     pub(super) fn take(&self) -> Chain {
-        // Relaxed, both: numbers that decide when, never what.
-        self.looked_at.store(self.retired.load(Relaxed), Relaxed);
         // Acquire: see `put`, its partner.
         Chain { first: self.newest.swap(ptr::null_mut(), Acquire) }
     }

@@ -1,0 +1,55 @@
+//! Three structures on hazard pointers, and a look at what became of their garbage.
+//!
+//! `cargo run --release --features hazard --example hazard`
+
+#![allow(dead_code, unreachable_pub, reason = "structures for a library, of which this is a part")]
+
+mod cell;
+mod queue;
+mod stack;
+
+use std::thread;
+
+use asymfence::hazard::Domain;
+
+const ITEMS: usize = 100_000;
+
+fn main() {
+    println!("fences: {}", asymfence::init());
+
+    let (stack, queue) = (stack::Stack::new(), queue::Queue::new());
+    let config = cell::ReadMostly::new(0);
+    let sum = thread::scope(|scope| {
+        scope.spawn(|| (1..=ITEMS).for_each(|item| stack.push(item)));
+        scope.spawn(|| (1..=ITEMS).for_each(|version| config.store(version)));
+        scope.spawn(|| {
+            let mut moved = 0;
+            while moved < ITEMS {
+                if let Some(item) = stack.pop() {
+                    queue.push(item);
+                    moved += 1;
+                }
+            }
+        });
+        let (mut sum, mut taken) = (0, 0);
+        while taken < ITEMS {
+            if let Some(item) = queue.pop() {
+                sum += item;
+                taken += 1;
+            }
+        }
+        sum
+    });
+    println!("{ITEMS} items, pushed on a stack, moved to a queue, taken from it: sum {sum}");
+    println!("the cell, replaced {ITEMS} times: {}", *config.load());
+
+    let stats = Domain::global().stats();
+    println!("while it ran: {} objects retired, {} freed", stats.retired, stats.freed);
+    match Domain::global().reclaim_all() {
+        Ok(done) => println!("at the end: {} freed, {} kept", done.freed, done.kept),
+        Err(error) => println!("at the end: {error}"),
+    }
+    let heavy = asymfence::stats().heavy.asked;
+    println!("{heavy} heavy fences for {} objects", stats.retired);
+    assert_eq!(sum, ITEMS * (ITEMS + 1) / 2);
+}
