@@ -1,1 +1,437 @@
+//! Hazard pointers against the crates that one would take otherwise: to protect, to take and release, a
+//! read-mostly cell, a stack, and much garbage. Writers run meanwhile.
+//!
+//! All contenders of a table run in turn, round after round, so that what else the machine does strikes
+//! all alike. Medians, and ratios to the first of each table.
+//!
+//! `cargo bench --bench hazard --features hazard`
 
+#[allow(dead_code, unreachable_pub, reason = "an example's")]
+#[path = "../examples/hazard/cell.rs"]
+mod cell;
+#[allow(dead_code, unreachable_pub, reason = "an example's")]
+#[path = "../examples/hazard/stack.rs"]
+mod stack;
+
+use std::hint::black_box;
+use std::ptr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicPtr};
+use std::sync::{Arc, Barrier, LazyLock, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use asymfence::hazard::{self, Domain};
+use crossbeam_epoch::{Atomic, Owned};
+use seize::Guard;
+
+/// What is read and replaced.
+type Object = [u64; 4];
+
+fn boxed(version: u64) -> *mut Object {
+    Box::into_raw(Box::new([version; 4]))
+}
+
+/// Objects that each library reclaims.
+struct Sources {
+    asymfence: hazard::AtomicPtr<Object>,
+    haphazard: AtomicPtr<Object>,
+    epoch: Atomic<Object>,
+    seize: AtomicPtr<Object>,
+    collector: seize::Collector,
+    arc_swap: ArcSwap<Object>,
+    cell: cell::ReadMostly<Object>,
+    /// Never replaced.
+    plain: AtomicPtr<Object>,
+}
+
+static SOURCES: LazyLock<Sources> = LazyLock::new(|| Sources {
+    asymfence: hazard::AtomicPtr::from(Box::new([0; 4])),
+    haphazard: AtomicPtr::new(boxed(0)),
+    epoch: Atomic::new([0; 4]),
+    seize: AtomicPtr::new(boxed(0)),
+    collector: seize::Collector::new(),
+    arc_swap: ArcSwap::from_pointee([0; 4]),
+    cell: cell::ReadMostly::new([0; 4]),
+    plain: AtomicPtr::new(boxed(0)),
+});
+
+fn replace_asymfence(sources: &Sources) {
+    // SAFETY: a box's, freed by `retire` alone.
+    let old = unsafe { sources.asymfence.swap(boxed(1)) };
+    // SAFETY: from a box, and unlinked by us.
+    unsafe { Domain::global().retire(old) };
+}
+
+fn replace_haphazard(sources: &Sources) {
+    let old = sources.haphazard.swap(boxed(1), AcqRel);
+    // SAFETY: from a box, and unlinked by us.
+    unsafe { haphazard::Domain::global().retire_ptr::<Object, Box<Object>>(old) };
+}
+
+fn replace_epoch(sources: &Sources) {
+    let guard = crossbeam_epoch::pin();
+    let old = sources.epoch.swap(Owned::new([1; 4]), AcqRel, &guard);
+    // SAFETY: from a box, and unlinked by us.
+    unsafe { guard.defer_destroy(old) };
+}
+
+fn replace_seize(sources: &Sources) {
+    let old = sources.seize.swap(boxed(1), AcqRel);
+    // SAFETY: from a box, and unlinked by us.
+    unsafe { sources.collector.retire(old, seize::reclaim::boxed) };
+}
+
+fn replace_arc_swap(sources: &Sources) {
+    sources.arc_swap.store(Arc::new([1; 4]));
+}
+
+fn replace_cell(sources: &Sources) {
+    sources.cell.store([1; 4]);
+}
+
+fn replace_nothing(_: &Sources) {}
+
+type Replace = fn(&Sources);
+type Body = fn(&Sources, u64);
+
+/// One way to do what a table is about: what its writers do, and what is timed, so many times.
+struct Contender(&'static str, Replace, Body);
+
+/// Runs `work` so many times.
+fn repeat(times: u64, mut work: impl FnMut()) {
+    (0..times).for_each(|_| work());
+}
+
+/// The first word of an object, so that it is read.
+fn first(object: &Object) -> u64 {
+    object[0]
+}
+
+const PROTECT: &[Contender] = &[
+    Contender("protect", replace_asymfence, |sources, times| {
+        let mut hazard = Domain::global().hazard_pointer();
+        repeat(times, || {
+            black_box(hazard.protect(&sources.asymfence).map(first));
+        });
+    }),
+    Contender("load and re-check, no hazard pointer", replace_nothing, |sources, times| {
+        repeat(times, || {
+            let object = sources.plain.load(Acquire);
+            if black_box(&sources.plain).load(Acquire) == object {
+                // SAFETY: never freed.
+                black_box(first(unsafe { &*object }));
+            }
+        });
+    }),
+    Contender("load, store, re-check, no fence", replace_nothing, |sources, times| {
+        let slot = AtomicPtr::new(ptr::null_mut());
+        repeat(times, || {
+            let object = sources.plain.load(Relaxed);
+            black_box(&slot).store(object, Release);
+            if black_box(&sources.plain).load(Acquire) == object {
+                // SAFETY: never freed.
+                black_box(first(unsafe { &*object }));
+            }
+        });
+    }),
+    Contender("haphazard", replace_haphazard, |sources, times| {
+        let mut hazard = haphazard::HazardPointer::new();
+        repeat(times, || {
+            // SAFETY: retired to the global domain, which the hazard pointer is of.
+            black_box(unsafe { hazard.protect(&sources.haphazard) }.map(first));
+        });
+    }),
+    Contender("seize, guard held", replace_seize, |sources, times| {
+        let guard = sources.collector.enter();
+        repeat(times, || {
+            // SAFETY: protected.
+            black_box(first(unsafe { &*guard.protect(&sources.seize, Acquire) }));
+        });
+    }),
+];
+
+const TAKE: &[Contender] = &[
+    Contender("take, protect, release", replace_asymfence, |sources, times| {
+        repeat(times, || {
+            let mut hazard = Domain::global().hazard_pointer();
+            black_box(hazard.protect(&sources.asymfence).map(first));
+        });
+    }),
+    Contender("haphazard, new", replace_haphazard, |sources, times| {
+        repeat(times, || {
+            let mut hazard = haphazard::HazardPointer::new();
+            // SAFETY: retired to the global domain, which the hazard pointer is of.
+            black_box(unsafe { hazard.protect(&sources.haphazard) }.map(first));
+        });
+    }),
+    Contender("crossbeam-epoch, pin", replace_epoch, |sources, times| {
+        repeat(times, || {
+            let guard = crossbeam_epoch::pin();
+            // SAFETY: destroyed after the guard.
+            black_box(unsafe { sources.epoch.load(Acquire, &guard).as_ref() }.map(first));
+        });
+    }),
+    Contender("seize, enter", replace_seize, |sources, times| {
+        repeat(times, || {
+            let guard = sources.collector.enter();
+            // SAFETY: protected.
+            black_box(first(unsafe { &*guard.protect(&sources.seize, Acquire) }));
+        });
+    }),
+];
+
+const CELL: &[Contender] = &[
+    Contender("load", replace_cell, |sources, times| {
+        repeat(times, || {
+            black_box(first(&sources.cell.load()));
+        });
+    }),
+    Contender("load_with", replace_cell, |sources, times| {
+        let mut hazard = Domain::global().hazard_pointer();
+        repeat(times, || {
+            black_box(first(sources.cell.load_with(&mut hazard)));
+        });
+    }),
+    Contender("arc-swap, load", replace_arc_swap, |sources, times| {
+        repeat(times, || {
+            black_box(first(&sources.arc_swap.load()));
+        });
+    }),
+    Contender("crossbeam-epoch, pin", replace_epoch, TAKE[2].2),
+    Contender("seize, enter", replace_seize, TAKE[3].2),
+];
+
+const CHURN: &[Contender] = &[
+    Contender("swap and retire", replace_nothing, |sources, times| {
+        repeat(times, || replace_asymfence(sources));
+    }),
+    Contender("haphazard", replace_nothing, |sources, times| {
+        repeat(times, || replace_haphazard(sources));
+    }),
+    Contender("crossbeam-epoch", replace_nothing, |sources, times| {
+        repeat(times, || replace_epoch(sources));
+    }),
+    Contender("seize", replace_nothing, |sources, times| {
+        repeat(times, || replace_seize(sources));
+    }),
+    Contender("arc-swap", replace_nothing, |sources, times| {
+        repeat(times, || replace_arc_swap(sources));
+    }),
+];
+
+/// Treiber's stack again, on the other libraries.
+mod stacks {
+    use super::*;
+
+    pub(super) static ASYMFENCE: LazyLock<stack::Stack<u64>> = LazyLock::new(stack::Stack::new);
+    static HAPHAZARD: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
+    static EPOCH: Atomic<EpochNode> = Atomic::null();
+    pub(super) static LOCKED: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+    struct Node {
+        value: u64,
+        below: *mut Node,
+    }
+    // SAFETY: an address, which nobody changes once the node is linked.
+    unsafe impl Send for Node {}
+    // SAFETY: as above.
+    unsafe impl Sync for Node {}
+
+    pub(super) fn push_haphazard(value: u64) {
+        let mut below = HAPHAZARD.load(Relaxed);
+        let node = Box::into_raw(Box::new(Node { value, below }));
+        while let Err(found) = HAPHAZARD.compare_exchange(below, node, AcqRel, Acquire) {
+            below = found;
+            // SAFETY: ours until it is linked.
+            unsafe { (*node).below = below };
+        }
+    }
+
+    pub(super) fn pop_haphazard() -> Option<u64> {
+        let mut hazard = haphazard::HazardPointer::new();
+        loop {
+            // SAFETY: retired to the global domain, which the hazard pointer is of.
+            let node = unsafe { hazard.protect(&HAPHAZARD) }?;
+            let (value, below, node) = (node.value, node.below, ptr::from_ref(node).cast_mut());
+            if HAPHAZARD.compare_exchange(node, below, AcqRel, Acquire).is_ok() {
+                // SAFETY: from a box, and unlinked by us.
+                unsafe { haphazard::Domain::global().retire_ptr::<Node, Box<Node>>(node) };
+                return Some(value);
+            }
+        }
+    }
+
+    struct EpochNode {
+        value: u64,
+        below: Atomic<EpochNode>,
+    }
+
+    pub(super) fn push_epoch(value: u64) {
+        let guard = crossbeam_epoch::pin();
+        let mut node = Owned::new(EpochNode { value, below: Atomic::null() });
+        loop {
+            let below = EPOCH.load(Relaxed, &guard);
+            node.below.store(below, Relaxed);
+            match EPOCH.compare_exchange(below, node, AcqRel, Relaxed, &guard) {
+                Ok(_) => return,
+                Err(error) => node = error.new,
+            }
+        }
+    }
+
+    pub(super) fn pop_epoch() -> Option<u64> {
+        let guard = crossbeam_epoch::pin();
+        loop {
+            let node = EPOCH.load(Acquire, &guard);
+            // SAFETY: destroyed after the guard.
+            let inner = unsafe { node.as_ref() }?;
+            let below = inner.below.load(Relaxed, &guard);
+            if EPOCH.compare_exchange(node, below, AcqRel, Relaxed, &guard).is_ok() {
+                let value = inner.value;
+                // SAFETY: from a box, and unlinked by us.
+                unsafe { guard.defer_destroy(node) };
+                return Some(value);
+            }
+        }
+    }
+}
+
+const STACK: &[Contender] = &[
+    Contender("push and pop", replace_nothing, |_, times| {
+        repeat(times, || {
+            stacks::ASYMFENCE.push(1);
+            black_box(stacks::ASYMFENCE.pop());
+        });
+    }),
+    Contender("haphazard", replace_nothing, |_, times| {
+        repeat(times, || {
+            stacks::push_haphazard(1);
+            black_box(stacks::pop_haphazard());
+        });
+    }),
+    Contender("crossbeam-epoch", replace_nothing, |_, times| {
+        repeat(times, || {
+            stacks::push_epoch(1);
+            black_box(stacks::pop_epoch());
+        });
+    }),
+    Contender("a locked vector", replace_nothing, |_, times| {
+        let locked = || stacks::LOCKED.lock().expect("no panic while it is held");
+        repeat(times, || {
+            locked().push(1);
+            black_box(locked().pop());
+        });
+    }),
+];
+
+/// Keeps this thread on the core of that number, or of one less if there are fewer.
+fn stay_on(core: usize) {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    if let Some(&core) = cores.get(core % cores.len().max(1)) {
+        core_affinity::set_for_current(core);
+    }
+}
+
+/// Nanoseconds per operation of one thread, when so many do the same at once, and a writer beside them if
+/// there is to be one: it replaces the object, and then rests for the time of some thousand instructions.
+fn measure(contender: &Contender, threads: usize, writer: bool, times: u64) -> f64 {
+    const REST: u64 = 10_000;
+    let Contender(_, replace, body) = contender;
+    let sources = &*SOURCES;
+    let (start, stop) = (Barrier::new(threads + usize::from(writer)), AtomicBool::new(false));
+    let timed = |core| {
+        stay_on(core);
+        start.wait();
+        let begin = Instant::now();
+        body(sources, times);
+        begin.elapsed().as_nanos() as f64 / times as f64
+    };
+    thread::scope(|scope| {
+        if writer {
+            scope.spawn(|| {
+                stay_on(1);
+                start.wait();
+                while !stop.load(Relaxed) {
+                    replace(sources);
+                    repeat(REST, std::hint::spin_loop);
+                }
+            });
+        }
+        let timed = &timed;
+        let threads: Vec<_> = (0..threads).map(|core| scope.spawn(move || timed(core))).collect();
+        let count = threads.len() as f64;
+        let sum: f64 = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+        stop.store(true, Relaxed);
+        sum / count
+    })
+}
+
+/// Every contender in turn; the median of each.
+fn table(
+    title: &str,
+    contenders: &[Contender],
+    threads: usize,
+    writer: bool,
+    times: u64,
+) -> Vec<f64> {
+    let rounds = if quick() { 3 } else { 15 };
+    let mut samples = vec![Vec::new(); contenders.len()];
+    for _ in 0..rounds {
+        for (contender, samples) in contenders.iter().zip(&mut samples) {
+            samples.push(measure(contender, threads, writer, times));
+        }
+    }
+    let medians: Vec<f64> = samples
+        .into_iter()
+        .map(|mut samples| {
+            samples.sort_by(f64::total_cmp);
+            samples[samples.len() / 2]
+        })
+        .collect();
+    let beside = if writer { ", beside a writer" } else { "" };
+    println!("\n{title}: {threads} thread{}{beside}", if threads == 1 { "" } else { "s" });
+    for (Contender(name, ..), median) in contenders.iter().zip(&medians) {
+        println!("  {name:36} {median:9.2} ns   {:6.2} x", median / medians[0]);
+    }
+    medians
+}
+
+fn quick() -> bool {
+    std::env::args().any(|argument| argument == "--quick" || argument == "--test")
+}
+
+/// One line of the verdict: a ratio, and the largest that was aimed at.
+fn aim(what: &str, ratio: f64, largest: f64) {
+    let verdict = if ratio <= largest { "reached" } else { "MISSED" };
+    println!("  {what:58} {ratio:5.2}   aim {largest:4.2}   {verdict}");
+}
+
+fn main() {
+    println!("fences: {}", asymfence::init());
+    const MANY: u64 = 2_000_000;
+    let protect = table("1 protect", PROTECT, 1, true, MANY);
+    let take = table("2 take, protect and release", TAKE, 1, true, MANY);
+    let alone = table("3 read-mostly cell", CELL, 1, false, MANY);
+    let cell = table("3 read-mostly cell", CELL, 1, true, MANY);
+    table("3 read-mostly cell", CELL, 2, false, MANY);
+    table("3 read-mostly cell", CELL, 2, true, MANY);
+    table("4 stack", STACK, 1, false, MANY / 20);
+    table("4 stack", STACK, 2, false, MANY / 20);
+    let churn = table("5 churn", CHURN, 1, false, MANY / 20);
+    let churn_2 = table("5 churn", CHURN, 2, false, MANY / 20);
+
+    println!("\nAs ratios:");
+    aim("protect to a plain load and re-check", protect[0] / protect[1], 1.5);
+    aim("protect to load, store and re-check", protect[0] / protect[2], 1.5);
+    aim("protect to haphazard's", protect[0] / protect[3], 0.2);
+    aim("take, protect, release to crossbeam-epoch's pin", take[0] / take[2], 0.5);
+    aim("take, protect, release to seize's enter", take[0] / take[3], 0.5);
+    aim("cell load to arc-swap's", alone[0] / alone[2], 1.0 / 3.0);
+    aim("cell load_with to arc-swap's load", alone[1] / alone[2], 1.0 / 3.0);
+    aim("cell load to arc-swap's, beside a writer", cell[0] / cell[2], 1.0 / 3.0);
+    aim("cell load_with to arc-swap's load, beside a writer", cell[1] / cell[2], 1.0 / 3.0);
+    aim("churn to haphazard's, 1 thread", churn[0] / churn[1], 1.0);
+    aim("churn to haphazard's, 2 threads", churn_2[0] / churn_2[1], 1.0);
+}
