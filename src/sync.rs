@@ -20,16 +20,6 @@ mod chosen {
     }
     pub(crate) use global;
 
-    /// A value of each thread's own.
-    #[cfg(all(feature = "hazard", feature = "std"))]
-    macro_rules! per_thread {
-        (static $name:ident: $type:ty = $init:expr;) => {
-            std::thread_local! { static $name: $type = const { $init }; }
-        };
-    }
-    #[cfg(all(feature = "hazard", feature = "std"))]
-    pub(crate) use per_thread;
-
     /// An array of values that cannot be copied.
     #[cfg(feature = "hazard")]
     macro_rules! array_of {
@@ -63,8 +53,8 @@ mod chosen {
         ($(#[$doc:meta])* static $name:ident: $type:ty = $init:expr;) => {
             loom::lazy_static! { static ref MODELLED: $type = $init; }
 
-            struct Global;
-            impl core::ops::Deref for Global {
+            struct PerModel;
+            impl core::ops::Deref for PerModel {
                 type Target = $type;
                 fn deref(&self) -> &$type {
                     crate::sys::modelled::assert_running();
@@ -72,19 +62,10 @@ mod chosen {
                 }
             }
             $(#[$doc])*
-            static $name: Global = Global;
+            static $name: PerModel = PerModel;
         };
     }
     pub(crate) use global;
-
-    #[cfg(all(feature = "hazard", feature = "std"))]
-    macro_rules! per_thread {
-        (static $name:ident: $type:ty = $init:expr;) => {
-            loom::thread_local! { static $name: $type = $init; }
-        };
-    }
-    #[cfg(all(feature = "hazard", feature = "std"))]
-    pub(crate) use per_thread;
 
     #[cfg(feature = "hazard")]
     macro_rules! array_of {

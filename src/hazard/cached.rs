@@ -6,9 +6,11 @@ mod chosen {
     use core::cell::Cell;
 
     use crate::hazard::slots::{BLOCK, Slot};
+    use crate::sync::LOOM;
 
-    /// How many slots a thread keeps: those of a block.
-    pub(in crate::hazard) const CAPACITY: usize = BLOCK;
+    /// How many slots a thread keeps: those of a block. In a model none, since the domain of the process
+    /// ends there before its threads do.
+    pub(in crate::hazard) const CAPACITY: usize = if LOOM { 0 } else { BLOCK };
 
     struct Cached {
         slots: [Cell<Option<&'static Slot>>; CAPACITY],
@@ -16,10 +18,9 @@ mod chosen {
         count: Cell<usize>,
     }
 
-    crate::sync::per_thread! {
-        static CACHED: Cached = Cached {
-            slots: [const { Cell::new(None) }; CAPACITY],
-            count: Cell::new(0),
+    std::thread_local! {
+        static CACHED: Cached = const {
+            Cached { slots: [const { Cell::new(None) }; CAPACITY], count: Cell::new(0) }
         };
     }
 
@@ -59,7 +60,7 @@ mod chosen {
 mod chosen {
     use crate::hazard::slots::Slot;
 
-    pub(in crate::hazard) const CAPACITY: usize = 1;
+    pub(in crate::hazard) const CAPACITY: usize = 0;
 
     pub(in crate::hazard) fn take() -> Option<&'static Slot> {
         None

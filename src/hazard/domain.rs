@@ -366,7 +366,7 @@ impl<F> Domain<F> {
     #[cold]
     fn find_slot(&self) -> &Slot {
         match self.if_global() {
-            Some(slots) => slots.take(cached::CAPACITY - 1, cached::keep),
+            Some(slots) => slots.take(cached::CAPACITY.saturating_sub(1), cached::keep),
             None => self.slots.take(0, |_| ()),
         }
     }

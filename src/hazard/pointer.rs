@@ -11,6 +11,7 @@ use super::slots::Slot;
 use crate::fence::light_fence;
 use crate::sync;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sys::witness;
 
 /// A pointer to an object that hazard pointers of the family `F` protect: `core`'s atomic pointer,
 /// with the promise that what it points to stays valid for them.
@@ -69,6 +70,7 @@ impl<T, F> AtomicPtr<T, F> {
     /// no [`protect`](HazardPointer::protect) of it is in use.
     #[inline]
     pub unsafe fn store(&self, new: *mut T) {
+        witness::linked(new);
         // Release: the object is complete. Pairs with: the Acquire of `load` and `protect`.
         self.pointer.store(new, Release);
     }
@@ -81,6 +83,7 @@ impl<T, F> AtomicPtr<T, F> {
     /// As [`store`](AtomicPtr::store).
     #[inline]
     pub unsafe fn swap(&self, new: *mut T) -> *mut T {
+        witness::linked(new);
         // Release: as `store`. Acquire: as `load`; who retires the old object may look into it.
         self.pointer.swap(new, AcqRel)
     }
@@ -98,6 +101,7 @@ impl<T, F> AtomicPtr<T, F> {
     /// As [`store`](AtomicPtr::store).
     #[inline]
     pub unsafe fn compare_exchange(&self, current: *mut T, new: *mut T) -> Result<*mut T, *mut T> {
+        witness::linked(new);
         // Release: as `store`. Acquire, both: as `load`.
         self.pointer.compare_exchange(current, new, AcqRel, Acquire)
     }
@@ -106,7 +110,9 @@ impl<T, F> AtomicPtr<T, F> {
 impl<T, F> From<Box<T>> for AtomicPtr<T, F> {
     /// Points to what was the box's. Nothing frees it but [`Domain::retire`], or who takes it back.
     fn from(object: Box<T>) -> Self {
-        AtomicPtr { pointer: sync::AtomicPtr::new(Box::into_raw(object)), family: PhantomData }
+        let object = Box::into_raw(object);
+        witness::linked(object);
+        AtomicPtr { pointer: sync::AtomicPtr::new(object), family: PhantomData }
     }
 }
 
@@ -231,7 +237,12 @@ impl<'d, F> HazardPointer<'d, F> {
         self.protect_raw(expected);
         // Acquire: the object is complete before we use it. Pairs with: the Releases of `AtomicPtr`.
         let found = source.pointer.load(Acquire);
-        if found == expected { Ok(found) } else { Err(found) }
+        if found == expected {
+            self.slot.confirm(found);
+            Ok(found)
+        } else {
+            Err(found)
+        }
     }
 
     /// Protects `object` if it is not unlinked yet, which the caller has to find out: by a load *after*

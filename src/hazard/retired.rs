@@ -6,6 +6,7 @@ use core::sync::atomic::AtomicUsize;
 
 use crate::sync::AtomicPtr;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sys::witness;
 
 /// What frees an object.
 pub(super) type Deleter<T> = unsafe fn(*mut T);
@@ -80,6 +81,7 @@ impl Chain {
             let first = unsafe { Box::from_raw(self.first) };
             self.first = first.next;
             let Retired { object, deleter, .. } = *first;
+            witness::freed(object);
             // SAFETY: the contract of `of`, and that of this function.
             unsafe { deleter(object) };
         }
@@ -162,7 +164,7 @@ impl Bag {
 
     /// Takes all out.
     pub(super) fn take(&self) -> Chain {
-        // Acquire: see `put`, its partner.
+        // Acquire: see `put`, its partner. (The heavy fence that follows acquires too, unless it fails.)
         Chain { first: self.newest.swap(ptr::null_mut(), Acquire) }
     }
 }

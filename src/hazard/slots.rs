@@ -7,6 +7,7 @@ use core::sync::atomic::AtomicUsize;
 
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicBool, AtomicPtr, LOOM};
+use crate::sys::witness;
 
 /// Where one hazard pointer says what it protects.
 #[derive(Debug)]
@@ -30,6 +31,13 @@ impl Slot {
         // after it has seen this or a later value. That the store is *seen* in time is the work of
         // the light fence behind it.
         self.protected.store(object.cast(), Release);
+        witness::left(ptr::from_ref(self).addr());
+    }
+
+    /// The object that this slot protects was still linked after that.
+    #[inline]
+    pub(super) fn confirm<T>(&self, object: *mut T) {
+        witness::used(ptr::from_ref(self).addr(), object);
     }
 
     fn try_take(&self) -> bool {

@@ -47,6 +47,21 @@ ladder! {
 #[cfg(all(target_os = "linux", not(any(miri, loom))))]
 mod kernel;
 
+/// Objects under hazard pointers, as a model sees them; outside of one nobody looks.
+#[cfg(all(loom, feature = "hazard"))]
+pub(crate) mod witness;
+#[cfg(all(not(loom), feature = "hazard"))]
+pub(crate) mod witness {
+    #[inline(always)]
+    pub(crate) fn linked<T>(_object: *mut T) {}
+    #[inline(always)]
+    pub(crate) fn used<T>(_slot: usize, _object: *mut T) {}
+    #[inline(always)]
+    pub(crate) fn left(_slot: usize) {}
+    #[inline(always)]
+    pub(crate) fn freed<T>(_object: *mut T) {}
+}
+
 #[allow(unused_imports, reason = "only the mprotect rung asks for CPUID")]
 #[cfg(target_arch = "x86")]
 pub(crate) use core::arch::x86;

@@ -111,6 +111,8 @@ loom::thread_local! {
 pub(crate) fn start(start: Start, visit: Visit) {
     assert!(me() == 0, "`asymfence::model::init` belongs into the first thread, before it spawns");
     WORLD.set(Some((start, visit)));
+    #[cfg(feature = "hazard")]
+    super::witness::forget();
     let _ = slots();
 }
 

@@ -14,6 +14,8 @@ mod coalescing;
 mod deciding;
 #[cfg(not(asymfence_symmetric))]
 mod forking;
+#[cfg(feature = "hazard")]
+mod hazard;
 #[cfg(not(asymfence_symmetric))]
 mod interrupts;
 #[cfg(not(asymfence_symmetric))]

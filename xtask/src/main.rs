@@ -17,7 +17,8 @@ Usage: cargo xtask COMMAND
   test            all tests: the library with and without std, switched off, and the loom models
   loom [--deep]   the loom models alone; --deep with wider bounds or none
   mutants [WORD]  the fences of the library, each removed or weakened: a loom model must fail
-                  (20 minutes; not in ci)
+                  (20 minutes; in ci those of the hazard pointers)
+  asan            the tests of the hazard pointers under the address sanitizer
   ci              test, and formatting, lints, docs, the oldest Rust, the house rules, the doctor
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a search can check
@@ -56,6 +57,7 @@ fn run() -> Result {
         "test" => test(&sh),
         "loom" => loom::models(&sh, deep),
         "mutants" => loom::mutants(&sh, &word),
+        "asan" => asan(&sh),
         "ci" => ci(&sh),
         "fmt" => format(&sh, &[]),
         "house" => house::check(&sh),
@@ -70,27 +72,47 @@ fn help() -> Result {
 
 /// Everything that can fail by itself on a machine with a Rust toolchain and nothing else.
 fn test(sh: &Shell) -> Result {
-    cmd!(sh, "cargo test").run()?;
-    cmd!(sh, "cargo test --no-default-features --lib --test it").run()?;
+    cmd!(sh, "cargo test --features hazard").run()?;
+    cmd!(sh, "cargo test --no-default-features --features hazard --lib --test it").run()?;
     {
         let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
-        cmd!(sh, "cargo test --test it --target-dir target/symmetric").run()?;
+        cmd!(sh, "cargo test --features hazard --test it --target-dir target/symmetric").run()?;
     }
     loom::models(sh, false)
+}
+
+/// The hazard pointers' tests, where every access of freed memory is seen. The sanitizer comes with the
+/// stable toolchain; its flag does not.
+fn asan(sh: &Shell) -> Result {
+    let host = cmd!(sh, "rustc --print host-tuple").read()?;
+    let runtime = cmd!(sh, "rustc --print target-libdir").read()?;
+    if cmd!(sh, "ls {runtime}/librustc-stable_rt.asan.a").quiet().ignore_stderr().run().is_err() {
+        println!("skipped: the address sanitizer, which this toolchain does not have");
+        return Ok(());
+    }
+    let _bootstrap = sh.push_env("RUSTC_BOOTSTRAP", "1");
+    let _flags = sh.push_env("RUSTFLAGS", "-Zsanitizer=address");
+    // With a target given the flags are not for build scripts and macros.
+    let build = ["--features", "hazard", "--target", &host, "--target-dir", "target/asan"];
+    cmd!(sh, "cargo test {build...} --test it hazard::").run()?;
+    Ok(())
 }
 
 fn ci(sh: &Shell) -> Result {
     house::check(sh)?;
     format(sh, &["--check"])?;
-    cmd!(sh, "cargo clippy --workspace --all-targets -- -D warnings").run()?;
+    cmd!(sh, "cargo clippy --workspace --all-targets --all-features -- -D warnings").run()?;
     cmd!(sh, "cargo clippy --no-default-features -- -D warnings").run()?;
+    cmd!(sh, "cargo clippy --no-default-features --features hazard -- -D warnings").run()?;
     loom::lint(sh)?;
     {
         let _deny = sh.push_env("RUSTDOCFLAGS", "-D warnings");
-        cmd!(sh, "cargo doc --no-deps --document-private-items").run()?;
+        cmd!(sh, "cargo doc --no-deps --document-private-items --all-features").run()?;
     }
     msrv::check(sh)?;
     test(sh)?;
+    asan(sh)?;
+    loom::mutants(sh, "hazard")?;
     doctor(sh)
 }
 

@@ -4,6 +4,7 @@
 mod battery;
 mod coalesce;
 mod deciding;
+mod hazard;
 mod lazily;
 mod misuse;
 mod mutants;

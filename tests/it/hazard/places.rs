@@ -1,0 +1,129 @@
+//! Hazard pointers where things go wrong: heavy fences that fail, a fork, no membarrier.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use asymfence::hazard::Domain;
+use asymfence::{Strategy, init, strategy};
+use nix::libc;
+use seccompiler::SeccompAction::Errno;
+use seccompiler::apply_filter;
+
+use super::structures::hammer;
+use super::{Canary, Source, Tests, end, replace};
+use crate::child::Child;
+use crate::filter::{on_every_rung, on_protection_too};
+use crate::forking::in_fork;
+
+#[test]
+fn a_heavy_fence_that_fails_frees_nothing_and_the_domain_says_so() {
+    const RETIRED: usize = 5_000;
+    Child::default().run(|| {
+        init();
+        let (domain, deaths) = (Domain::<Tests>::new(), Arc::default());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let filter = on_protection_too(Errno(libc::EPERM as u32));
+                apply_filter(&filter).expect("seccomp");
+                for _ in 0..RETIRED {
+                    // SAFETY: a box's, that nobody links.
+                    unsafe { domain.retire(Canary::new(&deaths)) };
+                }
+                let error = domain.reclaim().expect_err("no barrier is to be had in this thread");
+                assert_eq!(error.failure().errno(), libc::EPERM);
+                assert_eq!(domain.reclaim_all().expect_err("nor now"), error);
+                let stats = domain.stats();
+                assert_eq!((stats.waiting(), stats.freed), (RETIRED, 0));
+                // Those that were asked for, and those that `retire` began.
+                assert_eq!(stats.failed, 2 + RETIRED / 1024);
+                assert_eq!(deaths.load(Relaxed), 0);
+            });
+        });
+        // A thread outside of the sandbox frees it all.
+        let done = domain.reclaim_all().expect("a heavy fence");
+        assert_eq!((done.freed, done.kept), (RETIRED, 0));
+        assert_eq!(deaths.load(Relaxed), RETIRED);
+    });
+}
+
+#[test]
+fn a_forked_child_keeps_what_its_parents_threads_protected_and_frees_the_rest() {
+    Child::default().run(|| {
+        init();
+        let (domain, source, deaths) = (Domain::new(), Source::null(), Arc::default());
+        replace(&domain, &source, &deaths);
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut hazard = domain.hazard_pointer();
+                let object = hazard.protect(&source).expect("not null");
+                barrier.wait(); // protected
+                barrier.wait(); // forked
+                object.assert_alive();
+            });
+            barrier.wait();
+            let protected = source.load();
+            in_fork(|| {
+                (0..5_000).for_each(|_| replace(&domain, &source, &deaths));
+                end(&domain, &source);
+                assert_eq!(domain.reclaim_all().expect("a heavy fence").kept, 1);
+                assert_eq!(deaths.load(Relaxed), 5_000);
+                // SAFETY: kept, as was just seen.
+                unsafe { &*protected }.assert_alive();
+            });
+            barrier.wait();
+        });
+        end(&domain, &source);
+        assert_eq!(domain.reclaim_all().expect("a heavy fence").freed, 1);
+    });
+}
+
+#[test]
+fn a_fork_in_the_middle_of_reclaims_hangs_nobody() {
+    Child::default().run(|| {
+        init();
+        let (domain, deaths) = (Domain::<Tests>::new(), Arc::default());
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    // SAFETY: a box's, that nobody links.
+                    unsafe { domain.retire(Canary::new(&deaths)) };
+                    domain.reclaim().expect("a heavy fence");
+                }
+            });
+            for _ in 0..50 {
+                in_fork(|| {
+                    let lost = domain.stats().waiting();
+                    let deaths = Arc::default();
+                    for _ in 0..100 {
+                        // SAFETY: as above.
+                        unsafe { domain.retire(Canary::new(&deaths)) };
+                    }
+                    let done = domain.reclaim_all().expect("a heavy fence");
+                    assert!(done.freed >= 100 && done.kept <= lost, "{done:?}, {lost}");
+                    assert_eq!(deaths.load(Relaxed), 100);
+                });
+            }
+            stop.store(true, Relaxed);
+        });
+    });
+}
+
+#[test]
+fn without_membarrier_the_structures_hold_too() {
+    Child::under(on_every_rung(Errno(libc::ENOSYS as u32))).run(|| {
+        hammer(20_000);
+        assert_eq!(strategy(), Some(Strategy::Symmetric));
+    });
+}
+
+#[test]
+fn undecided_at_first_the_structures_hold_too() {
+    Child::default().run(|| {
+        assert_eq!(strategy(), None);
+        hammer(20_000);
+        assert!(strategy().is_some(), "the first reclaim decides");
+    });
+}
