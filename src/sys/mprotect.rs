@@ -43,17 +43,7 @@ static BUSY: CachePadded<AtomicBool> = CachePadded::new(AtomicBool::new(false));
 const PATIENCE: u32 = 64;
 
 fn probe() -> Result<(), Refusal> {
-    gate::admit(&gate::Facts::of_this_machine())?;
-    if STANDING.get().is_none() {
-        let page = Page::map()?;
-        if let Err(failure) = page.lock() {
-            page.unmap();
-            return Err(failure.into());
-        }
-        if STANDING.set(page).is_err() {
-            page.unmap(); // another thread's came first
-        }
-    }
+    gate::admit(&gate::Facts::of_this_machine(), lock_standing_page)?;
     // A sandbox that answers 0 to everything takes this for a success too; the kernel does not.
     let page = STANDING.get().expect("a standing page, once there, stays");
     let misaligned = page.address().wrapping_byte_add(1);
@@ -63,6 +53,20 @@ fn probe() -> Result<(), Refusal> {
         _ => return Err(Failure::new(Call::Mprotect, 0).into()),
     }
     call()?;
+    Ok(())
+}
+
+fn lock_standing_page() -> Result<(), Failure> {
+    if STANDING.get().is_none() {
+        let page = Page::map()?;
+        if let Err(failure) = page.lock() {
+            page.unmap();
+            return Err(failure);
+        }
+        if STANDING.set(page).is_err() {
+            page.unmap(); // another thread's came first
+        }
+    }
     Ok(())
 }
 

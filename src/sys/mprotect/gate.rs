@@ -4,7 +4,7 @@
 //! what is known to be sound and refuses the rest, each refusal with its reason. It looks at facts
 //! and makes no call of its own.
 
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::{Failure, Reason, Refusal};
 use crate::sys::kernel::{Kernel, Version};
 use crate::sys::x86::__cpuid;
 
@@ -36,7 +36,11 @@ pub(super) struct Cpu {
     pub(super) invlpgb: bool,
 }
 
-pub(super) fn admit(facts: &Facts) -> Result<(), Refusal> {
+/// Judges the facts, and then whether the page can be locked, which is not tried before.
+pub(super) fn admit(
+    facts: &Facts,
+    lock: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Refusal> {
     let refuse = |reason| Err(Refusal::new(reason));
 
     // An x86 program translated on another processor: its mprotect is the other architecture's,
@@ -70,7 +74,9 @@ pub(super) fn admit(facts: &Facts) -> Result<(), Refusal> {
     if PENDING_FLUSH_LOST.contains(&version) {
         return refuse(Reason::KernelTooOld);
     }
-    Ok(())
+    // A page that is not locked may be gone at the wrong moment. RLIMIT_MEMLOCK of an unprivileged user
+    // may leave no room for one: no reason to stop the process.
+    lock().map_err(Refusal::from)
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
@@ -123,116 +129,178 @@ fn bytes<const WORDS: usize, const BYTES: usize>(words: [u32; WORDS]) -> [u8; BY
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::Call;
 
     const KVM: [u8; 12] = *b"KVMKVMKVM\0\0\0";
+    const INTEL: ([u8; 12], &str) = (*b"GenuineIntel", "Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz");
+    const AMD: ([u8; 12], &str) = (*b"AuthenticAMD", "AMD EPYC 7763 64-Core Processor");
 
-    fn brand(words: &str) -> [u8; 48] {
+    /// A machine of our making.
+    #[derive(Clone, Copy, Debug)]
+    struct Machine {
+        /// The vendor and the brand.
+        cpu: ([u8; 12], &'static str),
+        hypervisor: Option<[u8; 12]>,
+        invlpgb: bool,
+        kernel: Option<Version>,
+        plain_linux: bool,
+        /// The errno with which mlock(2) meets the limit.
+        lock: Option<i32>,
+    }
+
+    /// The trick is sound here; each row below changes something.
+    const SOUND: Machine = Machine {
+        cpu: INTEL,
+        hypervisor: None,
+        invlpgb: false,
+        kernel: Some((5, 4)),
+        plain_linux: true,
+        lock: None,
+    };
+
+    fn verdict(machine: Machine) -> Result<(), Reason> {
+        let (vendor, words) = machine.cpu;
         let mut brand = [0; 48];
         brand[..words.len()].copy_from_slice(words.as_bytes());
-        brand
+        let Machine { hypervisor, invlpgb, kernel: version, plain_linux, lock, .. } = machine;
+        let facts = Facts {
+            cpu: Cpu { vendor, brand, hypervisor, invlpgb },
+            kernel: Kernel { version, plain_x86_linux: plain_linux },
+        };
+        let lock = || lock.map_or(Ok(()), |errno| Err(Failure::new(Call::Mlock, errno)));
+        admit(&facts, lock).map_err(Refusal::reason)
     }
 
-    /// A machine on which the trick is sound; each row below changes one thing.
-    fn sound() -> Facts {
-        Facts {
-            cpu: Cpu {
-                vendor: *b"GenuineIntel",
-                brand: brand("Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz"),
-                hypervisor: None,
-                invlpgb: false,
-            },
-            kernel: Kernel { version: Some((5, 4)), plain_x86_linux: true },
-        }
-    }
-
-    #[track_caller]
-    fn verdict(change: impl FnOnce(&mut Facts)) -> Result<(), Reason> {
-        let mut facts = sound();
-        change(&mut facts);
-        admit(&facts).map_err(Refusal::reason)
-    }
+    const NO_LOCK: Reason = Reason::Failed(Call::Mlock);
 
     #[test]
-    fn bare_metal_and_kvm_are_admitted() {
-        assert_eq!(verdict(|_| {}), Ok(()));
-        assert_eq!(verdict(|f| f.cpu.hypervisor = Some(KVM)), Ok(()));
-        assert_eq!(
-            verdict(|f| {
-                f.cpu.vendor = *b"AuthenticAMD";
-                f.cpu.brand = brand("AMD EPYC 7763 64-Core Processor");
-            }),
-            Ok(())
-        );
-    }
-
-    #[test]
-    fn kernels_too_old_for_membarrier_are_admitted() {
-        assert_eq!(verdict(|f| f.kernel.version = Some((3, 10))), Ok(()));
-        assert_eq!(verdict(|f| f.kernel.version = Some((4, 2))), Ok(()));
-    }
-
-    #[test]
-    fn kernels_that_lose_a_pending_flush_are_refused() {
-        for (version, verdict_on_it) in [
-            ((4, 2), Ok(())),
-            ((4, 3), Err(Reason::KernelTooOld)),
-            ((4, 12), Err(Reason::KernelTooOld)),
-            ((4, 13), Ok(())),
-        ] {
-            assert_eq!(verdict(|f| f.kernel.version = Some(version)), verdict_on_it, "{version:?}");
-        }
-    }
-
-    #[test]
-    fn the_newest_known_kernel_is_the_last_one_admitted() {
+    fn each_sentence_of_what_is_known_has_its_rows() {
+        use Reason::{
+            Hypervisor, Invlpgb, KernelTooNew, KernelTooOld, KernelUnknown, ProcessorUnknown,
+        };
         let (major, minor) = NEWEST_KNOWN;
-        assert_eq!(verdict(|f| f.kernel.version = Some((major, minor))), Ok(()));
-        for newer in [(major, minor + 1), (major + 1, 0)] {
-            assert_eq!(verdict(|f| f.kernel.version = Some(newer)), Err(Reason::KernelTooNew));
+        let on = |cpu| Machine { cpu, ..SOUND };
+        let under = |name: &[u8; 12]| Machine { hypervisor: Some(*name), ..SOUND };
+        let linux = |major, minor| Machine { kernel: Some((major, minor)), ..SOUND };
+        let invlpgb = |kernel| Machine { invlpgb: true, cpu: AMD, kernel, ..SOUND };
+        let limited = |errno| Machine { lock: Some(errno), ..SOUND };
+        let rows: &[(&str, &[Machine], Result<(), Reason>)] = &[
+            ("x86 Linux interrupts, on bare metal", &[SOUND, on(AMD)], Ok(())),
+            ("and as a guest of KVM", &[under(&KVM), Machine { cpu: AMD, ..under(&KVM) }], Ok(())),
+            (
+                "INVLPGB flushes without an interrupt, since 6.15, 6.14 in part, or a backport",
+                &[
+                    invlpgb(Some((5, 4))),
+                    invlpgb(Some((6, 13))),
+                    invlpgb(Some((6, 14))),
+                    invlpgb(Some((6, 15))),
+                    invlpgb(Some(NEWEST_KNOWN)),
+                    Machine { hypervisor: Some(KVM), ..invlpgb(Some((6, 1))) },
+                ],
+                Err(Invlpgb),
+            ),
+            (
+                "a processor without the bit cannot, on any kernel that was read",
+                &[linux(6, 14), linux(6, 15), Machine { cpu: AMD, ..linux(6, 15) }],
+                Ok(()),
+            ),
+            (
+                "Remote Action Requests, and what else a newer kernel may bring, are not known",
+                &[linux(major, minor + 1), linux(major + 1, 0)],
+                Err(KernelTooNew),
+            ),
+            ("the newest kernel that was read is the last", &[linux(major, minor)], Ok(())),
+            ("Hyper-V's flush is a hypercall", &[under(b"Microsoft Hv")], Err(Hypervisor)),
+            ("Xen's too", &[under(b"XenVMMXenVMM")], Err(Hypervisor)),
+            (
+                "of other hypervisors and emulators nothing is known",
+                &[under(b"VMwareVMware"), under(b"TCGTCGTCGTCG"), under(&[0; 12])],
+                Err(Hypervisor),
+            ),
+            (
+                "a binary translated on Arm: the architecture it is built for lies",
+                &[
+                    on((INTEL.0, "VirtualApple @ 2.50GHz")),
+                    on((INTEL.0, "Box64 on Cortex-A76 @ 2.40GHz")),
+                    on((AMD.0, "Cortex-X1")),
+                    on((AMD.0, "")),
+                    on((*b"VirtualApple", "VirtualApple @ 2.50GHz")),
+                ],
+                Err(ProcessorUnknown),
+            ),
+            (
+                "a maker that is not known",
+                &[on((*b"CentaurHauls", "VIA Nano")), on(([0; 12], "AMD")), on((AMD.0, INTEL.1))],
+                Err(ProcessorUnknown),
+            ),
+            (
+                "what only looks like Linux",
+                &[Machine { plain_linux: false, ..SOUND }, Machine { kernel: None, ..SOUND }],
+                Err(KernelUnknown),
+            ),
+            (
+                "a page that reclaim unmapped could go without a flush from 4.3 to 4.12",
+                &[linux(4, 3), linux(4, 12)],
+                Err(KernelTooOld),
+            ),
+            (
+                "kernels that are too old for membarrier are why the rung is there",
+                &[linux(3, 10), linux(4, 2), linux(4, 13)],
+                Ok(()),
+            ),
+            (
+                "a lock that RLIMIT_MEMLOCK refuses (0: EPERM, too low: ENOMEM) is a refusal",
+                &[limited(1), limited(12), limited(11), Machine { cpu: AMD, ..limited(12) }],
+                Err(NO_LOCK),
+            ),
+        ];
+        for &(sentence, machines, expected) in rows {
+            for &machine in machines {
+                assert_eq!(verdict(machine), expected, "{sentence}: {machine:?}");
+            }
         }
     }
 
+    /// One fact that is not known to be sound is enough, whatever the others are.
     #[test]
-    fn invlpgb_is_refused_on_every_kernel() {
-        for kernel in [(5, 4), (6, 13), (6, 15), NEWEST_KNOWN] {
-            let verdict = verdict(|f| {
-                f.cpu.invlpgb = true;
-                f.kernel.version = Some(kernel);
-            });
-            assert_eq!(verdict, Err(Reason::Invlpgb), "{kernel:?}");
+    fn of_all_combinations_only_those_of_sound_facts_are_admitted() {
+        let cpus = [(INTEL, true), (AMD, true), ((INTEL.0, "VirtualApple"), false)];
+        let hypervisors = [(None, true), (Some(KVM), true), (Some(*b"Microsoft Hv"), false)];
+        let kernels = [
+            (Some((4, 2)), true),
+            (Some((4, 3)), false),
+            (Some((4, 13)), true),
+            (Some(NEWEST_KNOWN), true),
+            (Some((NEWEST_KNOWN.0 + 1, 0)), false),
+            (None, false),
+        ];
+        let locks = [(None, true), (Some(1), false), (Some(12), false)];
+        let mut admitted = 0;
+        for (cpu, a) in cpus {
+            for (hypervisor, b) in hypervisors {
+                for (kernel, c) in kernels {
+                    for (lock, d) in locks {
+                        for (invlpgb, plain_linux) in
+                            [(false, true), (false, false), (true, true), (true, false)]
+                        {
+                            let machine =
+                                Machine { cpu, hypervisor, invlpgb, kernel, plain_linux, lock };
+                            let sound = a && b && c && d && !invlpgb && plain_linux;
+                            assert_eq!(verdict(machine).is_ok(), sound, "{machine:?}");
+                            admitted += usize::from(sound);
+                        }
+                    }
+                }
+            }
         }
+        assert_eq!(admitted, 2 * 2 * 3);
     }
 
     #[test]
-    fn every_other_hypervisor_is_refused() {
-        for name in [b"Microsoft Hv", b"XenVMMXenVMM", b"TCGTCGTCGTCG", b"VMwareVMware", &[0; 12]] {
-            let verdict = verdict(|f| f.cpu.hypervisor = Some(*name));
-            assert_eq!(verdict, Err(Reason::Hypervisor), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn translated_binaries_are_refused() {
-        for (vendor, model) in [
-            (b"GenuineIntel", "VirtualApple @ 2.50GHz"),
-            (b"GenuineIntel", "Box64 on Cortex-A76 @ 2.40GHz"),
-            (b"AuthenticAMD", "Cortex-X1"),
-            (b"AuthenticAMD", ""),
-            (b"VirtualApple", "VirtualApple @ 2.50GHz"),
-            (b"\0\0\0\0\0\0\0\0\0\0\0\0", "AMD"),
-        ] {
-            let verdict = verdict(|f| {
-                f.cpu.vendor = *vendor;
-                f.cpu.brand = brand(model);
-            });
-            assert_eq!(verdict, Err(Reason::ProcessorUnknown), "{model}");
-        }
-    }
-
-    #[test]
-    fn what_does_not_look_like_linux_is_refused() {
-        assert_eq!(verdict(|f| f.kernel.plain_x86_linux = false), Err(Reason::KernelUnknown));
-        assert_eq!(verdict(|f| f.kernel.version = None), Err(Reason::KernelUnknown));
+    fn no_page_is_locked_for_a_machine_that_is_refused() {
+        let facts = Facts { cpu: Cpu::of_this_machine(), kernel: Kernel::running() };
+        let refused = Facts { cpu: Cpu { invlpgb: true, ..facts.cpu }, ..facts };
+        assert!(admit(&refused, || panic!("locked")).is_err());
     }
 
     #[test]
