@@ -54,14 +54,17 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Errnos of Linux. (mips has another ENOSYS, which is then shown by its number.)
+    /// Errnos of Linux. (FreeBSD and mips have another ENOSYS, FreeBSD another EAGAIN, which are then
+    /// shown by their numbers.)
     pub(crate) const EPERM: u16 = 1;
+    pub(crate) const EINTR: u16 = 4;
     pub(crate) const EAGAIN: u16 = 11;
     pub(crate) const ENOMEM: u16 = 12;
     pub(crate) const EINVAL: u16 = 22;
     pub(crate) const ENOSYS: u16 = 38;
 
     /// An `errno` outside of 1..=4095 is kept as 0: an answer that is neither success nor an errno.
+    #[allow(dead_code, reason = "not every target has a call that can fail")]
     pub(crate) const fn new(call: Call, errno: i32) -> Self {
         Failure { call, errno: if 0 < errno && errno < 4096 { errno as u16 } else { 0 } }
     }
@@ -92,7 +95,7 @@ impl Failure {
 
     /// Whether the same call may succeed a moment later.
     pub(crate) const fn is_transient(self) -> bool {
-        matches!(self.errno, Self::ENOMEM | Self::EAGAIN)
+        matches!(self.errno, Self::EINTR | Self::ENOMEM | Self::EAGAIN)
     }
 
     /// Whether the kernel may be saying "not registered".
@@ -103,6 +106,7 @@ impl Failure {
     const fn errno_name(self) -> &'static str {
         match self.errno {
             Self::EPERM => "EPERM",
+            Self::EINTR => "EINTR",
             Self::EAGAIN => "EAGAIN",
             Self::ENOMEM => "ENOMEM",
             Self::EINVAL => "EINVAL",
@@ -125,6 +129,7 @@ impl Failure {
                 "the kernel has no such call (membarrier came with Linux 4.3, this command with \
                  4.14) or a sandbox hides it"
             }
+            (_, Self::EINTR) => "signals kept interrupting the call; let fewer come",
             (_, Self::EINVAL) => "the kernel does not know this command",
             (_, Self::ENOMEM | Self::EAGAIN) => "the kernel is short of memory; free some",
             _ => "the kernel gave no documented answer; a sandbox may be inventing it",
@@ -158,6 +163,11 @@ pub enum Reason {
     /// The kernel has the call, but it is not always a barrier there (membarrier on riscv before
     /// Linux 6.9, mprotect from 4.3 to 4.12).
     KernelTooOld,
+    /// Android below API level 29, whose sandbox ends a process that calls membarrier; FreeBSD before
+    /// 14.1, which has none and may send SIGSYS. The call was not made.
+    SystemTooOld,
+    /// Wine or Proton in the place of Windows: their `FlushProcessWriteBuffers` may do nothing.
+    Wine,
     /// A kernel newer than this crate knows: its TLB shoot-down may need no interrupt.
     KernelTooNew,
     /// Not a Linux kernel, or one that hides what it is.
@@ -172,12 +182,12 @@ pub enum Reason {
     SwitchedOffByEnvironment,
     /// `ASYMFENCE` holds a word that is not known; it is taken for `symmetric`, the safe reading.
     SwitchNotUnderstood,
-    /// Switched off at compile time by `--cfg asymfence_symmetric`.
+    /// Switched off at compile time by `--cfg asymfence_symmetric` or `--cfg asymfence_tsan`.
     SwitchedOffByCfg,
 }
 
 /// Every reason once; its index here is its code in a record.
-const REASONS: [Reason; 16] = [
+const REASONS: [Reason; 18] = [
     Reason::Failed(Call::RegisterPrivateExpedited),
     Reason::Failed(Call::PrivateExpedited),
     Reason::Failed(Call::Mmap),
@@ -186,6 +196,8 @@ const REASONS: [Reason; 16] = [
     Reason::Failed(Call::Modelled),
     Reason::CommandsNotOffered,
     Reason::KernelTooOld,
+    Reason::SystemTooOld,
+    Reason::Wine,
     Reason::KernelTooNew,
     Reason::KernelUnknown,
     Reason::Invlpgb,
@@ -272,6 +284,14 @@ impl fmt::Display for Refusal {
                 "in this kernel the call is not always a full barrier (membarrier on riscv before \
                  6.9, mprotect from 4.3 to 4.12); update the kernel"
             }
+            Reason::SystemTooOld => {
+                "this system is too old to be asked for membarrier without harm (Android below API \
+                 level 29, FreeBSD before 14.1), or does not say how old it is; update it"
+            }
+            Reason::Wine => {
+                "this is Wine or Proton, whose FlushProcessWriteBuffers may return without having \
+                 interrupted anybody; run on Windows, or as a program of the host"
+            }
             Reason::KernelTooNew => {
                 "the kernel is newer than this crate knows, and its TLB shoot-down might no longer \
                  interrupt every processor; allow membarrier, or update asymfence"
@@ -300,7 +320,8 @@ impl fmt::Display for Refusal {
                  `symmetric`, or unset it"
             }
             Reason::SwitchedOffByCfg => {
-                "switched off at compile time by --cfg asymfence_symmetric; build without it"
+                "switched off at compile time by --cfg asymfence_symmetric or asymfence_tsan; build \
+                 without it"
             }
         };
         f.write_str(words)

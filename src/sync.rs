@@ -1,10 +1,15 @@
-//! Atomics and fences: `core`'s, or loom's under `cfg(loom)`.
+//! Atomics and fences: `core`'s, loom's under `cfg(loom)`, or fences that ThreadSanitizer follows.
 
 #[cfg(not(loom))]
 mod chosen {
     #[cfg(feature = "hazard")]
     pub(crate) use core::sync::atomic::AtomicPtr;
-    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, fence};
+    #[cfg(not(asymfence_tsan))]
+    pub(crate) use core::sync::atomic::fence;
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+
+    #[cfg(asymfence_tsan)]
+    pub(crate) use crate::sys::sanitized::fence;
 
     /// Whether loom looks at every access: then less is more.
     #[cfg(feature = "hazard")]

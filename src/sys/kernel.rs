@@ -12,6 +12,7 @@ pub(super) struct Kernel {
     /// `None` if it does not say, or in no known form.
     pub(super) version: Option<Version>,
     /// Nothing else stands in for Linux on a processor of its own architecture.
+    #[allow(dead_code, reason = "only the mprotect rung asks")]
     pub(super) plain_x86_linux: bool,
 }
 

@@ -36,16 +36,43 @@ macro_rules! ladder {
 }
 
 ladder! {
-    #[cfg(all(target_os = "linux", not(any(miri, loom))))]
+    #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, loom))))]
     mod private_expedited;
+    // On x86_64 alone: its head says why.
+    #[cfg(all(target_os = "freebsd", target_arch = "x86_64", not(any(miri, loom))))]
+    mod private_expedited_freebsd;
+    #[cfg(all(windows, not(any(miri, loom))))]
+    mod flush_process_write_buffers;
     #[cfg(all(target_os = "linux", any(target_arch = "x86", target_arch = "x86_64"), not(any(miri, loom))))]
     mod mprotect;
     #[cfg(loom)]
     mod modelled;
 }
 
-#[cfg(all(target_os = "linux", not(any(miri, loom))))]
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, loom))))]
 mod kernel;
+
+#[cfg(any(target_os = "android", test))]
+mod android;
+/// Whether membarrier(2) may be called at all, if only to ask. Everywhere but on Android.
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, loom))))]
+fn may_ask_for_membarrier() -> Result<(), Refusal> {
+    #[cfg(target_os = "android")]
+    android::admit(android_sdk(&mut [0; libc::PROP_VALUE_MAX as usize]))?;
+    Ok(())
+}
+/// The system property that `android_get_device_api_level` reads, which older systems do not export.
+#[cfg(target_os = "android")]
+fn android_sdk(buffer: &mut [u8; libc::PROP_VALUE_MAX as usize]) -> &[u8] {
+    // SAFETY: the name is terminated, and the buffer as long as the longest value with its terminator.
+    let length = unsafe {
+        libc::__system_property_get(c"ro.build.version.sdk".as_ptr(), buffer.as_mut_ptr().cast())
+    };
+    usize::try_from(length).ok().and_then(|length| buffer.get(..length)).unwrap_or_default()
+}
+
+#[cfg(all(asymfence_tsan, not(loom)))]
+pub(crate) mod sanitized;
 
 /// Objects under hazard pointers, as a model sees them; outside of one nobody looks.
 #[cfg(all(loom, feature = "hazard"))]
@@ -71,12 +98,12 @@ pub(crate) use core::arch::x86_64 as x86;
 
 /// The first Linux whose PRIVATE_EXPEDITED is a full barrier, where not every kernel's is that has
 /// it: riscv lacked a barrier in `switch_mm` until 6.9 (commit d6cfd1770f20).
-#[cfg(all(target_os = "linux", not(any(miri, loom))))]
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, loom))))]
 const MEMBARRIER_SOUND_SINCE: Option<kernel::Version> =
     if cfg!(any(target_arch = "riscv32", target_arch = "riscv64")) { Some((6, 9)) } else { None };
 
-/// Built with `--cfg asymfence_symmetric`.
-pub(crate) const SWITCHED_OFF: bool = cfg!(asymfence_symmetric);
+/// Built with `--cfg asymfence_symmetric`, or with `--cfg asymfence_tsan`, which implies it.
+pub(crate) const SWITCHED_OFF: bool = cfg!(any(asymfence_symmetric, asymfence_tsan));
 
 /// A compiler barrier of no instruction: neither the compiler nor the linker moves a memory access
 /// across it.
@@ -123,8 +150,14 @@ pub(crate) fn wait_a_little(tries: u32) {
 
 /// Lets another thread run, between two tries of a call that may succeed later.
 pub(crate) fn yield_now() {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     rustix::thread::sched_yield();
+    // SAFETY: no precondition. Where it fails, nobody else runs.
+    #[cfg(target_os = "freebsd")]
+    let _ = unsafe { libc::sched_yield() };
+    // SAFETY: as above.
+    #[cfg(windows)]
+    let _ = unsafe { windows_sys::Win32::System::Threading::SwitchToThread() };
     #[cfg(loom)]
     loom::thread::yield_now();
 }
@@ -138,7 +171,7 @@ pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
 
     #[cfg(feature = "std")]
     std::process::abort();
-    #[cfg(all(target_os = "linux", not(feature = "std")))]
+    #[cfg(all(any(target_os = "linux", target_os = "android"), not(feature = "std")))]
     loop {
         use rustix::process::{Signal, getpid, kill_process};
         let _ = kill_process(getpid(), Signal::ABORT);
@@ -146,7 +179,17 @@ pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
         (0..10_000).for_each(|_| yield_now());
         let _ = kill_process(getpid(), Signal::KILL);
     }
-    #[cfg(not(any(target_os = "linux", feature = "std")))]
+    // SAFETY: no precondition.
+    #[cfg(all(target_os = "freebsd", not(feature = "std")))]
+    unsafe {
+        libc::abort()
+    };
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        feature = "std"
+    )))]
     panic!("asymfence: {message}") // no rung of such a target can fail
 }
 
@@ -155,13 +198,16 @@ struct Stderr;
 
 impl fmt::Write for Stderr {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        #[cfg(target_os = "linux")]
+        #[cfg(any(target_os = "linux", target_os = "android"))]
         {
             // SAFETY: the number is used for one write(2) and not kept; like every program that
             // reports an error, this one takes whatever is open there for its standard error.
             let stderr = unsafe { rustix::fd::BorrowedFd::borrow_raw(rustix::stdio::raw_stderr()) };
             rustix::io::write(stderr, text.as_bytes()).map_err(|_| fmt::Error)?;
         }
+        // SAFETY: the text is as long as it says.
+        #[cfg(target_os = "freebsd")]
+        let _ = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
         let _ = text;
         Ok(())
     }

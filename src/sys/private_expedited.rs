@@ -24,6 +24,7 @@ pub(super) const RUNG: Mechanism =
     Mechanism { name: "private-expedited", probe, call, patience: None, register };
 
 fn probe() -> Result<(), Refusal> {
+    super::may_ask_for_membarrier()?;
     if let Some(sound) = MEMBARRIER_SOUND_SINCE {
         let version = Kernel::running().version.ok_or(Refusal::new(Reason::KernelUnknown))?;
         if version < sound {

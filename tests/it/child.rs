@@ -10,6 +10,20 @@ use seccompiler::{BpfProgram, apply_filter};
 
 const MARK: &str = "ASYMFENCE_TEST_CHILD";
 
+/// The words of a command that starts binaries like this one, where the kernel does not: an emulator's.
+const RUNNER: &str = "ASYMFENCE_TEST_RUNNER";
+
+/// This binary, to be started again.
+pub(crate) fn this_binary() -> Command {
+    let this = std::env::current_exe().expect("the test's binary");
+    let runner = std::env::var(RUNNER).unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    let Some(emulator) = words.next() else { return Command::new(this) };
+    let mut command = Command::new(emulator);
+    command.args(words).arg(this);
+    command
+}
+
 /// How a child ends whose body came to its end. Not 0: a test harness that finds no test of the name
 /// it is given ends with that.
 const DONE: i32 = 42;
@@ -55,7 +69,7 @@ impl Child {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
-        let mut command = Command::new(std::env::current_exe().expect("the test's binary"));
+        let mut command = this_binary();
         command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
         command.env(MARK, test).env_remove("ASYMFENCE");
         command.envs(self.variable);
@@ -92,6 +106,14 @@ impl Outcome {
     /// The signal that ended it.
     pub(crate) fn signal(&self) -> Option<i32> {
         self.signal
+    }
+
+    /// ThreadSanitizer found a race, and ended the process in its way.
+    #[cfg(asymfence_tsan)]
+    #[track_caller]
+    pub(crate) fn was_reported(&self) {
+        assert_eq!(self.code, Some(66), "{self:?}");
+        assert!(self.output.contains("ThreadSanitizer: data race"), "{}", self.output);
     }
 
     /// The process stopped itself, and said each of `words`.

@@ -8,7 +8,7 @@ use asymfence::{Strategy, force, heavy_fence, init, strategy, try_heavy_fence};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
-use crate::child::Child;
+use crate::child::{Child, this_binary};
 use crate::{fences_hold, force_mprotect};
 
 /// How a fork's child ends whose body held. Not 0, with which a child might end by another way.
@@ -125,11 +125,7 @@ fn exec_forgets_the_decision_and_the_registration() {
         if std::env::var_os(AGAIN).is_none() {
             init();
             use std::os::unix::process::CommandExt;
-            let this = std::env::current_exe().expect("the test's binary");
-            let error = std::process::Command::new(this)
-                .args(std::env::args_os().skip(1))
-                .env(AGAIN, "1")
-                .exec();
+            let error = this_binary().args(std::env::args_os().skip(1)).env(AGAIN, "1").exec();
             panic!("exec failed: {error}");
         }
         assert_eq!(strategy(), None);

@@ -1,0 +1,51 @@
+//! FlushProcessWriteBuffers: Windows interrupts each processor that runs a thread of this process, and
+//! waits. Since Windows Vista, on every processor that Windows runs on.
+//!
+//! What is promised (learn.microsoft.com, `processthreadsapi.h`): "generates an interprocessor interrupt
+//! (IPI) to all processors that are part of the current process affinity. It guarantees the visibility of
+//! write operations performed on one processor to the other processors". That it is a full barrier also
+//! where loads are reordered, on Arm, is what .NET's garbage collector and OpenJDK build on there.
+//!
+//! Wine and Proton implement the function by an empty one, or not, depending on their version and on the
+//! host's kernel, and it returns nothing that would tell. So they are refused.
+
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
+use windows_sys::Win32::System::Threading::FlushProcessWriteBuffers;
+
+use super::Mechanism;
+use crate::refusal::{Failure, Reason, Refusal};
+
+/// Its calls are not shared: nobody has measured whether that pays.
+pub(super) const RUNG: Mechanism = Mechanism {
+    name: "flush-process-write-buffers",
+    probe,
+    call,
+    patience: None,
+    register: || Ok(()),
+};
+
+fn probe() -> Result<(), Refusal> {
+    if is_wine() {
+        return Err(Refusal::new(Reason::Wine));
+    }
+    call()?;
+    Ok(())
+}
+
+/// Cannot fail.
+fn call() -> Result<(), Failure> {
+    // SAFETY: no precondition.
+    unsafe { FlushProcessWriteBuffers() };
+    Ok(())
+}
+
+/// Whether ntdll is Wine's, or cannot be asked.
+fn is_wine() -> bool {
+    // SAFETY: the name is terminated. ntdll stays loaded for as long as the process lives.
+    let ntdll = unsafe { GetModuleHandleA(c"ntdll.dll".as_ptr().cast()) };
+    if ntdll.is_null() {
+        return true;
+    }
+    // SAFETY: a module's handle, and a terminated name. The function is not called.
+    unsafe { GetProcAddress(ntdll, c"wine_get_version".as_ptr().cast()) }.is_some()
+}

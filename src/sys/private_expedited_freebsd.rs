@@ -1,0 +1,87 @@
+//! membarrier(2) PRIVATE_EXPEDITED of FreeBSD, since 14.1: the kernel interrupts each processor on which
+//! the process's address space is active, and waits (sys/kern/kern_membarrier.c@14.1).
+//!
+//! - The caller must be registered: EPERM otherwise. So fork(2) and exec(2) need no care here: whatever
+//!   they do to the registration, a call that says EPERM registers again.
+//! - Older systems have no such call, and by default send SIGSYS for it (`kern.signosys`). So the version
+//!   is asked first, and the call made by its number: libc has the name since 14.1 only.
+//! - The processors are found by `pmap_active_cpus`. On amd64 that is `pm_active`, which a processor
+//!   enters and leaves by a locked instruction, a full barrier: one that is not seen there has passed
+//!   it, or passes it before it runs a thread of the process. Elsewhere (arm64: `PMAP_WANT_ACTIVE_CPUS_NAIVE`)
+//!   the kernel reads who is running, which a processor may say without a full barrier behind it. No
+//!   proof, no rung: those processors stay symmetric.
+
+use core::ffi::c_int;
+use core::ptr;
+
+use super::Mechanism;
+use crate::refusal::{Call, Failure, Reason, Refusal};
+
+/// Its calls are not shared: nobody has measured whether that pays.
+pub(super) const RUNG: Mechanism =
+    Mechanism { name: "private-expedited", probe, call, patience: None, register };
+
+/// `__FreeBSD_version` of 14.1.
+const FREEBSD_14_1: c_int = 1_401_000;
+
+/// sys/kern/syscalls.master; the libc crate has no name for it.
+const SYS_MEMBARRIER: c_int = 584;
+
+/// sys/sys/membarrier.h: as on Linux.
+const QUERY: c_int = 0;
+const PRIVATE_EXPEDITED: c_int = 1 << 3;
+const REGISTER_PRIVATE_EXPEDITED: c_int = 1 << 4;
+
+fn probe() -> Result<(), Refusal> {
+    if osreldate() < Some(FREEBSD_14_1) {
+        return Err(Refusal::new(Reason::SystemTooOld));
+    }
+    register()?;
+    let needed = PRIVATE_EXPEDITED | REGISTER_PRIVATE_EXPEDITED;
+    let offered = membarrier(QUERY);
+    if offered < 0 || offered & needed != needed {
+        return Err(Refusal::not_offered(offered as u16));
+    }
+    call()?;
+    Ok(())
+}
+
+fn call() -> Result<(), Failure> {
+    issue(Call::PrivateExpedited, PRIVATE_EXPEDITED)
+}
+
+fn register() -> Result<(), Failure> {
+    issue(Call::RegisterPrivateExpedited, REGISTER_PRIVATE_EXPEDITED)
+}
+
+/// Success is exactly 0.
+fn issue(call: Call, command: c_int) -> Result<(), Failure> {
+    match membarrier(command) {
+        0 => Ok(()),
+        // SAFETY: this thread's own errno.
+        -1 => Err(Failure::new(call, unsafe { *libc::__error() })),
+        _ => Err(Failure::new(call, 0)),
+    }
+}
+
+fn membarrier(command: c_int) -> c_int {
+    let (flags, cpu): (c_int, c_int) = (0, 0);
+    // SAFETY: the call touches no memory of ours; the three arguments are what it takes.
+    unsafe { libc::syscall(SYS_MEMBARRIER, command, flags, cpu) }
+}
+
+/// The kernel's `__FreeBSD_version`. Not getosreldate(3), which believes the environment.
+fn osreldate() -> Option<c_int> {
+    let (mut version, mut size): (c_int, usize) = (0, size_of::<c_int>());
+    // SAFETY: the name is terminated, `version` is as long as `size` says, and nothing is set.
+    let answer = unsafe {
+        libc::sysctlbyname(
+            c"kern.osreldate".as_ptr(),
+            (&raw mut version).cast(),
+            &raw mut size,
+            ptr::null(),
+            0,
+        )
+    };
+    (answer == 0).then_some(version)
+}

@@ -1,0 +1,38 @@
+//! What can be asked of any target that has threads: the process decides, says why, and keeps the table
+//! on real cores. One test, since there is one decision.
+
+#[allow(dead_code, reason = "the twins are tests/litmus.rs's")]
+#[path = "../examples/doctor/litmus.rs"]
+mod litmus;
+
+use asymfence::{Asymmetric, Strategy, Verdict, init, ladder};
+
+use litmus::{Fence, Litmus};
+
+#[test]
+fn the_table_holds_on_what_was_chosen() {
+    let strategy = init();
+    for rung in ladder() {
+        println!("{}: {}", rung.strategy, rung.verdict);
+    }
+    // Who knows the machine says what must have come of it: `symmetric`, or a rung and its words.
+    if let Ok(expected) = std::env::var("ASYMFENCE_TEST_EXPECTS") {
+        assert_eq!(strategy.name(), expected);
+    }
+    if let Ok(words) = std::env::var("ASYMFENCE_TEST_EXPECTS_REFUSAL") {
+        let refused = |verdict: Verdict| matches!(verdict, Verdict::Refused(refusal) if refusal.to_string().contains(&words));
+        assert!(ladder().any(|rung| refused(rung.verdict)), "no refusal says {words}");
+    }
+    assert_eq!(Asymmetric::new().is_ok(), strategy != Strategy::Symmetric);
+
+    let Some(mut litmus) = Litmus::new() else { return println!("one core shows no reordering") };
+    for left in Fence::ALL {
+        for right in Fence::ALL {
+            if left.is_ordered_with(right, strategy) {
+                let seen = litmus.run_while(left, right, |seen| seen.rounds < 20_000);
+                println!("{} against {}: {seen:?}", left.name(), right.name());
+                assert_eq!(seen.weak, 0, "{left:?} against {right:?}: {seen:?}");
+            }
+        }
+    }
+}
