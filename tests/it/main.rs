@@ -20,6 +20,8 @@ mod hazard;
 mod interrupts;
 #[cfg(not(asymfence_symmetric))]
 mod sandboxes;
+#[cfg(asymfence_tsan)]
+mod sanitizer;
 #[cfg(not(asymfence_symmetric))]
 mod signals;
 mod switches;

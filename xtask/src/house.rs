@@ -5,9 +5,9 @@ use xshell::{Shell, cmd};
 use crate::Result;
 
 /// A pattern, the files in which it is looked for, where it may stand, and why nowhere else.
-const RULES: [(&str, &str, &[&str], &str); 5] = [
+const RULES: [(&str, &str, &[&str], &str); 6] = [
     (
-        r"cfg(_attr)?!?\(.*\b(target_(os|arch|env|pointer_width)|miri)\b",
+        r"cfg(_attr)?!?\(.*\b(target_(os|arch|env|pointer_width)|windows|miri)\b",
         "src",
         &["src/sys/mod.rs"],
         "which target it is, is asked in sys/mod.rs alone",
@@ -17,6 +17,12 @@ const RULES: [(&str, &str, &[&str], &str); 5] = [
         "src",
         &["src/sync.rs", "src/sys/mod.rs", "src/lib.rs"],
         "loom is chosen in sync.rs and sys/mod.rs, and declared in lib.rs",
+    ),
+    (
+        r"cfg(_attr)?!?\(.*\basymfence_",
+        "src",
+        &["src/sync.rs", "src/sys/mod.rs"],
+        "switches of the build are asked in sync.rs and sys/mod.rs alone",
     ),
     (
         r"TODO|FIXME|todo!|unimplemented!",

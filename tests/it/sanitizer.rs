@@ -1,0 +1,55 @@
+//! Under ThreadSanitizer, with `--cfg asymfence_tsan`: it follows the fences, and reports a missing one.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+
+use asymfence::{heavy_fence, light_fence};
+
+use crate::child::Child;
+
+/// Accessed by plain loads and stores, which the fences alone order.
+#[derive(Default)]
+struct Plain(UnsafeCell<u64>);
+
+// SAFETY: read only after a store that `pass` makes sure comes before.
+unsafe impl Sync for Plain {}
+
+/// Scenario B, and C with the fences exchanged.
+fn pass(senders_fence: fn(), receivers_fence: fn()) {
+    let (plain, sent) = (&Plain::default(), &AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            // SAFETY: nobody reads before `sent`.
+            unsafe { *plain.0.get() = 1 };
+            senders_fence();
+            sent.store(true, Relaxed);
+        });
+        scope.spawn(move || {
+            while !sent.load(Relaxed) {
+                thread::yield_now();
+            }
+            receivers_fence();
+            // SAFETY: written before `sent`. (The mutants' race is the sanitizer's to see.)
+            assert_eq!(unsafe { *plain.0.get() }, 1);
+        });
+    });
+}
+
+#[test]
+fn a_light_and_a_heavy_fence_are_followed() {
+    Child::default().run(|| {
+        pass(light_fence, heavy_fence);
+        pass(heavy_fence, light_fence);
+    });
+}
+
+#[test]
+fn a_missing_heavy_fence_is_reported() {
+    Child::default().outcome(|| pass(light_fence, || ())).was_reported();
+}
+
+#[test]
+fn a_missing_light_fence_is_reported() {
+    Child::default().outcome(|| pass(|| (), heavy_fence)).was_reported();
+}
