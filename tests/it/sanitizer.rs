@@ -18,17 +18,23 @@ unsafe impl Sync for Plain {}
 /// Scenario B, and C with the fences exchanged.
 fn pass(senders_fence: fn(), receivers_fence: fn()) {
     let (plain, sent) = (&Plain::default(), &AtomicBool::new(false));
+    let receiving = &AtomicBool::new(false);
+    let wait_for = |flag: &AtomicBool| {
+        while !flag.load(Relaxed) {
+            thread::yield_now();
+        }
+    };
     thread::scope(|scope| {
         scope.spawn(move || {
+            wait_for(receiving); // or the receiver's own start would order the two
             // SAFETY: nobody reads before `sent`.
             unsafe { *plain.0.get() = 1 };
             senders_fence();
             sent.store(true, Relaxed);
         });
         scope.spawn(move || {
-            while !sent.load(Relaxed) {
-                thread::yield_now();
-            }
+            receiving.store(true, Relaxed);
+            wait_for(sent);
             receivers_fence();
             // SAFETY: written before `sent`. (The mutants' race is the sanitizer's to see.)
             assert_eq!(unsafe { *plain.0.get() }, 1);

@@ -3,6 +3,7 @@
 mod house;
 mod loom;
 mod msrv;
+mod platforms;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,6 +20,9 @@ Usage: cargo xtask COMMAND
   mutants [WORD]  the fences of the library, each removed or weakened: a loom model must fail
                   (20 minutes; in ci those of the hazard pointers)
   asan            the tests of the hazard pointers under the address sanitizer
+  platforms [WORD]
+                  other systems and processors: emulated, linked, type-checked (in ci those that are
+                  quick; on Debian, as root, it installs what they need)
   ci              test, and formatting, lints, docs, the oldest Rust, the house rules, the doctor
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a search can check
@@ -45,7 +49,7 @@ fn run() -> Result {
     while let Some(argument) = arguments.next()? {
         match argument {
             lexopt::Arg::Long("deep") if command == "loom" => deep = true,
-            lexopt::Arg::Value(value) if command == "mutants" => {
+            lexopt::Arg::Value(value) if command == "mutants" || command == "platforms" => {
                 word = value.to_string_lossy().into_owned();
             }
             other => return Err(other.unexpected().into()),
@@ -58,6 +62,7 @@ fn run() -> Result {
         "loom" => loom::models(&sh, deep),
         "mutants" => loom::mutants(&sh, &word),
         "asan" => asan(&sh),
+        "platforms" => platforms::run(&sh, &word, false),
         "ci" => ci(&sh),
         "fmt" => format(&sh, &[]),
         "house" => house::check(&sh),
@@ -112,6 +117,7 @@ fn ci(sh: &Shell) -> Result {
     msrv::check(sh)?;
     test(sh)?;
     asan(sh)?;
+    platforms::run(sh, "", true)?;
     loom::mutants(sh, "hazard")?;
     doctor(sh)
 }

@@ -1,0 +1,119 @@
+//! The platforms that are not this machine: run under an emulator, linked, or type-checked, as far as
+//! each can be had.
+
+mod debian;
+mod emulated;
+mod foreign;
+mod kernel;
+mod native;
+mod wine;
+
+use xshell::Shell;
+
+use crate::Result;
+use debian::Unavailable;
+
+/// One platform, and what its job shows of it.
+struct Job {
+    name: &'static str,
+    proves: &'static str,
+    not: &'static str,
+    /// Whether `cargo xtask ci` has the time for it.
+    in_ci: bool,
+    run: fn(&Shell) -> Result,
+}
+
+const JOBS: &[Job] = &[
+    Job {
+        name: "no-std",
+        proves: "the fences build without std and alloc, and run so on Linux: no C library, no start files",
+        not: "more than one thread without std, or x86_64-unknown-none and thumbv7m running",
+        in_ci: true,
+        run: native::no_std,
+    },
+    Job {
+        name: "lint",
+        proves: "Windows, macOS, iOS, FreeBSD, Android, wasm, Linux on Arm and RISC-V: types and lints",
+        not: "that any of it links or runs",
+        in_ci: true,
+        run: foreign::lint,
+    },
+    Job {
+        name: "link",
+        proves: "the doctor links for macOS and FreeBSD: every symbol it needs is there",
+        not: "that it runs: nothing here can start it",
+        in_ci: false,
+        run: foreign::link,
+    },
+    Job {
+        name: "aarch64",
+        proves: "the tests on aarch64 Linux under qemu-user: the rung is taken, the calls and their order",
+        not: "Arm's reordering (the host's processor reorders less), sandboxes (qemu-user has none)",
+        in_ci: true,
+        run: emulated::aarch64,
+    },
+    Job {
+        name: "i686",
+        proves: "the tests on 32-bit x86 Linux, run by this processor, sandboxes too",
+        not: "a 32-bit kernel",
+        in_ci: false,
+        run: emulated::i686,
+    },
+    Job {
+        name: "riscv64",
+        proves: "the tests on riscv64 Linux under qemu-user: the kernel's version gate reads 6.9 or later",
+        not: "RISC-V's reordering, sandboxes, or a kernel of its own architecture",
+        in_ci: false,
+        run: emulated::riscv64,
+    },
+    Job {
+        name: "wine",
+        proves: "the Windows binary notices Wine, is symmetric for that reason, and keeps the table",
+        not: "FlushProcessWriteBuffers, which only Windows has",
+        in_ci: true,
+        run: wine::table,
+    },
+    Job {
+        name: "kernel",
+        proves: "Debian's Linux 6.1 with nohz_full, the doctor as its first process: membarrier is taken",
+        not: "timing or reordering, of which an emulated processor has none",
+        in_ci: false,
+        run: kernel::doctor_as_init,
+    },
+    Job {
+        name: "tsan",
+        proves: "ThreadSanitizer follows the fences, reports a missing one, and the hazard pointers pass",
+        not: "that a heavy fence is where it must be: in this mode every fence orders against every other",
+        in_ci: false,
+        run: native::tsan,
+    },
+];
+
+/// Runs those whose name has `word` in it.
+pub(crate) fn run(sh: &Shell, word: &str, in_ci: bool) -> Result {
+    let chosen: Vec<&Job> =
+        JOBS.iter().filter(|job| job.name.contains(word) && (job.in_ci || !in_ci)).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = JOBS.iter().map(|job| job.name).collect();
+        return Err(
+            format!("no platform has `{word}` in its name; there is {}", names.join(", ")).into()
+        );
+    }
+    let mut outcomes = Vec::new();
+    for job in chosen {
+        println!("\n{}: {}\n  not: {}", job.name, job.proves, job.not);
+        let outcome = match (job.run)(sh) {
+            Ok(()) => "passed".to_owned(),
+            Err(error) if error.is::<Unavailable>() => format!("skipped: {error}"),
+            Err(error) => format!("FAILED: {error}"),
+        };
+        println!("{}: {outcome}", job.name);
+        outcomes.push((job.name, outcome));
+    }
+    println!();
+    outcomes.iter().for_each(|(name, outcome)| println!("{name:8} {outcome}"));
+    match outcomes.iter().filter(|(_, outcome)| outcome.starts_with("FAILED")).count() {
+        0 => Ok(()),
+        failed => Err(format!("{failed} of {} platforms failed", outcomes.len()).into()),
+    }
+}

@@ -1,0 +1,102 @@
+//! What the jobs need of Debian: compilers, emulators, kernels.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use xshell::{PushEnv, Shell, cmd};
+
+use crate::Result;
+
+/// The job cannot run here, and why: no fault of the library.
+#[derive(Debug)]
+pub(super) struct Unavailable(String);
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+pub(super) fn unavailable<T>(why: impl Into<String>) -> Result<T> {
+    Err(Unavailable(why.into()).into())
+}
+
+/// A compiler with the sources of std, so that it can be built for any target; and clippy.
+pub(super) const RUST: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
+
+/// Installs what is not installed yet.
+pub(super) fn install(sh: &Shell, packages: &[&str]) -> Result {
+    let status = "--showformat=${db:Status-Status}\\n";
+    let known = cmd!(sh, "dpkg-query --show {status} {packages...}").quiet().ignore_stderr();
+    let installed = match known.ignore_status().read() {
+        Ok(lines) => lines.lines().filter(|&line| line == "installed").count(),
+        Err(_) => return unavailable("this is not Debian"),
+    };
+    if installed == packages.len() {
+        return Ok(());
+    }
+    if cmd!(sh, "id -u").quiet().read()? != "0" {
+        return unavailable(format!("needs to be root to install {}", packages.join(", ")));
+    }
+    apt_get(sh, &["update", "-qq"])?;
+    apt_get(sh, &[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
+}
+
+fn apt_get(sh: &Shell, arguments: &[&str]) -> Result {
+    let wait = ["-o", "DPkg::Lock::Timeout=300"];
+    let output = cmd!(sh, "apt-get {wait...} {arguments...}").quiet().ignore_status().output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    unavailable(format!("apt-get {}: {}", arguments.join(" "), words.lines().last().unwrap_or("")))
+}
+
+/// Unpacks packages below `target`, and installs nothing: for those that would remove others.
+pub(super) fn unpack(sh: &Shell, name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let root = sh.current_dir().join("target/platforms").join(name);
+    let complete = root.join("complete");
+    if !sh.path_exists(&complete) {
+        let downloads = sh.create_dir(root.with_extension("packages"))?;
+        {
+            let _there = sh.push_dir(&downloads);
+            apt_get(sh, &[&["download", "-qq"], packages].concat())?;
+        }
+        for package in sh.read_dir(&downloads)? {
+            cmd!(sh, "dpkg-deb -x {package} {root}").quiet().run()?;
+        }
+        sh.remove_path(&downloads)?;
+        sh.write_file(&complete, "")?;
+    }
+    Ok(root)
+}
+
+/// Debian's compiler in place of this machine's, allowed to build std: rustup's has not its sources.
+pub(super) fn rust(sh: &Shell) -> [PushEnv<'_>; 5] {
+    [
+        sh.push_env("RUSTC", "/usr/bin/rustc"),
+        sh.push_env("RUSTDOC", "/usr/bin/rustdoc"),
+        sh.push_env("RUSTC_BOOTSTRAP", "1"),
+        sh.push_env("CARGO_PROFILE_DEV_DEBUG", "0"),
+        sh.push_env("CARGO_PROFILE_RELEASE_STRIP", "none"),
+    ]
+}
+
+/// A folder below `target` for what a job makes.
+pub(super) fn folder(sh: &Shell, name: &str) -> Result<PathBuf> {
+    Ok(sh.create_dir(sh.current_dir().join("target/platforms").join(name))?)
+}
+
+/// Where the jobs build: one folder, so that they share their host's build scripts and macros.
+pub(super) const TARGET: &str = "target/platforms/build";
+
+/// The binaries of the tests that `cargo test --no-run` names.
+pub(super) fn binaries(build: &str) -> Vec<&Path> {
+    build
+        .lines()
+        .filter(|line| line.trim_start().starts_with("Executable"))
+        .filter_map(|line| Some(Path::new(line.rsplit_once('(')?.1.strip_suffix(')')?)))
+        .collect()
+}

@@ -1,0 +1,65 @@
+//! The test suite on other processors' Linux.
+
+use xshell::{Shell, cmd};
+
+use super::debian::{self, RUST, TARGET, install};
+use crate::Result;
+
+/// By words in their names, and why.
+const NOT_EMULATED: [(&str, &str); 6] = [
+    ("sandbox", "qemu-user has no seccomp(2)"),
+    ("places::a_heavy_fence_that_fails", "no seccomp(2)"),
+    ("places::without_membarrier", "no seccomp(2)"),
+    ("places::a_fork_in_the_middle", "the emulator's own locks do not survive such a fork"),
+    ("a_process_of_one_thread", "the emulator has a thread of its own"),
+    ("neither_a_full_fence_nor_a_slow_one", "the decoy takes longer than a store waits"),
+];
+
+pub(super) fn aarch64(sh: &Shell) -> Result {
+    install(sh, &RUST)?;
+    install(sh, &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"])?;
+    let emulator = "qemu-aarch64 -L /usr/aarch64-linux-gnu";
+    suite(sh, "aarch64-unknown-linux-gnu", "aarch64-linux-gnu-gcc", "", emulator, &NOT_EMULATED)
+}
+
+pub(super) fn riscv64(sh: &Shell) -> Result {
+    install(sh, &RUST)?;
+    install(sh, &["gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross", "qemu-user"])?;
+    let emulator = "qemu-riscv64 -L /usr/riscv64-linux-gnu";
+    suite(sh, "riscv64gc-unknown-linux-gnu", "riscv64-linux-gnu-gcc", "", emulator, &NOT_EMULATED)
+}
+
+/// Linked statically: there is no 32-bit loader.
+pub(super) fn i686(sh: &Shell) -> Result {
+    install(sh, &RUST)?;
+    install(sh, &["gcc-i686-linux-gnu", "libc6-dev-i386-cross"])?;
+    let flags = "-Ctarget-feature=+crt-static";
+    suite(sh, "i686-unknown-linux-gnu", "i686-linux-gnu-gcc", flags, "", &[])
+}
+
+fn suite(
+    sh: &Shell,
+    target: &str,
+    linker: &str,
+    flags: &str,
+    emulator: &str,
+    skipped: &[(&str, &str)],
+) -> Result {
+    let _rust = debian::rust(sh);
+    let variable = format!("CARGO_TARGET_{}", target.replace('-', "_").to_uppercase());
+    let _linker = sh.push_env(format!("{variable}_LINKER"), linker);
+    let _flags = sh.push_env(format!("{variable}_RUSTFLAGS"), flags);
+    let _start =
+        (!emulator.is_empty()).then(|| sh.push_env(format!("{variable}_RUNNER"), emulator));
+    let _start_again = sh.push_env("ASYMFENCE_TEST_RUNNER", emulator);
+    let _expected = sh.push_env("ASYMFENCE_TEST_EXPECTS", "private-expedited");
+
+    let build = ["-Zbuild-std", "--target", target, "--target-dir", TARGET, "--features", "hazard"];
+    let tests = ["--lib", "--test", "it", "--test", "litmus", "--test", "everywhere"];
+    let skip: Vec<&str> = skipped.iter().flat_map(|(word, _)| ["--skip", word]).collect();
+    for (word, why) in skipped {
+        println!("  skipped under emulation: `{word}`: {why}");
+    }
+    cmd!(sh, "cargo test {build...} {tests...} -- {skip...}").run()?;
+    Ok(())
+}

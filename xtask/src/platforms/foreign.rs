@@ -1,0 +1,62 @@
+//! Systems that nothing here can start: type-checked, linted, linked.
+
+use xshell::{Shell, cmd};
+
+use super::debian::{self, RUST, TARGET, install, unavailable};
+use crate::Result;
+
+const LINTED: [&str; 10] = [
+    "x86_64-pc-windows-msvc",
+    "aarch64-pc-windows-msvc",
+    "aarch64-apple-darwin",
+    "aarch64-apple-ios",
+    "x86_64-unknown-freebsd",
+    "aarch64-unknown-freebsd",
+    "aarch64-linux-android",
+    "aarch64-unknown-linux-gnu",
+    "riscv64gc-unknown-linux-gnu",
+    "wasm32-unknown-unknown",
+];
+
+pub(super) fn lint(sh: &Shell) -> Result {
+    install(sh, &RUST)?;
+    let _rust = debian::rust(sh);
+    // Debian's clippy goes with Debian's cargo, and is itself what cargo takes for the compiler.
+    let _path = sh.push_env("PATH", "/usr/bin:/bin");
+    let _clippys = sh.push_env("RUSTC", "rustc");
+    let std = "-Zbuild-std=std,panic_abort";
+    let targets: &Vec<&str> = &LINTED.iter().flat_map(|target| ["--target", target]).collect();
+    for features in [&["--features", "hazard"][..], &["--no-default-features"]] {
+        cmd!(
+            sh,
+            "cargo clippy --quiet --lib {std} {targets...} --target-dir {TARGET} {features...} -- -D warnings"
+        )
+        .run()?;
+    }
+    Ok(())
+}
+
+/// By zig, which has the stubs of both systems' libraries.
+pub(super) fn link(sh: &Shell) -> Result {
+    install(sh, &RUST)?;
+    let zig = debian::folder(sh, "zig")?;
+    let (python, build) = (zig.join("bin/python"), zig.join("bin/cargo-zigbuild"));
+    if !sh.path_exists(&build) {
+        let made = cmd!(sh, "python3 -m venv {zig}").quiet().ignore_stderr().run();
+        let packages = ["ziglang", "cargo-zigbuild"];
+        let fetched = cmd!(sh, "{python} -m pip install --quiet {packages...}").quiet();
+        if made.is_err() || fetched.ignore_stderr().run().is_err() {
+            return unavailable(
+                "zig cannot be had: it takes python3 -m venv, and pip with a network",
+            );
+        }
+    }
+    let _rust = debian::rust(sh);
+    let path = std::env::var("PATH")?;
+    let _path = sh.push_env("PATH", format!("{}:{path}", zig.join("bin").display()));
+    for target in ["aarch64-apple-darwin", "x86_64-apple-darwin", "x86_64-unknown-freebsd"] {
+        let options = ["--release", "-Zbuild-std", "--target", target, "--target-dir", TARGET];
+        cmd!(sh, "{build} zigbuild --quiet {options...} --example doctor").run()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! What this processor runs itself: a program without std, and one under ThreadSanitizer.
+
+use xshell::{Shell, cmd};
+
+use super::debian::{self, RUST, TARGET, install, unavailable};
+use crate::Result;
+
+/// Neither has an operating system; thumbv7m has no 64-bit atomics either.
+const BARE: [&str; 2] = ["x86_64-unknown-none", "thumbv7m-none-eabi"];
+
+pub(super) fn no_std(sh: &Shell) -> Result {
+    install(sh, &RUST)?;
+    let _rust = debian::rust(sh);
+    for target in BARE {
+        let options = ["--target", target, "--target-dir", TARGET, "--no-default-features"];
+        cmd!(sh, "cargo build --quiet --lib -Zbuild-std=core {options...}").run()?;
+        cmd!(sh, "cargo build --quiet --lib -Zbuild-std=core,alloc {options...} --features hazard")
+            .run()?;
+    }
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        return unavailable("the program without std enters as the kernel of x86_64 Linux has it");
+    }
+    let _flags = sh.push_env(
+        "RUSTFLAGS",
+        "-Clink-arg=-nostartfiles -Clink-arg=-nostdlib -Clink-arg=-static -Crelocation-model=static",
+    );
+    let target = "x86_64-unknown-linux-gnu";
+    // The compiler's own memcpy, for want of a C library's.
+    let core = ["-Zbuild-std=core", "-Zbuild-std-features=compiler-builtins-mem"];
+    let build = ["--manifest-path", "no-std-tests/Cargo.toml", "--target", target];
+    cmd!(
+        sh,
+        "cargo build --quiet --locked {build...} {core...} --target-dir target/platforms/no-std"
+    )
+    .run()?;
+    let said = cmd!(sh, "target/platforms/no-std/{target}/debug/no-std-tests").read()?;
+    println!("{said}");
+    if !said.ends_with("strategy: private-expedited") {
+        return Err("the program without std did not take membarrier".into());
+    }
+    Ok(())
+}
+
+pub(super) fn tsan(sh: &Shell) -> Result {
+    install(sh, &RUST)?;
+    let target = "x86_64-unknown-linux-gnu";
+    // Debian's compiler can build an instrumented std, rustup's has the sanitizer's runtime.
+    let runtime = "librustc-stable_rt.tsan.a";
+    let theirs = cmd!(sh, "rustc --print target-libdir").read()?;
+    let sysroot = debian::folder(sh, "tsan-sysroot")?;
+    let ours = sh.create_dir(sysroot.join("lib/rustlib").join(target).join("lib"))?.join(runtime);
+    if sh.copy_file(format!("{theirs}/{runtime}"), ours).is_err() {
+        return unavailable("this toolchain has no runtime of ThreadSanitizer; rustup's has");
+    }
+    let _rust = debian::rust(sh);
+    let flags = "--cfg asymfence_symmetric --cfg asymfence_tsan -Zsanitizer=thread";
+    let _flags = sh.push_env("RUSTFLAGS", format!("{flags} --sysroot={}", sysroot.display()));
+    let build = ["-Zbuild-std", "--target", target, "--target-dir", "target/platforms/tsan"];
+    cmd!(sh, "cargo test {build...} --features hazard --test it").run()?;
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! The Windows binary, started by Wine.
+
+use xshell::{Shell, cmd};
+
+use super::debian::{self, RUST, TARGET, binaries, install};
+use crate::Result;
+
+/// std asks a library for random numbers that Wine 8 does not have.
+const BCRYPTPRIMITIVES: &str = "\
+#include <windows.h>
+BOOLEAN NTAPI SystemFunction036(PVOID, ULONG); /* RtlGenRandom */
+BOOL WINAPI ProcessPrng(PBYTE bytes, SIZE_T length) { return SystemFunction036(bytes, length); }
+";
+
+pub(super) fn table(sh: &Shell) -> Result {
+    install(sh, &RUST)?;
+    install(sh, &["gcc-mingw-w64-x86-64-posix", "wine64"])?;
+    let _rust = debian::rust(sh);
+    let target = "x86_64-pc-windows-gnu";
+    let options = ["-Zbuild-std", "--target", target, "--target-dir", TARGET];
+    let build = cmd!(sh, "cargo test {options...} --test everywhere --no-run").output()?;
+    let build = String::from_utf8(build.stderr)?;
+    let [test] = binaries(&build)[..] else {
+        return Err(format!("no test was built for Windows: {build}").into());
+    };
+
+    let source = debian::folder(sh, "wine")?.join("bcryptprimitives.c");
+    sh.write_file(&source, BCRYPTPRIMITIVES)?;
+    let library = test.with_file_name("bcryptprimitives.dll");
+    cmd!(sh, "x86_64-w64-mingw32-gcc -shared -o {library} {source} -ladvapi32").quiet().run()?;
+
+    let _expected = sh.push_env("ASYMFENCE_TEST_EXPECTS", "symmetric");
+    let _why = sh.push_env("ASYMFENCE_TEST_EXPECTS_REFUSAL", "this is Wine or Proton");
+    let _home = sh.push_env("WINEPREFIX", debian::folder(sh, "wine")?.join("prefix"));
+    let _quiet = sh.push_env("WINEDEBUG", "-all");
+    cmd!(sh, "/usr/lib/wine/wine64 {test} --nocapture").run()?;
+    Ok(())
+}
