@@ -5,11 +5,11 @@
 //!   they do to the registration, a call that says EPERM registers again.
 //! - Older systems have no such call, and by default send SIGSYS for it (`kern.signosys`). So the version
 //!   is asked first, and the call made by its number: libc has the name since 14.1 only.
-//! - The processors are found by `pmap_active_cpus`. On amd64 that is `pm_active`, which a processor
-//!   enters and leaves by a locked instruction, a full barrier: one that is not seen there has passed
-//!   it, or passes it before it runs a thread of the process. Elsewhere (arm64: `PMAP_WANT_ACTIVE_CPUS_NAIVE`)
-//!   the kernel reads who is running, which a processor may say without a full barrier behind it. No
-//!   proof, no rung: those processors stay symmetric.
+//! - The processors are found by `pmap_active_cpus`. On amd64 a processor enters and leaves `pm_active` by
+//!   a locked instruction, a full barrier (`pmap_activate_sw`): one that is not seen there has passed it,
+//!   or passes it before it runs a thread of the process. On arm64 (`PMAP_WANT_ACTIVE_CPUS_NAIVE`) the
+//!   kernel reads who is running, and a processor says so without a full barrier behind it. No proof, no
+//!   rung: what is not x86_64 stays symmetric.
 
 use core::ffi::c_int;
 use core::ptr;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nix::libc::{SYS_membarrier, SYS_mlock, SYS_mprotect};
+use nix::libc::{SYS_membarrier, SYS_mlock, SYS_mprotect, c_long};
 use rustix::thread::MembarrierCommand;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -42,9 +42,11 @@ fn rule(comparison: SeccompCmpOp, command: MembarrierCommand) -> SeccompRule {
 }
 
 fn compile<const N: usize>(
-    rules: [(i64, Vec<SeccompRule>); N],
+    rules: [(c_long, Vec<SeccompRule>); N],
     action: SeccompAction,
 ) -> BpfProgram {
+    #[allow(clippy::useless_conversion, reason = "a c_long has 32 bits on some targets")]
+    let rules = rules.map(|(call, rules)| (i64::from(call), rules));
     let arch = std::env::consts::ARCH.try_into().expect("an architecture that seccompiler knows");
     let filter = SeccompFilter::new(BTreeMap::from(rules), SeccompAction::Allow, action, arch);
     filter.and_then(TryInto::try_into).expect("a valid filter")

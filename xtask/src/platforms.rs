@@ -54,8 +54,8 @@ const JOBS: &[Job] = &[
     },
     Job {
         name: "i686",
-        proves: "the tests on 32-bit x86 Linux, run by this processor, sandboxes too",
-        not: "a 32-bit kernel",
+        proves: "the tests on 32-bit x86 Linux, run by this processor, both rungs",
+        not: "a 32-bit kernel, or sandboxes",
         in_ci: false,
         run: emulated::i686,
     },

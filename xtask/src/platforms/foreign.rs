@@ -21,15 +21,14 @@ const LINTED: [&str; 10] = [
 pub(super) fn lint(sh: &Shell) -> Result {
     install(sh, &RUST)?;
     let _rust = debian::rust(sh);
-    // Debian's clippy goes with Debian's cargo, and is itself what cargo takes for the compiler.
-    let _path = sh.push_env("PATH", "/usr/bin:/bin");
-    let _clippys = sh.push_env("RUSTC", "rustc");
+    // Debian's cargo finds Debian's clippy where that comes before rustup's.
+    let _path = sh.push_env("PATH", format!("/usr/bin:{}", std::env::var("PATH")?));
     let std = "-Zbuild-std=std,panic_abort";
     let targets: &Vec<&str> = &LINTED.iter().flat_map(|target| ["--target", target]).collect();
     for features in [&["--features", "hazard"][..], &["--no-default-features"]] {
         cmd!(
             sh,
-            "cargo clippy --quiet --lib {std} {targets...} --target-dir {TARGET} {features...} -- -D warnings"
+            "/usr/bin/cargo clippy --quiet --lib {std} {targets...} --target-dir {TARGET} {features...} -- -D warnings"
         )
         .run()?;
     }
