@@ -127,8 +127,8 @@ fn full_fence() {
 /// # Panics, errors, aborts
 ///
 /// Never panics. **Aborts the process** if it cannot give its guarantee, with a message on the
-/// standard error that names the rung, the call and the errno. A call that fails for want of memory
-/// is tried again a bounded number of times; one that the kernel says was never registered is
+/// standard error that names the rung, the call and the errno. A call that fails for want of memory,
+/// or is interrupted, is tried again a bounded number of times; one that the kernel says was never registered is
 /// registered again and tried once more; then every other rung that is sound here is tried. An abort
 /// means that the process decided outside of a sandbox that this thread is in, or that the kernel is
 /// out of memory. Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the
@@ -198,7 +198,7 @@ global! {
     static HEAVY: Coalesce = Coalesce::new();
 }
 
-/// How often a rung's call is made in all, if it fails for want of memory each time.
+/// How often a rung's call is made in all, if it fails for want of memory, or is interrupted, each time.
 const ATTEMPTS: u32 = 64;
 
 /// Every other thread passes a full barrier, by `rung` or, if that fails now, by another.
@@ -329,7 +329,8 @@ mod tests {
     }
 
     #[test]
-    fn want_of_memory_is_tried_again_with_a_bound() {
+    fn want_of_memory_and_an_interruption_are_tried_again_with_a_bound() {
+        assert_eq!(insist_on!(failing: 5, errno: 4, registers: Ok(())), (Ok(()), 6, 0));
         assert_eq!(insist_on!(failing: 5, errno: 12, registers: Ok(())), (Ok(()), 6, 0));
         let for_ever = insist_on!(failing: u32::MAX, errno: 12, registers: Ok(()));
         assert_eq!(for_ever, (Err(ENOMEM), ATTEMPTS, 0));

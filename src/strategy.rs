@@ -50,7 +50,7 @@ impl fmt::Display for Strategy {
 pub struct Rung(u8);
 
 impl Rung {
-    /// The name in reports: `private-expedited`, `mprotect`.
+    /// The name in reports: `private-expedited`, `mprotect`, `flush-process-write-buffers`.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.mechanism().name
