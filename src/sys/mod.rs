@@ -54,6 +54,7 @@ mod kernel;
 
 #[cfg(any(target_os = "android", test))]
 mod android;
+
 /// Whether membarrier(2) may be called at all, if only to ask. Everywhere but on Android.
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, loom))))]
 fn may_ask_for_membarrier() -> Result<(), Refusal> {
@@ -61,6 +62,7 @@ fn may_ask_for_membarrier() -> Result<(), Refusal> {
     android::admit(android_sdk(&mut [0; libc::PROP_VALUE_MAX as usize]))?;
     Ok(())
 }
+
 /// The system property that `android_get_device_api_level` reads, which older systems do not export.
 #[cfg(target_os = "android")]
 fn android_sdk(buffer: &mut [u8; libc::PROP_VALUE_MAX as usize]) -> &[u8] {
