@@ -58,8 +58,12 @@ fn register() -> Result<(), Failure> {
 fn issue(call: Call, command: c_int) -> Result<(), Failure> {
     match membarrier(command) {
         0 => Ok(()),
-        // SAFETY: this thread's own errno.
-        -1 => Err(Failure::new(call, unsafe { *libc::__error() })),
+        -1 => {
+            // SAFETY: no precondition.
+            let errno = unsafe { libc::__error() };
+            // SAFETY: the address of this thread's own errno.
+            Err(Failure::new(call, unsafe { *errno }))
+        }
         _ => Err(Failure::new(call, 0)),
     }
 }
