@@ -8,6 +8,8 @@ mod kernel;
 mod native;
 mod wine;
 
+use std::path::PathBuf;
+
 use xshell::Shell;
 
 use crate::Result;
@@ -88,6 +90,14 @@ const JOBS: &[Job] = &[
         run: native::tsan,
     },
 ];
+
+/// Where the jobs build: one folder, so that they share their host's build scripts and macros.
+const TARGET: &str = "target/platforms/build";
+
+/// A folder below `target` for what else a job makes.
+fn folder(sh: &Shell, name: &str) -> Result<PathBuf> {
+    Ok(sh.create_dir(sh.current_dir().join("target/platforms").join(name))?)
+}
 
 /// Runs those whose name has `word` in it.
 pub(crate) fn run(sh: &Shell, word: &str, in_ci: bool) -> Result {

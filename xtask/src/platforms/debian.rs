@@ -1,10 +1,11 @@
 //! What the jobs need of Debian: compilers, emulators, kernels.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use xshell::{PushEnv, Shell, cmd};
 
+use super::folder;
 use crate::Result;
 
 /// The job cannot run here, and why: no fault of the library.
@@ -56,7 +57,7 @@ fn apt_get(sh: &Shell, arguments: &[&str]) -> Result {
 
 /// Unpacks packages below `target`, and installs nothing: for those that would remove others.
 pub(super) fn unpack(sh: &Shell, name: &str, packages: &[&str]) -> Result<PathBuf> {
-    let root = sh.current_dir().join("target/platforms").join(name);
+    let root = folder(sh, name)?;
     let complete = root.join("complete");
     if !sh.path_exists(&complete) {
         let downloads = sh.create_dir(root.with_extension("packages"))?;
@@ -82,21 +83,4 @@ pub(super) fn rust(sh: &Shell) -> [PushEnv<'_>; 5] {
         sh.push_env("CARGO_PROFILE_DEV_DEBUG", "0"),
         sh.push_env("CARGO_PROFILE_RELEASE_STRIP", "none"),
     ]
-}
-
-/// A folder below `target` for what a job makes.
-pub(super) fn folder(sh: &Shell, name: &str) -> Result<PathBuf> {
-    Ok(sh.create_dir(sh.current_dir().join("target/platforms").join(name))?)
-}
-
-/// Where the jobs build: one folder, so that they share their host's build scripts and macros.
-pub(super) const TARGET: &str = "target/platforms/build";
-
-/// The binaries of the tests that `cargo test --no-run` names.
-pub(super) fn binaries(build: &str) -> Vec<&Path> {
-    build
-        .lines()
-        .filter(|line| line.trim_start().starts_with("Executable"))
-        .filter_map(|line| Some(Path::new(line.rsplit_once('(')?.1.strip_suffix(')')?)))
-        .collect()
 }

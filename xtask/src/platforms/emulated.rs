@@ -2,7 +2,8 @@
 
 use xshell::{Shell, cmd};
 
-use super::debian::{self, RUST, TARGET, install};
+use super::TARGET;
+use super::debian::{self, RUST, install};
 use crate::Result;
 
 /// Tests that are skipped, by words in their names, and why.

@@ -2,7 +2,8 @@
 
 use xshell::{Shell, cmd};
 
-use super::debian::{self, RUST, TARGET, install, unavailable};
+use super::debian::{self, RUST, install, unavailable};
+use super::{TARGET, folder};
 use crate::Result;
 
 const LINTED: [&str; 10] = [
@@ -40,7 +41,7 @@ pub(super) fn lint(sh: &Shell) -> Result {
 /// By zig, which has the stubs of both systems' libraries.
 pub(super) fn link(sh: &Shell) -> Result {
     install(sh, &RUST)?;
-    let zig = debian::folder(sh, "zig")?;
+    let zig = folder(sh, "zig")?;
     let (python, build) = (zig.join("bin/python"), zig.join("bin/cargo-zigbuild"));
     if !sh.path_exists(&build) {
         let made = cmd!(sh, "python3 -m venv {zig}").quiet().ignore_stderr().run();

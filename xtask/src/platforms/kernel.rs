@@ -2,7 +2,8 @@
 
 use xshell::{Shell, cmd};
 
-use super::debian::{self, install, unavailable, unpack};
+use super::debian::{install, unavailable, unpack};
+use super::folder;
 use crate::Result;
 
 /// qemu, and the libraries of it that a machine may not have. Installing them would remove others'.
@@ -37,7 +38,7 @@ pub(super) fn doctor_as_init(sh: &Shell) -> Result {
     let qemu = unpack(sh, "qemu", &QEMU)?;
 
     let target = "x86_64-unknown-linux-gnu";
-    let folder = debian::folder(sh, "initrd")?;
+    let folder = folder(sh, "initrd")?;
     {
         let _static = sh.push_env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
         let options = ["--release", "--target", target, "--target-dir", "target/platforms/static"];

@@ -2,7 +2,8 @@
 
 use xshell::{Shell, cmd};
 
-use super::debian::{self, RUST, TARGET, install, unavailable};
+use super::debian::{self, RUST, install, unavailable};
+use super::{TARGET, folder};
 use crate::Result;
 
 /// Neither has an operating system; thumbv7m has no 64-bit atomics either.
@@ -47,7 +48,7 @@ pub(super) fn tsan(sh: &Shell) -> Result {
     // Debian's compiler can build an instrumented std, rustup's has the sanitizer's runtime.
     let runtime = "librustc-stable_rt.tsan.a";
     let theirs = cmd!(sh, "rustc --print target-libdir").read()?;
-    let sysroot = debian::folder(sh, "tsan-sysroot")?;
+    let sysroot = folder(sh, "tsan-sysroot")?;
     let ours = sh.create_dir(sysroot.join("lib/rustlib").join(target).join("lib"))?.join(runtime);
     if sh.copy_file(format!("{theirs}/{runtime}"), ours).is_err() {
         return unavailable("this toolchain has no runtime of ThreadSanitizer; rustup's has");

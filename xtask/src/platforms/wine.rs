@@ -1,8 +1,11 @@
 //! The Windows binary, started by Wine.
 
+use std::path::Path;
+
 use xshell::{Shell, cmd};
 
-use super::debian::{self, RUST, TARGET, binaries, install};
+use super::debian::{self, RUST, install};
+use super::{TARGET, folder};
 use crate::Result;
 
 /// std asks a library for random numbers that Wine 8 does not have.
@@ -20,18 +23,21 @@ pub(super) fn table(sh: &Shell) -> Result {
     let options = ["-Zbuild-std", "--target", target, "--target-dir", TARGET];
     let build = cmd!(sh, "cargo test {options...} --test everywhere --no-run").output()?;
     let build = String::from_utf8(build.stderr)?;
-    let [test] = binaries(&build)[..] else {
+    // Cargo names it: `  Executable tests/everywhere.rs (target/…/everywhere-….exe)`
+    let Some(test) = build.lines().find_map(|line| line.rsplit_once('(')?.1.strip_suffix(".exe)"))
+    else {
         return Err(format!("no test was built for Windows: {build}").into());
     };
+    let test = Path::new(test).with_extension("exe");
 
-    let source = debian::folder(sh, "wine")?.join("bcryptprimitives.c");
+    let source = folder(sh, "wine")?.join("bcryptprimitives.c");
     sh.write_file(&source, BCRYPTPRIMITIVES)?;
     let library = test.with_file_name("bcryptprimitives.dll");
     cmd!(sh, "x86_64-w64-mingw32-gcc -shared -o {library} {source} -ladvapi32").quiet().run()?;
 
     let _expected = sh.push_env("ASYMFENCE_TEST_EXPECTS", "symmetric");
     let _why = sh.push_env("ASYMFENCE_TEST_EXPECTS_REFUSAL", "this is Wine or Proton");
-    let _home = sh.push_env("WINEPREFIX", debian::folder(sh, "wine")?.join("prefix"));
+    let _home = sh.push_env("WINEPREFIX", folder(sh, "wine")?.join("prefix"));
     let _quiet = sh.push_env("WINEDEBUG", "-all");
     cmd!(sh, "/usr/lib/wine/wine64 {test} --nocapture").run()?;
     Ok(())
