@@ -5,6 +5,7 @@
 //!   they do to the registration, a call that says EPERM registers again.
 //! - Older systems have no such call, and by default send SIGSYS for it (`kern.signosys`). So the version
 //!   is asked first, and the call made by its number: libc has the name since 14.1 only.
+//!   (A jail that is given a later `osreldate` than the kernel's own deceives this.)
 //! - The processors are found by `pmap_active_cpus`. On amd64 a processor enters and leaves `pm_active` by
 //!   a locked instruction, a full barrier (`pmap_activate_sw`): one that is not seen there has passed it,
 //!   or passes it before it runs a thread of the process. On arm64 (`PMAP_WANT_ACTIVE_CPUS_NAIVE`) the
