@@ -90,17 +90,18 @@ pub fn light_fence() {
     if strategy::is_asymmetric() {
         sys::compiler_barrier();
     } else {
-        full_fence();
+        seldom();
+        // Nobody has decided yet, or the process is symmetric. Pairs with: the opening and the closing
+        // fence of every heavy fence, symmetric or not.
+        fence(SeqCst);
     }
 }
 
-/// The light fence where nobody has decided yet, or the process is symmetric.
+/// Marks a branch as one to keep out of the way. The full fence behind it is no call: that would take
+/// from the loop around a light fence every register that a call does not preserve.
 #[cold]
-#[inline(never)]
-fn full_fence() {
-    // Pairs with: the opening and the closing fence of every heavy fence, symmetric or not.
-    fence(SeqCst);
-}
+#[inline(always)]
+fn seldom() {}
 
 /// Orders the memory accesses before it against those after it, as seen by every thread of the
 /// process, whether that executes a [`light_fence`], a `fence(SeqCst)` or a heavy fence.

@@ -1,5 +1,6 @@
 //! Every check of the project, one command each.
 
+mod codegen;
 mod house;
 mod loom;
 mod msrv;
@@ -15,6 +16,7 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   test            all tests: the library with and without std, switched off, and the loom models
+  codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone; --deep with wider bounds or none
   mutants [WORD]  the fences of the library, each removed or weakened: a loom model must fail
                   (20 minutes; in ci those of the hazard pointers)
@@ -55,6 +57,10 @@ fn run() -> Result {
     sh.change_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask has no parent")?);
     match command.as_str() {
         "test" => test(&sh),
+        "codegen" => {
+            codegen::native(&sh)?;
+            codegen::foreign(&sh)
+        }
         "loom" => loom::models(&sh, deep),
         "mutants" => loom::mutants(&sh, &word),
         "asan" => asan(&sh),
@@ -78,6 +84,8 @@ fn test(sh: &Shell) -> Result {
         let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
         cmd!(sh, "cargo test --features hazard --test it --target-dir target/symmetric").run()?;
     }
+    cmd!(sh, "cargo test --package xtask").run()?;
+    codegen::native(sh)?;
     loom::models(sh, false)
 }
 
@@ -110,6 +118,7 @@ fn ci(sh: &Shell) -> Result {
         cmd!(sh, "cargo doc --no-deps --document-private-items --all-features").run()?;
     }
     msrv::check(sh)?;
+    codegen::foreign(sh)?;
     test(sh)?;
     asan(sh)?;
     loom::mutants(sh, "hazard")?;
