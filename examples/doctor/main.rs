@@ -5,6 +5,8 @@ mod costs;
 mod litmus;
 mod machine;
 mod report;
+mod round;
+mod sibling;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
