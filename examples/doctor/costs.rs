@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use asymfence::{Asymmetric, heavy_fence, light_fence};
 
+use crate::break_even::Model;
 use crate::round;
 use crate::sibling::{self, median};
 
@@ -28,8 +29,8 @@ impl Costs {
     /// they are not cheaper, as in a symmetric process.
     pub(crate) fn break_even(&self) -> Option<f64> {
         self.asymmetric_light?;
-        let saved = self.seqcst - self.light;
-        (saved > 0.0).then_some(self.heavy_running? / saved)
+        let (light, full, heavy) = (self.light, self.seqcst, self.heavy_running?);
+        Model { light, full, heavy, instead: full - self.none }.crossing()
     }
 
     pub(crate) fn measure(mut tick: impl FnMut()) -> Self {

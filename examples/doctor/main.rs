@@ -1,6 +1,7 @@
 //! What this machine offers, which rung of the ladder was taken and why, what the fences cost here,
 //! and the pairing table as seen on its real cores.
 
+mod break_even;
 mod costs;
 mod litmus;
 mod machine;

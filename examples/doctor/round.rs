@@ -13,21 +13,26 @@ pub(crate) static SLOT: CachePadded<AtomicUsize> = CachePadded::new(AtomicUsize:
 /// What it reads.
 pub(crate) static SOURCE: CachePadded<AtomicUsize> = CachePadded::new(AtomicUsize::new(1));
 
-/// So many rounds of the loop, at each place of a cache line where it may begin: a loop of few
-/// instructions takes up to half as long again at a bad one, and where it stands is the linker's choice.
+/// So many rounds, at each place of a cache line where their loop may begin: a loop of few instructions
+/// takes up to half as long again at a bad one, and where it stands is the linker's choice.
 pub(crate) fn everywhere(rounds: u64, fence: impl Fn() + Copy) -> [Duration; 4] {
     [
-        at_place::<0>(rounds, fence),
-        at_place::<1>(rounds, fence),
-        at_place::<2>(rounds, fence),
-        at_place::<3>(rounds, fence),
+        time(|| at_place::<0>(rounds, fence)),
+        time(|| at_place::<1>(rounds, fence)),
+        time(|| at_place::<2>(rounds, fence)),
+        time(|| at_place::<3>(rounds, fence)),
     ]
 }
 
-#[inline(never)]
-fn at_place<const PLACE: usize>(rounds: u64, fence: impl Fn()) -> Duration {
-    let (slot, source) = (black_box(&*SLOT), black_box(&*SOURCE));
+fn time(work: impl Fn()) -> Duration {
     let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+#[inline(never)]
+pub(crate) fn at_place<const PLACE: usize>(rounds: u64, fence: impl Fn()) {
+    let (slot, source) = (black_box(&*SLOT), black_box(&*SOURCE));
     let mut seen = 0;
     // SAFETY: aligns what follows, and executes nothing but that many times nothing.
     unsafe { asm!(".p2align 6", ".rept {}", "nop", ".endr", const 16 * PLACE) };
@@ -39,5 +44,4 @@ fn at_place<const PLACE: usize>(rounds: u64, fence: impl Fn()) -> Duration {
         seen += u64::from(source.load(Relaxed) == pointer);
     }
     assert_eq!(black_box(seen), rounds);
-    start.elapsed()
 }

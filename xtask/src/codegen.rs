@@ -13,6 +13,8 @@ struct Isa {
     triple: &'static str,
     /// What `fence(SeqCst)` may be, and what no hot path with a light fence may have in it.
     full: &'static [&'static str],
+    /// What calls, and what saves registers for one: nowhere around a light fence, also off the hot path.
+    saves: &'static [&'static str],
     /// What the dynamic light fence adds: load, compare, branch.
     once: &'static [&'static str],
     /// What it adds to each round of a loop.
@@ -24,6 +26,7 @@ const ISAS: [Isa; 3] = [
         arch: "x86_64",
         triple: "x86_64-unknown-linux-gnu",
         full: &["mfence", "lock", "xchg"],
+        saves: &["call", "push"],
         once: &["mov", "cmp", "j"],
         walk: &["mov", "cmp", "j"],
     },
@@ -31,6 +34,7 @@ const ISAS: [Isa; 3] = [
         arch: "aarch64",
         triple: "aarch64-unknown-linux-gnu",
         full: &["dmb", "dsb"],
+        saves: &["bl", "stp"],
         once: &["ldr", "cmp", "b."],
         walk: &["ldr", "cmp", "b."],
     },
@@ -39,6 +43,7 @@ const ISAS: [Isa; 3] = [
         arch: "riscv64",
         triple: "riscv64gc-unknown-linux-gnu",
         full: &["fence"],
+        saves: &["call", "jal"],
         once: &["lb", "li", "b"],
         walk: &["lb", "b"],
     },
@@ -91,6 +96,11 @@ fn verify(assembly: &str, isa: &Isa, shape: &str, asks: &[&str]) -> Result {
         return Err(format!("`Asymmetric` is not free: {proof:?} against {none:?}").into());
     }
     let branch = branch(&light, &none, asks).map_err(|fault| format!("light_fence: {fault}"))?;
+
+    let function = format!("{shape}_light");
+    if let Some(call) = body(assembly, &function).iter().find(|line| is_any_of(line, isa.saves)) {
+        return Err(format!("light_fence takes registers from its caller: {call}").into());
+    }
 
     // The controls.
     let full = path("full")?;
@@ -148,15 +158,7 @@ fn is_any_of(line: &str, starts: &[&str]) -> bool {
 /// The instructions that `function` executes if no branch is taken but that which closes its loop:
 /// those of the loop if it has one, all up to the return if not.
 fn hot_path(assembly: &str, function: &str) -> Result<Vec<String>> {
-    let lines: Vec<String> = assembly
-        .lines()
-        .skip_while(|line| *line != format!("{function}:"))
-        .skip(1)
-        .take_while(|line| !line.starts_with(".Lfunc_end"))
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .filter(|line| line.ends_with(':') || !line.starts_with(['.', '#', '/']))
-        .filter(|line| !line.is_empty())
-        .collect();
+    let lines = body(assembly, function);
     let loops = lines.iter().enumerate().find_map(|(start, line)| {
         let label = line.strip_suffix(':')?;
         let closes = |line: &String| line.split([' ', ',']).next_back() == Some(label);
@@ -171,6 +173,19 @@ fn hot_path(assembly: &str, function: &str) -> Result<Vec<String>> {
     };
     let path = lines[start..=end].iter().filter(|line| !line.ends_with(':'));
     Ok(path.map(|line| without_function_number(line)).collect())
+}
+
+/// The labels and instructions of `function`.
+fn body(assembly: &str, function: &str) -> Vec<String> {
+    assembly
+        .lines()
+        .skip_while(|line| *line != format!("{function}:"))
+        .skip(1)
+        .take_while(|line| !line.starts_with(".Lfunc_end"))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|line| line.ends_with(':') || !line.starts_with(['.', '#', '/']))
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
 /// `.LBB5_1` is the label 1 of function 5.
@@ -251,6 +266,12 @@ once_full:
         is_found("\tcmpb\t$1, %al\n", "", "more or less");
         is_found("\tcmpb\t$1, %al\n", "\tlock\t\tincl\t(%rax)\n", "a fence on the hot path");
         is_found("\tcmpb\t$1, %al\n", "\tcallq\tfull_fence\n", "more or less");
+    }
+
+    #[test]
+    fn a_call_off_the_hot_path_of_a_light_fence_is_found() {
+        let cold = ".LBB2_1:\n\tlock\t\torl\t$0, -64(%rsp)\n";
+        is_found(cold, ".LBB2_1:\n\tcallq\tfull_fence\n", "takes registers");
     }
 
     #[test]
