@@ -5,6 +5,7 @@
 //! `cargo bench --bench light`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
+#[macro_use]
 #[path = "../examples/doctor/round.rs"]
 mod round;
 #[path = "../examples/doctor/sibling.rs"]
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use asymfence::{Asymmetric, Strategy, heavy_fence, light_fence};
 use criterion::{Criterion, criterion_group, criterion_main};
 use crossbeam_utils::CachePadded;
-use sibling::{beside, median};
+use sibling::beside;
 
 /// Entries behind pointers, as many as a power of two. They live as long as the process.
 type Table = Vec<AtomicPtr<CachePadded<AtomicUsize>>>;
@@ -42,13 +43,19 @@ static RESULTS: LazyLock<Vec<AtomicUsize>> =
 /// So many lookups of random entries, each behind a hazard pointer, and what was found written to a random
 /// place of `results`, or added up if there is none.
 #[inline(never)]
-fn look_up(table: &Table, results: &[AtomicUsize], lookups: u64, fence: impl Fn()) -> Duration {
+fn look_up<const PLACE: usize>(
+    table: &Table,
+    results: &[AtomicUsize],
+    lookups: u64,
+    fence: impl Fn(),
+) -> Duration {
     let slot = black_box(&*round::SLOT);
     // Other places in each sample, or the caches would know them. Relaxed: a number.
     static SEED: AtomicU64 = AtomicU64::new(0);
     let mut random = fastrand::Rng::with_seed(SEED.fetch_add(1, Relaxed));
     let mut sum = 0;
     let start = Instant::now();
+    round::stand_at::<PLACE>();
     for _ in 0..lookups {
         let random = random.usize(..);
         let source = &table[random & (table.len() - 1)];
@@ -77,8 +84,8 @@ fn look_up(table: &Table, results: &[AtomicUsize], lookups: u64, fence: impl Fn(
     start.elapsed()
 }
 
-/// Rounds, and how long they take: at each place where the loop may begin, or at one.
-type Loop = Box<dyn Fn(u64) -> Vec<Duration> + Sync>;
+/// Rounds, and how long they take.
+type Loop = Box<dyn Fn(u64) -> Duration + Sync>;
 
 /// A fence of readers, and that of the reclaiming sibling.
 struct Contender {
@@ -101,19 +108,29 @@ fn contender(
     fence: impl Fn() + Copy + Sync + 'static,
 ) -> Contender {
     let loops: [Loop; 4] = [
-        Box::new(move |rounds| round::everywhere(rounds, fence).to_vec()),
-        Box::new(move |lookups| vec![look_up(&NEAR, &[], lookups, fence)]),
-        Box::new(move |lookups| vec![look_up(&FAR, &[], lookups, fence)]),
-        Box::new(move |lookups| vec![look_up(&NEAR, &RESULTS, lookups, fence)]),
+        Box::new(move |rounds| round::at_its_best(rounds, fence)),
+        Box::new(move |lookups| best_place!(PLACE => look_up::<PLACE>(&NEAR, &[], lookups, fence))),
+        Box::new(move |lookups| best_place!(PLACE => look_up::<PLACE>(&FAR, &[], lookups, fence))),
+        Box::new(
+            move |lookups| best_place!(PLACE => look_up::<PLACE>(&NEAR, &RESULTS, lookups, fence)),
+        ),
     ];
     Contender { name, heavy, loops }
 }
 
-/// Rounds that take some milliseconds: the sibling comes in several times.
-fn rounds(run: &Loop) -> u64 {
-    const TRIAL: u64 = 20_000;
-    let fastest = run(TRIAL).into_iter().min().expect("a place at least");
-    (TRIAL as f64 * Duration::from_millis(5).div_duration_f64(fastest)) as u64
+impl Contender {
+    /// Rounds that take some milliseconds: the sibling comes in several times.
+    fn rounds(&self, i: usize) -> u64 {
+        const TRIAL: u64 = 20_000;
+        let trial = self.loops[i](TRIAL);
+        (TRIAL as f64 * Duration::from_millis(5).div_duration_f64(trial)) as u64
+    }
+
+    /// How long they take while a sibling, if there is a core for it, reclaims.
+    fn beside_a_reclaimer(&self, i: usize, rounds: u64) -> Duration {
+        let work = || self.loops[i](rounds);
+        beside(1, 0, || reclaim(self.heavy), work).unwrap_or_else(work)
+    }
 }
 
 /// The first is what all are measured by, and not correct: nothing orders its two accesses.
@@ -154,61 +171,54 @@ fn beside_a_reclaimer(criterion: &mut Criterion) {
     for (i, what) in LOOPS.into_iter().enumerate() {
         let mut group = criterion.benchmark_group(format!("{} {what}", i + 1));
         for contender in contenders() {
-            let measured = |rounds| {
-                let times =
-                    beside(1, 0, || reclaim(contender.heavy), || contender.loops[i](rounds));
-                let times = times.unwrap_or_else(|| contender.loops[i](rounds));
-                times.into_iter().min().expect("a place at least")
-            };
+            let measured = |rounds| contender.beside_a_reclaimer(i, rounds);
             group.bench_function(contender.name, |bencher| bencher.iter_custom(measured));
         }
         group.finish();
     }
 }
 
-/// All contenders, sample by sample in turn, so that what else the machine does strikes all alike: the
-/// median of each place, and of those the best.
+/// All contenders, sample by sample in turn, so that what else the machine does strikes all alike; the
+/// least of each.
 fn ratios(_: &mut Criterion) {
-    const SAMPLES: usize = 21;
     let contenders = contenders();
     for (i, what) in LOOPS.into_iter().enumerate() {
-        let rounds: Vec<u64> = contenders.iter().map(|who| rounds(&who.loops[i])).collect();
-        let mut samples = contenders.iter().map(|_| Vec::new()).collect::<Vec<Vec<Vec<f64>>>>();
-        for sample in 0..SAMPLES {
-            // Another goes first each time.
-            for j in 0..contenders.len() {
-                let j = (sample + j) % contenders.len();
-                let (contender, samples) = (&contenders[j], &mut samples[j]);
-                let work = || contender.loops[i](rounds[j]);
-                let times = beside(1, 0, || reclaim(contender.heavy), work).unwrap_or_else(work);
-                samples.resize(times.len(), Vec::new());
-                for (samples, time) in samples.iter_mut().zip(times) {
-                    samples.push(time.as_nanos() as f64 / rounds[j] as f64);
-                }
-            }
-        }
-        let best =
-            |places: Vec<Vec<f64>>| places.into_iter().map(median).fold(f64::INFINITY, f64::min);
-        let costs: Vec<f64> = samples.into_iter().map(best).collect();
-        let cost_of = |name| {
-            let at = contenders.iter().position(|contender| contender.name == name);
-            at.map(|at| costs[at])
-        };
+        let costs = in_turn(&contenders, i);
         println!("\n{} {what}: ns a round, and as a ratio to no fence", i + 1);
         for (contender, cost) in contenders.iter().zip(&costs) {
             println!("  {:14} {cost:8.2} {:7.3}", contender.name, cost / costs[0]);
         }
+        let cost_of = |name| {
+            let at = contenders.iter().position(|contender| contender.name == name)?;
+            Some(costs[at])
+        };
+        let full = cost_of("fence(SeqCst)").expect("among the contenders");
         for name in ["light_fence", "Asymmetric"] {
-            let (Some(light), Some(full)) = (cost_of(name), cost_of("fence(SeqCst)")) else {
-                continue;
-            };
-            target(name, "no fence", light / costs[0], 1.05);
-            target(name, "fence(SeqCst)", light / full, 0.1);
+            if let Some(light) = cost_of(name) {
+                target(name, "no fence", light / costs[0], 1.05);
+                target(name, "fence(SeqCst)", light / full, 0.1);
+            }
         }
     }
     if asymfence::strategy() == Some(Strategy::Symmetric) {
         println!("this process is symmetric: its light fence is a full one");
     }
+}
+
+/// Nanoseconds a round.
+fn in_turn(contenders: &[Contender], i: usize) -> Vec<f64> {
+    const SAMPLES: usize = 21;
+    let rounds: Vec<u64> = contenders.iter().map(|who| who.rounds(i)).collect();
+    let mut costs = vec![f64::INFINITY; contenders.len()];
+    for sample in 0..SAMPLES {
+        // Another goes first each time.
+        for j in 0..contenders.len() {
+            let j = (sample + j) % contenders.len();
+            let time = contenders[j].beside_a_reclaimer(i, rounds[j]);
+            costs[j] = costs[j].min(time.as_nanos() as f64 / rounds[j] as f64);
+        }
+    }
+    costs
 }
 
 fn target(name: &str, other: &str, ratio: f64, most: f64) {
@@ -220,8 +230,8 @@ criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(20)
-        .measurement_time(Duration::from_secs(1))
-        .warm_up_time(Duration::from_millis(300));
+        .measurement_time(Duration::from_millis(500))
+        .warm_up_time(Duration::from_millis(200));
     targets = beside_a_reclaimer, ratios
 }
 criterion_main!(benches);

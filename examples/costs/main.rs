@@ -1,12 +1,16 @@
 //! Measures what symmetric and asymmetric fences cost in all, against how often the heavy side comes, and
 //! how a heavy fence grows with the threads beside it, and draws both.
 
-#[path = "../doctor/break_even.rs"]
-mod break_even;
-mod measure;
-mod picture;
+#[macro_use]
 #[path = "../doctor/round.rs"]
 mod round;
+
+#[path = "../doctor/break_even.rs"]
+mod break_even;
+#[path = "../doctor/heavy.rs"]
+mod heavy;
+mod measure;
+mod picture;
 #[path = "../doctor/sibling.rs"]
 mod sibling;
 
@@ -76,8 +80,8 @@ fn draw(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let model = measured.model;
     println!("a round with a light fence: {:.2} ns", model.light);
     println!("a round with a full fence:  {:.2} ns", model.full);
-    println!("a heavy fence, one sibling: {:.0} ns", model.heavy - measured.lost);
-    println!("what the sibling loses:     {:.0} ns", measured.lost);
+    println!("a heavy fence, one sibling: {:.0} ns", measured.heavy.caller);
+    println!("what the sibling loses:     {:.0} ns", measured.heavy.sibling);
     match model.crossing() {
         Some(rounds) => {
             println!("the same in all:            {rounds:.0} light fences a heavy one")

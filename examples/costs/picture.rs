@@ -197,3 +197,21 @@ fn number(value: f64) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_by_the_thousand() {
+        assert_eq!(
+            [0.1, 1.0, 100.0, 1_000.0, 1e6].map(number),
+            ["0.1", "1", "100", "1,000", "1,000,000"]
+        );
+    }
+
+    #[test]
+    fn a_measured_number_has_two_digits() {
+        assert_eq!([3_234.6, 3.4, 96.0, 0.0].map(round), ["3,200", "3", "96", "0"]);
+    }
+}

@@ -3,14 +3,14 @@
 //! The machine may be shared: variants are interleaved, the minimum of many samples is taken for a
 //! loop of instructions, the median for a heavy fence, whose cost depends on whom it interrupts.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::time::Instant;
+use std::sync::atomic::{Ordering, fence};
 
-use asymfence::{Asymmetric, heavy_fence, light_fence};
+use asymfence::{Asymmetric, light_fence};
 
 use crate::break_even::Model;
+use crate::heavy::{self, Heavy};
 use crate::round;
-use crate::sibling::{self, median};
+use crate::sibling::median;
 
 #[derive(Debug)]
 pub(crate) struct Costs {
@@ -21,7 +21,7 @@ pub(crate) struct Costs {
     pub(crate) seqcst: f64,
     pub(crate) heavy_idle: f64,
     /// `None` where no sibling runs beside it.
-    pub(crate) heavy_running: Option<f64>,
+    pub(crate) heavy_running: Option<Heavy>,
 }
 
 impl Costs {
@@ -29,7 +29,7 @@ impl Costs {
     /// they are not cheaper, as in a symmetric process.
     pub(crate) fn break_even(&self) -> Option<f64> {
         self.asymmetric_light?;
-        let (light, full, heavy) = (self.light, self.seqcst, self.heavy_running?);
+        let (light, full, heavy) = (self.light, self.seqcst, self.heavy_running?.in_all());
         Model { light, full, heavy, instead: full - self.none }.crossing()
     }
 
@@ -48,9 +48,9 @@ impl Costs {
             }
             tick();
         }
-        let heavy_idle = median((0..SAMPLES).map(|_| heavy()).collect());
+        let heavy_idle = median((0..SAMPLES).map(|_| heavy::caller()).collect());
         tick();
-        let heavy_running = heavy_with_running_sibling();
+        let heavy_running = heavy::beside_a_sibling(SAMPLES);
         tick();
         let [none, light, asymmetric_light, seqcst] = best;
         Costs {
@@ -70,40 +70,7 @@ impl Costs {
 const SAMPLES: usize = 40;
 const ROUNDS: u64 = 100_000;
 
-/// Nanoseconds a round, at the best place.
+/// Nanoseconds a round.
 fn publish_then_recheck(fence: impl Fn() + Copy) -> f64 {
-    let least = round::everywhere(ROUNDS, fence).into_iter().min().expect("four places");
-    least.as_nanos() as f64 / ROUNDS as f64
-}
-
-fn heavy() -> f64 {
-    const CALLS: u32 = 200;
-    let start = Instant::now();
-    for _ in 0..CALLS {
-        heavy_fence();
-    }
-    start.elapsed().as_nanos() as f64 / f64::from(CALLS)
-}
-
-/// While another thread runs: without one there is nobody to interrupt, and only the system call is
-/// timed. Samples during which that did not come on (the machine has other things to do) are not counted.
-fn heavy_with_running_sibling() -> Option<f64> {
-    let progress = AtomicUsize::new(0);
-    // Relaxed: a number that grows.
-    let come_on = || _ = progress.fetch_add(1, Ordering::Relaxed);
-    let samples = sibling::beside(1, 0, come_on, || {
-        let mut samples = Vec::new();
-        for _ in 0..10 * SAMPLES {
-            let before = progress.load(Ordering::Relaxed);
-            let sample = heavy();
-            if progress.load(Ordering::Relaxed) != before {
-                samples.push(sample);
-            }
-            if samples.len() == SAMPLES {
-                break;
-            }
-        }
-        samples
-    })?;
-    (!samples.is_empty()).then(|| median(samples))
+    round::at_its_best(ROUNDS, fence).as_nanos() as f64 / ROUNDS as f64
 }

@@ -3,6 +3,7 @@
 
 mod break_even;
 mod costs;
+mod heavy;
 mod litmus;
 mod machine;
 mod report;

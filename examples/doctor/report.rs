@@ -86,7 +86,8 @@ impl Report {
                 "asymmetric_light": costs.asymmetric_light,
                 "seqcst": costs.seqcst,
                 "heavy_idle": costs.heavy_idle,
-                "heavy_running": costs.heavy_running,
+                "heavy_running": costs.heavy_running.map(|heavy| heavy.caller),
+                "heavy_running_sibling": costs.heavy_running.map(|heavy| heavy.sibling),
             },
             "break_even": costs.break_even(),
             "heavy": {
@@ -139,13 +140,17 @@ impl Report {
         row("Asymmetric::light_fence", costs.asymmetric_light);
         row("fence(SeqCst)", Some(costs.seqcst));
         row("heavy_fence, alone", Some(costs.heavy_idle));
-        row("heavy_fence, one running sibling", costs.heavy_running);
+        let running = costs.heavy_running;
+        row("heavy_fence, one running sibling", running.map(|heavy| heavy.caller));
+        row("what that sibling loses by it", running.map(|heavy| heavy.sibling));
         table.column_mut(1).expect("two columns").set_cell_alignment(CellAlignment::Right);
         println!("{table}");
         println!("the first four: one round of publish, fence, look again; least of many samples");
         println!("heavy_fence: median of many samples");
         match costs.break_even() {
-            Some(count) => println!("one heavy fence is paid for by {count:.0} light ones\n"),
+            Some(count) => {
+                println!("one heavy fence beside a sibling is paid for by {count:.0} light ones\n")
+            }
             None => println!("no break-even: the light fence is no cheaper than a full one here\n"),
         }
     }

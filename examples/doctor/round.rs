@@ -13,29 +13,55 @@ pub(crate) static SLOT: CachePadded<AtomicUsize> = CachePadded::new(AtomicUsize:
 /// What it reads.
 pub(crate) static SOURCE: CachePadded<AtomicUsize> = CachePadded::new(AtomicUsize::new(1));
 
-/// So many rounds, at each place of a cache line where their loop may begin: a loop of few instructions
-/// takes up to half as long again at a bad one, and where it stands is the linker's choice.
-pub(crate) fn everywhere(rounds: u64, fence: impl Fn() + Copy) -> [Duration; 4] {
-    [
-        time(|| at_place::<0>(rounds, fence)),
-        time(|| at_place::<1>(rounds, fence)),
-        time(|| at_place::<2>(rounds, fence)),
-        time(|| at_place::<3>(rounds, fence)),
-    ]
+/// The least of an expression's values for each of four `PLACE`s.
+macro_rules! best_place {
+    ($place:ident => $time:expr) => {
+        [
+            {
+                const $place: usize = 0;
+                $time
+            },
+            {
+                const $place: usize = 1;
+                $time
+            },
+            {
+                const $place: usize = 2;
+                $time
+            },
+            {
+                const $place: usize = 3;
+                $time
+            },
+        ]
+        .into_iter()
+        .min()
+        .expect("four places")
+    };
 }
 
-fn time(work: impl Fn()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
+/// How long so many rounds take, where their loop stands best.
+pub(crate) fn at_its_best(rounds: u64, fence: impl Fn() + Copy) -> Duration {
+    best_place!(PLACE => {
+        let start = Instant::now();
+        at_place::<PLACE>(rounds, fence);
+        start.elapsed()
+    })
+}
+
+/// What follows begins at one of four places of a cache line. A loop of few instructions takes up to half
+/// as long again at a bad one, and where it stands is else the linker's choice.
+#[inline(always)]
+pub(crate) fn stand_at<const PLACE: usize>() {
+    // SAFETY: aligns what follows, and executes nothing but that many times nothing.
+    unsafe { asm!(".p2align 6", ".rept {}", "nop", ".endr", const 16 * PLACE) };
 }
 
 #[inline(never)]
 pub(crate) fn at_place<const PLACE: usize>(rounds: u64, fence: impl Fn()) {
     let (slot, source) = (black_box(&*SLOT), black_box(&*SOURCE));
     let mut seen = 0;
-    // SAFETY: aligns what follows, and executes nothing but that many times nothing.
-    unsafe { asm!(".p2align 6", ".rept {}", "nop", ".endr", const 16 * PLACE) };
+    stand_at::<PLACE>();
     for _ in 0..rounds {
         // Relaxed: what stands between the store and the second load is what is measured.
         let pointer = source.load(Relaxed);

@@ -70,6 +70,7 @@ impl<F: Fn()> Drop for Defer<F> {
 }
 
 /// The middle of the samples.
+#[allow(dead_code, reason = "benches/light.rs takes minima")]
 pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples[samples.len() / 2]

@@ -21,7 +21,9 @@ Usage: cargo xtask COMMAND
   mutants [WORD]  the fences of the library, each removed or weakened: a loom model must fail
                   (20 minutes; in ci those of the hazard pointers)
   asan            the tests of the hazard pointers under the address sanitizer
-  ci              test, and formatting, lints, docs, the oldest Rust, the house rules, the doctor
+  ci              test, and formatting, lints, docs, the oldest Rust and what it
+                  makes of the light fence elsewhere, the sanitizer, the house rules, the
+                  doctor, the costs
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a search can check
 ";
@@ -122,7 +124,18 @@ fn ci(sh: &Shell) -> Result {
     test(sh)?;
     asan(sh)?;
     loom::mutants(sh, "hazard")?;
-    doctor(sh)
+    doctor(sh)?;
+    costs(sh)
+}
+
+/// The picture of the README, roughly.
+fn costs(sh: &Shell) -> Result {
+    if std::thread::available_parallelism()?.get() == 1 {
+        println!("skipped: the costs, since on one core a heavy fence interrupts nobody");
+        return Ok(());
+    }
+    cmd!(sh, "cargo run --release --example costs -- --quick --out target/costs.svg").run()?;
+    Ok(())
 }
 
 /// The doctor, at home and in a sandbox without membarrier: it must end on another rung, or on a
