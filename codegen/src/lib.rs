@@ -20,6 +20,9 @@ pub struct Node {
     next: AtomicPtr<Node>,
 }
 
+#[inline(always)]
+fn no_fence() {}
+
 macro_rules! hot_paths {
     ($($once:ident, $walk:ident: |$proof:ident| $fence:expr;)*) => {$(
         /// Publishes, fences, looks again.
@@ -49,7 +52,7 @@ macro_rules! hot_paths {
 }
 
 hot_paths! {
-    once_none, walk_none: |_proof| ();
+    once_none, walk_none: |_proof| no_fence();
     once_asymmetric, walk_asymmetric: |proof| proof.light_fence();
     once_light, walk_light: |_proof| light_fence();
     once_full, walk_full: |_proof| fence(SeqCst);

@@ -1,16 +1,14 @@
 //! Measures what symmetric and asymmetric fences cost in all, against how often the heavy side comes, and
 //! how a heavy fence grows with the threads beside it, and draws both.
 
-#[macro_use]
-#[path = "../doctor/round.rs"]
-mod round;
-
 #[path = "../doctor/break_even.rs"]
 mod break_even;
 #[path = "../doctor/heavy.rs"]
 mod heavy;
 mod measure;
 mod picture;
+#[path = "../doctor/round.rs"]
+mod round;
 #[path = "../doctor/sibling.rs"]
 mod sibling;
 

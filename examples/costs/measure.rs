@@ -1,6 +1,6 @@
 //! What is drawn, as measured on this machine: medians of samples that are taken in turn.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use asymfence::{Asymmetric, heavy_fence};
@@ -45,42 +45,46 @@ pub(crate) fn everything(samples: usize) -> Result<Measured, String> {
     // Pairs with: the same on the other side.
     let full = || fence(Ordering::SeqCst);
 
-    let heavy =
-        heavy::beside_a_sibling(samples).ok_or("on one core a heavy fence interrupts nobody")?;
-    let measured = beside(1, 0, std::hint::spin_loop, || {
-        let none = least(samples, || ());
-        let light_round = least(samples, light);
-        let full_round = least(samples, full);
-        let model = Model {
-            light: light_round,
-            full: full_round,
-            heavy: heavy.in_all(),
-            instead: full_round - none,
-        };
-        let points = (0..=12).map(|half| 10f64.powf(f64::from(half) / 2.0).round() as u64);
-        let points = points
-            .map(|rounds| Point {
-                rounds,
-                symmetric: in_all(samples, rounds, full, full),
-                asymmetric: in_all(samples, rounds, light, heavy_fence)
-                    + heavy.sibling / rounds as f64,
-            })
-            .collect();
-        (model, points)
-    });
-    let (model, points) = measured.expect("the second core is there still");
+    const ALONE: &str = "no second core runs a sibling: a heavy fence would interrupt nobody";
+    let heavy = heavy::beside_running(1, samples).ok_or(ALONE)?;
+    let none = least(samples, || ());
+    let (light_round, full_round) = (least(samples, light), least(samples, full));
+    let model = Model {
+        light: light_round,
+        full: full_round,
+        heavy: heavy.in_all(),
+        instead: full_round - none,
+    };
 
-    let sleeping = [1, 2, 4, 8, 16, 32, 64].map(|threads| (threads, false));
-    let running = [1, 2, 3, 4].map(|threads| (threads, true));
-    let scale = sleeping.into_iter().chain(running).map(|(threads, run)| {
-        let (running, sleeping) = if run { (threads, 0) } else { (0, threads) };
-        let work =
-            || (median((0..samples).map(|_| heavy::caller()).collect()), least(samples, light));
-        let (heavy, light) = beside(running, sleeping, std::hint::spin_loop, work)
-            .expect("the second core is there still");
-        Scale { threads, run, heavy, light }
-    });
-    Ok(Measured { model, heavy, points, scale: scale.collect() })
+    // Relaxed: a number that grows.
+    let progress = AtomicU64::new(0);
+    let come_on = || _ = progress.fetch_add(1, Ordering::Relaxed);
+    let point = |rounds: u64| {
+        let asymmetric = in_all(samples, &progress, rounds, light, heavy_fence)?;
+        Some(Point {
+            rounds,
+            symmetric: in_all(samples, &progress, rounds, full, full)?,
+            asymmetric: asymmetric + heavy.sibling / rounds as f64,
+        })
+    };
+    let points = (0..=12).map(|half| 10f64.powf(f64::from(half) / 2.0).round() as u64);
+    let points = beside(1, 0, come_on, || points.map(point).collect::<Option<_>>());
+    let points = points.flatten().ok_or(ALONE)?;
+
+    let mut scale = Vec::new();
+    for threads in [1, 2, 4, 8, 16, 32, 64] {
+        let heavy = || median((0..samples).map(|_| heavy::caller()).collect());
+        let work = || (heavy(), least(samples, light));
+        let (heavy, light) = beside(0, threads, || (), work).ok_or(ALONE)?;
+        scale.push(Scale { threads, run: false, heavy, light });
+    }
+    for threads in [1, 2, 3, 4] {
+        let heavy = heavy::beside_running(threads, samples).ok_or(ALONE)?.caller;
+        let light = || least(samples, light);
+        let light = beside(threads, 0, std::hint::spin_loop, light).ok_or(ALONE)?;
+        scale.push(Scale { threads, run: true, heavy, light });
+    }
+    Ok(Measured { model, heavy, points, scale })
 }
 
 /// Nanoseconds of a round: the least of all samples.
@@ -89,9 +93,19 @@ fn least(samples: usize, fence: impl Fn() + Copy) -> f64 {
     times.min().expect("samples").as_nanos() as f64 / ROUNDS as f64
 }
 
-/// Nanoseconds a round, with one call of the other side's fence after so many.
-fn in_all(samples: usize, rounds: u64, mine: impl Fn() + Copy, others: fn()) -> f64 {
-    let time = |place: fn(u64, _)| {
+/// Nanoseconds a round, with one call of the other side's fence after so many. Samples in which the
+/// sibling stood still (the machine has other things to do) do not count; `None` if it always did.
+fn in_all<F: Fn() + Copy>(
+    samples: usize,
+    progress: &AtomicU64,
+    rounds: u64,
+    mine: F,
+    others: fn(),
+) -> Option<f64> {
+    let places: [fn(u64, F); 4] =
+        [round::at_place::<0>, round::at_place::<1>, round::at_place::<2>, round::at_place::<3>];
+    let sample = |place: fn(u64, F)| {
+        let before = progress.load(Ordering::Relaxed);
         let (start, mut groups) = (Instant::now(), 0);
         while groups == 0 || start.elapsed() < A_WHILE {
             // So many that looking at the clock does not count.
@@ -101,8 +115,15 @@ fn in_all(samples: usize, rounds: u64, mine: impl Fn() + Copy, others: fn()) -> 
                 groups += 1;
             }
         }
-        start.elapsed().div_f64((groups * rounds) as f64 / 1e6)
+        let time = start.elapsed().as_nanos() as f64 / (groups * rounds) as f64;
+        (progress.load(Ordering::Relaxed) != before).then_some(time)
     };
-    let sample = |_| best_place!(PLACE => time(round::at_place::<PLACE>)).as_nanos() as f64 / 1e6;
-    median((0..samples.div_ceil(4)).map(sample).collect())
+    let mut times = [const { Vec::new() }; 4];
+    for _ in 0..samples.div_ceil(4) {
+        for (&place, times) in places.iter().zip(&mut times) {
+            times.extend(sample(place));
+        }
+    }
+    let medians = times.into_iter().filter(|times| !times.is_empty()).map(median);
+    medians.min_by(f64::total_cmp)
 }

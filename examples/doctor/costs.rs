@@ -50,7 +50,7 @@ impl Costs {
         }
         let heavy_idle = median((0..SAMPLES).map(|_| heavy::caller()).collect());
         tick();
-        let heavy_running = heavy::beside_a_sibling(SAMPLES);
+        let heavy_running = heavy::beside_running(1, SAMPLES);
         tick();
         let [none, light, asymmetric_light, seqcst] = best;
         Costs {

@@ -30,13 +30,13 @@ pub(crate) fn caller() -> f64 {
     start.elapsed().as_nanos() as f64 / f64::from(CALLS)
 }
 
-/// The median of both, beside one thread that runs: without one there is nobody to interrupt, and only
-/// the system call is timed. `None` where no second core runs one.
-pub(crate) fn beside_a_sibling(samples: usize) -> Option<Heavy> {
+/// The median of both, beside so many threads that run: without one there is nobody to interrupt, and
+/// only the system call is timed. `None` where no second core runs one.
+pub(crate) fn beside_running(threads: usize, samples: usize) -> Option<Heavy> {
     // Relaxed: a number that grows.
     let progress = AtomicU64::new(0);
     let come_on = || _ = progress.fetch_add(1, Relaxed);
-    let heavy: Vec<Heavy> = beside(1, 0, come_on, || {
+    let heavy: Vec<Heavy> = beside(threads, 0, come_on, || {
         // The machine has other things to do: samples in which the sibling stood still do not count.
         (0..10 * samples).filter_map(|_| sample(&progress)).take(samples).collect()
     })?;
