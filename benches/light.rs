@@ -1,6 +1,6 @@
-//! What a light fence costs a reader: nothing, beside what it reads. Against no fence, a full fence and
-//! other crates, while a sibling reclaims: it fences heavily, looks at what the reader publishes, and does
-//! something else for a millisecond.
+//! What a light fence costs a reader, against no fence, a full fence and other crates, while a sibling
+//! reclaims: it fences heavily, looks at what the reader publishes, and does something else for a
+//! millisecond.
 //!
 //! `cargo bench --bench light`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
@@ -30,10 +30,10 @@ fn table(entries: usize) -> Table {
     Vec::leak(entries.collect()).iter_mut().map(|entry| AtomicPtr::new(entry)).collect()
 }
 
-/// 16 kB of entries: the first cache holds them.
+/// 32 kB of entries: the first cache holds them.
 static NEAR: LazyLock<Table> = LazyLock::new(|| table(1 << 8));
 
-/// 128 MB of entries: many times what the caches hold.
+/// 256 MB of entries: many times what the caches hold.
 static FAR: LazyLock<Table> = LazyLock::new(|| table(1 << 21));
 
 /// 256 MB of places to write results to.

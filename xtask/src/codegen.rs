@@ -62,7 +62,7 @@ pub(crate) fn native(sh: &Shell) -> Result {
 /// By the oldest Rust, for every architecture: `core` is built from source, since its package has that
 /// of one architecture alone.
 pub(crate) fn foreign(sh: &Shell) -> Result {
-    let Some(_compiler) = msrv::compiler(sh) else { return Ok(()) };
+    let Some(_compiler) = msrv::compiler(sh, "code generation elsewhere") else { return Ok(()) };
     let _unstable = sh.push_env("RUSTC_BOOTSTRAP", "1");
     ISAS.iter().try_for_each(|isa| examine(sh, isa, &["-Zbuild-std=core"]))
 }

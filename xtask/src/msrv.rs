@@ -17,27 +17,27 @@ const PACKAGES: [&str; 5] = [
 ];
 
 pub(crate) fn check(sh: &Shell) -> Result {
-    let Some(_compiler) = compiler(sh) else { return Ok(()) };
+    let Some(_compiler) = compiler(sh, "the oldest Rust") else { return Ok(()) };
     for features in [&["--no-default-features"][..], &[]] {
         cmd!(sh, "cargo check --locked --target-dir target/msrv {features...}").run()?;
     }
     Ok(())
 }
 
-/// That compiler is cargo's for as long as the answer lives. `None`, and a line that says why, where it
-/// cannot be had.
-pub(crate) fn compiler(sh: &Shell) -> Option<[PushEnv<'_>; 2]> {
+/// That compiler is cargo's for as long as the answer lives. `None`, and a line that says that `what` is
+/// skipped and why, where it cannot be had.
+pub(crate) fn compiler<'sh>(sh: &'sh Shell, what: &str) -> Option<[PushEnv<'sh>; 2]> {
     let root = match fetch(sh) {
         Ok(root) => root,
         Err(error) => {
-            println!("skipped: Debian's rustc-web {VERSION} cannot be had ({error})");
+            println!("skipped: {what}, since Debian's rustc-web {VERSION} cannot be had ({error})");
             return None;
         }
     };
     let compiler = root.join("usr/bin/rustc");
     let libraries = sh.push_env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"));
     if cmd!(sh, "{compiler} --version").quiet().run().is_err() {
-        println!("skipped: Debian's rustc-web {VERSION} does not start here");
+        println!("skipped: {what}, since Debian's rustc-web {VERSION} does not start here");
         return None;
     }
     Some([libraries, sh.push_env("RUSTC", &compiler)])
