@@ -119,9 +119,13 @@ fn in_all<F: Fn() + Copy>(
         (progress.load(Ordering::Relaxed) != before).then_some(time)
     };
     let mut times = [const { Vec::new() }; 4];
-    for _ in 0..samples.div_ceil(4) {
+    let enough = samples.div_ceil(4);
+    for _ in 0..100 * enough {
         for (&place, times) in places.iter().zip(&mut times) {
             times.extend(sample(place));
+        }
+        if times.iter().all(|times| times.len() >= enough) {
+            break;
         }
     }
     let medians = times.into_iter().filter(|times| !times.is_empty()).map(median);
