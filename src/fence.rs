@@ -117,10 +117,7 @@ fn seldom() {}
 /// | --- | --- | --- | --- |
 /// | **heavy** | ordered | ordered | ordered |
 ///
-/// Callers that come together share a call where that pays: on the mprotect rung. On membarrier's they
-/// do not, since two cores were measured to be slower for it; with many cores and callers, where the
-/// kernel's queue grows and several callers wait while one is served, a [`Coalesce`]
-/// around [`try_heavy_fence`] is expected to pay.
+/// Callers that come together share a call ([`Coalesce`]).
 ///
 /// It reaches the threads of this process, also those that are created or end meanwhile. It does
 /// not reach other processes that share memory with it.
@@ -188,7 +185,9 @@ pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
     };
     let call = || barrier_elsewhere(rung).map_err(Failure::to_word);
     let outcome = match rung.mechanism().patience {
-        Some(patience) => HEAVY.run(patience, call),
+        // A call that was shared may have failed for a reason of its caller's, such as a sandbox around
+        // that one thread. Then one's own may still succeed.
+        Some(patience) => HEAVY.run(patience, call).or_else(|_| HEAVY.run_alone(call)),
         None => HEAVY.run_alone(call),
     };
     outcome.map_err(|word| HeavyFenceError { rung, failure: Failure::from_word(word) })

@@ -20,7 +20,7 @@ pub(crate) struct Mechanism {
     pub(crate) call: fn() -> Result<(), Failure>,
 
     /// How long a caller waits for the call of another, in the terms of `Coalesce::run`. `None` if calls
-    /// are not shared, since that costs more than it saves.
+    /// are not shared: those of a model, which has `Coalesce` to itself in models of its own.
     pub(crate) patience: Option<u32>,
 
     /// Asks the kernel again for what `call` needs, after it said that it was never asked.

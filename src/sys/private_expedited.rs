@@ -17,11 +17,11 @@ use super::kernel::Kernel;
 use super::{MEMBARRIER_SOUND_SINCE, Mechanism};
 use crate::refusal::{Call, Failure, Reason, Refusal};
 
-/// Its calls are not shared: on two cores, where no third caller can wait while two run, that took 0.8
-/// to 1.5 times as long as the kernel's own queue, for 1 to 16 callers beside a running sibling
-/// (benches/heavy.rs; AMD EPYC, 2 cores, 2026-11-22).
+/// Its calls are shared, or else callers wait in the kernel's queue and each interrupts everybody: beside
+/// a running sibling that took 0.8 times as long for 2 callers and 0.6 times for 4 to 16, and for one 1.0
+/// times (benches/heavy.rs; AMD EPYC, 2 cores, 2026-11-23).
 pub(super) const RUNG: Mechanism =
-    Mechanism { name: "private-expedited", probe, call, patience: None, register };
+    Mechanism { name: "private-expedited", probe, call, patience: Some(256), register };
 
 fn probe() -> Result<(), Refusal> {
     if let Some(sound) = MEMBARRIER_SOUND_SINCE {
