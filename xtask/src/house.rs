@@ -30,6 +30,7 @@ const RULES: [(&str, &str, &[&str], &str); 5] = [
         &[
             "src/lib.rs",
             "src/asymmetric.rs",
+            "src/cross_process/",
             "src/fence.rs",
             "src/strategy.rs",
             "src/model.rs",
