@@ -34,7 +34,7 @@ mod measured {
     pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
     const RUNS: u64 = 31;
-    const READS: u64 = 1_000_000;
+    const READS: u64 = 5_000_000;
     const MODES: [Mode; 2] = [Mode::Asymmetric, Mode::Symmetric];
 
     /// What the two processes share beside the header.
@@ -119,7 +119,7 @@ mod measured {
         track.run.store(run, Release);
         while track.done.load(Acquire) != run {
             writer.publish();
-            for _ in 0..10_000 {
+            for _ in 0..100 {
                 std::hint::spin_loop();
             }
             if let Some(status) = reader.try_wait()?.filter(|status| !status.success()) {
