@@ -25,7 +25,7 @@ const RULES: [(&str, &str, &[&str], &str); 5] = [
         "nothing is left for later in the published crate",
     ),
     (
-        r"crate::(asymmetric|fence|model|strategy|hazard|cross_process)\b",
+        r"^[^/]*crate::(asymmetric|fence|model|strategy|hazard|cross_process|membarrier)\b",
         "src",
         &[
             "src/lib.rs",
