@@ -144,11 +144,11 @@ impl Failure {
             ) => {
                 "the current process was not registered prior to using private expedited commands, or \
                  a seccomp filter refuses the call, as Docker's did before 20.10 and containerd's \
-                 before 1.5; allow it, or call `init` before the filter is installed"
+                 before 1.5; allow it, or register (`init`, `attach`) before the filter is installed"
             }
             (_, Self::EPERM) => {
                 "a seccomp filter refuses the call, as Docker's did before 20.10 and containerd's \
-                 before 1.5; allow it, or call `init` before the filter is installed"
+                 before 1.5; allow it, or register (`init`, `attach`) before the filter is installed"
             }
             (_, Self::ENOSYS) => {
                 "the call is not implemented by this kernel (membarrier came with Linux 4.3), or a \

@@ -29,7 +29,7 @@
 //!
 //! Each makes its targets pass a full barrier between its entry and its return; the table is that of
 //! membarrier(2). For the *caller* it is not a fence: the kernel returns before any barrier when the
-//! process has one thread, or the machine one processor online (kernel/sched/membarrier.c@v6.18). Put
+//! process has one thread, or the machine one processor online (kernel/sched/membarrier.c@v6.9). Put
 //! `fence(SeqCst)` on both sides of it, as the fences of this crate do. On riscv before Linux 6.9 a
 //! target that is just being switched in may pass no barrier (commit d6cfd1770f20).
 //!

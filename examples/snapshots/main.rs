@@ -13,8 +13,14 @@ mod memory;
 mod snapshots;
 
 #[cfg(target_os = "linux")]
-fn main() -> measured::Result {
-    measured::main()
+fn main() -> std::process::ExitCode {
+    match measured::main() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("snapshots: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -27,11 +33,12 @@ mod measured {
 
     use asymfence::cross_process::{Attached, Fences, Mode, Participant, attach, create};
     use core_affinity::CoreId;
+    use rustix::process::{Signal, set_parent_process_death_signal};
 
     use crate::memory::{Atomics, Memory};
     use crate::snapshots::{Snapshots, Writer};
 
-    pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+    type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
     const RUNS: u64 = 31;
     const READS: u64 = 5_000_000;
@@ -130,6 +137,8 @@ mod measured {
     }
 
     fn read(paths: [&String; 2]) -> Result {
+        // A writer that dies has no use for a reader.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
         pin(1);
         let memories = [Memory::open(paths[0])?, Memory::open(paths[1])?];
         let [fast, slow] = memories.each_ref().map(Memory::layout::<Track>);

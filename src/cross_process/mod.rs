@@ -57,7 +57,7 @@
 //! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold; its drop leaves the parent's place alone. The *index* is the parent's: a child that needs its own attaches |
 //! | the end of a process | its place, and what it said it was reading, stay | [`Participant::reap`] |
 //! | checkpoint and restore, a migrated container | the registration may be gone, the kernel another | detach before, or [`Participant::renew`] after the restore and before the next light fence. Nothing notices by itself |
-//! | memory shared with another virtual machine, or another kernel | no interrupt reaches it | the header holds the kernel's boot id; another one is refused |
+//! | memory shared with another virtual machine, or another kernel | no interrupt reaches it | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same: do not share between them |
 //! | a program with another version of this crate | another protocol | the header holds a version; another one is refused |
 //! | a sandbox closed later | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] says so. The light side makes no call |
 //! | riscv before 6.9 | the command is not always a full barrier | the kernel's version is looked at, and refused |
@@ -73,7 +73,7 @@
 //! # Source
 //!
 //! membarrier(2); `membarrier_register_global_expedited` and `membarrier_global_expedited` in
-//! kernel/sched/membarrier.c@v6.18; measured, with processes on real cores: tests/it/cross_process.
+//! kernel/sched/membarrier.c@v6.9; measured, with processes on real cores: tests/it/cross_process.
 
 mod error;
 mod header;

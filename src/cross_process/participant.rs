@@ -3,7 +3,7 @@
 //! REGISTERED-BEFORE: there is a participant of an asymmetric segment only in a process that registered
 //! before. A heavy fence that does not find the process registered is no danger: the registration sets the
 //! mark that heavy fences look for, and then makes every thread of the process pass a full barrier
-//! (`sync_runqueues_membarrier_state`, kernel/sched/membarrier.c@v6.18). So
+//! (`sync_runqueues_membarrier_state`, kernel/sched/membarrier.c@v6.9). So
 //!
 //! ```text
 //! heavy                      participant

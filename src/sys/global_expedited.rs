@@ -3,7 +3,7 @@
 //!
 //! Not what the man page says: see `private_expedited`; and with one processor online it returns
 //! before any barrier. A process that is not registered is passed over, and the answer is 0 all the
-//! same (kernel/sched/membarrier.c@v6.18).
+//! same (kernel/sched/membarrier.c@v6.9).
 
 use rustix::thread::{MembarrierCommand, MembarrierQuery};
 
