@@ -5,8 +5,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use asymfence::cross_process::{Attached, Error, Mode, WORDS, attach, create};
 
+use seccompiler::SeccompAction;
+
 use super::{attach_asymmetric, fresh};
 use crate::child::Child;
+use crate::filter::on_membarrier;
 
 /// Where the header has what.
 const MAGIC: usize = 0;
@@ -48,6 +51,21 @@ fn what_is_no_segment_is_refused_by_name() {
         }
         // The twin: with nothing changed it is let in.
         assert_eq!(attach_asymmetric(&changed(MAGIC, |magic| magic)).index(), 0);
+    });
+}
+
+#[test]
+fn a_participant_that_wakes_under_another_kernel_is_told() {
+    Child::default().run(|| {
+        let header = changed(MAGIC, |magic| magic);
+        let me = attach_asymmetric(&header);
+        assert_eq!(me.renew(), Ok(()));
+        header[BOOT_ID].fetch_xor(1, Relaxed);
+        assert_eq!(me.renew(), Err(Error::OtherKernel));
+        header[BOOT_ID].fetch_xor(1, Relaxed);
+        let filter = on_membarrier(SeccompAction::Errno(nix::libc::EPERM as u32));
+        seccompiler::apply_filter_all_threads(&filter).expect("the filter is accepted");
+        assert!(matches!(me.renew(), Err(Error::Refused(_))));
     });
 }
 
