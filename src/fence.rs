@@ -212,7 +212,7 @@ fn barrier_elsewhere(rung: Rung) -> Result<(), Failure> {
 }
 
 /// The rung's call, made again where that may help.
-fn insist(rung: &Mechanism) -> Result<(), Failure> {
+pub(crate) fn insist(rung: &Mechanism) -> Result<(), Failure> {
     sys::no_unwind(|| {
         let mut registered_again = false;
         for _ in 1..ATTEMPTS {

@@ -12,6 +12,8 @@ use core::sync::atomic::{
     fence,
 };
 
+#[cfg(target_os = "linux")]
+use asymfence::cross_process::{Asymmetric as Processes, Participant};
 use asymfence::{Asymmetric, light_fence};
 
 /// What a walk goes along.
@@ -24,10 +26,10 @@ pub struct Node {
 fn no_fence() {}
 
 macro_rules! hot_paths {
-    ($($once:ident, $walk:ident: |$proof:ident| $fence:expr;)*) => {$(
+    ($($once:ident, $walk:ident: |$proof:ident: $type:ty| $fence:expr;)*) => {$(
         /// Publishes, fences, looks again.
         #[unsafe(no_mangle)]
-        pub fn $once(slot: &AtomicUsize, source: &AtomicUsize, seen: usize, $proof: Asymmetric) -> bool {
+        pub fn $once(slot: &AtomicUsize, source: &AtomicUsize, seen: usize, $proof: $type) -> bool {
             // Relaxed: the fence between them is what orders the two, or shows that nothing does.
             slot.store(seen, Relaxed);
             $fence;
@@ -36,7 +38,7 @@ macro_rules! hot_paths {
 
         /// The same at each step along a list, and how often the look again found what was published.
         #[unsafe(no_mangle)]
-        pub fn $walk(slot: &AtomicPtr<Node>, head: &'static Node, $proof: Asymmetric) -> usize {
+        pub fn $walk(slot: &AtomicPtr<Node>, head: &'static Node, $proof: $type) -> usize {
             let (mut node, mut found) = (head, 0);
             // Relaxed: nothing is ever reclaimed; the accesses are here to be compiled.
             while let Some(next) = NonNull::new(node.next.load(Relaxed)) {
@@ -52,10 +54,16 @@ macro_rules! hot_paths {
 }
 
 hot_paths! {
-    once_none, walk_none: |_proof| no_fence();
-    once_asymmetric, walk_asymmetric: |proof| proof.light_fence();
-    once_light, walk_light: |_proof| light_fence();
-    once_full, walk_full: |_proof| fence(SeqCst);
+    once_none, walk_none: |_proof: Asymmetric| no_fence();
+    once_asymmetric, walk_asymmetric: |proof: Asymmetric| proof.light_fence();
+    once_light, walk_light: |_proof: Asymmetric| light_fence();
+    once_full, walk_full: |_proof: Asymmetric| fence(SeqCst);
     // An instruction too many, which the comparison must find.
-    once_light_twice, walk_light_twice: |_proof| { light_fence(); light_fence() };
+    once_light_twice, walk_light_twice: |_proof: Asymmetric| { light_fence(); light_fence() };
+}
+
+// Between processes.
+#[cfg(target_os = "linux")]
+hot_paths! {
+    once_participant, walk_participant: |me: &Participant<'_, Processes>| me.light_fence();
 }

@@ -79,7 +79,10 @@ impl Report {
             "cores": self.machine.cores,
             "strategy": self.strategy.name(),
             "rungs": self.rungs.iter().map(rung).collect::<Vec<_>>(),
-            "membarrier": { "commands": self.machine.commands },
+            "membarrier": {
+                "commands": self.machine.commands.as_deref().unwrap_or_default(),
+                "registered_for": self.machine.registrations.as_ref().ok(),
+            },
             "costs_ns": {
                 "none": costs.none,
                 "light": costs.light,
@@ -104,6 +107,7 @@ impl Report {
         let machine = &self.machine;
         println!("{}, {}, {} cores", machine.kernel, machine.cpu, machine.cores);
         println!("membarrier offers: {}", list(&machine.commands));
+        println!("this process is registered for: {}", list(&machine.registrations));
         println!("strategy: {}\n", self.strategy);
 
         let mut rungs = table(["rung", "verdict", "reason"]);
@@ -183,8 +187,12 @@ impl Report {
     }
 }
 
-fn list(names: &[String]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+fn list(names: &Result<Vec<String>, String>) -> String {
+    match names {
+        Ok(names) if names.is_empty() => "nothing".to_owned(),
+        Ok(names) => names.join(", "),
+        Err(reason) => format!("cannot be told: {reason}"),
+    }
 }
 
 fn table<const N: usize>(header: [&str; N]) -> Table {

@@ -44,8 +44,20 @@ ladder! {
     mod modelled;
 }
 
-#[cfg(all(target_os = "linux", not(any(miri, loom))))]
-mod kernel;
+/// Declares what there is on Linux alone.
+macro_rules! on_linux {
+    ($($item:item)*) => {
+        $(#[cfg(target_os = "linux")] $item)*
+    };
+}
+pub(crate) use on_linux;
+
+on_linux! {
+    #[cfg_attr(any(miri, loom), allow(dead_code, reason = "the ladder's rungs are not built"))]
+    pub(crate) mod kernel;
+    pub(crate) mod membarrier;
+    pub(crate) mod global_expedited;
+}
 
 /// Objects under hazard pointers, as a model sees them; outside of one nobody looks.
 #[cfg(all(loom, feature = "hazard"))]
@@ -71,7 +83,7 @@ pub(crate) use core::arch::x86_64 as x86;
 
 /// The first Linux whose PRIVATE_EXPEDITED is a full barrier, where not every kernel's is that has
 /// it: riscv lacked a barrier in `switch_mm` until 6.9 (commit d6cfd1770f20).
-#[cfg(all(target_os = "linux", not(any(miri, loom))))]
+#[cfg(target_os = "linux")]
 const MEMBARRIER_SOUND_SINCE: Option<kernel::Version> =
     if cfg!(any(target_arch = "riscv32", target_arch = "riscv64")) { Some((6, 9)) } else { None };
 

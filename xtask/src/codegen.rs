@@ -87,13 +87,17 @@ fn examine(sh: &Shell, isa: &Isa, core: &[&str]) -> Result {
 fn verify(assembly: &str, isa: &Isa, shape: &str, asks: &[&str]) -> Result {
     let path = |fence: &str| hot_path(assembly, &format!("{shape}_{fence}"));
     let (none, proof, light) = (path("none")?, path("asymmetric")?, path("light")?);
-    for path in [&none, &proof, &light] {
+    let participant = path("participant")?;
+    for path in [&none, &proof, &participant, &light] {
         if let Some(fence) = path.iter().find(|line| is_any_of(line, isa.full)) {
             return Err(format!("a fence on the hot path: {fence}").into());
         }
     }
     if proof != none {
         return Err(format!("`Asymmetric` is not free: {proof:?} against {none:?}").into());
+    }
+    if participant != none {
+        return Err(format!("`Participant` is not free: {participant:?} against {none:?}").into());
     }
     let branch = branch(&light, &none, asks).map_err(|fault| format!("light_fence: {fault}"))?;
 
@@ -115,7 +119,7 @@ fn verify(assembly: &str, isa: &Isa, shape: &str, asks: &[&str]) -> Result {
     }
     let full = added(&full, &none)?;
     println!(
-        "{} {shape}: Asymmetric adds nothing, light_fence {branch:?}, fence(SeqCst) {full:?}",
+        "{} {shape}: Asymmetric and Participant add nothing, light_fence {branch:?}, fence(SeqCst) {full:?}",
         isa.arch
     );
     Ok(())
@@ -212,6 +216,10 @@ once_asymmetric:
 \t#NO_APP
 \tretq
 .Lfunc_end1:
+once_participant:
+\tmovq\t%rdx, (%rdi)
+\tretq
+.Lfunc_end5:
 once_light:
 \tmovq\t%rdx, (%rdi)
 \tmovq\tMODE@GOTPCREL(%rip), %rax
@@ -257,6 +265,7 @@ once_full:
     fn an_instruction_more_in_a_proof_is_found() {
         is_found("\t#APP\n", "\tnop\n", "not free");
         is_found("\t#APP\n", "\tmfence\n", "a fence on the hot path");
+        is_found("once_participant:\n", "once_participant:\n\tnop\n", "`Participant` is not free");
         is_found("\t#APP\n", "\tmovq\t%rdx, (%rdi)\n", "not free");
     }
 
