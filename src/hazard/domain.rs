@@ -81,7 +81,7 @@ pub struct Domain<F = Global> {
     family: PhantomData<fn(F) -> F>,
 }
 
-/// Threads that retire at once had better not share a bag.
+/// Threads that retire at once had better not share a bag. A power of two.
 const BAGS: usize = if LOOM { 1 } else { 8 };
 
 /// How many retired objects make a reclaim worth its heavy fence.
@@ -334,7 +334,7 @@ impl<F> Domain<F> {
         let stack = (&raw const here).addr() >> STACK;
         // The fractional part of the golden ratio spreads what lies side by side.
         let spread = (stack as u32).wrapping_mul(0x9E37_79B9) >> 16;
-        &self.bags[spread as usize % BAGS]
+        &self.bags[spread as usize & (BAGS - 1)]
     }
 }
 

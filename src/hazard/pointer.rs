@@ -198,7 +198,7 @@ impl<'d, F> HazardPointer<'d, F> {
     /// The object stays valid as long as it is borrowed from this hazard pointer, also when it is
     /// retired meanwhile. Tries again as often as `source` changes at the very moment.
     ///
-    /// No read-modify-write and no fence instruction: a store, a [`light_fence`](crate::light_fence),
+    /// No read-modify-write and no fence instruction: a store, a [`light_fence`],
     /// which pairs with the heavy fence of [`Domain::reclaim`], and a load.
     #[inline]
     pub fn protect<'h, T>(&'h mut self, source: &AtomicPtr<T, F>) -> Option<&'h T> {
