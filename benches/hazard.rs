@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr};
 use std::sync::{Arc, Barrier, LazyLock, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use asymfence::hazard::{self, Domain};
@@ -143,6 +143,13 @@ const PROTECT: &[Contender] = &[
             black_box(unsafe { hazard.protect(&sources.haphazard) }.map(first));
         });
     }),
+    Contender("crossbeam-epoch, pin held", replace_epoch, |sources, times| {
+        let guard = crossbeam_epoch::pin();
+        repeat(times, || {
+            // SAFETY: destroyed after the guard.
+            black_box(unsafe { sources.epoch.load(Acquire, &guard).as_ref() }.map(first));
+        });
+    }),
     Contender("seize, guard held", replace_seize, |sources, times| {
         let guard = sources.collector.enter();
         repeat(times, || {
@@ -197,6 +204,12 @@ const CELL: &[Contender] = &[
     Contender("arc-swap, load", replace_arc_swap, |sources, times| {
         repeat(times, || {
             black_box(first(&sources.arc_swap.load()));
+        });
+    }),
+    Contender("arc-swap, cache held", replace_arc_swap, |sources, times| {
+        let mut cache = arc_swap::Cache::new(&sources.arc_swap);
+        repeat(times, || {
+            black_box(first(cache.load()));
         });
     }),
     Contender("crossbeam-epoch, pin", replace_epoch, TAKE[2].2),
@@ -335,9 +348,9 @@ fn stay_on(core: usize) {
 }
 
 /// Nanoseconds per operation of one thread, when so many do the same at once, and a writer beside them if
-/// there is to be one: it replaces the object, and then rests for the time of some thousand instructions.
+/// there is to be one: it replaces the object every 10 microseconds or so.
 fn measure(contender: &Contender, threads: usize, writer: bool, times: u64) -> f64 {
-    const REST: u64 = 10_000;
+    const REST: Duration = Duration::from_micros(10);
     let Contender(_, replace, body) = contender;
     let sources = &*SOURCES;
     let (start, stop) = (Barrier::new(threads + usize::from(writer)), AtomicBool::new(false));
@@ -355,7 +368,10 @@ fn measure(contender: &Contender, threads: usize, writer: bool, times: u64) -> f
                 start.wait();
                 while !stop.load(Relaxed) {
                     replace(sources);
-                    repeat(REST, std::hint::spin_loop);
+                    let end = Instant::now() + REST;
+                    while Instant::now() < end {
+                        std::hint::spin_loop();
+                    }
                 }
             });
         }
@@ -410,17 +426,18 @@ fn aim(what: &str, ratio: f64, largest: f64) {
 
 fn main() {
     println!("fences: {}", asymfence::init());
-    const MANY: u64 = 2_000_000;
+    // Long enough for the reclaims of a writer to come in: each 1,024 replacements.
+    const MANY: u64 = 20_000_000;
     let protect = table("1 protect", PROTECT, 1, true, MANY);
     let take = table("2 take, protect and release", TAKE, 1, true, MANY);
     let alone = table("3 read-mostly cell", CELL, 1, false, MANY);
     let cell = table("3 read-mostly cell", CELL, 1, true, MANY);
     table("3 read-mostly cell", CELL, 2, false, MANY);
     table("3 read-mostly cell", CELL, 2, true, MANY);
-    table("4 stack", STACK, 1, false, MANY / 20);
-    table("4 stack", STACK, 2, false, MANY / 20);
-    let churn = table("5 churn", CHURN, 1, false, MANY / 20);
-    let churn_2 = table("5 churn", CHURN, 2, false, MANY / 20);
+    table("4 stack", STACK, 1, false, MANY / 200);
+    table("4 stack", STACK, 2, false, MANY / 200);
+    let churn = table("5 churn", CHURN, 1, false, MANY / 200);
+    let churn_2 = table("5 churn", CHURN, 2, false, MANY / 200);
 
     println!("\nAs ratios:");
     aim("protect to a plain load and re-check", protect[0] / protect[1], 1.5);

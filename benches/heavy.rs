@@ -5,17 +5,21 @@
 //! `cargo bench --bench heavy`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
+#[path = "../examples/doctor/sibling.rs"]
+mod sibling;
+
 use std::num::NonZeroU32;
 use std::sync::Barrier;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, fence};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::fence;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use asymfence::{Coalesce, heavy_fence};
+use asymfence::{Coalesce, heavy_fence, light_fence};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use rustix::thread::MembarrierCommand::{Global, PrivateExpedited};
 use rustix::thread::membarrier;
+use sibling::{beside, cores, median};
 
 /// What a user would write by hand, after registering.
 fn raw() {
@@ -39,52 +43,30 @@ const FENCES: [(&str, fn()); 5] = [
     ("swmr-barrier", swmr_barrier::heavy_barrier),
 ];
 
-/// Keeps this thread on the core of that number, if there is one.
-fn stay_on(core: usize) {
-    if let Some(&core) = core_affinity::get_core_ids().unwrap_or_default().get(core) {
-        core_affinity::set_for_current(core);
-    }
+/// Does `work` on the first core while a thread of this process runs on the second: with none, nobody is
+/// interrupted.
+fn with_running_sibling<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    beside(1, 0, std::hint::spin_loop, work).expect("a second core")
 }
 
-/// Runs `work` while a thread of this process runs on the second core: with none, nobody is interrupted.
-fn with_running_sibling<T>(work: impl FnOnce() -> T) -> T {
-    let (running, stop) = (AtomicBool::new(false), AtomicBool::new(false));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            stay_on(1);
-            running.store(true, Relaxed);
-            while !stop.load(Relaxed) {
-                std::hint::spin_loop();
-            }
-        });
-        while !running.load(Relaxed) {
-            thread::yield_now();
-        }
-        let result = work();
-        stop.store(true, Relaxed);
-        result
-    })
-}
-
-/// How long `callers` threads take for so many fences each.
+/// How long `callers` threads, spread over the cores, take for so many fences each: from the first that
+/// begins to the last that ends. (Who waits for them may itself have to wait for a core.)
 fn together(callers: usize, fences: u64, fence: fn()) -> Duration {
-    let start = Barrier::new(callers + 1);
+    let start = &Barrier::new(callers);
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..callers)
-            .map(|_| {
-                scope.spawn(|| {
-                    if callers == 1 {
-                        stay_on(0);
-                    }
-                    start.wait();
-                    (0..fences).for_each(|_| fence());
-                })
-            })
-            .collect();
-        start.wait();
-        let begin = Instant::now();
-        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-        begin.elapsed()
+        let call = |i: usize| {
+            move || {
+                core_affinity::set_for_current(cores()[i % cores().len()]);
+                start.wait();
+                let begin = Instant::now();
+                (0..fences).for_each(|_| fence());
+                (begin, Instant::now())
+            }
+        };
+        let threads: Vec<_> = (0..callers).map(|i| scope.spawn(call(i))).collect();
+        let times = threads.into_iter().map(|thread| thread.join().expect("no panic"));
+        let (begins, ends): (Vec<_>, Vec<_>) = times.unzip();
+        *ends.iter().max().expect("a caller") - *begins.iter().min().expect("a caller")
     })
 }
 
@@ -92,13 +74,14 @@ fn one_caller(criterion: &mut Criterion) {
     asymfence::init();
     let mut group = criterion.benchmark_group("1 one caller, nobody else runs");
     for (name, fence) in FENCES {
-        group.bench_function(name, |bencher| bencher.iter(fence));
+        group.bench_function(name, |bencher| {
+            beside(0, 0, || (), || bencher.iter(fence)).expect("a core");
+        });
     }
     group.finish();
     let mut group = criterion.benchmark_group("2 one caller, a sibling runs");
     for (name, fence) in FENCES {
         group.bench_function(name, |bencher| {
-            stay_on(0);
             with_running_sibling(|| bencher.iter(fence));
         });
     }
@@ -123,11 +106,28 @@ fn many_callers(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Beside threads that sleep, who are not interrupted, and threads that run, of which each core but the
+/// first runs one at a time. The light fence knows of neither.
+fn many_threads(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("4 one caller, so many threads beside it");
+    for (fence, call) in [("heavy", heavy_fence as fn()), ("light", || light_fence())] {
+        let sleeping = [1, 4, 16, 64].map(|count| (count, 0, format!("{count} sleep")));
+        let running = [1, 2, 3, 4].map(|count| (0, count, format!("{count} run")));
+        for (sleeping, running, what) in sleeping.into_iter().chain(running) {
+            group.bench_function(BenchmarkId::new(fence, what), |bencher| {
+                beside(running, sleeping, std::hint::spin_loop, || bencher.iter(call))
+                    .expect("a second core");
+            });
+        }
+    }
+    group.finish();
+}
+
 /// Every way beside the raw one, sample by sample in turn, so that what else the machine does strikes all
 /// alike. Medians, and ratios to the raw call.
 fn ratios(_: &mut Criterion) {
     const SAMPLES: usize = 15;
-    println!("\n4 the same in turn: ns per fence, and as a ratio to raw");
+    println!("\n5 one and many callers in turn: ns per fence, and as a ratio to raw");
     for (callers, sibling) in [(1, false), (1, true), (2, true), (4, true), (8, true), (16, true)] {
         let mut samples = FENCES.map(|_| Vec::new());
         for _ in 0..SAMPLES {
@@ -138,10 +138,7 @@ fn ratios(_: &mut Criterion) {
                 samples.push(time.as_nanos() as f64 / (each * callers as u64) as f64);
             }
         }
-        let medians = samples.map(|mut samples| {
-            samples.sort_by(f64::total_cmp);
-            samples[SAMPLES / 2]
-        });
+        let medians = samples.map(median);
         print!("{callers:2} callers, {}:", if sibling { "a sibling runs" } else { "nobody else " });
         for ((name, _), median) in FENCES.iter().zip(medians) {
             print!("  {name} {median:.0} ({:.2})", median / medians[0]);
@@ -171,7 +168,7 @@ fn slow_call(_: &mut Criterion) {
     let unshared = together(CALLERS, FENCES, unshared);
     let shared = together(CALLERS, FENCES, shared);
     let stats = SHARED.stats();
-    println!("\n5 {CALLERS} callers of membarrier GLOBAL, {FENCES} fences each");
+    println!("\n6 {CALLERS} callers of membarrier GLOBAL, {FENCES} fences each");
     println!("not shared: {unshared:?}; shared: {shared:?}");
     println!("calls per fence, shared: {:.2}", stats.calls as f64 / stats.asked as f64);
 }
@@ -182,6 +179,6 @@ criterion_group! {
         .sample_size(30)
         .measurement_time(Duration::from_secs(1))
         .warm_up_time(Duration::from_millis(300));
-    targets = one_caller, many_callers, ratios, slow_call
+    targets = one_caller, many_callers, many_threads, ratios, slow_call
 }
 criterion_main!(benches);

@@ -81,7 +81,7 @@ fn is_after(n: u32, arrived: u32) -> bool {
 }
 
 /// What makes a call that reaches the other threads a heavy fence of its caller.
-fn between_full_fences<T>(call: impl FnOnce() -> T) -> T {
+pub(crate) fn between_full_fences<T>(call: impl FnOnce() -> T) -> T {
     // (1) Opening: what this thread did and saw before stands before every barrier that calls make
     // others execute from now on. Pairs with: light fences that come after that barrier (scenario A,
     // their re-read sees our store), full fences, the leader's fence (4).

@@ -90,17 +90,18 @@ pub fn light_fence() {
     if strategy::is_asymmetric() {
         sys::compiler_barrier();
     } else {
-        full_fence();
+        seldom();
+        // Nobody has decided yet, or the process is symmetric. Pairs with: the opening and the closing
+        // fence of every heavy fence, symmetric or not.
+        fence(SeqCst);
     }
 }
 
-/// The light fence where nobody has decided yet, or the process is symmetric.
+/// Marks a branch as one to keep out of the way. The full fence behind it is no call: that would take
+/// from the loop around a light fence every register that a call does not preserve.
 #[cold]
-#[inline(never)]
-fn full_fence() {
-    // Pairs with: the opening and the closing fence of every heavy fence, symmetric or not.
-    fence(SeqCst);
-}
+#[inline(always)]
+fn seldom() {}
 
 /// Orders the memory accesses before it against those after it, as seen by every thread of the
 /// process, whether that executes a [`light_fence`], a `fence(SeqCst)` or a heavy fence.
@@ -116,10 +117,7 @@ fn full_fence() {
 /// | --- | --- | --- | --- |
 /// | **heavy** | ordered | ordered | ordered |
 ///
-/// Callers that come together share a call where that pays: on the mprotect rung. On membarrier's they
-/// do not, since two cores were measured to be slower for it; with many cores and callers, where the
-/// kernel's queue grows and several callers wait while one is served, a [`Coalesce`]
-/// around [`try_heavy_fence`] is expected to pay.
+/// Callers that come together share a call ([`Coalesce`]).
 ///
 /// It reaches the threads of this process, also those that are created or end meanwhile. It does
 /// not reach other processes that share memory with it.
@@ -187,7 +185,9 @@ pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
     };
     let call = || barrier_elsewhere(rung).map_err(Failure::to_word);
     let outcome = match rung.mechanism().patience {
-        Some(patience) => HEAVY.run(patience, call),
+        // A call that was shared may have failed for a reason of its caller's, such as a sandbox around
+        // that one thread. Then one's own may still succeed.
+        Some(patience) => HEAVY.run(patience, call).or_else(|_| HEAVY.run_alone(call)),
         None => HEAVY.run_alone(call),
     };
     outcome.map_err(|word| HeavyFenceError { rung, failure: Failure::from_word(word) })
@@ -212,7 +212,7 @@ fn barrier_elsewhere(rung: Rung) -> Result<(), Failure> {
 }
 
 /// The rung's call, made again where that may help.
-fn insist(rung: &Mechanism) -> Result<(), Failure> {
+pub(crate) fn insist(rung: &Mechanism) -> Result<(), Failure> {
     sys::no_unwind(|| {
         let mut registered_again = false;
         for _ in 1..ATTEMPTS {

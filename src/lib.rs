@@ -13,6 +13,7 @@ pub mod checking_under_loom {}
 
 mod asymmetric;
 mod coalesce;
+mod failure;
 mod fence;
 #[cfg(feature = "hazard")]
 pub mod hazard;
@@ -22,6 +23,11 @@ mod refusal;
 mod strategy;
 mod sync;
 mod sys;
+
+sys::on_linux! {
+    pub mod cross_process;
+    pub mod membarrier;
+}
 
 pub use asymmetric::{Asymmetric, Unsupported};
 pub use coalesce::{Calls, Coalesce};

@@ -1,156 +1,9 @@
-//! What can go wrong on the ladder, in words: which call, which errno, what to do.
-//!
-//! Everything here is `Copy` and needs no allocator, since a heavy fence may fail in a signal
-//! handler of a `no_std` program.
+//! Why a mechanism cannot be used here, in words, and packed into one for a lock-free record.
 
 use core::fmt;
 use core::num::NonZeroU32;
 
-/// A system call that a rung depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-#[repr(u8)]
-pub enum Call {
-    /// `membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)`
-    RegisterPrivateExpedited,
-    /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`
-    PrivateExpedited,
-    /// `mmap` of the page whose protection is dropped
-    Mmap,
-    /// `mlock` of that page
-    Mlock,
-    /// `mprotect` of that page
-    Mprotect,
-    /// The modelled call of a loom model
-    Modelled,
-}
-
-impl Call {
-    const fn words(self) -> &'static str {
-        match self {
-            Call::RegisterPrivateExpedited => {
-                "membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)"
-            }
-            Call::PrivateExpedited => "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)",
-            Call::Mmap => "mmap of one anonymous page",
-            Call::Mlock => "mlock of one page",
-            Call::Mprotect => "mprotect of one page",
-            Call::Modelled => "the modelled call",
-        }
-    }
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
-    }
-}
-
-/// A system call that did not answer success, which is exactly 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
-    call: Call,
-    errno: u16,
-}
-
-impl Failure {
-    /// Errnos of Linux. (FreeBSD and mips have another ENOSYS, FreeBSD another EAGAIN, which are then
-    /// shown by their numbers.)
-    pub(crate) const EPERM: u16 = 1;
-    pub(crate) const EINTR: u16 = 4;
-    pub(crate) const EAGAIN: u16 = 11;
-    pub(crate) const ENOMEM: u16 = 12;
-    pub(crate) const EINVAL: u16 = 22;
-    pub(crate) const ENOSYS: u16 = 38;
-
-    /// An `errno` outside of 1..=4095 is kept as 0: an answer that is neither success nor an errno.
-    #[allow(dead_code, reason = "not every target has a call that can fail")]
-    pub(crate) const fn new(call: Call, errno: i32) -> Self {
-        Failure { call, errno: if 0 < errno && errno < 4096 { errno as u16 } else { 0 } }
-    }
-
-    /// The call that failed.
-    #[must_use]
-    pub const fn call(self) -> Call {
-        self.call
-    }
-
-    /// The errno it failed with, a positive number as in errno(3); 0 if it answered with something
-    /// that is neither success nor an errno, as a sandbox may.
-    #[must_use]
-    pub const fn errno(self) -> i32 {
-        self.errno as i32
-    }
-
-    /// Packed into one word, so that the callers who share a call can share its failure.
-    pub(crate) fn to_word(self) -> NonZeroU32 {
-        Refusal::from(self).to_word()
-    }
-
-    /// The inverse of [`to_word`](Self::to_word).
-    pub(crate) fn from_word(word: NonZeroU32) -> Self {
-        let refusal = Refusal::from_word(word.get());
-        refusal.and_then(Refusal::failure).expect("the word was a failure's")
-    }
-
-    /// Whether the same call may succeed a moment later.
-    pub(crate) const fn is_transient(self) -> bool {
-        matches!(self.errno, Self::EINTR | Self::ENOMEM | Self::EAGAIN)
-    }
-
-    /// Whether the kernel may be saying "not registered".
-    pub(crate) const fn is_unregistered(self) -> bool {
-        self.errno == Self::EPERM
-    }
-
-    const fn errno_name(self) -> &'static str {
-        match self.errno {
-            Self::EPERM => "EPERM",
-            Self::EINTR => "EINTR",
-            Self::EAGAIN => "EAGAIN",
-            Self::ENOMEM => "ENOMEM",
-            Self::EINVAL => "EINVAL",
-            Self::ENOSYS => "ENOSYS",
-            0 => "an answer that is neither success nor an errno",
-            _ => "errno",
-        }
-    }
-
-    const fn advice(self) -> &'static str {
-        match (self.call, self.errno) {
-            (Call::Mlock, Self::EPERM | Self::ENOMEM | Self::EAGAIN) => {
-                "RLIMIT_MEMLOCK leaves no room for one page; raise it"
-            }
-            (_, Self::EPERM) => {
-                "a seccomp filter refuses the call, as Docker's did before 20.10 and containerd's \
-                 before 1.5; allow it, or call `init` before the filter is installed"
-            }
-            (_, Self::ENOSYS) => {
-                "the kernel has no such call (membarrier came with Linux 4.3, this command with \
-                 4.14) or a sandbox hides it"
-            }
-            (_, Self::EINTR) => "signals kept interrupting the call; let fewer come",
-            (_, Self::EINVAL) => "the kernel does not know this command",
-            (_, Self::ENOMEM | Self::EAGAIN) => "the kernel is short of memory; free some",
-            _ => "the kernel gave no documented answer; a sandbox may be inventing it",
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} failed with {} ({}): {}",
-            self.call,
-            self.errno_name(),
-            self.errno,
-            self.advice()
-        )
-    }
-}
-
-impl core::error::Error for Failure {}
+pub use crate::failure::{Call, Failure};
 
 /// The kind of a [`Refusal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +40,15 @@ pub enum Reason {
 }
 
 /// Every reason once; its index here is its code in a record.
-const REASONS: [Reason; 18] = [
+const REASONS: [Reason; 26] = [
+    Reason::Failed(Call::Global),
+    Reason::Failed(Call::RegisterGlobalExpedited),
+    Reason::Failed(Call::GlobalExpedited),
+    Reason::Failed(Call::RegisterPrivateExpeditedSyncCore),
+    Reason::Failed(Call::PrivateExpeditedSyncCore),
+    Reason::Failed(Call::RegisterPrivateExpeditedRseq),
+    Reason::Failed(Call::PrivateExpeditedRseq),
+    Reason::Failed(Call::GetRegistrations),
     Reason::Failed(Call::RegisterPrivateExpedited),
     Reason::Failed(Call::PrivateExpedited),
     Reason::Failed(Call::Mmap),
@@ -236,7 +97,7 @@ impl Refusal {
     #[must_use]
     pub const fn failure(self) -> Option<Failure> {
         match self.reason {
-            Reason::Failed(call) => Some(Failure { call, errno: self.detail }),
+            Reason::Failed(call) => Some(Failure::new(call, self.detail as i32)),
             _ => None,
         }
     }
@@ -256,9 +117,22 @@ impl Refusal {
     }
 }
 
+impl Failure {
+    /// Packed into one word, so that the callers who share a call can share its failure.
+    pub(crate) fn to_word(self) -> NonZeroU32 {
+        Refusal::from(self).to_word()
+    }
+
+    /// The inverse of [`to_word`](Self::to_word).
+    pub(crate) fn from_word(word: NonZeroU32) -> Self {
+        let refusal = Refusal::from_word(word.get());
+        refusal.and_then(Refusal::failure).expect("the word was a failure's")
+    }
+}
+
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        Refusal { reason: Reason::Failed(failure.call), detail: failure.errno }
+        Refusal { reason: Reason::Failed(failure.call()), detail: failure.errno() as u16 }
     }
 }
 
@@ -271,12 +145,13 @@ impl fmt::Debug for Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match self.reason {
-            Reason::Failed(call) => return Failure { call, errno: self.detail }.fmt(f),
+            Reason::Failed(call) => return Failure::new(call, i32::from(self.detail)).fmt(f),
             Reason::CommandsNotOffered => {
                 return write!(
                     f,
                     "QUERY offers only {:#x}, without PRIVATE_EXPEDITED (0x8) and its registration \
-                     (0x10): the kernel is older than 4.14, or a sandbox answers in its place",
+                     (0x10), or between processes GLOBAL_EXPEDITED (0x2) and its own (0x4): the \
+                     kernel is older than 4.14 or 4.16, or a sandbox answers in its place",
                     self.detail
                 );
             }

@@ -221,7 +221,7 @@ pub(crate) fn try_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
 }
 
 /// Which switch, if any, forbids every rung.
-fn switched_off() -> Option<Reason> {
+pub(crate) fn switched_off() -> Option<Reason> {
     if sys::SWITCHED_OFF {
         return Some(Reason::SwitchedOffByCfg);
     }

@@ -71,18 +71,39 @@ const SCATTER: usize = 128 << 20;
 const STUFFING: usize = 48;
 
 /// Rounds in one go.
-const PORTION: u64 = 2_000;
+pub(crate) const PORTION: u64 = 2_000;
+
+/// Where a side's stores go that fill its store buffer.
+pub(crate) fn scatter() -> Vec<u8> {
+    // Not zero: a page of zeros is not mapped before its first write, and a page fault drains the store
+    // buffer.
+    vec![1; SCATTER]
+}
+
+/// `None` where there are no two cores to run on: one core alone shows no reordering.
+pub(crate) fn two_cores() -> Option<[CoreId; 2]> {
+    let cores = core_affinity::get_core_ids()?;
+    Some([*cores.first()?, *cores.get(1)?])
+}
+
+/// A heavy fence takes long; its peer arrives anywhere in it, not only at its beginning.
+pub(crate) fn longest_pause(other_takes_long: bool) -> u32 {
+    if other_takes_long { 2048 } else { 32 }
+}
 
 pub(crate) struct Litmus {
     scatter: [Vec<u8>; 2],
+    cores: [CoreId; 2],
     shared: Shared,
     /// The rounds run so far by all calls: the values of x and y only grow.
     base: u64,
 }
 
-/// What both sides see.
-struct Shared {
-    cores: [CoreId; 2],
+/// What both sides see. The sides may be two processes, and this in memory that they share: all zero is
+/// how it begins.
+#[derive(Default)]
+#[repr(C)]
+pub(crate) struct Shared {
     x: CachePadded<AtomicU64>,
     y: CachePadded<AtomicU64>,
     arrived: [CachePadded<AtomicU64>; 2],
@@ -91,29 +112,20 @@ struct Shared {
 impl Litmus {
     /// `None` where there are no two cores to run on: one core alone shows no reordering.
     pub(crate) fn new() -> Option<Self> {
-        let cores = core_affinity::get_core_ids()?;
-        let shared = Shared {
-            cores: [*cores.first()?, *cores.get(1)?],
-            x: CachePadded::default(),
-            y: CachePadded::default(),
-            arrived: Default::default(),
-        };
-        // Not zero: a page of zeros is not mapped before its first write, and a page fault drains
-        // the store buffer.
-        let scatter = || vec![1; SCATTER];
-        Some(Litmus { scatter: [scatter(), scatter()], shared, base: 0 })
+        let cores = two_cores()?;
+        Some(Litmus { scatter: [scatter(), scatter()], cores, shared: Shared::default(), base: 0 })
     }
 
     fn run(&mut self, left: Fence, right: Fence, rounds: u64) -> u64 {
         let first = self.base + 1;
         self.base += rounds;
-        let shared = &self.shared;
+        let (shared, cores) = (&self.shared, self.cores);
         let [left_scatter, right_scatter] = &mut self.scatter;
         let missed = thread::scope(|scope| {
             [(0, left, right, left_scatter), (1, right, left, right_scatter)]
                 .map(|(me, mine, other, scatter)| {
                     let rounds = first..first + rounds;
-                    scope.spawn(move || shared.side(me, mine, other, scatter, rounds))
+                    scope.spawn(move || shared.side(me, cores[me], mine, other, scatter, rounds))
                 })
                 .map(|side| side.join().expect("a side of the litmus test does not panic"))
         });
@@ -143,32 +155,37 @@ impl Shared {
     fn side(
         &self,
         me: usize,
+        core: CoreId,
         mine: Fence,
         other: Fence,
         scatter: &mut [u8],
         rounds: Range<u64>,
     ) -> Vec<bool> {
-        // A heavy fence takes long; its peer arrives anywhere in it, not only at its beginning.
-        let longest_pause = if matches!(other, Fence::Heavy | Fence::Decoy) { 2048 } else { 32 };
+        let longest_pause = longest_pause(matches!(other, Fence::Heavy | Fence::Decoy));
         let full_fence = || fence(Ordering::SeqCst);
         match mine {
-            Fence::Light => self.rounds(me, light_fence, Some(scatter), longest_pause, rounds),
-            Fence::Full => self.rounds(me, full_fence, None, longest_pause, rounds),
-            Fence::Heavy => self.rounds(me, heavy_fence, None, longest_pause, rounds),
-            Fence::Decoy => self.rounds(me, decoy, None, longest_pause, rounds),
+            Fence::Light => {
+                self.rounds(me, core, light_fence, Some(scatter), longest_pause, rounds)
+            }
+            Fence::Full => self.rounds(me, core, full_fence, None, longest_pause, rounds),
+            Fence::Heavy => self.rounds(me, core, heavy_fence, None, longest_pause, rounds),
+            Fence::Decoy => self.rounds(me, core, decoy, None, longest_pause, rounds),
         }
     }
 
+    /// The same with a fence of the caller's, on this core. `scatter` is given if the fence does not drain
+    /// the store buffer.
     #[inline(always)]
-    fn rounds(
+    pub(crate) fn rounds(
         &self,
         me: usize,
+        core: CoreId,
         fence: impl Fn(),
         mut scatter: Option<&mut [u8]>,
         longest_pause: u32,
         rounds: Range<u64>,
     ) -> Vec<bool> {
-        core_affinity::set_for_current(self.cores[me]);
+        core_affinity::set_for_current(core);
         let (store, load) = if me == 0 { (&self.x, &self.y) } else { (&self.y, &self.x) };
         let mut random = fastrand::Rng::with_seed(rounds.start + me as u64);
         let mut missed = Vec::with_capacity(PORTION as usize);

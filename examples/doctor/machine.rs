@@ -5,14 +5,17 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) cpu: String,
     pub(crate) cores: usize,
-    /// What membarrier(2) QUERY offers, by name.
-    pub(crate) commands: Vec<String>,
+    /// What membarrier(2) QUERY offers, by name; or why it does not.
+    pub(crate) commands: Result<Vec<String>, String>,
+    /// What this process is registered for, by GET_REGISTRATIONS; or why that cannot be told.
+    pub(crate) registrations: Result<Vec<String>, String>,
 }
 
 impl Machine {
     pub(crate) fn this() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Machine { kernel: kernel(), cpu: cpu(), cores, commands: commands() }
+        let [commands, registrations] = membarrier();
+        Machine { kernel: kernel(), cpu: cpu(), cores, commands, registrations }
     }
 }
 
@@ -35,25 +38,20 @@ fn cpu() -> String {
 }
 
 #[cfg(target_os = "linux")]
-fn commands() -> Vec<String> {
-    use rustix::thread::{MembarrierQuery, membarrier_query};
+fn membarrier() -> [Result<Vec<String>, String>; 2] {
+    use asymfence::membarrier::{Commands, query, registrations};
 
-    // rustix 1.1 has no name for the newest.
-    const GET_REGISTRATIONS: MembarrierQuery = MembarrierQuery::from_bits_retain(1 << 9);
-
-    let offered = membarrier_query();
-    let mut names: Vec<String> = offered
-        .iter_names()
-        .filter(|(name, _)| *name != "_")
-        .map(|(name, _)| name.to_owned())
-        .collect();
-    if offered.contains(GET_REGISTRATIONS) {
-        names.push("GET_REGISTRATIONS".to_owned());
-    }
-    names
+    let names =
+        |commands: Commands| commands.iter_names().map(|(name, _)| name.to_owned()).collect();
+    let without_register =
+        |names: Vec<String>| names.iter().map(|name| name.replace("REGISTER_", "")).collect();
+    [
+        query().map(names).map_err(|failure| failure.to_string()),
+        registrations().map(names).map(without_register).map_err(|failure| failure.to_string()),
+    ]
 }
 
 #[cfg(not(target_os = "linux"))]
-fn commands() -> Vec<String> {
-    Vec::new()
+fn membarrier() -> [Result<Vec<String>, String>; 2] {
+    [(); 2].map(|()| Err("this is not Linux".to_owned()))
 }

@@ -1,10 +1,14 @@
 //! What this machine offers, which rung of the ladder was taken and why, what the fences cost here,
 //! and the pairing table as seen on its real cores.
 
+mod break_even;
 mod costs;
+mod heavy;
 mod litmus;
 mod machine;
 mod report;
+mod round;
+mod sibling;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

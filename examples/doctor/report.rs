@@ -79,14 +79,18 @@ impl Report {
             "cores": self.machine.cores,
             "strategy": self.strategy.name(),
             "rungs": self.rungs.iter().map(rung).collect::<Vec<_>>(),
-            "membarrier": { "commands": self.machine.commands },
+            "membarrier": {
+                "commands": self.machine.commands.as_deref().unwrap_or_default(),
+                "registered_for": self.machine.registrations.as_ref().ok(),
+            },
             "costs_ns": {
                 "none": costs.none,
                 "light": costs.light,
                 "asymmetric_light": costs.asymmetric_light,
                 "seqcst": costs.seqcst,
                 "heavy_idle": costs.heavy_idle,
-                "heavy_running": costs.heavy_running,
+                "heavy_running": costs.heavy_running.map(|heavy| heavy.caller),
+                "heavy_running_sibling": costs.heavy_running.map(|heavy| heavy.sibling),
             },
             "break_even": costs.break_even(),
             "heavy": {
@@ -103,6 +107,7 @@ impl Report {
         let machine = &self.machine;
         println!("{}, {}, {} cores", machine.kernel, machine.cpu, machine.cores);
         println!("membarrier offers: {}", list(&machine.commands));
+        println!("this process is registered for: {}", list(&machine.registrations));
         println!("strategy: {}\n", self.strategy);
 
         let mut rungs = table(["rung", "verdict", "reason"]);
@@ -139,13 +144,17 @@ impl Report {
         row("Asymmetric::light_fence", costs.asymmetric_light);
         row("fence(SeqCst)", Some(costs.seqcst));
         row("heavy_fence, alone", Some(costs.heavy_idle));
-        row("heavy_fence, one running sibling", costs.heavy_running);
+        let running = costs.heavy_running;
+        row("heavy_fence, one running sibling", running.map(|heavy| heavy.caller));
+        row("what that sibling loses by it", running.map(|heavy| heavy.sibling));
         table.column_mut(1).expect("two columns").set_cell_alignment(CellAlignment::Right);
         println!("{table}");
         println!("the first four: one round of publish, fence, look again; least of many samples");
         println!("heavy_fence: median of many samples");
         match costs.break_even() {
-            Some(count) => println!("one heavy fence is paid for by {count:.0} light ones\n"),
+            Some(count) => {
+                println!("one heavy fence beside a sibling is paid for by {count:.0} light ones\n")
+            }
             None => println!("no break-even: the light fence is no cheaper than a full one here\n"),
         }
     }
@@ -178,8 +187,12 @@ impl Report {
     }
 }
 
-fn list(names: &[String]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+fn list(names: &Result<Vec<String>, String>) -> String {
+    match names {
+        Ok(names) if names.is_empty() => "nothing".to_owned(),
+        Ok(names) => names.join(", "),
+        Err(reason) => format!("cannot be told: {reason}"),
+    }
 }
 
 fn table<const N: usize>(header: [&str; N]) -> Table {

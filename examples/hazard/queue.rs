@@ -38,8 +38,9 @@ impl<T: Send + 'static> Queue<T> {
         let queue = Queue { head: AtomicPtr::null(), tail: AtomicPtr::null() };
         let taken = Node::boxed(MaybeUninit::uninit());
         for end in [&queue.head, &queue.tail] {
-            // SAFETY: nodes are valid until they are freed by `retire`, when neither end nor another
-            // node links them, or by `drop`, when nobody borrows the queue. So everywhere below.
+            // SAFETY: nodes are valid until they are freed by `retire`, when neither end links them, or
+            // by `drop`, when nobody borrows the queue. Only the ends are handed to `protect`. So
+            // everywhere below.
             unsafe { end.store(taken) };
         }
         queue
@@ -70,25 +71,26 @@ impl<T: Send + 'static> Queue<T> {
         loop {
             let head = hazard.protect(&self.head).expect("there is always a node");
             let head_address = ptr::from_ref(head).cast_mut();
-            let next = next_hazard.protect(&head.next);
-            // A node that is not the head any more still links the next one, which may be retired by
-            // now. The next of the head is not: so look at the head once more, after the protection.
+            // A node that is not the head any more still links the next one, which may be retired, or
+            // freed. The next of the head is not: so look at the head once more, after the protection.
+            let next_address = head.next.load();
+            next_hazard.protect_raw(next_address);
             if self.head.load() != head_address {
                 continue;
             }
-            let next = next?;
-            let next_address = ptr::from_ref(next).cast_mut();
+            // SAFETY: protected, and the next of the head after that.
+            let next = unsafe { next_address.as_ref() }?;
             // The tail goes first, so that it never points to a node that is retired.
             if self.tail.load() == head_address {
                 // SAFETY: as in `new`; as in `push`, it goes forward.
                 let _ = unsafe { self.tail.compare_exchange(head_address, next_address) };
             }
             // SAFETY: as in `new`.
-            if unsafe { self.head.compare_exchange(head_address, next_address) }.is_ok() {
+            if let Ok(head) = unsafe { self.head.compare_exchange(head_address, next_address) } {
                 // SAFETY: we have made this node the head, so the value is ours, and it is read once.
-                let value = unsafe { (*next.value.get()).assume_init_read() };
+                let value = unsafe { ptr::read(next.value.get().cast::<T>()) };
                 // SAFETY: from a box; we have unlinked it from the head, alone, and the tail is past it.
-                unsafe { Domain::global().retire(head_address) };
+                unsafe { Domain::global().retire(head) };
                 return Some(value);
             }
         }

@@ -50,16 +50,20 @@ impl<T: Send + 'static> Stack<T> {
     pub fn pop_with(&self, hazard: &mut HazardPointer<'_>) -> Option<T> {
         loop {
             let node = hazard.protect(&self.top)?;
-            let (below, node) = (node.below, ptr::from_ref(node).cast_mut());
+            let (below, address) = (node.below, ptr::from_ref(node).cast_mut());
             // As long as the node is protected its address does not come back, so if it is the top, then
             // `below` is what is below the top.
             // SAFETY: `below` was linked, and is as long as the node is.
-            if unsafe { self.top.compare_exchange(node, below) }.is_ok() {
+            if let Ok(node) = unsafe { self.top.compare_exchange(address, below) } {
+                // SAFETY: the node is valid until it is retired.
+                let value = unsafe { &raw const (*node).value };
                 // SAFETY: we have unlinked the node, so the value is ours, and it is read once.
-                let value = unsafe { ptr::read(&raw const (*node).value) };
-                // SAFETY: from a box, and unlinked by us alone.
+                let value = unsafe { ptr::read(value) };
+                let value = ManuallyDrop::into_inner(value);
+                // SAFETY: from a box, and unlinked by us alone. The pointer is the box's own, as the
+                // exchange returned it: through one made from a `&Node` it could not be freed.
                 unsafe { Domain::global().retire(node) };
-                return Some(ManuallyDrop::into_inner(value));
+                return Some(value);
             }
         }
     }

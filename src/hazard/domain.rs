@@ -3,16 +3,16 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicUsize};
+use core::sync::atomic::AtomicUsize;
 
 use crossbeam_utils::CachePadded;
 
 use super::pointer::HazardPointer;
 use super::retired::{Bag, Chain, free_box};
 use super::slots::{Slot, Slots};
-use super::{Family, Global, cached};
+use super::{Family, Global, thread};
 use crate::fence::{HeavyFenceError, try_heavy_fence};
-use crate::sync::Ordering::Relaxed;
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{LOOM, array_of, global};
 use crate::sys;
 
@@ -54,17 +54,21 @@ use crate::sys;
 /// # How much garbage there can be
 ///
 /// With `H` hazard pointers ([`Stats::hazard_pointers`]), at most `2·H + 1536` objects wait, and as many
-/// again for each reclaim that is under way in another thread. A reclaim leaves at most the one object
-/// that each hazard pointer protects, `H`; the next begins when `max(1024, H)` more have been retired, up
-/// to 64 in each of 8 bags not counted. A reader that stops holds back what it protects, and nothing else.
-/// Only while heavy fences *fail* does garbage grow without a bound: [`Stats::failed`].
+/// again for each reclaim that is in progress, whether it runs or was preempted; a thread is in at most one
+/// that [`retire`](Domain::retire) began. A reclaim leaves at most the one object that each hazard pointer
+/// protects, `H`; the next begins when `max(1024, H)` more have been retired, up to 64 in each of 8 bags not
+/// counted. A reader that stops holds back what it protects, and nothing else.
+///
+/// Not in this count: what destructors retire, until the reclaim that runs them is done; objects of no
+/// size, which share one address and so wait for each other; everything, while heavy fences *fail*
+/// ([`Stats::failed`]); and without the feature `std` what is retired while 16 reclaims are in progress.
 ///
 /// # Fork
 ///
 /// A child of fork(2) can go on. What the parent's other threads protected stays protected in it, what
-/// they were about to free is not freed, and their hazard pointers are not used again.
+/// they were about to free is not freed, and their hazard pointers are not used again. (Without the feature
+/// `std`, reclaims that they were in count as in progress in the child too.)
 pub struct Domain<F = Global> {
-    /// Dropped before the slots, which the destructors of what is in them may use.
     bags: [CachePadded<Bag>; BAGS],
     slots: Slots,
     /// Objects freed, ever. Never loom's, as the other numbers: no order depends on them.
@@ -73,14 +77,11 @@ pub struct Domain<F = Global> {
     /// look at them. They wrap.
     counted: AtomicUsize,
     looked_at: AtomicUsize,
-    /// Reclaims that `retire` began and that are under way; and whether one was not begun for that.
-    reclaiming: AtomicUsize,
-    owed: AtomicBool,
     failed: AtomicUsize,
     family: PhantomData<fn(F) -> F>,
 }
 
-/// Threads that retire at once had better not share a bag.
+/// Threads that retire at once had better not share a bag. A power of two.
 const BAGS: usize = if LOOM { 1 } else { 8 };
 
 /// How many retired objects make a reclaim worth its heavy fence.
@@ -88,10 +89,6 @@ const ENOUGH: usize = 1024;
 
 /// How many objects are retired to a bag before the domain counts them.
 const AT_ONCE: usize = 64;
-
-/// How many reclaims `retire` begins at a time, in threads or in destructors that retire: it bounds the
-/// depth of the recursion.
-const RECLAIMS_AT_ONCE: usize = 16;
 
 /// How often `reclaim_all` looks again whether another thread is done.
 const PATIENCE: u32 = 1_000;
@@ -132,8 +129,6 @@ macro_rules! new {
                 freed: CachePadded::new(AtomicUsize::new(0)),
                 counted: AtomicUsize::new(0),
                 looked_at: AtomicUsize::new(0),
-                reclaiming: AtomicUsize::new(0),
-                owed: AtomicBool::new(false),
                 failed: AtomicUsize::new(0),
                 family: PhantomData,
             }
@@ -171,15 +166,21 @@ impl<F> Domain<F> {
 
     /// Frees `object`, a box's, as soon as no hazard pointer protects it.
     ///
-    /// Now and then this reclaims ([`Domain::reclaim`]), and then makes a heavy fence and runs destructors.
-    /// Never waits for another thread. May be called in a destructor.
+    /// Once in a while this reclaims, like [`reclaim`](Domain::reclaim): it makes a heavy fence and runs the
+    /// destructors of whatever was retired by whomever. So hold no lock that one of them may want. May be
+    /// called in a destructor.
     ///
     /// # Safety
     ///
-    /// - `object` came from [`Box::into_raw`](alloc::boxed::Box::into_raw) and is retired once.
-    /// - It is unlinked: no [`AtomicPtr`](super::AtomicPtr) holds it any more, or will again.
-    /// - Every hazard pointer that may protect it is of *this* domain. For the global domain the family
-    ///   sees to that, and for any other of which there is one in its family.
+    /// - `object` came from [`Box::into_raw`](alloc::boxed::Box::into_raw) and is retired once. Hand over
+    ///   the pointer that a `swap` or `compare_exchange` returned, not one made from the `&T` of a
+    ///   `protect`, which nobody may write through, let alone free.
+    /// - It was unlinked *before*: no pointer by which another thread may find and protect it leads to it
+    ///   any more, or will again. What unlinked it happens before this call.
+    /// - Whoever still uses it has protected it by a hazard pointer with this very address, not that of a
+    ///   part of it, and of *this* domain. (For the global domain the family sees to that, and for any other
+    ///   that is the only one of its family.)
+    /// - If its destructor runs when the domain is dropped, it does not use the domain.
     ///
     /// # Panics
     ///
@@ -196,24 +197,27 @@ impl<F> Domain<F> {
     /// # Safety
     ///
     /// As [`retire`](Domain::retire), except that `object` came from where `deleter` knows; and `deleter`
-    /// may be called with it in any thread, as late as when the domain is dropped.
+    /// may be called with it in any thread, as late as when the domain is dropped, and until then both are
+    /// valid. It may also never be called.
     ///
     /// # Panics
     ///
     /// As [`retire`](Domain::retire).
     pub unsafe fn retire_with<T>(&self, object: *mut T, deleter: unsafe fn(*mut T)) {
         let bag = self.bag();
+        // Counted before it can be found, so that the numbers never say that more was freed.
+        let count = bag.count();
         // SAFETY: the contract of this function.
         bag.put(unsafe { Chain::of(object, deleter) });
-        if bag.count() % AT_ONCE == 0 {
+        if count % AT_ONCE == 0 {
             self.reclaim_if_due();
         }
     }
 
     /// Frees every retired object that no hazard pointer protects: one heavy fence for all of them.
     ///
-    /// Never waits for another thread, except in its heavy fence. What another thread is about to free at
-    /// this moment is left to that.
+    /// Waits for another thread nowhere but in its heavy fence. What another thread is about to free at this
+    /// moment is left to that. Called in a destructor, it runs other destructors within that one.
     ///
     /// # Errors
     ///
@@ -264,10 +268,11 @@ impl<F> Domain<F> {
     /// Frees every retired object that no hazard pointer protects, and what their destructors retire,
     /// until nothing is left but what is protected. For tests and for the end of a program.
     ///
-    /// Waits, for a bounded time, for other threads that are about to free objects of this domain:
-    /// afterwards everything that was retired before the call has been freed or is counted in
-    /// [`Reclaimed::kept`]. That counts more than what is protected only if another thread goes on
-    /// retiring, is stuck in a destructor, or is gone with objects in hand after a fork.
+    /// Waits for other threads that are about to free objects of this domain, but not for ever: afterwards
+    /// everything that was retired before the call has been freed or is counted in [`Reclaimed::kept`]. That
+    /// counts more than what is protected only if another thread goes on retiring, is stuck in a destructor,
+    /// as this one is if it was called in one, or is gone with objects in hand after a fork. As long as
+    /// there is something to free it goes on: threads that retire without a pause keep it busy.
     ///
     /// # Errors and panics
     ///
@@ -292,8 +297,9 @@ impl<F> Domain<F> {
     /// What the domain has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        // Relaxed, all: numbers for reports. Freed first, so that it is not ahead of retired.
-        let freed = self.freed.load(Relaxed);
+        // Acquire, and before the others: what was freed was counted as retired before. Pairs with: the
+        // Release in `Tally`, by way of that in `Bag::put`. The others Relaxed: numbers for reports.
+        let freed = self.freed.load(Acquire);
         Stats {
             hazard_pointers: self.slots.made(),
             retired: self.bags.iter().fold(0, |sum, bag| sum.wrapping_add(bag.retired())),
@@ -313,31 +319,10 @@ impl<F> Domain<F> {
         if new >= ENOUGH.max(self.slots.made()) as isize
             && self.looked_at.compare_exchange(looked_at, counted, Relaxed, Relaxed).is_ok()
         {
-            self.reclaim_by_the_way();
-        }
-    }
-
-    /// A reclaim that nobody asked for, unless there are enough of those.
-    fn reclaim_by_the_way(&self) {
-        struct Leave<'d>(&'d AtomicUsize);
-        impl Drop for Leave<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Relaxed);
-            }
-        }
-        // Relaxed, all: a bound on how many, and a hint.
-        let under_way = self.reclaiming.fetch_add(1, Relaxed);
-        let _leave = Leave(&self.reclaiming);
-        if under_way >= RECLAIMS_AT_ONCE {
-            self.owed.store(true, Relaxed);
-            return;
-        }
-        loop {
-            // An error is counted, and the garbage kept.
-            let _ = self.reclaim();
-            if !self.owed.swap(false, Relaxed) {
-                return;
-            }
+            thread::not_nested(ptr::from_ref(self).cast(), || {
+                // An error is counted, and the garbage kept.
+                let _ = self.reclaim();
+            });
         }
     }
 
@@ -349,7 +334,7 @@ impl<F> Domain<F> {
         let stack = (&raw const here).addr() >> STACK;
         // The fractional part of the golden ratio spreads what lies side by side.
         let spread = (stack as u32).wrapping_mul(0x9E37_79B9) >> 16;
-        &self.bags[spread as usize % BAGS]
+        &self.bags[spread as usize & (BAGS - 1)]
     }
 }
 
@@ -357,7 +342,7 @@ impl<F> Domain<F> {
     /// A slot for a hazard pointer of this domain.
     #[inline]
     fn take_slot(&self) -> &Slot {
-        match self.if_global().map(|_| cached::take()) {
+        match self.if_global().map(|_| thread::take()) {
             Some(Some(slot)) => slot,
             _ => self.find_slot(),
         }
@@ -366,7 +351,7 @@ impl<F> Domain<F> {
     #[cold]
     fn find_slot(&self) -> &Slot {
         match self.if_global() {
-            Some(slots) => slots.take(cached::CAPACITY.saturating_sub(1), cached::keep),
+            Some(slots) => slots.take(thread::CAPACITY.saturating_sub(1), thread::keep),
             None => self.slots.take(0, |_| ()),
         }
     }
@@ -376,7 +361,7 @@ impl<F> Domain<F> {
     pub(super) fn give_back(&self, slot: &Slot) {
         if self.if_global().is_some() {
             // SAFETY: a slot of the global domain is one for ever.
-            cached::keep(unsafe { &*ptr::from_ref(slot) });
+            thread::keep(unsafe { &*ptr::from_ref(slot) });
         } else {
             slot.release();
         }
@@ -387,32 +372,6 @@ impl<F> Domain<F> {
     fn if_global(&self) -> Option<&'static Slots> {
         let global = Domain::global();
         ptr::eq(ptr::from_ref(self).cast(), global).then_some(&global.slots)
-    }
-}
-
-impl<F> Drop for Domain<F> {
-    /// Frees what is left, also what a destructor that runs now retires.
-    fn drop(&mut self) {
-        struct Rest<'d>(&'d [CachePadded<Bag>; BAGS]);
-        impl Rest<'_> {
-            fn free(&self) {
-                while let Some(bag) = self.0.iter().find(|bag| !bag.is_empty()) {
-                    let mut taken = InHand { chain: bag.take(), bag };
-                    while !taken.chain.is_empty() {
-                        // SAFETY: hazard pointers borrow the domain, so there are none.
-                        unsafe { taken.chain.free_first() };
-                    }
-                }
-            }
-        }
-        // A destructor that panics keeps no other from running.
-        impl Drop for Rest<'_> {
-            fn drop(&mut self) {
-                self.free();
-            }
-        }
-        let rest = Rest(&self.bags);
-        rest.free();
     }
 }
 
@@ -437,8 +396,8 @@ struct Tally<'d> {
 
 impl Drop for Tally<'_> {
     fn drop(&mut self) {
-        // Relaxed: a number for reports.
-        self.total.fetch_add(self.count, Relaxed);
+        // Release: see `stats`, its partner.
+        self.total.fetch_add(self.count, Release);
     }
 }
 
@@ -456,7 +415,8 @@ pub struct Reclaimed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Hazard pointers that were ever needed at the same time, rounded up to blocks.
+    /// Hazard pointers that there are, free ones included: as many as were ever needed at the same time,
+    /// with those that threads keep at hand, 7 each.
     pub hazard_pointers: usize,
     /// Objects retired.
     pub retired: usize,

@@ -41,11 +41,11 @@
 //! Modelled on C++26's `std::hazard_pointer` (P2530) and folly's hazptr; the method is Maged Michael's
 //! (IEEE TPDS 15(6), 2004). `examples/hazard` has a stack, a queue and a read-mostly cell.
 
-mod cached;
 mod domain;
 mod pointer;
 mod retired;
 mod slots;
+mod thread;
 
 pub use domain::{Domain, Reclaimed, Stats};
 pub use pointer::{AtomicPtr, HazardPointer};

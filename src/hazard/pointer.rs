@@ -64,10 +64,14 @@ impl<T, F> AtomicPtr<T, F> {
     ///
     /// # Safety
     ///
-    /// `new` is null or points to a valid object. As long as this or another `AtomicPtr` holds it, it
-    /// stays so; when none does any more, until it has been freed by
-    /// [`Domain::retire`] on the domain of the hazard pointers that may protect it, or by who knows that
-    /// no [`protect`](HazardPointer::protect) of it is in use.
+    /// `new` is null, or points to an object that is valid as long as somebody may
+    /// [`protect`](HazardPointer::protect) it by way of this `AtomicPtr`; and after that until it has been
+    /// freed by [`Domain::retire`], on the domain of the hazard pointers that may protect it, or by who
+    /// knows that no `&T` of a `protect` is in use.
+    ///
+    /// A link *inside* of an object that may itself be retired goes on pointing to the next one when that
+    /// has been freed. Such a link must not be handed to `protect`: [`load`](AtomicPtr::load) it, and see
+    /// [`protect_raw`](HazardPointer::protect_raw).
     #[inline]
     pub unsafe fn store(&self, new: *mut T) {
         witness::linked(new);
@@ -101,9 +105,12 @@ impl<T, F> AtomicPtr<T, F> {
     /// As [`store`](AtomicPtr::store).
     #[inline]
     pub unsafe fn compare_exchange(&self, current: *mut T, new: *mut T) -> Result<*mut T, *mut T> {
-        witness::linked(new);
         // Release: as `store`. Acquire, both: as `load`.
-        self.pointer.compare_exchange(current, new, AcqRel, Acquire)
+        let exchanged = self.pointer.compare_exchange(current, new, AcqRel, Acquire);
+        if exchanged.is_ok() {
+            witness::linked(new);
+        }
+        exchanged
     }
 }
 
@@ -191,7 +198,7 @@ impl<'d, F> HazardPointer<'d, F> {
     /// The object stays valid as long as it is borrowed from this hazard pointer, also when it is
     /// retired meanwhile. Tries again as often as `source` changes at the very moment.
     ///
-    /// No read-modify-write and no fence instruction: a store, a [`light_fence`](crate::light_fence),
+    /// No read-modify-write and no fence instruction: a store, a [`light_fence`],
     /// which pairs with the heavy fence of [`Domain::reclaim`], and a load.
     #[inline]
     pub fn protect<'h, T>(&'h mut self, source: &AtomicPtr<T, F>) -> Option<&'h T> {
@@ -245,11 +252,15 @@ impl<'d, F> HazardPointer<'d, F> {
         }
     }
 
-    /// Protects `object` if it is not unlinked yet, which the caller has to find out: by a load *after*
-    /// this call which shows that it is still reachable. For pointers that carry a mark, and for
+    /// Protects `object` if it is not retired yet, which the caller has to find out: by a load *after* this
+    /// call which shows that it was still linked. Until then it must not even be referred to.
+    ///
+    /// For a link inside of an object that may be unlinked itself, since such a link does not change when
+    /// the next object is retired (see the queue in `examples/hazard`); for pointers that carry a mark; for
     /// structures that tell by other means.
     ///
-    /// The publication, and the light fence between it and that load.
+    /// The publication, and the light fence between it and that load. To pass on what another hazard
+    /// pointer protects needs no such load.
     #[inline]
     pub fn protect_raw<T>(&mut self, object: *mut T) {
         self.slot.protect(object);

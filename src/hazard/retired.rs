@@ -157,14 +157,31 @@ impl Bag {
         self.retired.load(Relaxed)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        // Relaxed: asked by the domain's owner, when all others are done.
-        self.newest.load(Relaxed).is_null()
-    }
-
     /// Takes all out.
     pub(super) fn take(&self) -> Chain {
         // Acquire: see `put`, its partner. (The heavy fence that follows acquires too, unless it fails.)
         Chain { first: self.newest.swap(ptr::null_mut(), Acquire) }
+    }
+}
+
+impl Drop for Bag {
+    /// Frees what is in it: the domain is dropped, and hazard pointers borrow that, so there are none. A
+    /// destructor that panics keeps no other from running, unless that panics too.
+    fn drop(&mut self) {
+        struct Rest(Chain);
+        impl Rest {
+            fn free(&mut self) {
+                while !self.0.is_empty() {
+                    // SAFETY: nobody uses what no hazard pointer protects.
+                    unsafe { self.0.free_first() };
+                }
+            }
+        }
+        impl Drop for Rest {
+            fn drop(&mut self) {
+                self.free();
+            }
+        }
+        Rest(self.take()).free();
     }
 }

@@ -1,6 +1,8 @@
 //! Which kernel this is, as far as it can be told.
 
-use rustix::fs::{Access, Mode, OFlags, access, open};
+use core::ffi::CStr;
+
+use rustix::fs::{Access, Mode, OFlags, access, open, stat};
 use rustix::io::{Errno, read};
 
 /// Major and minor version.
@@ -20,12 +22,38 @@ impl Kernel {
     pub(super) fn running() -> Self {
         // Not uname(2): the personality UNAME26 makes it lie, and rustix takes it for infallible.
         let mut buffer = [0; 64];
-        let release =
-            open(c"/proc/sys/kernel/osrelease", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .and_then(|file| read(file, &mut buffer))
-                .map_or(&[][..], |length| &buffer[..length]);
+        let release = beginning(c"/proc/sys/kernel/osrelease", &mut buffer);
         Kernel { version: parse_release(release), plain_x86_linux: is_plain_x86_linux(release) }
     }
+}
+
+/// What the file begins with; nothing if it cannot be read.
+fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> &'a [u8] {
+    open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .and_then(|file| read(file, &mut buffer[..]))
+        .map_or(&[], |length| &buffer[..length])
+}
+
+/// Tells this kernel, since it booted, from every other.
+pub(crate) fn boot_id() -> Option<[u32; 4]> {
+    parse_uuid(beginning(c"/proc/sys/kernel/random/boot_id", &mut [0; 64]))
+}
+
+/// Tells the PID namespace of this process from the others of this kernel.
+pub(crate) fn pid_namespace() -> Option<u32> {
+    stat(c"/proc/self/ns/pid").ok()?.st_ino.try_into().ok()
+}
+
+/// Reads `d8e0d1a7-…`, 32 hexadecimal digits, with whatever stands between them.
+fn parse_uuid(text: &[u8]) -> Option<[u32; 4]> {
+    let mut digits = text.iter().filter_map(|&byte| char::from(byte).to_digit(16));
+    let mut words = [0; 4];
+    for word in &mut words {
+        for _ in 0..8 {
+            *word = *word << 4 | digits.next()?;
+        }
+    }
+    digits.next().is_none().then_some(words)
 }
 
 /// Reads `6.8.0-45-generic` as `(6, 8)`.
@@ -67,5 +95,16 @@ mod tests {
         ] {
             assert_eq!(parse_release(release.as_bytes()), version, "{release}");
         }
+    }
+
+    #[test]
+    fn a_boot_id_is_32_digits() {
+        let uuid = b"01234567-89ab-cdef-0123-456789abcdef\n";
+        assert_eq!(parse_uuid(uuid), Some([0x0123_4567, 0x89ab_cdef, 0x0123_4567, 0x89ab_cdef]));
+        assert_eq!(parse_uuid(&uuid[1..]), None);
+        assert_eq!(parse_uuid(&[&uuid[..], b"0"].concat()), None);
+        assert_eq!(parse_uuid(b""), None);
+        assert_eq!(boot_id(), boot_id());
+        assert!(boot_id().is_some() && pid_namespace().is_some());
     }
 }

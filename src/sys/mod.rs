@@ -20,7 +20,7 @@ pub(crate) struct Mechanism {
     pub(crate) call: fn() -> Result<(), Failure>,
 
     /// How long a caller waits for the call of another, in the terms of `Coalesce::run`. `None` if calls
-    /// are not shared, since that costs more than it saves.
+    /// are not shared: those of a model, which has `Coalesce` to itself in models of its own.
     pub(crate) patience: Option<u32>,
 
     /// Asks the kernel again for what `call` needs, after it said that it was never asked.
@@ -49,14 +49,30 @@ ladder! {
     mod modelled;
 }
 
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, loom))))]
-mod kernel;
+/// Declares what there is on Linux alone.
+macro_rules! on_linux {
+    ($($item:item)*) => {
+        $(#[cfg(target_os = "linux")] $item)*
+    };
+}
+pub(crate) use on_linux;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg_attr(any(miri, loom), allow(dead_code, reason = "the ladder's rungs are not built"))]
+pub(crate) mod kernel;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg_attr(any(miri, loom), allow(dead_code, reason = "the ladder's rungs are not built"))]
+pub(crate) mod membarrier;
+
+on_linux! {
+    pub(crate) mod global_expedited;
+}
 
 #[cfg(any(target_os = "android", test))]
 mod android;
 
 /// Whether membarrier(2) may be called at all, if only to ask. Everywhere but on Android.
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, loom))))]
+#[cfg(any(target_os = "linux", target_os = "android"))]
 fn may_ask_for_membarrier() -> Result<(), Refusal> {
     #[cfg(target_os = "android")]
     android::admit(android_sdk(&mut [0; libc::PROP_VALUE_MAX as usize]))?;
@@ -100,7 +116,7 @@ pub(crate) use core::arch::x86_64 as x86;
 
 /// The first Linux whose PRIVATE_EXPEDITED is a full barrier, where not every kernel's is that has
 /// it: riscv lacked a barrier in `switch_mm` until 6.9 (commit d6cfd1770f20).
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, loom))))]
+#[cfg(any(target_os = "linux", target_os = "android"))]
 const MEMBARRIER_SOUND_SINCE: Option<kernel::Version> =
     if cfg!(any(target_arch = "riscv32", target_arch = "riscv64")) { Some((6, 9)) } else { None };
 

@@ -27,8 +27,7 @@ use rustix::mm::{
 use super::{Mechanism, yield_now};
 use crate::refusal::{Call, Failure, Refusal};
 
-/// Its calls are shared: on two cores that took 0.4 times as long for 8 and 16 callers with nobody else
-/// running, and 0.9 to 1.1 times for fewer, or beside a running sibling (AMD EPYC, 2 cores, 2026-11-22).
+/// Its calls are shared as those of membarrier are: they take longer, and only one at a time can be made.
 pub(super) const RUNG: Mechanism =
     Mechanism { name: "mprotect", probe, call, patience: Some(256), register: || Ok(()) };
 

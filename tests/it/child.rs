@@ -26,7 +26,7 @@ pub(crate) fn this_binary() -> Command {
 
 /// How a child ends whose body came to its end. Not 0: a test harness that finds no test of the name
 /// it is given ends with that.
-const DONE: i32 = 42;
+pub(crate) const DONE: i32 = 42;
 
 /// How the process is made in which a test's body runs.
 #[derive(Default)]

@@ -2,15 +2,19 @@
 
 use std::num::NonZeroU32;
 use std::panic::catch_unwind;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
-use asymfence::{Calls, Coalesce, heavy_fence, init, stats};
+use asymfence::{Calls, Coalesce, heavy_fence, init, stats, try_heavy_fence};
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
+use seccompiler::SeccompAction::Errno;
+use seccompiler::apply_filter;
+
 use crate::child::Child;
+use crate::filter::on_protection_too;
 use crate::forking::in_fork;
 use crate::{fences_hold, force_mprotect};
 
@@ -27,15 +31,20 @@ fn yield_until(condition: impl Fn() -> bool) {
 fn sixteen_callers_of_a_slow_call_need_a_fifth_of_a_call_each() {
     const FENCES: usize = 50;
     let shared = Coalesce::new();
-    let slow = || {
-        // Long enough for every other caller to arrive.
-        (0..200).for_each(|_| thread::yield_now());
-        Ok(())
-    };
+    let (round, asking) = (Barrier::new(16), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {
-                (0..FENCES).for_each(|_| shared.run(FOR_EVER, slow).expect("no failure"))
+                for turn in 1..=FENCES {
+                    round.wait();
+                    asking.fetch_add(1, SeqCst);
+                    // A call lasts until every caller of this round has come.
+                    let slow = || {
+                        yield_until(|| asking.load(SeqCst) == 16 * turn);
+                        Ok(())
+                    };
+                    shared.run(FOR_EVER, slow).expect("no failure");
+                }
             });
         }
     });
@@ -184,28 +193,61 @@ fn the_process_counts_its_heavy_fences() {
     });
 }
 
-/// The rung whose calls are shared, under all that it can be put to.
+/// Heavy fences by four threads, until many calls were shared.
+fn share_calls() {
+    let stop = AtomicBool::new(false);
+    let stop = &stop;
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(move || {
+                while !stop.load(Relaxed) {
+                    heavy_fence();
+                }
+            });
+        }
+        // On a single core they hardly ever meet.
+        yield_until(|| stats().heavy.shared > 100 || stats().heavy.asked > 1_000_000);
+        stop.store(true, Relaxed);
+    });
+    let Calls { asked, calls, shared, .. } = stats().heavy;
+    assert_eq!(asked, calls + shared);
+    fences_hold();
+}
+
 #[test]
-fn the_fences_hold_where_calls_are_shared() {
+fn the_fences_hold_where_calls_of_membarrier_are_shared() {
+    Child::default().run(|| {
+        share_calls();
+    });
+}
+
+#[test]
+fn the_fences_hold_where_calls_of_mprotect_are_shared() {
     Child::default().run(|| {
         if force_mprotect() {
-            let stop = AtomicBool::new(false);
-            let stop = &stop;
-            thread::scope(|scope| {
-                for _ in 0..4 {
-                    scope.spawn(move || {
-                        while !stop.load(Relaxed) {
-                            heavy_fence();
-                        }
-                    });
-                }
-                // On a single core they hardly ever meet.
-                yield_until(|| stats().heavy.shared > 100 || stats().heavy.asked > 1_000_000);
-                stop.store(true, Relaxed);
-            });
-            let Calls { asked, calls, shared, .. } = stats().heavy;
-            assert_eq!(asked, calls + shared);
-            fences_hold();
+            share_calls();
         }
+    });
+}
+
+#[test]
+fn a_sandbox_around_one_thread_fails_no_heavy_fence_of_another() {
+    Child::default().run(|| {
+        init();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let filter = on_protection_too(Errno(nix::libc::EPERM as u32));
+                apply_filter(&filter).expect("seccomp");
+                // At times it shares a call of the other's, which succeeds.
+                while !done.load(Relaxed) {
+                    let _ = try_heavy_fence();
+                }
+            });
+            for _ in 0..20_000 {
+                try_heavy_fence().expect("no sandbox around this thread");
+            }
+            done.store(true, Relaxed);
+        });
     });
 }

@@ -7,9 +7,19 @@ mod filter;
 #[allow(dead_code, reason = "the whole table is tests/litmus.rs and the doctor's")]
 #[path = "../../examples/doctor/litmus.rs"]
 mod litmus;
+#[allow(dead_code, reason = "its path is for the example's child")]
+#[path = "../../examples/snapshots/memory.rs"]
+mod memory;
+#[allow(dead_code, reason = "the example measures")]
+#[path = "../../examples/snapshots/snapshots.rs"]
+mod snapshots;
 
 #[cfg(not(asymfence_symmetric))]
 mod coalescing;
+#[cfg(not(asymfence_symmetric))]
+mod conformance;
+#[cfg(not(asymfence_symmetric))]
+mod cross_process;
 #[cfg(not(asymfence_symmetric))]
 mod deciding;
 #[cfg(not(asymfence_symmetric))]

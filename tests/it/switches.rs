@@ -14,6 +14,19 @@ fn refused(name: &str, reason: Reason) {
     }
 }
 
+/// Between processes the switch refuses what is asymmetric, and whoever would attach to it.
+#[track_caller]
+fn refused_between_processes(reason: Reason) {
+    use asymfence::cross_process::{Error, Mode, WORDS, create};
+
+    let memory: Vec<_> = (0..WORDS).map(|_| std::sync::atomic::AtomicU32::new(0)).collect();
+    match create(&memory, Mode::Asymmetric) {
+        Err(Error::Refused(refusal)) => assert_eq!(refusal.reason(), reason),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(create(&memory, Mode::Symmetric), Ok(()));
+}
+
 #[cfg(asymfence_symmetric)]
 #[test]
 fn a_cfg_switches_the_asymmetry_off() {
@@ -21,6 +34,7 @@ fn a_cfg_switches_the_asymmetry_off() {
         assert_eq!(init(), Strategy::Symmetric);
         refused("private-expedited", Reason::SwitchedOffByCfg);
         refused("mprotect", Reason::SwitchedOffByCfg);
+        refused_between_processes(Reason::SwitchedOffByCfg);
         let words = Asymmetric::new().expect_err("symmetric").to_string();
         assert!(words.contains("--cfg asymfence_symmetric"), "{words}");
         fences_hold();
@@ -37,6 +51,7 @@ mod environment {
             assert_eq!(init(), Strategy::Symmetric);
             refused("private-expedited", Reason::SwitchedOffByEnvironment);
             refused("mprotect", Reason::SwitchedOffByEnvironment);
+            refused_between_processes(Reason::SwitchedOffByEnvironment);
             let words = Asymmetric::new().expect_err("symmetric").to_string();
             assert!(words.contains("ASYMFENCE=symmetric"), "{words}");
             fences_hold();

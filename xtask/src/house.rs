@@ -31,11 +31,12 @@ const RULES: [(&str, &str, &[&str], &str); 6] = [
         "nothing is left for later in the published crate",
     ),
     (
-        r"crate::(asymmetric|fence|model|strategy|hazard|cross_process)\b",
+        r"^[^/]*crate::(asymmetric|fence|model|strategy|hazard|cross_process|membarrier)\b",
         "src",
         &[
             "src/lib.rs",
             "src/asymmetric.rs",
+            "src/cross_process/",
             "src/fence.rs",
             "src/strategy.rs",
             "src/model.rs",

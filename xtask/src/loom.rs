@@ -100,14 +100,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant(
         "light: no fence while symmetric",
         "src/fence.rs",
-        "    fence(SeqCst);\n}\n\n/// Orders the memory accesses before it against those after it, as seen by every",
-        "}\n\n/// Orders the memory accesses before it against those after it, as seen by every",
+        "symmetric or not.\n        fence(SeqCst);",
+        "symmetric or not.",
     ),
     Mutant(
         "light: a weaker fence while symmetric",
         "src/fence.rs",
-        "    fence(SeqCst);\n}\n\n/// Orders the memory accesses before it against those after it, as seen by every",
-        "    fence(crate::sync::Ordering::AcqRel);\n}\n\n/// Orders the memory accesses before it against those after it, as seen by every",
+        "symmetric or not.\n        fence(SeqCst);",
+        "symmetric or not.\n        fence(crate::sync::Ordering::AcqRel);",
     ),
     Mutant(
         "light: no barrier while asymmetric",

@@ -1,5 +1,6 @@
 //! Every check of the project, one command each.
 
+mod codegen;
 mod house;
 mod loom;
 mod msrv;
@@ -16,14 +17,17 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   test            all tests: the library with and without std, switched off, and the loom models
+  codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone; --deep with wider bounds or none
   mutants [WORD]  the fences of the library, each removed or weakened: a loom model must fail
                   (20 minutes; in ci those of the hazard pointers)
   asan            the tests of the hazard pointers under the address sanitizer
-  platforms [WORD]
-                  other systems and processors: emulated, linked, type-checked (in ci those that are
-                  quick; on Debian, as root, it installs what they need)
-  ci              test, and formatting, lints, docs, the oldest Rust, the house rules, the doctor
+  platforms [--quick] [WORD]
+                  other systems and processors: emulated, linked, type-checked (on Debian, as root,
+                  it installs what they need; not in ci); --quick for those of a few minutes
+  ci              test, and formatting, lints, docs, the oldest Rust and what it
+                  makes of the light fence elsewhere, the sanitizer, the house rules, the
+                  doctor, the costs
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a search can check
 ";
@@ -44,11 +48,12 @@ fn run() -> Result {
         Some(lexopt::Arg::Value(command)) => command.to_string_lossy().into_owned(),
         _ => return help(),
     };
-    let mut deep = false;
+    let (mut deep, mut quick) = (false, false);
     let mut word = String::new();
     while let Some(argument) = arguments.next()? {
         match argument {
             lexopt::Arg::Long("deep") if command == "loom" => deep = true,
+            lexopt::Arg::Long("quick") if command == "platforms" => quick = true,
             lexopt::Arg::Value(value) if command == "mutants" || command == "platforms" => {
                 word = value.to_string_lossy().into_owned();
             }
@@ -59,10 +64,14 @@ fn run() -> Result {
     sh.change_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask has no parent")?);
     match command.as_str() {
         "test" => test(&sh),
+        "codegen" => {
+            codegen::native(&sh)?;
+            codegen::foreign(&sh)
+        }
         "loom" => loom::models(&sh, deep),
         "mutants" => loom::mutants(&sh, &word),
         "asan" => asan(&sh),
-        "platforms" => platforms::run(&sh, &word, false),
+        "platforms" => platforms::run(&sh, &word, quick),
         "ci" => ci(&sh),
         "fmt" => format(&sh, &[]),
         "house" => house::check(&sh),
@@ -83,6 +92,8 @@ fn test(sh: &Shell) -> Result {
         let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
         cmd!(sh, "cargo test --features hazard --test it --target-dir target/symmetric").run()?;
     }
+    cmd!(sh, "cargo test --package xtask").run()?;
+    codegen::native(sh)?;
     loom::models(sh, false)
 }
 
@@ -115,11 +126,22 @@ fn ci(sh: &Shell) -> Result {
         cmd!(sh, "cargo doc --no-deps --document-private-items --all-features").run()?;
     }
     msrv::check(sh)?;
+    codegen::foreign(sh)?;
     test(sh)?;
     asan(sh)?;
-    platforms::run(sh, "", true)?;
     loom::mutants(sh, "hazard")?;
-    doctor(sh)
+    doctor(sh)?;
+    costs(sh)
+}
+
+/// The picture of the README, roughly.
+fn costs(sh: &Shell) -> Result {
+    if std::thread::available_parallelism()?.get() == 1 {
+        println!("skipped: the costs, since on one core a heavy fence interrupts nobody");
+        return Ok(());
+    }
+    cmd!(sh, "cargo run --release --example costs -- --quick --out target/costs.svg").run()?;
+    Ok(())
 }
 
 /// The doctor, at home and in a sandbox without membarrier: it must end on another rung, or on a

@@ -1,49 +1,52 @@
-//! Builds the library with the oldest Rust that it promises to work with.
+//! The oldest Rust that the library promises to work with, and the library built with it.
 
 use std::path::PathBuf;
 
-use xshell::{Shell, cmd};
+use xshell::{PushEnv, Shell, cmd};
 
 use crate::Result;
 
 /// Debian's packages of that compiler, and what they are linked to.
 const VERSION: &str = "1.85.0+dfsg3-1~deb12u3";
-const PACKAGES: [&str; 4] = [
+const PACKAGES: [&str; 5] = [
     "rustc-web=1.85.0+dfsg3-1~deb12u3",
+    "rust-web-src=1.85.0+dfsg3-1~deb12u3",
     "libstd-rust-web-dev=1.85.0+dfsg3-1~deb12u3",
     "libstd-rust-web-1.85=1.85.0+dfsg3-1~deb12u3",
     "libllvm19",
 ];
 
 pub(crate) fn check(sh: &Shell) -> Result {
-    let root = match fetch(sh) {
-        Ok(root) => root,
-        Err(error) => {
-            println!(
-                "skipped: the oldest Rust, since Debian's rustc-web {VERSION} cannot be had ({error})"
-            );
-            return Ok(());
-        }
-    };
-    let compiler = root.join("usr/bin/rustc");
-    let _libraries = sh.push_env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"));
-    if cmd!(sh, "{compiler} --version").quiet().run().is_err() {
-        println!(
-            "skipped: the oldest Rust, since Debian's rustc-web {VERSION} does not start here"
-        );
-        return Ok(());
-    }
-    let _compiler = sh.push_env("RUSTC", &compiler);
+    let Some(_compiler) = compiler(sh, "the oldest Rust") else { return Ok(()) };
     for features in [&["--no-default-features"][..], &[]] {
         cmd!(sh, "cargo check --locked --target-dir target/msrv {features...}").run()?;
     }
     Ok(())
 }
 
+/// That compiler is cargo's for as long as the answer lives. `None`, and a line that says that `what` is
+/// skipped and why, where it cannot be had.
+pub(crate) fn compiler<'sh>(sh: &'sh Shell, what: &str) -> Option<[PushEnv<'sh>; 2]> {
+    let root = match fetch(sh) {
+        Ok(root) => root,
+        Err(error) => {
+            println!("skipped: {what}, since Debian's rustc-web {VERSION} cannot be had ({error})");
+            return None;
+        }
+    };
+    let compiler = root.join("usr/bin/rustc");
+    let libraries = sh.push_env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"));
+    if cmd!(sh, "{compiler} --version").quiet().run().is_err() {
+        println!("skipped: {what}, since Debian's rustc-web {VERSION} does not start here");
+        return None;
+    }
+    Some([libraries, sh.push_env("RUSTC", &compiler)])
+}
+
 /// Unpacks the packages below `target`, and installs nothing.
 fn fetch(sh: &Shell) -> Result<PathBuf> {
     let root = sh.current_dir().join("target/rustc-1.85");
-    if !sh.path_exists(root.join("usr/bin/rustc")) {
+    if !sh.path_exists(root.join("usr/lib/rustlib/src/rust/library")) {
         let packages = sh.create_dir("target/packages")?;
         let _there = sh.push_dir(&packages);
         cmd!(sh, "apt-get download {PACKAGES...}").quiet().ignore_stderr().run()?;

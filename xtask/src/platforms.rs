@@ -20,8 +20,8 @@ struct Job {
     name: &'static str,
     proves: &'static str,
     not: &'static str,
-    /// Whether `cargo xtask ci` has the time for it.
-    in_ci: bool,
+    /// Whether it takes a few minutes at most.
+    is_quick: bool,
     run: fn(&Shell) -> Result,
 }
 
@@ -30,63 +30,63 @@ const JOBS: &[Job] = &[
         name: "no-std",
         proves: "the fences build without std and alloc, and run so on Linux: no C library, no start files",
         not: "more than one thread without std, or x86_64-unknown-none and thumbv7m running",
-        in_ci: true,
+        is_quick: true,
         run: native::no_std,
     },
     Job {
         name: "lint",
         proves: "Windows, macOS, iOS, FreeBSD, Android, wasm, Linux on Arm and RISC-V: types and lints",
         not: "that any of it links or runs",
-        in_ci: true,
+        is_quick: true,
         run: foreign::lint,
     },
     Job {
         name: "link",
         proves: "the doctor links for macOS and FreeBSD: every symbol it needs is there",
         not: "that it runs: nothing here can start it",
-        in_ci: false,
+        is_quick: false,
         run: foreign::link,
     },
     Job {
         name: "aarch64",
         proves: "the tests on aarch64 Linux under qemu-user: the rung is taken, the calls and their order",
         not: "Arm's reordering (the host's processor reorders less), sandboxes (qemu-user has none)",
-        in_ci: true,
+        is_quick: true,
         run: emulated::aarch64,
     },
     Job {
         name: "i686",
         proves: "the tests on 32-bit x86 Linux, run by this processor, both rungs",
         not: "a 32-bit kernel, or sandboxes",
-        in_ci: false,
+        is_quick: false,
         run: emulated::i686,
     },
     Job {
         name: "riscv64",
         proves: "the tests on riscv64 Linux under qemu-user: the kernel's version gate reads 6.9 or later",
         not: "RISC-V's reordering, sandboxes, or a kernel of its own architecture",
-        in_ci: false,
+        is_quick: false,
         run: emulated::riscv64,
     },
     Job {
         name: "wine",
         proves: "the Windows binary notices Wine, is symmetric for that reason, and keeps the table",
         not: "FlushProcessWriteBuffers, which only Windows has",
-        in_ci: true,
+        is_quick: true,
         run: wine::table,
     },
     Job {
         name: "kernel",
         proves: "Debian's Linux 6.1 with nohz_full, the doctor as its first process: membarrier is taken",
         not: "timing, mprotect (refused under an emulator), or a kernel without emulation",
-        in_ci: true,
+        is_quick: true,
         run: kernel::doctor_as_init,
     },
     Job {
         name: "tsan",
         proves: "ThreadSanitizer follows the fences, reports a missing one, and the hazard pointers pass",
         not: "that a heavy fence is where it must be: in this mode every fence orders against every other",
-        in_ci: false,
+        is_quick: false,
         run: native::tsan,
     },
 ];
@@ -100,9 +100,9 @@ fn folder(sh: &Shell, name: &str) -> Result<PathBuf> {
 }
 
 /// Runs those whose name has `word` in it.
-pub(crate) fn run(sh: &Shell, word: &str, in_ci: bool) -> Result {
+pub(crate) fn run(sh: &Shell, word: &str, quick: bool) -> Result {
     let chosen: Vec<&Job> =
-        JOBS.iter().filter(|job| job.name.contains(word) && (job.in_ci || !in_ci)).collect();
+        JOBS.iter().filter(|job| job.name.contains(word) && (job.is_quick || !quick)).collect();
     if chosen.is_empty() {
         let names: Vec<&str> = JOBS.iter().map(|job| job.name).collect();
         return Err(

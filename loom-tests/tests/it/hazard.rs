@@ -22,7 +22,7 @@ use asymfence::model::Start;
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use crate::{check, is_ever};
+use crate::{check, check_within, is_ever};
 
 const STARTS: [Start; 3] =
     [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
@@ -114,7 +114,7 @@ fn protect_against_retire() -> bool {
 #[test]
 fn what_is_protected_is_not_freed() {
     for start in STARTS {
-        check(start, || drop(protect_against_retire()));
+        check(start, || _ = protect_against_retire());
     }
 }
 
@@ -237,56 +237,107 @@ fn structure<S: Send + Sync + 'static>(
     }
 }
 
+/// A value that is used once, by one thread, after it was made.
+type Value = Box<Object>;
+
+fn value() -> Value {
+    // SAFETY: a box's, and ours.
+    unsafe { Box::from_raw(Object::new()) }
+}
+
+fn used_once(value: Option<Value>) {
+    if let Some(value) = value {
+        value.assert_alive();
+    }
+}
+
 #[test]
 fn a_stack_hands_out_each_value_once() {
-    fn pop(stack: &stack::Stack<Box<u32>>) {
-        assert!(stack.pop().is_none_or(|value| *value < 3));
-    }
-    fn pop_and_push(stack: &stack::Stack<Box<u32>>) {
-        let value = stack.pop();
-        stack.push(value.unwrap_or_default());
-    }
-    fn two() -> stack::Stack<Box<u32>> {
-        let stack = stack::Stack::new();
-        stack.push(Box::new(1));
-        stack.push(Box::new(2));
+    type Stack = stack::Stack<Value>;
+    fn two() -> Stack {
+        let stack = Stack::new();
+        stack.push(value());
+        stack.push(value());
         stack
     }
+    fn pop(stack: &Stack) {
+        used_once(stack.pop());
+    }
+    fn pop_twice(stack: &Stack) {
+        pop(stack);
+        pop(stack);
+    }
+    fn push(stack: &Stack) {
+        stack.push(value());
+    }
+    fn pop_and_push(stack: &Stack) {
+        let value = stack.pop();
+        value.into_iter().for_each(|value| stack.push(value));
+    }
     check(Start::Asymmetric, structure(two, pop, pop));
-    check(Start::Asymmetric, structure(two, pop, pop_and_push));
+    check(Start::Asymmetric, structure(two, pop_twice, pop_and_push));
+    check(Start::Asymmetric, structure(Stack::new, push, pop));
+    check(Start::Symmetric, structure(two, pop, pop));
 }
 
 #[test]
 fn a_queue_hands_out_each_value_once() {
-    type Queue = queue::Queue<Box<u32>>;
-    fn one() -> Queue {
+    type Queue = queue::Queue<Value>;
+    fn of(values: usize) -> Queue {
         let queue = Queue::new();
-        queue.push(Box::new(1));
+        (0..values).for_each(|_| queue.push(value()));
         queue
     }
     fn pop(queue: &Queue) {
-        queue.pop();
+        used_once(queue.pop());
+    }
+    fn pop_twice(queue: &Queue) {
+        pop(queue);
+        pop(queue);
     }
     fn push(queue: &Queue) {
-        queue.push(Box::new(2));
+        queue.push(value());
     }
-    check(Start::Asymmetric, structure(one, pop, pop));
-    check(Start::Asymmetric, structure(one, pop, push));
+    // Three preemptions take minutes.
+    let check = |structure: Box<dyn Fn() + Send + Sync>| {
+        check_within(Some(2), Start::Asymmetric, structure)
+    };
+    // Two threads at the first value.
+    check(Box::new(structure(|| of(1), pop, pop)));
+    // The one who is stopped at the first node finds the second retired, and freed.
+    check(Box::new(structure(|| of(2), pop_twice, pop)));
+    // The tail that is left behind would point to a node that is retired.
+    check(Box::new(structure(
+        || of(0),
+        push,
+        |queue| {
+            pop(queue);
+            push(queue);
+        },
+    )));
 }
 
 #[test]
 fn a_cell_is_read_while_it_is_replaced() {
-    type Cell = cell::ReadMostly<Box<u32>>;
+    type Cell = cell::ReadMostly<Object>;
+    fn make() -> Cell {
+        Cell::new(*value())
+    }
     fn read(cell: &Cell) {
-        assert!(**cell.load() < 3);
+        cell.load().assert_alive();
     }
     fn store(cell: &Cell) {
-        cell.store(Box::new(1));
+        cell.store(*value());
     }
     fn exchange(cell: &Cell) {
         let seen = cell.load();
-        let _ = cell.compare_and_swap(&seen, Box::new(2));
+        seen.assert_alive();
+        if let Ok(replaced) = cell.compare_and_swap(&seen, *value()) {
+            replaced.assert_alive();
+        }
     }
-    check(Start::Asymmetric, structure(|| Cell::new(Box::new(0)), store, read));
-    check(Start::Asymmetric, structure(|| Cell::new(Box::new(0)), exchange, store));
+    check(Start::Asymmetric, structure(make, store, read));
+    check(Start::Asymmetric, structure(make, exchange, store));
+    check(Start::Asymmetric, structure(make, exchange, exchange));
+    check(Start::Symmetric, structure(make, store, read));
 }

@@ -22,11 +22,16 @@ fn preemptions() -> Option<usize> {
 
 /// Checks `f` in both orders of visiting.
 fn check<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
+    check_within(preemptions(), start, f);
+}
+
+/// The same with a bound of its own on preemptions.
+fn check_within<F: Fn() + Send + Sync + 'static>(preemptions: Option<usize>, start: Start, f: F) {
     let f = Arc::new(f);
     for visit in [Visit::Upward, Visit::Downward] {
         let f = Arc::clone(&f);
         let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = preemptions();
+        builder.preemption_bound = preemptions;
         builder.check(move || {
             init_from(start, visit);
             f();

@@ -1,10 +1,11 @@
 //! Hazard pointers where things go wrong: heavy fences that fail, a fork, no membarrier.
 
+use std::cell::RefCell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use asymfence::hazard::Domain;
+use asymfence::hazard::{AtomicPtr, Domain, HazardPointer};
 use asymfence::{Strategy, init, strategy};
 use nix::libc;
 use seccompiler::SeccompAction::Errno;
@@ -125,5 +126,96 @@ fn undecided_at_first_the_structures_hold_too() {
         assert_eq!(strategy(), None);
         hammer(20_000);
         assert!(strategy().is_some(), "the first reclaim decides");
+    });
+}
+
+/// Hazard pointers of the domain of the process, which threads keep at hand: each has a slot of its own.
+#[test]
+fn hazard_pointers_of_many_threads_protect_an_object_each() {
+    const THREADS: usize = 5;
+    const EACH: usize = 9;
+    Child::default().run(|| {
+        let (domain, deaths) = (Domain::global(), Arc::default());
+        let (taken, retired) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
+        let sources: [[AtomicPtr<Canary>; EACH]; THREADS] =
+            std::array::from_fn(|_| std::array::from_fn(|_| AtomicPtr::null()));
+        for source in sources.iter().flatten() {
+            // SAFETY: a box's, freed by `retire` alone.
+            unsafe { source.store(Canary::new(&deaths)) };
+        }
+        thread::scope(|scope| {
+            for sources in &sources {
+                let (taken, retired) = (&taken, &retired);
+                scope.spawn(move || {
+                    // Some that come back to the thread's cache, and are taken again.
+                    drop(domain.hazard_pointers::<4>());
+                    let mut hazards: [HazardPointer<'_>; EACH] = domain.hazard_pointers();
+                    let objects: Vec<_> = hazards
+                        .iter_mut()
+                        .zip(sources)
+                        .map(|(hazard, source)| hazard.protect(source).expect("not null"))
+                        .collect();
+                    taken.wait();
+                    retired.wait();
+                    objects.iter().for_each(|object| object.assert_alive());
+                });
+            }
+            taken.wait();
+            for source in sources.iter().flatten() {
+                // SAFETY: null is always allowed.
+                let old = unsafe { source.swap(std::ptr::null_mut()) };
+                // SAFETY: from a box, and unlinked by us alone.
+                unsafe { domain.retire(old) };
+            }
+            let kept = domain.reclaim_all().expect("a heavy fence");
+            assert_eq!((kept.freed, kept.kept), (0, THREADS * EACH));
+            retired.wait();
+        });
+        assert_eq!(domain.reclaim_all().expect("a heavy fence").freed, THREADS * EACH);
+    });
+}
+
+#[test]
+fn a_thread_that_ends_leaves_its_hazard_pointers_to_others() {
+    thread_local! {
+        static LATE: RefCell<Option<HazardPointer<'static>>> = const { RefCell::new(None) };
+    }
+    Child::default().run(|| {
+        let in_a_thread = |body: fn()| {
+            thread::spawn(body).join().expect("no panic");
+            Domain::global().stats().hazard_pointers
+        };
+        let take: fn() = || drop(Domain::global().hazard_pointers::<2>());
+        let first = in_a_thread(take);
+        assert!((0..100).all(|_| in_a_thread(take) == first));
+
+        let late: fn() = || {
+            // Registered before the thread's cache, so destroyed after it.
+            LATE.with(|late| *late.borrow_mut() = None);
+            let hazard = Domain::global().hazard_pointer();
+            LATE.with(|late| *late.borrow_mut() = Some(hazard));
+        };
+        assert!((0..100).all(|_| in_a_thread(late) == first));
+    });
+}
+
+#[test]
+fn a_hazard_pointer_protects_when_the_thread_that_took_it_has_ended() {
+    Child::default().run(|| {
+        let (domain, deaths) = (Domain::global(), Arc::default());
+        let mut hazard =
+            thread::spawn(|| Domain::global().hazard_pointer()).join().expect("no panic");
+        let source: AtomicPtr<Canary> = AtomicPtr::null();
+        // SAFETY: a box's, freed by `retire` alone.
+        unsafe { source.store(Canary::new(&deaths)) };
+        let object = hazard.protect(&source).expect("not null");
+        // Others take and give back every slot that is free.
+        drop(domain.hazard_pointers::<20>());
+        // SAFETY: null is always allowed.
+        let old = unsafe { source.swap(std::ptr::null_mut()) };
+        // SAFETY: from a box, and unlinked by us alone.
+        unsafe { domain.retire(old) };
+        assert_eq!(domain.reclaim_all().expect("a heavy fence").kept, 1);
+        object.assert_alive();
     });
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use asymfence::hazard::{AtomicPtr, Domain, Family, HazardPointer};
+use asymfence::hazard::{Domain, Family, HazardPointer};
 
 use super::{Canary, Source, Tests, bound, end, replace};
 
@@ -285,39 +285,6 @@ fn a_hazard_pointer_protects_in_whatever_thread_it_is() {
 }
 
 #[test]
-fn a_thread_that_ends_leaves_its_hazard_pointers_to_others() {
-    let before = Domain::global().stats().hazard_pointers;
-    for _ in 0..100 {
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let [mut one, mut other] = Domain::global().hazard_pointers();
-                let source: AtomicPtr<u32> = AtomicPtr::null();
-                assert_eq!((one.protect(&source), other.protect(&source)), (None, None));
-            });
-        });
-    }
-    // Other tests run at the same time, in a few threads.
-    assert!(Domain::global().stats().hazard_pointers - before < 100);
-}
-
-#[test]
-fn a_hazard_pointer_may_outlive_the_cache_of_its_thread() {
-    thread_local! {
-        static LATE: std::cell::RefCell<Option<HazardPointer<'static>>> =
-            const { std::cell::RefCell::new(None) };
-    }
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // Registered before the cache, so destroyed after it.
-            LATE.with(|late| *late.borrow_mut() = None);
-            let hazard = Domain::global().hazard_pointer();
-            LATE.with(|late| *late.borrow_mut() = Some(hazard));
-        });
-        thread.join().expect("no panic");
-    });
-}
-
-#[test]
 fn what_a_thread_retired_before_it_ended_is_freed_by_another() {
     let (domain, deaths) = (Domain::<Tests>::new(), Arc::default());
     thread::scope(|scope| {
@@ -351,4 +318,34 @@ fn reclaim_all_waits_for_what_another_thread_has_in_hand() {
         while domain.reclaim_all().expect("a heavy fence").kept != 0 {}
         assert_eq!(deaths.load(Relaxed), 1);
     });
+}
+
+/// Objects whose destructors retire one each.
+#[test]
+fn what_destructors_retire_is_reclaimed_by_the_same_reclaim() {
+    static DOMAIN: Domain<Tests> = Domain::new();
+    let deaths = Arc::default();
+    for _ in 0..1_024 {
+        let next =
+            Link { next: std::ptr::null_mut(), domain: &DOMAIN, deaths: Arc::clone(&deaths) };
+        let next = Box::into_raw(Box::new(next));
+        let first = Box::new(Link { next, domain: &DOMAIN, deaths: Arc::clone(&deaths) });
+        // SAFETY: a box's, that nobody links.
+        unsafe { DOMAIN.retire(Box::into_raw(first)) };
+    }
+    assert_eq!(deaths.load(Relaxed), 2 * 1_024, "{DOMAIN:?}");
+}
+
+#[test]
+fn a_reclaim_is_put_off_until_there_are_as_many_objects_as_hazard_pointers() {
+    let (domain, deaths) = (Domain::<Tests>::new(), Arc::default());
+    let hazards: [HazardPointer<'_, Tests>; 3_000] = domain.hazard_pointers();
+    assert!(domain.stats().hazard_pointers >= 3_000);
+    // SAFETY: a box's, that nobody links.
+    (0..2_900).for_each(|_| unsafe { domain.retire(Canary::new(&deaths)) });
+    assert_eq!(domain.stats().freed, 0);
+    // SAFETY: as above.
+    (0..600).for_each(|_| unsafe { domain.retire(Canary::new(&deaths)) });
+    assert_ne!(domain.stats().freed, 0);
+    drop(hazards);
 }

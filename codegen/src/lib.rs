@@ -1,0 +1,69 @@
+//! A reader's hot path around each fence, for `cargo xtask codegen` to read the assembly of.
+//!
+//! The twins without a fence are what the others are held against. They are compiled to the same
+//! accesses in the same order, since a compiler neither merges nor reorders the relaxed accesses to two
+//! places that may be one: here they are behind references that the caller chose.
+#![no_std]
+
+use core::ptr::NonNull;
+use core::sync::atomic::{
+    AtomicPtr, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
+
+#[cfg(target_os = "linux")]
+use asymfence::cross_process::{Asymmetric as Processes, Participant};
+use asymfence::{Asymmetric, light_fence};
+
+/// What a walk goes along.
+#[derive(Debug)]
+pub struct Node {
+    next: AtomicPtr<Node>,
+}
+
+#[inline(always)]
+fn no_fence() {}
+
+macro_rules! hot_paths {
+    ($($once:ident, $walk:ident: |$proof:ident: $type:ty| $fence:expr;)*) => {$(
+        /// Publishes, fences, looks again.
+        #[unsafe(no_mangle)]
+        pub fn $once(slot: &AtomicUsize, source: &AtomicUsize, seen: usize, $proof: $type) -> bool {
+            // Relaxed: the fence between them is what orders the two, or shows that nothing does.
+            slot.store(seen, Relaxed);
+            $fence;
+            source.load(Relaxed) == seen
+        }
+
+        /// The same at each step along a list, and how often the look again found what was published.
+        #[unsafe(no_mangle)]
+        pub fn $walk(slot: &AtomicPtr<Node>, head: &'static Node, $proof: $type) -> usize {
+            let (mut node, mut found) = (head, 0);
+            // Relaxed: nothing is ever reclaimed; the accesses are here to be compiled.
+            while let Some(next) = NonNull::new(node.next.load(Relaxed)) {
+                slot.store(next.as_ptr(), Relaxed);
+                $fence;
+                found += usize::from(node.next.load(Relaxed) == next.as_ptr());
+                // SAFETY: never called; a caller would see to it that nodes live for ever.
+                node = unsafe { next.as_ref() };
+            }
+            found
+        }
+    )*};
+}
+
+hot_paths! {
+    once_none, walk_none: |_proof: Asymmetric| no_fence();
+    once_asymmetric, walk_asymmetric: |proof: Asymmetric| proof.light_fence();
+    once_light, walk_light: |_proof: Asymmetric| light_fence();
+    once_full, walk_full: |_proof: Asymmetric| fence(SeqCst);
+    // An instruction too many, which the comparison must find.
+    once_light_twice, walk_light_twice: |_proof: Asymmetric| { light_fence(); light_fence() };
+}
+
+// Between processes.
+#[cfg(target_os = "linux")]
+hot_paths! {
+    once_participant, walk_participant: |me: &Participant<'_, Processes>| me.light_fence();
+}

@@ -1,0 +1,133 @@
+//! What is drawn, as measured on this machine: medians of samples that are taken in turn.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::{Duration, Instant};
+
+use asymfence::{Asymmetric, heavy_fence};
+
+use crate::break_even::Model;
+use crate::heavy::{self, Heavy};
+use crate::round;
+use crate::sibling::{beside, median};
+
+pub(crate) struct Measured {
+    pub(crate) model: Model,
+    /// The two parts of `model.heavy`.
+    pub(crate) heavy: Heavy,
+    pub(crate) points: Vec<Point>,
+    pub(crate) scale: Vec<Scale>,
+}
+
+/// So many rounds for each heavy fence, and the nanoseconds a round takes in all.
+pub(crate) struct Point {
+    pub(crate) rounds: u64,
+    pub(crate) symmetric: f64,
+    pub(crate) asymmetric: f64,
+}
+
+/// So many threads beside the caller, and nanoseconds.
+pub(crate) struct Scale {
+    pub(crate) threads: usize,
+    pub(crate) run: bool,
+    pub(crate) heavy: f64,
+    pub(crate) light: f64,
+}
+
+/// Rounds in a sample of a round alone.
+const ROUNDS: u64 = 50_000;
+
+/// How long a point is measured, once.
+const A_WHILE: Duration = Duration::from_millis(2);
+
+pub(crate) fn everything(samples: usize) -> Result<Measured, String> {
+    let proof = Asymmetric::new().map_err(|error| format!("nothing to compare: {error}"))?;
+    let light = move || proof.light_fence();
+    // Pairs with: the same on the other side.
+    let full = || fence(Ordering::SeqCst);
+
+    const ALONE: &str = "no second core runs a sibling: a heavy fence would interrupt nobody";
+    let heavy = heavy::beside_running(1, samples).ok_or(ALONE)?;
+    let none = least(samples, || ());
+    let (light_round, full_round) = (least(samples, light), least(samples, full));
+    let model = Model {
+        light: light_round,
+        full: full_round,
+        heavy: heavy.in_all(),
+        instead: full_round - none,
+    };
+
+    // Relaxed: a number that grows.
+    let progress = AtomicU64::new(0);
+    let come_on = || _ = progress.fetch_add(1, Ordering::Relaxed);
+    let point = |rounds: u64| {
+        let asymmetric = in_all(samples, &progress, rounds, light, heavy_fence)?;
+        Some(Point {
+            rounds,
+            symmetric: in_all(samples, &progress, rounds, full, full)?,
+            asymmetric: asymmetric + heavy.sibling / rounds as f64,
+        })
+    };
+    let points = (0..=12).map(|half| 10f64.powf(f64::from(half) / 2.0).round() as u64);
+    let points = beside(1, 0, come_on, || points.map(point).collect::<Option<_>>());
+    let points = points.flatten().ok_or(ALONE)?;
+
+    let mut scale = Vec::new();
+    for threads in [1, 2, 4, 8, 16, 32, 64] {
+        let heavy = || median((0..samples).map(|_| heavy::caller()).collect());
+        let work = || (heavy(), least(samples, light));
+        let (heavy, light) = beside(0, threads, || (), work).ok_or(ALONE)?;
+        scale.push(Scale { threads, run: false, heavy, light });
+    }
+    for threads in [1, 2, 3, 4] {
+        let heavy = heavy::beside_running(threads, samples).ok_or(ALONE)?.caller;
+        let light = || least(samples, light);
+        let light = beside(threads, 0, std::hint::spin_loop, light).ok_or(ALONE)?;
+        scale.push(Scale { threads, run: true, heavy, light });
+    }
+    Ok(Measured { model, heavy, points, scale })
+}
+
+/// Nanoseconds of a round: the least of all samples.
+fn least(samples: usize, fence: impl Fn() + Copy) -> f64 {
+    let times = (0..samples).map(|_| round::at_its_best(ROUNDS, fence));
+    times.min().expect("samples").as_nanos() as f64 / ROUNDS as f64
+}
+
+/// Nanoseconds a round, with one call of the other side's fence after so many. Samples in which the
+/// sibling stood still (the machine has other things to do) do not count; `None` if it always did.
+fn in_all<F: Fn() + Copy>(
+    samples: usize,
+    progress: &AtomicU64,
+    rounds: u64,
+    mine: F,
+    others: fn(),
+) -> Option<f64> {
+    let places: [fn(u64, F); 4] =
+        [round::at_place::<0>, round::at_place::<1>, round::at_place::<2>, round::at_place::<3>];
+    let sample = |place: fn(u64, F)| {
+        let before = progress.load(Ordering::Relaxed);
+        let (start, mut groups) = (Instant::now(), 0);
+        while groups == 0 || start.elapsed() < A_WHILE {
+            // So many that looking at the clock does not count.
+            for _ in 0..=1_000 / rounds {
+                place(rounds, mine);
+                others();
+                groups += 1;
+            }
+        }
+        let time = start.elapsed().as_nanos() as f64 / (groups * rounds) as f64;
+        (progress.load(Ordering::Relaxed) != before).then_some(time)
+    };
+    let mut times = [const { Vec::new() }; 4];
+    let enough = samples.div_ceil(4);
+    for _ in 0..100 * enough {
+        for (&place, times) in places.iter().zip(&mut times) {
+            times.extend(sample(place));
+        }
+        if times.iter().all(|times| times.len() >= enough) {
+            break;
+        }
+    }
+    let medians = times.into_iter().filter(|times| !times.is_empty()).map(median);
+    medians.min_by(f64::total_cmp)
+}

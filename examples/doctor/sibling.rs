@@ -1,0 +1,77 @@
+//! Threads beside what is measured. A heavy fence interrupts those that run.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+
+use core_affinity::CoreId;
+
+/// The cores of this process. Asked once, before any thread stays on one: its children inherit that, and
+/// would know of no other.
+pub(crate) fn cores() -> &'static [CoreId] {
+    static CORES: OnceLock<Vec<CoreId>> = OnceLock::new();
+    CORES.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
+}
+
+/// Does `work` on the first core, while `running` threads do `theirs` over and over on the others, and
+/// `sleeping` threads wait for the end. `None` if they are to run and there is no second core.
+pub(crate) fn beside<T: Send>(
+    running: usize,
+    sleeping: usize,
+    theirs: impl Fn() + Sync,
+    work: impl FnOnce() -> T + Send,
+) -> Option<T> {
+    let (&mine, others) = cores().split_first()?;
+    if running > 0 && others.is_empty() {
+        return None;
+    }
+    let (started, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let is_over = || stop.load(Relaxed);
+    Some(thread::scope(|scope| {
+        for i in 0..running {
+            let (theirs, started) = (&theirs, &started);
+            scope.spawn(move || {
+                core_affinity::set_for_current(others[i % others.len()]);
+                theirs();
+                started.fetch_add(1, Relaxed);
+                while !is_over() {
+                    theirs();
+                }
+            });
+        }
+        let sleep = || {
+            started.fetch_add(1, Relaxed);
+            while !is_over() {
+                thread::park();
+            }
+        };
+        let asleep: Vec<_> = (0..sleeping).map(|_| scope.spawn(sleep)).collect();
+        let worker = scope.spawn(|| {
+            core_affinity::set_for_current(mine);
+            while started.load(Relaxed) < running + sleeping {
+                thread::yield_now();
+            }
+            // Also if the work panics, or the scope would wait for ever.
+            let _end = Defer(|| stop.store(true, Relaxed));
+            work()
+        });
+        let result = worker.join();
+        asleep.iter().for_each(|thread| thread.thread().unpark());
+        result.expect("the work does not panic")
+    }))
+}
+
+struct Defer<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Defer<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// The middle of the samples.
+#[allow(dead_code, reason = "benches/light.rs takes minima")]
+pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}

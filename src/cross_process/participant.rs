@@ -1,0 +1,220 @@
+//! One who takes part, and its fences.
+//!
+//! REGISTERED-BEFORE: there is a participant of an asymmetric segment only in a process that registered
+//! before. A heavy fence that does not find the process registered is no danger: the registration sets the
+//! mark that heavy fences look for, and then makes every thread of the process pass a full barrier
+//! (`sync_runqueues_membarrier_state`, kernel/sched/membarrier.c@v6.9). So
+//!
+//! ```text
+//! heavy                      participant
+//! x = 1                      mark = 1, in the registration
+//! full barrier               full barrier, in the registration
+//! r1 = mark                  r2 = x
+//! forbidden: r1 == 0 && r2 == 0
+//! ```
+//!
+//! what the heavy side did before is seen by all that the participant does; and whoever has seen anything
+//! of the participant's finds the mark.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use super::Error;
+use super::header::{Header, Place};
+use crate::coalesce::between_full_fences;
+use crate::failure::Failure;
+use crate::fence::insist;
+use crate::refusal::Refusal;
+use crate::strategy::switched_off;
+use crate::sync::{Ordering::SeqCst, fence};
+use crate::sys;
+use crate::sys::global_expedited::BETWEEN_PROCESSES;
+use crate::sys::kernel::boot_id;
+
+/// A participant of a segment of one mode or the other.
+#[derive(Debug)]
+pub enum Attached<'a> {
+    /// Its light fence is no instruction.
+    Asymmetric(Participant<'a, Asymmetric>),
+    /// Both of its fences are `fence(SeqCst)`.
+    Symmetric(Participant<'a, Symmetric>),
+}
+
+/// A process that takes part in a segment, with a place in its table until this is dropped.
+///
+/// The mode is in the type, so that no fence asks for it. Code that is to work in both is generic over
+/// [`Fences`].
+///
+/// ```compile_fail
+/// use asymfence::cross_process::{Asymmetric, Participant};
+///
+/// // Nobody is registered by wanting it: only `attach` makes one.
+/// let me: Participant<'static, Asymmetric> = Participant { place: (), fences: () };
+/// ```
+pub struct Participant<'a, F: Fences> {
+    place: Place<'a>,
+    fences: PhantomData<F>,
+}
+
+/// The fences of a mode: [`Asymmetric`] or [`Symmetric`].
+pub trait Fences: sealed::Fences {}
+
+/// See [`Mode::Asymmetric`](super::Mode::Asymmetric).
+#[derive(Clone, Copy, Debug)]
+pub enum Asymmetric {}
+
+/// See [`Mode::Symmetric`](super::Mode::Symmetric).
+#[derive(Clone, Copy, Debug)]
+pub enum Symmetric {}
+
+mod sealed {
+    use super::{Error, Failure};
+
+    pub trait Fences {
+        /// Whether this process may take part in what was made under that kernel; gets it ready to.
+        fn admit(boot_id: [u32; 4]) -> Result<(), Error>;
+        fn light();
+        fn heavy() -> Result<(), Failure>;
+    }
+}
+
+impl Fences for Asymmetric {}
+impl sealed::Fences for Asymmetric {
+    fn admit(boot_id: [u32; 4]) -> Result<(), Error> {
+        if register()? == boot_id { Ok(()) } else { Err(Error::OtherKernel) }
+    }
+
+    #[inline(always)]
+    fn light() {
+        // REGISTERED-BEFORE. Pairs with: every heavy fence of the segment.
+        sys::compiler_barrier();
+    }
+
+    fn heavy() -> Result<(), Failure> {
+        between_full_fences(|| insist(&BETWEEN_PROCESSES))
+    }
+}
+
+impl Fences for Symmetric {}
+impl sealed::Fences for Symmetric {
+    fn admit(_: [u32; 4]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn light() {
+        // Pairs with: every fence of the segment, which are all full.
+        fence(SeqCst);
+    }
+
+    fn heavy() -> Result<(), Failure> {
+        // Pairs with: every fence of the segment, which are all full.
+        fence(SeqCst);
+        Ok(())
+    }
+}
+
+/// Registers this process to be reached by heavy fences, and answers under which kernel.
+pub(super) fn register() -> Result<[u32; 4], Error> {
+    if let Some(off) = switched_off() {
+        return Err(Refusal::new(off).into());
+    }
+    let boot_id = boot_id().ok_or(Error::NoBootId)?;
+    sys::no_unwind(BETWEEN_PROCESSES.probe)?;
+    Ok(boot_id)
+}
+
+impl<'a, F: Fences> Participant<'a, F> {
+    pub(super) fn new(header: &'a Header) -> Result<Self, Error> {
+        // REGISTERED-BEFORE: first the registration, then the place in the table, then light fences.
+        F::admit(header.boot_id())?;
+        Ok(Participant { place: header.take_place()?, fences: PhantomData })
+    }
+
+    /// Orders the memory accesses before it against those after it, as seen by whoever executes a
+    /// [`heavy_fence`](Self::heavy_fence) of the same segment, and by nobody else.
+    ///
+    /// In an asymmetric segment no instruction: no load, no branch. Contract and signal safety are those
+    /// of [`light_fence`](crate::light_fence).
+    #[inline(always)]
+    pub fn light_fence(&self) {
+        F::light();
+    }
+
+    /// Orders the memory accesses before it against those after it, as seen by every thread of every
+    /// participant, whether that executes a light fence, a `fence(SeqCst)` or a heavy fence.
+    ///
+    /// Has all the effects of `fence(SeqCst)` on its caller. It interrupts every processor that runs a
+    /// thread of *any* process of the system that registered, for this segment or for another purpose.
+    ///
+    /// # Aborts
+    ///
+    /// Never panics. **Aborts the process** if it cannot give its guarantee, as
+    /// [`heavy_fence`](crate::heavy_fence) does: a sandbox was closed over the call, or the kernel is out
+    /// of memory. Async-signal-safe.
+    #[inline]
+    pub fn heavy_fence(&self) {
+        if let Err(failure) = self.try_heavy_fence() {
+            sys::abort(format_args!(
+                "heavy fence between processes: {failure}. Light fences that were executed before \
+                 cannot be made stronger: the process stops."
+            ));
+        }
+    }
+
+    /// The same as [`heavy_fence`](Self::heavy_fence), but the failure is the caller's to handle.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails, and fails again a bounded number of times where that may help. Then **nothing has
+    /// been ordered**, and the caller must not go on as if it had. Never in a symmetric segment.
+    pub fn try_heavy_fence(&self) -> Result<(), Failure> {
+        F::heavy()
+    }
+
+    /// The number of this participant's place, below [`PARTICIPANTS`](super::PARTICIPANTS): no other has
+    /// it at the same time. For a slot of one's own in the shared data.
+    ///
+    /// In a child of fork(2) the copy's is the parent's.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.place.index
+    }
+
+    /// The places that are taken now, this one's among them.
+    pub fn places(&self) -> impl Iterator<Item = usize> {
+        self.place.header.taken()
+    }
+
+    /// Frees the places of processes that have ended without giving them back. `clean` is told the number of
+    /// each before anybody else can take it, to clear what the process left in the shared data. Answers how
+    /// many there were.
+    ///
+    /// Only what is known to have ended is freed: not a zombie, not a process whose number another has got,
+    /// and not one in another PID namespace than that in which the segment was made. A process that dies
+    /// in `clean` leaves the place for another to reap.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherPidNamespace`] if this process cannot tell who has ended.
+    pub fn reap(&self, mut clean: impl FnMut(usize)) -> Result<usize, Error> {
+        let abandoned = self.place.header.abandoned()?;
+        Ok(abandoned.map(|place| clean(place.index)).count())
+    }
+
+    /// Registers this process again, and looks whether the kernel is still the same: for a process that
+    /// was restored from a checkpoint, before its next light fence. Cheap if nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`attach`](super::attach). Then the process must execute no light fence of this participant.
+    pub fn renew(&self) -> Result<(), Error> {
+        F::admit(self.place.header.boot_id())
+    }
+}
+
+impl<F: Fences> fmt::Debug for Participant<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Participant").field("index", &self.index()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,205 @@
+//! A system call that failed, in words: which call, which errno, what to do.
+//!
+//! Everything here is `Copy` and needs no allocator, since a heavy fence may fail in a signal
+//! handler of a `no_std` program.
+
+use core::fmt;
+
+/// A system call that a fence depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Call {
+    /// `membarrier(MEMBARRIER_CMD_GLOBAL)`
+    Global,
+    /// `membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED)`
+    RegisterGlobalExpedited,
+    /// `membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED)`
+    GlobalExpedited,
+    /// `membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)`
+    RegisterPrivateExpedited,
+    /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`
+    PrivateExpedited,
+    /// `membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)`
+    RegisterPrivateExpeditedSyncCore,
+    /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE)`
+    PrivateExpeditedSyncCore,
+    /// `membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ)`
+    RegisterPrivateExpeditedRseq,
+    /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)`
+    PrivateExpeditedRseq,
+    /// `membarrier(MEMBARRIER_CMD_GET_REGISTRATIONS)`
+    GetRegistrations,
+    /// `mmap` of the page whose protection is dropped
+    Mmap,
+    /// `mlock` of that page
+    Mlock,
+    /// `mprotect` of that page
+    Mprotect,
+    /// The modelled call of a loom model
+    Modelled,
+}
+
+impl Call {
+    const fn words(self) -> &'static str {
+        match self {
+            Call::Global => "membarrier(MEMBARRIER_CMD_GLOBAL)",
+            Call::RegisterGlobalExpedited => "membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED)",
+            Call::GlobalExpedited => "membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED)",
+            Call::RegisterPrivateExpedited => {
+                "membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)"
+            }
+            Call::PrivateExpedited => "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)",
+            Call::RegisterPrivateExpeditedSyncCore => {
+                "membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)"
+            }
+            Call::PrivateExpeditedSyncCore => {
+                "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE)"
+            }
+            Call::RegisterPrivateExpeditedRseq => {
+                "membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ)"
+            }
+            Call::PrivateExpeditedRseq => "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)",
+            Call::GetRegistrations => "membarrier(MEMBARRIER_CMD_GET_REGISTRATIONS)",
+            Call::Mmap => "mmap of one anonymous page",
+            Call::Mlock => "mlock of one page",
+            Call::Mprotect => "mprotect of one page",
+            Call::Modelled => "the modelled call",
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+/// A system call that did not answer success, which is exactly 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    call: Call,
+    errno: u16,
+}
+
+impl Failure {
+    /// Errnos of Linux. (FreeBSD and mips have another ENOSYS, FreeBSD another EAGAIN, which are then
+    /// shown by their numbers.)
+    pub(crate) const EPERM: u16 = 1;
+    pub(crate) const EINTR: u16 = 4;
+    pub(crate) const EAGAIN: u16 = 11;
+    pub(crate) const ENOMEM: u16 = 12;
+    pub(crate) const EINVAL: u16 = 22;
+    pub(crate) const ENOSYS: u16 = 38;
+
+    /// An `errno` outside of 1..=4095 is kept as 0: an answer that is neither success nor an errno.
+    #[allow(dead_code, reason = "not every target has a call that can fail")]
+    pub(crate) const fn new(call: Call, errno: i32) -> Self {
+        Failure { call, errno: if 0 < errno && errno < 4096 { errno as u16 } else { 0 } }
+    }
+
+    /// The call that failed.
+    #[must_use]
+    pub const fn call(self) -> Call {
+        self.call
+    }
+
+    /// The errno it failed with, a positive number as in errno(3); 0 if it answered with something
+    /// that is neither success nor an errno, as a sandbox may.
+    #[must_use]
+    pub const fn errno(self) -> i32 {
+        self.errno as i32
+    }
+
+    /// Whether the same call may succeed a moment later.
+    pub(crate) const fn is_transient(self) -> bool {
+        matches!(self.errno, Self::EINTR | Self::ENOMEM | Self::EAGAIN)
+    }
+
+    /// Whether the kernel may be saying "not registered".
+    pub(crate) const fn is_unregistered(self) -> bool {
+        self.errno == Self::EPERM
+    }
+
+    const fn errno_name(self) -> &'static str {
+        match self.errno {
+            Self::EPERM => "EPERM",
+            Self::EINTR => "EINTR",
+            Self::EAGAIN => "EAGAIN",
+            Self::ENOMEM => "ENOMEM",
+            Self::EINVAL => "EINVAL",
+            Self::ENOSYS => "ENOSYS",
+            0 => "an answer that is neither success nor an errno",
+            _ => "errno",
+        }
+    }
+
+    /// What it means, in the words of membarrier(2) where it has them, and what to do.
+    const fn advice(self) -> &'static str {
+        match (self.call, self.errno) {
+            (Call::Mlock, Self::EPERM | Self::ENOMEM | Self::EAGAIN) => {
+                "RLIMIT_MEMLOCK leaves no room for one page; raise it"
+            }
+            (
+                Call::PrivateExpedited
+                | Call::PrivateExpeditedSyncCore
+                | Call::PrivateExpeditedRseq,
+                Self::EPERM,
+            ) => {
+                "the current process was not registered prior to using private expedited commands, or \
+                 a seccomp filter refuses the call, as Docker's did before 20.10 and containerd's \
+                 before 1.5; allow it, or register (`init`, `attach`) before the filter is installed"
+            }
+            (_, Self::EPERM) => {
+                "a seccomp filter refuses the call, as Docker's did before 20.10 and containerd's \
+                 before 1.5; allow it, or register (`init`, `attach`) before the filter is installed"
+            }
+            (_, Self::ENOSYS) => {
+                "the call is not implemented by this kernel (membarrier came with Linux 4.3), or a \
+                 sandbox hides it; allow it there"
+            }
+            (_, Self::EINTR) => "signals kept interrupting the call; let fewer come",
+            (Call::Global, Self::EINVAL) => {
+                "the command is disabled because the nohz_full CPU parameter has been set; use \
+                 GLOBAL_EXPEDITED"
+            }
+            (
+                Call::PrivateExpeditedSyncCore | Call::RegisterPrivateExpeditedSyncCore,
+                Self::EINVAL,
+            ) => {
+                "the command is not implemented by the architecture, or the kernel is older than 4.16; \
+                 ask QUERY for it first"
+            }
+            (Call::PrivateExpeditedRseq | Call::RegisterPrivateExpeditedRseq, Self::EINVAL) => {
+                "the kernel is older than 5.10 or built without rseq(2); ask QUERY for the command \
+                 first"
+            }
+            (Call::GetRegistrations, Self::EINVAL) => {
+                "the kernel is older than 6.3 and cannot tell; keep the registrations that you made"
+            }
+            (_, Self::EINVAL) => {
+                "the kernel does not know this command (PRIVATE_EXPEDITED came with 4.14, \
+                 GLOBAL_EXPEDITED with 4.16); ask QUERY for it first"
+            }
+            (_, Self::ENOMEM | Self::EAGAIN) => {
+                "the kernel is short of memory; free some, and call again"
+            }
+            _ => "the kernel gave no documented answer; a sandbox may be inventing it",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} failed with {} ({}): {}",
+            self.call,
+            self.errno_name(),
+            self.errno,
+            self.advice()
+        )
+    }
+}
+
+impl core::error::Error for Failure {}

@@ -1,0 +1,221 @@
+//! Participants that leave without a word, and those that are not let in.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
+
+use asymfence::cross_process::{Attached, Error, Mode, PARTICIPANTS, attach, create};
+use asymfence::{Call, Reason};
+use nix::libc::{EINVAL, EPERM};
+use rustix::process::{Signal, getpid, kill_process};
+use rustix::thread::MembarrierCommand::{GlobalExpedited, RegisterGlobalExpedited};
+use seccompiler::SeccompAction::Errno;
+use seccompiler::apply_filter_all_threads;
+
+use super::{attach_asymmetric, attach_when_made, fresh, two_processes};
+use crate::child::Child;
+use crate::filter::{on_command, on_membarrier};
+use crate::forking::in_fork;
+use crate::memory::{Atomics, Layout};
+
+/// How far the peer has come.
+#[repr(C)]
+struct Step(AtomicU32);
+
+// SAFETY: an atomic integer.
+unsafe impl Atomics for Step {}
+
+#[test]
+fn the_place_of_a_process_that_died_is_reaped_once() {
+    Child::default().run(|| {
+        two_processes(
+            None,
+            |Layout::<Step> { header, data }, mut peer| {
+                create(header, Mode::Asymmetric).expect("membarrier is offered");
+                let me = attach_asymmetric(header);
+                peer.wait_until(|| data.0.load(SeqCst) == 1);
+                assert_eq!(me.places().collect::<Vec<_>>(), [0, 1]);
+                assert_eq!(me.reap(|_| panic!("nobody has died")), Ok(0));
+
+                data.0.store(2, SeqCst);
+                peer.wait();
+                me.heavy_fence();
+                assert_eq!(me.places().count(), 2, "nobody has looked yet");
+
+                let mut dead = Vec::new();
+                assert_eq!(me.reap(|place| dead.push(place)), Ok(1));
+                assert_eq!(dead, [1]);
+                assert_eq!(me.places().collect::<Vec<_>>(), [0]);
+                assert_eq!(me.reap(|_| panic!("it was reaped")), Ok(0));
+                assert_eq!(attach_asymmetric(header).index(), 1, "the place can be taken again");
+            },
+            |Layout { header, data }| {
+                let Attached::Asymmetric(_me) = attach_when_made(header) else {
+                    panic!("symmetric")
+                };
+                data.0.store(1, SeqCst);
+                while data.0.load(SeqCst) == 1 {
+                    std::thread::yield_now();
+                }
+                kill_process(getpid(), Signal::KILL).expect("oneself");
+            },
+        );
+    });
+}
+
+#[test]
+fn a_process_that_may_not_register_is_refused_and_told_what_to_do() {
+    Child::default().run(|| {
+        two_processes(
+            Some(on_command(RegisterGlobalExpedited, Errno(EPERM as u32))),
+            |Layout::<Step> { header, .. }, peer| {
+                create(header, Mode::Asymmetric).expect("membarrier is offered");
+                peer.ends_well();
+                assert_eq!(attach_asymmetric(header).index(), 0, "it took no place");
+            },
+            |Layout { header, .. }| {
+                let error = loop {
+                    match attach(header) {
+                        Err(Error::NotCreated) => std::thread::yield_now(),
+                        other => break other.expect_err("refused"),
+                    }
+                };
+                let Error::Refused(refusal) = error else { panic!("{error}") };
+                assert_eq!(refusal.reason(), Reason::Failed(Call::RegisterGlobalExpedited));
+                let words = error.to_string();
+                for word in ["REGISTER_GLOBAL_EXPEDITED", "EPERM", "seccomp", "symmetric"] {
+                    assert!(words.contains(word), "no {word} in: {words}");
+                }
+            },
+        );
+    });
+}
+
+#[test]
+fn a_process_without_membarrier_takes_part_in_a_symmetric_segment() {
+    Child::default().run(|| {
+        two_processes(
+            Some(on_membarrier(Errno(EPERM as u32))),
+            |Layout::<Step> { header, .. }, peer| {
+                create(header, Mode::Symmetric).expect("always");
+                peer.ends_well();
+            },
+            |Layout { header, .. }| {
+                let Attached::Symmetric(me) = attach_when_made(header) else {
+                    panic!("asymmetric")
+                };
+                me.light_fence();
+                me.heavy_fence();
+                let error = create(&fresh(), Mode::Asymmetric).expect_err("no membarrier");
+                assert!(matches!(error, Error::Refused(_)), "{error}");
+            },
+        );
+    });
+}
+
+/// What a kernel before 4.16 offers, and a sandbox that answers success to everything.
+#[test]
+fn a_success_that_query_does_not_bear_out_is_not_believed() {
+    Child::under(on_membarrier(Errno(0))).run(|| {
+        let Err(Error::Refused(refusal)) = create(&fresh(), Mode::Asymmetric) else { panic!() };
+        assert_eq!(refusal.reason(), Reason::CommandsNotOffered);
+    });
+}
+
+#[test]
+fn a_registration_that_the_kernel_knows_nothing_of_is_not_believed() {
+    Child::under(on_command(RegisterGlobalExpedited, Errno(0))).run(|| {
+        let Err(Error::Refused(refusal)) = create(&fresh(), Mode::Asymmetric) else {
+            println!("a kernel before 6.3 cannot be asked");
+            return;
+        };
+        assert_eq!(refusal.reason(), Reason::Failed(Call::RegisterGlobalExpedited));
+    });
+}
+
+#[test]
+fn a_sandbox_closed_later_is_an_error_of_try_heavy_fence() {
+    Child::default().run(|| {
+        let header = fresh();
+        create(&header, Mode::Asymmetric).expect("membarrier is offered");
+        let me = attach_asymmetric(&header);
+        apply_filter_all_threads(&on_command(GlobalExpedited, Errno(EINVAL as u32)))
+            .expect("the filter is accepted");
+        let failure = me.try_heavy_fence().expect_err("refused");
+        assert_eq!((failure.call(), failure.errno()), (Call::GlobalExpedited, EINVAL));
+    });
+}
+
+#[test]
+fn a_sandbox_closed_later_aborts_heavy_fence() {
+    let outcome = Child::default().outcome(|| {
+        let header = fresh();
+        create(&header, Mode::Asymmetric).expect("membarrier is offered");
+        let me = attach_asymmetric(&header);
+        apply_filter_all_threads(&on_membarrier(Errno(EPERM as u32)))
+            .expect("the filter is accepted");
+        me.heavy_fence();
+    });
+    outcome.aborted_saying(&[
+        "asymfence: heavy fence between processes",
+        "membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) failed with EPERM (1)",
+    ]);
+}
+
+#[test]
+fn a_forked_child_leaves_the_place_of_its_parent_alone() {
+    Child::default().run(|| {
+        let header = fresh();
+        create(&header, Mode::Asymmetric).expect("membarrier is offered");
+        let me = attach_asymmetric(&header);
+        // The header is not shared here: the child looks at its copy.
+        in_fork(|| {
+            let copy = attach_asymmetric(&header);
+            assert_eq!(copy.index(), 1, "a place of its own");
+            // SAFETY: `me` is forgotten below, where the child has ended.
+            drop(unsafe { std::ptr::read(&me) });
+            assert_eq!(copy.places().collect::<Vec<_>>(), [0, 1]);
+        });
+        assert_eq!(me.places().collect::<Vec<_>>(), [0]);
+        drop(me);
+        assert_eq!(attach_asymmetric(&header).index(), 0);
+    });
+}
+
+#[test]
+fn when_every_place_is_taken_the_next_is_told() {
+    Child::default().run(|| {
+        let header = fresh();
+        create(&header, Mode::Asymmetric).expect("membarrier is offered");
+        let taken: Vec<_> = (0..PARTICIPANTS).map(|_| attach_asymmetric(&header)).collect();
+        assert!(taken.iter().map(|participant| participant.index()).eq(0..PARTICIPANTS));
+        let error = attach(&header).expect_err("full");
+        assert_eq!(error, Error::Full);
+        assert!(error.to_string().contains("reap"));
+        drop(taken);
+        assert_eq!(attach_asymmetric(&header).index(), 0);
+    });
+}
+
+#[test]
+fn threads_that_attach_at_once_get_places_of_their_own() {
+    Child::default().run(|| {
+        let header = &fresh();
+        create(header, Mode::Symmetric).expect("always");
+        let barrier = &std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(move || {
+                    for _ in 0..1_000 {
+                        barrier.wait();
+                        let Ok(Attached::Symmetric(me)) = attach(header) else { panic!() };
+                        assert!(me.index() < 8);
+                        assert!(me.places().any(|place| place == me.index()));
+                        barrier.wait();
+                        assert_eq!(me.places().count(), 8);
+                        barrier.wait();
+                    }
+                });
+            }
+        });
+    });
+}

@@ -1,0 +1,101 @@
+//! Fences between real processes over real shared memory.
+
+mod dying;
+mod headers;
+mod ordering;
+mod snapshots;
+
+use std::os::unix::process::CommandExt;
+use std::process::ExitStatus;
+use std::sync::atomic::AtomicU32;
+use std::thread;
+
+use asymfence::cross_process::{Asymmetric, Attached, Error, Participant, WORDS, attach};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use seccompiler::{BpfProgram, apply_filter};
+
+use crate::child::this_binary;
+use crate::memory::{Atomics, Layout, Memory};
+
+const PEER: &str = "ASYMFENCE_TEST_PEER";
+
+/// Another process with the same memory.
+struct Peer(std::process::Child);
+
+impl Peer {
+    /// Lets others run until `condition` holds; for the peer's part, as long as the peer lives.
+    #[track_caller]
+    fn wait_until(&mut self, condition: impl Fn() -> bool) {
+        while !condition() {
+            if let Some(status) = self.0.try_wait().expect("a child") {
+                assert!(condition(), "the peer has ended: {status}");
+            }
+            thread::yield_now();
+        }
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().expect("a child");
+        self.wait();
+    }
+
+    /// Until it has ended, and is no zombie any more.
+    fn wait(&mut self) -> ExitStatus {
+        self.0.wait().expect("a child")
+    }
+
+    /// The peer comes to its end.
+    #[track_caller]
+    fn ends_well(mut self) {
+        let status = self.wait();
+        assert_eq!(status.code(), Some(crate::child::DONE), "{status}");
+    }
+}
+
+/// In a test's own process: runs `here` in this process, and `there` in a new one, a second run of the
+/// same test under `filter`. Both have the same memory.
+fn two_processes<T: Atomics>(
+    filter: Option<BpfProgram>,
+    here: impl FnOnce(&Layout<T>, Peer),
+    there: impl FnOnce(&Layout<T>),
+) {
+    if let Ok(path) = std::env::var(PEER) {
+        // Nobody may wait for a peer that does not come.
+        set_parent_process_death_signal(Some(Signal::KILL)).expect("a signal");
+        return there(Memory::open(&path).expect("the memory of the parent").layout());
+    }
+    let memory = Memory::new::<T>().expect("a memfd");
+    let mut command = this_binary();
+    command.args(std::env::args_os().skip(1)).env(PEER, memory.path());
+    if let Some(filter) = filter {
+        // SAFETY: between fork and exec the closure makes system calls only; the filter was compiled
+        // before.
+        unsafe { command.pre_exec(move || apply_filter(&filter).map_err(std::io::Error::other)) };
+    }
+    here(memory.layout(), Peer(command.spawn().expect("the peer runs")));
+}
+
+/// Attaches to a segment that must be asymmetric.
+#[track_caller]
+fn attach_asymmetric(header: &[AtomicU32]) -> Participant<'_, Asymmetric> {
+    match attach(header) {
+        Ok(Attached::Asymmetric(participant)) => participant,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Attaches as soon as the segment is there.
+#[track_caller]
+fn attach_when_made(header: &[AtomicU32]) -> Attached<'_> {
+    loop {
+        match attach(header) {
+            Err(Error::NotCreated) => thread::yield_now(),
+            other => return other.expect("let in"),
+        }
+    }
+}
+
+/// Fresh memory of this process alone, for what needs no other.
+fn fresh() -> Vec<AtomicU32> {
+    (0..WORDS).map(|_| AtomicU32::new(0)).collect()
+}

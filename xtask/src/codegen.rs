@@ -1,0 +1,316 @@
+//! What the light fence compiles to: the functions of the package `codegen`, as assembly, and the
+//! hot path of each beside that of its twin without a fence.
+
+use std::env::consts;
+
+use xshell::{Shell, cmd};
+
+use crate::{Result, msrv};
+
+/// How an architecture's assembly is read, by the beginnings of mnemonics.
+struct Isa {
+    arch: &'static str,
+    triple: &'static str,
+    /// What `fence(SeqCst)` may be, and what no hot path with a light fence may have in it.
+    full: &'static [&'static str],
+    /// What calls, and what saves registers for one: nowhere around a light fence, also off the hot path.
+    saves: &'static [&'static str],
+    /// What the dynamic light fence adds: load, compare, branch.
+    once: &'static [&'static str],
+    /// What it adds to each round of a loop.
+    walk: &'static [&'static str],
+}
+
+const ISAS: [Isa; 3] = [
+    Isa {
+        arch: "x86_64",
+        triple: "x86_64-unknown-linux-gnu",
+        full: &["mfence", "lock", "xchg"],
+        saves: &["call", "push"],
+        once: &["mov", "cmp", "j"],
+        walk: &["mov", "cmp", "j"],
+    },
+    Isa {
+        arch: "aarch64",
+        triple: "aarch64-unknown-linux-gnu",
+        full: &["dmb", "dsb"],
+        saves: &["bl", "stp"],
+        once: &["ldr", "cmp", "b."],
+        walk: &["ldr", "cmp", "b."],
+    },
+    // Compares and branches in one, with a constant that a loop forms before it begins.
+    Isa {
+        arch: "riscv64",
+        triple: "riscv64gc-unknown-linux-gnu",
+        full: &["fence"],
+        saves: &["call", "jal"],
+        once: &["lb", "li", "b"],
+        walk: &["lb", "b"],
+    },
+];
+
+/// By the Rust of this machine, for this machine.
+pub(crate) fn native(sh: &Shell) -> Result {
+    let mut isas = ISAS.iter().filter(|isa| consts::OS == "linux" && isa.arch == consts::ARCH);
+    let Some(isa) = isas.next() else {
+        println!("skipped: code generation for this machine, whose assembly is not known here");
+        return Ok(());
+    };
+    examine(sh, isa, &[])
+}
+
+/// By the oldest Rust, for every architecture: `core` is built from source, since its package has that
+/// of one architecture alone.
+pub(crate) fn foreign(sh: &Shell) -> Result {
+    let Some(_compiler) = msrv::compiler(sh, "code generation elsewhere") else { return Ok(()) };
+    let _unstable = sh.push_env("RUSTC_BOOTSTRAP", "1");
+    ISAS.iter().try_for_each(|isa| examine(sh, isa, &["-Zbuild-std=core"]))
+}
+
+fn examine(sh: &Shell, isa: &Isa, core: &[&str]) -> Result {
+    let target = sh.create_dir("target/codegen")?;
+    let file = target.join(format!("{}{}.s", isa.arch, core.concat()));
+    let build = ["--quiet", "--release", "--package", "codegen", "--target", isa.triple];
+    cmd!(sh, "cargo rustc {build...} --target-dir {target} {core...} -- -Ccodegen-units=1 --emit asm={file}")
+        .quiet()
+        .run()?;
+    let assembly = sh.read_file(&file)?;
+    for (shape, asks) in [("once", isa.once), ("walk", isa.walk)] {
+        verify(&assembly, isa, shape, asks)
+            .map_err(|error| format!("{}, {shape}: {error}; see {}", isa.arch, file.display()))?;
+    }
+    Ok(())
+}
+
+/// What the light fences may add to the hot path of their twin without a fence, and that the same eyes
+/// see what is too much.
+fn verify(assembly: &str, isa: &Isa, shape: &str, asks: &[&str]) -> Result {
+    let path = |fence: &str| hot_path(assembly, &format!("{shape}_{fence}"));
+    let (none, proof, light) = (path("none")?, path("asymmetric")?, path("light")?);
+    let participant = path("participant")?;
+    for path in [&none, &proof, &participant, &light] {
+        if let Some(fence) = path.iter().find(|line| is_any_of(line, isa.full)) {
+            return Err(format!("a fence on the hot path: {fence}").into());
+        }
+    }
+    if proof != none {
+        return Err(format!("`Asymmetric` is not free: {proof:?} against {none:?}").into());
+    }
+    if participant != none {
+        return Err(format!("`Participant` is not free: {participant:?} against {none:?}").into());
+    }
+    let branch = branch(&light, &none, asks).map_err(|fault| format!("light_fence: {fault}"))?;
+
+    let function = format!("{shape}_light");
+    if let Some(call) = body(assembly, &function).iter().find(|line| is_any_of(line, isa.saves)) {
+        return Err(format!("light_fence takes registers from its caller: {call}").into());
+    }
+
+    // The controls.
+    let full = path("full")?;
+    if !full.iter().any(|line| is_any_of(line, isa.full)) {
+        return Err(format!("no fence seen in fence(SeqCst): {full:?}").into());
+    }
+    if full == none || light == none {
+        return Err("a fence more was not seen".into());
+    }
+    if self::branch(&path("light_twice")?, &none, asks).is_ok() {
+        return Err("a light fence more was not seen".into());
+    }
+    let full = added(&full, &none)?;
+    println!(
+        "{} {shape}: Asymmetric and Participant add nothing, light_fence {branch:?}, fence(SeqCst) {full:?}",
+        isa.arch
+    );
+    Ok(())
+}
+
+/// What `light` has and `none` has not, if that is `asks`. The address of what is loaded is not counted:
+/// the linker makes it a constant, and a loop forms it before it begins. Nor is a copy from register to
+/// register that the allocator made.
+fn branch(light: &[String], none: &[String], asks: &[&str]) -> Result<Vec<String>> {
+    let is_address =
+        |line: &str| ["@GOT", ":got", "%got", "%pcrel"].iter().any(|at| line.contains(at));
+    let is_copy = |line: &str| line.starts_with("mov") && !line.contains(['(', '[', '$', '#']);
+    let light: Vec<String> = light.iter().filter(|line| !is_address(line)).cloned().collect();
+    let added = added(&light, none)?;
+    let counted: Vec<&String> = added.iter().filter(|line| !is_copy(line)).collect();
+    let is_expected = counted.len() == asks.len()
+        && counted.iter().zip(asks).all(|(line, start)| line.starts_with(start));
+    if is_expected { Ok(added) } else { Err(format!("more or less than it may: {added:?}").into()) }
+}
+
+/// The lines of `longer` that are left when each of `shorter` is taken away by its mnemonic: registers
+/// may differ, and the order of what does not touch memory.
+fn added(longer: &[String], shorter: &[String]) -> Result<Vec<String>> {
+    let mut left = longer.to_vec();
+    for line in shorter {
+        let at = left.iter().rposition(|other| mnemonic(other) == mnemonic(line));
+        left.remove(at.ok_or_else(|| format!("`{line}` has gone"))?);
+    }
+    Ok(left)
+}
+
+fn mnemonic(line: &str) -> &str {
+    line.split(' ').next().unwrap_or_default()
+}
+
+fn is_any_of(line: &str, starts: &[&str]) -> bool {
+    starts.iter().any(|start| mnemonic(line).starts_with(start))
+}
+
+/// The instructions that `function` executes if no branch is taken but that which closes its loop:
+/// those of the loop if it has one, all up to the return if not.
+fn hot_path(assembly: &str, function: &str) -> Result<Vec<String>> {
+    let lines = body(assembly, function);
+    let loops = lines.iter().enumerate().find_map(|(start, line)| {
+        let label = line.strip_suffix(':')?;
+        let closes = |line: &String| line.split([' ', ',']).next_back() == Some(label);
+        Some((start, start + lines[start..].iter().position(closes)?))
+    });
+    let (start, end) = match loops {
+        Some(bounds) => bounds,
+        None => {
+            let end = lines.iter().position(|line| line.starts_with("ret"));
+            (0, end.ok_or_else(|| format!("no function {function} that returns"))?)
+        }
+    };
+    let path = lines[start..=end].iter().filter(|line| !line.ends_with(':'));
+    Ok(path.map(|line| without_function_number(line)).collect())
+}
+
+/// The labels and instructions of `function`.
+fn body(assembly: &str, function: &str) -> Vec<String> {
+    assembly
+        .lines()
+        .skip_while(|line| *line != format!("{function}:"))
+        .skip(1)
+        .take_while(|line| !line.starts_with(".Lfunc_end"))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|line| line.ends_with(':') || !line.starts_with(['.', '#', '/']))
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
+/// `.LBB5_1` is the label 1 of function 5.
+fn without_function_number(line: &str) -> String {
+    match line.split_once(".LBB").and_then(|(start, label)| Some((start, label.split_once('_')?))) {
+        Some((start, (_, label))) => format!("{start}.L{label}"),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONCE: &str = "
+once_none:
+\tmovq\t%rdx, (%rdi)
+\tretq
+.Lfunc_end0:
+once_asymmetric:
+\t.cfi_startproc
+\tmovq\t%rdx, (%rdi)
+\t#APP
+\t#NO_APP
+\tretq
+.Lfunc_end1:
+once_participant:
+\tmovq\t%rdx, (%rdi)
+\tretq
+.Lfunc_end5:
+once_light:
+\tmovq\t%rdx, (%rdi)
+\tmovq\tMODE@GOTPCREL(%rip), %rax
+\tmovzbl\t(%rax), %eax
+\tcmpb\t$1, %al
+\tjbe\t.LBB2_1
+\tretq
+.LBB2_1:
+\tlock\t\torl\t$0, -64(%rsp)
+\tretq
+.Lfunc_end2:
+once_light_twice:
+\tmovq\t%rdx, (%rdi)
+\tmovzbl\t(%rax), %eax
+\tcmpb\t$1, %al
+\tjbe\t.LBB2_1
+\tmovzbl\t(%rax), %eax
+\tcmpb\t$1, %al
+\tjbe\t.LBB2_1
+\tretq
+.Lfunc_end3:
+once_full:
+\tmovq\t%rdx, (%rdi)
+\tlock\t\torl\t$0, -64(%rsp)
+\tretq
+.Lfunc_end4:
+";
+
+    #[track_caller]
+    fn is_found(text: &str, replacement: &str, fault: &str) {
+        assert!(ONCE.contains(text));
+        let error = verify(&ONCE.replacen(text, replacement, 1), &ISAS[0], "once", ISAS[0].once)
+            .unwrap_err();
+        assert!(error.to_string().contains(fault), "{error}");
+    }
+
+    #[test]
+    fn what_the_fences_are_now_is_right() {
+        verify(ONCE, &ISAS[0], "once", ISAS[0].once).unwrap();
+    }
+
+    #[test]
+    fn an_instruction_more_in_a_proof_is_found() {
+        is_found("\t#APP\n", "\tnop\n", "not free");
+        is_found("\t#APP\n", "\tmfence\n", "a fence on the hot path");
+        is_found("once_participant:\n", "once_participant:\n\tnop\n", "`Participant` is not free");
+        is_found("\t#APP\n", "\tmovq\t%rdx, (%rdi)\n", "not free");
+    }
+
+    #[test]
+    fn an_instruction_more_or_less_in_a_light_fence_is_found() {
+        is_found("\tjbe\t.LBB2_1\n", "\tjbe\t.LBB2_1\n\tincq\t%rcx\n", "more or less");
+        is_found("\tcmpb\t$1, %al\n", "", "more or less");
+        is_found("\tcmpb\t$1, %al\n", "\tlock\t\tincl\t(%rax)\n", "a fence on the hot path");
+        is_found("\tcmpb\t$1, %al\n", "\tcallq\tfull_fence\n", "more or less");
+    }
+
+    #[test]
+    fn a_call_off_the_hot_path_of_a_light_fence_is_found() {
+        let cold = ".LBB2_1:\n\tlock\t\torl\t$0, -64(%rsp)\n";
+        is_found(cold, ".LBB2_1:\n\tcallq\tfull_fence\n", "takes registers");
+    }
+
+    #[test]
+    fn controls_that_control_nothing_are_found() {
+        is_found("once_full:\n", "other:\n", "no function once_full");
+        let full = "once_full:\n\tmovq\t%rdx, (%rdi)\n\tlock\t\torl\t$0, -64(%rsp)\n";
+        is_found(full, "once_full:\n\tmovq\t%rdx, (%rdi)\n", "no fence seen");
+        let twice = "\tjbe\t.LBB2_1\n\tmovzbl\t(%rax), %eax\n\tcmpb\t$1, %al\n\tjbe\t.LBB2_1\n";
+        is_found(twice, "\tjbe\t.LBB2_1\n", "a light fence more was not seen");
+    }
+
+    #[test]
+    fn the_hot_path_of_a_loop_is_the_loop() {
+        let walk = "
+walk_none:
+\tcbz\tx9, .LBB1_4
+.LBB1_2:
+\tstr\tx9, [x0]
+\tb.ls\t.LBB1_5
+.LBB1_3:
+\tcbnz\tx9, .LBB1_2
+\tret
+.LBB1_5:
+\tdmb\tish
+\tb\t.LBB1_3
+.Lfunc_end1:
+";
+        assert_eq!(
+            hot_path(walk, "walk_none").unwrap(),
+            ["str x9, [x0]", "b.ls .L5", "cbnz x9, .L2"]
+        );
+    }
+}
