@@ -266,6 +266,18 @@ const MUTANTS: &[Mutant] = &[
         "chain.first, Release, Relaxed",
         "chain.first, Relaxed, Relaxed",
     ),
+    Mutant(
+        "hazard: an object linked by a swap that does not release",
+        "src/hazard/pointer.rs",
+        "self.pointer.swap(new, AcqRel)",
+        "self.pointer.swap(new, Acquire)",
+    ),
+    Mutant(
+        "hazard: an object linked by an exchange that does not release",
+        "src/hazard/pointer.rs",
+        "compare_exchange(current, new, AcqRel, Acquire)",
+        "compare_exchange(current, new, Acquire, Acquire)",
+    ),
 ];
 
 /// Changes a copy of the tree, and requires that the models fail on it: for each mutant whose name has
