@@ -43,8 +43,8 @@
 //!
 //! # Signal safety
 //!
-//! Each function here is one system call, and async-signal-safe; [`registrations`] (and [`query`] where
-//! it fails) may change the thread's `errno`.
+//! Each function here is one system call, and async-signal-safe; [`registrations`] may change the thread's
+//! `errno`.
 //!
 //! # How it is called
 //!
@@ -93,13 +93,13 @@ bitflags::bitflags! {
 ///
 /// # Errors
 ///
-/// Where nothing is offered, the failure of GET_REGISTRATIONS, which changes nothing and knows the
+/// Where nothing is offered, the failure of PRIVATE_EXPEDITED, which changes nothing and knows the
 /// errno: ENOSYS if the kernel or the sandbox has no membarrier, EPERM if a sandbox refuses it. (A
 /// kernel before 4.14 under `nohz_full` really offers nothing; that is an empty set.)
 pub fn query() -> Result<Commands, Failure> {
     let offered = Commands::from_bits_retain(system::query().bits());
     if offered.is_empty() {
-        match system::registrations() {
+        match system::issue((MembarrierCommand::PrivateExpedited, Call::PrivateExpedited)) {
             Err(failure) if failure.errno() != i32::from(Failure::EINVAL) => return Err(failure),
             _ => {}
         }
@@ -110,11 +110,13 @@ pub fn query() -> Result<Commands, Failure> {
 /// GET_REGISTRATIONS: what this process is registered for, as a set of the REGISTER commands. Since
 /// Linux 6.3.
 ///
-/// Counts a registration that another thread is in the middle of.
+/// Counts a registration that another thread is in the middle of. With the feature `std` only: it is called
+/// through the C library.
 ///
 /// # Errors
 ///
 /// EINVAL before 6.3; ENOSYS, and EPERM of a sandbox.
+#[cfg(feature = "std")]
 pub fn registrations() -> Result<Commands, Failure> {
     system::registrations().map(Commands::from_bits_retain)
 }

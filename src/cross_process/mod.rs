@@ -52,7 +52,7 @@
 //!
 //! | what | why | what is done about it |
 //! | --- | --- | --- |
-//! | a process that is not registered | the kernel passes over it | no [`Participant`] without a registration, which [`attach`] checks with the kernel where that can tell (6.3) |
+//! | a process that is not registered | the kernel passes over it | no [`Participant`] without a registration, which [`attach`] checks with the kernel where that can tell (6.3, feature `std`) |
 //! | exec(2) | clears the registration | a participant is a value in memory, which exec clears too; the new program attaches anew. Its old place stays taken until the process ends |
 //! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold; its drop leaves the parent's place alone. The *index* is the parent's: a child that needs its own attaches |
 //! | the end of a process | its place, and what it said it was reading, stay | [`Participant::reap`] |

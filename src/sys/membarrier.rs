@@ -34,9 +34,12 @@ pub(crate) fn query() -> MembarrierQuery {
 
 super::on_linux! {
     /// `MEMBARRIER_CMD_GET_REGISTRATIONS`, include/uapi/linux/membarrier.h@v6.3.
+    #[cfg(feature = "std")]
     const GET_REGISTRATIONS: libc::c_int = 1 << 9;
 
-    /// GET_REGISTRATIONS: the mask of the registrations of this process.
+    /// GET_REGISTRATIONS: the mask of the registrations of this process. Without `std` there may be no C
+    /// library to call it by.
+    #[cfg(feature = "std")]
     pub(crate) fn registrations() -> Result<u32, Failure> {
         let flags: libc::c_uint = 0;
         // SAFETY: the command answers a mask and touches no memory of ours.

@@ -16,7 +16,7 @@ mod snapshots;
 
 #[cfg(not(asymfence_symmetric))]
 mod coalescing;
-#[cfg(not(asymfence_symmetric))]
+#[cfg(all(feature = "std", not(asymfence_symmetric)))]
 mod conformance;
 #[cfg(not(asymfence_symmetric))]
 mod cross_process;
