@@ -120,6 +120,7 @@ mod chosen {
         struct Leave;
         impl Drop for Leave {
             fn drop(&mut self) {
+                // Relaxed: as below.
                 UNDER_WAY.fetch_sub(1, Relaxed);
             }
         }
