@@ -9,6 +9,7 @@ use std::thread;
 use asymfence::hazard::{Domain, Family, HazardPointer};
 
 use super::{Canary, Source, Tests, bound, end, replace};
+use crate::child::Child;
 
 #[test]
 fn what_is_protected_is_kept_until_it_is_not() {
@@ -169,25 +170,29 @@ fn destructors_that_retire_do_not_nest_without_a_bound() {
     // As many as would overflow a stack if each reclaim ran within another one.
     const CHAINS: usize = 2_000;
     const LENGTH: usize = 100;
-    static DOMAIN: Domain<Tests> = Domain::new();
-    let domain = &DOMAIN;
-    let deaths = Arc::default();
-    let work = || {
-        for _ in 0..CHAINS {
-            let mut next = std::ptr::null_mut();
-            for _ in 0..LENGTH {
-                next = Box::into_raw(Box::new(Link { next, domain, deaths: Arc::clone(&deaths) }));
+    // By itself: without `std` this many reclaims under way would put off those of other tests.
+    Child::default().run(|| {
+        static DOMAIN: Domain<Tests> = Domain::new();
+        let domain = &DOMAIN;
+        let deaths = Arc::default();
+        let work = || {
+            for _ in 0..CHAINS {
+                let mut next = std::ptr::null_mut();
+                for _ in 0..LENGTH {
+                    next =
+                        Box::into_raw(Box::new(Link { next, domain, deaths: Arc::clone(&deaths) }));
+                }
+                // SAFETY: a box's, that nobody links.
+                unsafe { domain.retire(next) };
             }
-            // SAFETY: a box's, that nobody links.
-            unsafe { domain.retire(next) };
-        }
-        assert_eq!(domain.reclaim_all().expect("a heavy fence").kept, 0);
-    };
-    thread::scope(|scope| {
-        let small = thread::Builder::new().stack_size(64 * 1024);
-        small.spawn_scoped(scope, work).expect("a thread").join().expect("no panic");
+            assert_eq!(domain.reclaim_all().expect("a heavy fence").kept, 0);
+        };
+        thread::scope(|scope| {
+            let small = thread::Builder::new().stack_size(64 * 1024);
+            small.spawn_scoped(scope, work).expect("a thread").join().expect("no panic");
+        });
+        assert_eq!(deaths.load(Relaxed), CHAINS * LENGTH);
     });
-    assert_eq!(deaths.load(Relaxed), CHAINS * LENGTH);
 }
 
 /// An object whose destructor takes a hazard pointer and uses another object.
