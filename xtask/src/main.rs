@@ -4,6 +4,7 @@ mod codegen;
 mod house;
 mod loom;
 mod msrv;
+mod mutants;
 mod platforms;
 
 use std::path::Path;
@@ -20,7 +21,7 @@ Usage: cargo xtask COMMAND
   codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone; --deep with wider bounds or none
   mutants [WORD]  the fences of the library, each removed or weakened: a loom model must fail
-                  (20 minutes; in ci those of the hazard pointers)
+                  (30 minutes; in ci those of the hazard pointers and of the cookbook)
   asan            the tests of the hazard pointers under the address sanitizer
   platforms [--quick] [WORD]
                   other systems and processors: emulated, linked, type-checked (on Debian, as root,
@@ -69,7 +70,7 @@ fn run() -> Result {
             codegen::foreign(&sh)
         }
         "loom" => loom::models(&sh, deep),
-        "mutants" => loom::mutants(&sh, &word),
+        "mutants" => mutants::run(&sh, &word),
         "asan" => asan(&sh),
         "platforms" => platforms::run(&sh, &word, quick),
         "ci" => ci(&sh),
@@ -92,6 +93,7 @@ fn test(sh: &Shell) -> Result {
         let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
         cmd!(sh, "cargo test --features hazard --test it --target-dir target/symmetric").run()?;
     }
+    cmd!(sh, "cargo test --package cookbook").run()?;
     cmd!(sh, "cargo test --package xtask").run()?;
     codegen::native(sh)?;
     loom::models(sh, false)
@@ -129,7 +131,8 @@ fn ci(sh: &Shell) -> Result {
     codegen::foreign(sh)?;
     test(sh)?;
     asan(sh)?;
-    loom::mutants(sh, "hazard")?;
+    mutants::run(sh, "hazard")?;
+    mutants::run(sh, "cookbook")?;
     doctor(sh)?;
     costs(sh)
 }

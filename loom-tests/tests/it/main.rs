@@ -3,6 +3,7 @@
 
 mod battery;
 mod coalesce;
+mod cookbook;
 mod deciding;
 mod hazard;
 mod lazily;

@@ -1,0 +1,7 @@
+//! The structures under real threads, on whatever strategy the process takes.
+#![cfg(not(loom))]
+
+mod biased_lock;
+mod deque;
+mod event_count;
+mod rcu;

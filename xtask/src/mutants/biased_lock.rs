@@ -1,0 +1,5 @@
+//! Of the cookbook's biased lock.
+
+use super::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[];

@@ -1,0 +1,5 @@
+//! Of the cookbook's deque.
+
+use super::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[];

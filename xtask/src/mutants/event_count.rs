@@ -1,0 +1,5 @@
+//! Of the cookbook's event count.
+
+use super::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[];

@@ -1,0 +1,181 @@
+//! Of the fences, and of their model.
+
+use super::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant(
+        "heavy: no opening fence",
+        "src/coalesce.rs",
+        "    fence(SeqCst);\n    let outcome = call();",
+        "    let outcome = call();",
+    ),
+    Mutant(
+        "heavy: an opening fence that acquires and releases",
+        "src/coalesce.rs",
+        "    fence(SeqCst);\n    let outcome = call();",
+        "    fence(crate::sync::Ordering::AcqRel);\n    let outcome = call();",
+    ),
+    Mutant(
+        "heavy: an opening fence that releases",
+        "src/coalesce.rs",
+        "    fence(SeqCst);\n    let outcome = call();",
+        "    fence(Release);\n    let outcome = call();",
+    ),
+    Mutant(
+        "heavy: an opening fence that acquires",
+        "src/coalesce.rs",
+        "    fence(SeqCst);\n    let outcome = call();",
+        "    fence(Acquire);\n    let outcome = call();",
+    ),
+    Mutant(
+        "heavy: no closing fence",
+        "src/coalesce.rs",
+        "full fences.\n    fence(SeqCst);\n    outcome",
+        "full fences.\n    outcome",
+    ),
+    Mutant(
+        "heavy: a closing fence that acquires and releases",
+        "src/coalesce.rs",
+        "full fences.\n    fence(SeqCst);\n    outcome",
+        "full fences.\n    fence(crate::sync::Ordering::AcqRel);\n    outcome",
+    ),
+    Mutant(
+        "heavy: a closing fence that releases",
+        "src/coalesce.rs",
+        "full fences.\n    fence(SeqCst);\n    outcome",
+        "full fences.\n    fence(Release);\n    outcome",
+    ),
+    Mutant(
+        "heavy: a closing fence that acquires",
+        "src/coalesce.rs",
+        "full fences.\n    fence(SeqCst);\n    outcome",
+        "full fences.\n    fence(Acquire);\n    outcome",
+    ),
+    Mutant(
+        "heavy: the rung is not called",
+        "src/fence.rs",
+        "|| barrier_elsewhere(rung).map_err(Failure::to_word)",
+        "|| Ok(rung).map(drop)",
+    ),
+    Mutant(
+        "heavy: does not decide",
+        "src/fence.rs",
+        "strategy::init() else",
+        "strategy::strategy().unwrap_or(Strategy::Symmetric) else",
+    ),
+    Mutant(
+        "heavy: no fence while symmetric",
+        "src/fence.rs",
+        "        fence(SeqCst);\n        return Ok(());",
+        "        return Ok(());",
+    ),
+    Mutant(
+        "heavy: a weaker fence while symmetric",
+        "src/fence.rs",
+        "        fence(SeqCst);\n        return Ok(());",
+        "        fence(crate::sync::Ordering::AcqRel);\n        return Ok(());",
+    ),
+    Mutant(
+        "light: no fence while symmetric",
+        "src/fence.rs",
+        "symmetric or not.\n        fence(SeqCst);",
+        "symmetric or not.",
+    ),
+    Mutant(
+        "light: a weaker fence while symmetric",
+        "src/fence.rs",
+        "symmetric or not.\n        fence(SeqCst);",
+        "symmetric or not.\n        fence(crate::sync::Ordering::AcqRel);",
+    ),
+    Mutant(
+        "light: no barrier while asymmetric",
+        "src/fence.rs",
+        "        sys::compiler_barrier();\n    } else",
+        "    } else",
+    ),
+    Mutant("Asymmetric: no barrier", "src/asymmetric.rs", "        sys::compiler_barrier();", ""),
+    Mutant(
+        "light: takes undecided for asymmetric",
+        "src/strategy.rs",
+        "DECISION.mode.load(Relaxed) >= FIRST_RUNG",
+        "DECISION.mode.load(Relaxed) != SYMMETRIC",
+    ),
+    Mutant(
+        "light: does not know symmetric",
+        "src/strategy.rs",
+        "DECISION.mode.load(Relaxed) >= FIRST_RUNG",
+        "DECISION.mode.load(Relaxed) != UNDECIDED",
+    ),
+    Mutant(
+        "commit: not a release",
+        "src/strategy.rs",
+        "(UNDECIDED, mode, Release, Relaxed)",
+        "(UNDECIDED, mode, Relaxed, Relaxed)",
+    ),
+    Mutant(
+        "commit: more than once",
+        "src/strategy.rs",
+        "        Err(_) => strategy().expect(\"a mode that was decided stays decided\"),",
+        "        Err(_) => {\n            DECISION.mode.store(mode, Release);\n            found\n        }",
+    ),
+    Mutant(
+        "climb: the rung is not made ready",
+        "src/strategy.rs",
+        "        None => sys::no_unwind(rung.mechanism().probe),",
+        "        None => Ok(()),",
+    ),
+    Mutant(
+        "share: the call that is in flight",
+        "src/coalesce.rs",
+        "let arrived = self.started.load(Relaxed);",
+        "let arrived = self.ended.load(Relaxed);",
+    ),
+    Mutant(
+        "share: no fence after started",
+        "src/coalesce.rs",
+        "            fence(SeqCst);\n            let outcome = call();",
+        "            let outcome = call();",
+    ),
+    Mutant(
+        "share: a fence after started that is not full",
+        "src/coalesce.rs",
+        "            fence(SeqCst);\n            let outcome = call();",
+        "            fence(crate::sync::Ordering::AcqRel);\n            let outcome = call();",
+    ),
+    Mutant(
+        "model: light does not acquire",
+        "src/sys/modelled.rs",
+        "fetch_add(1, AcqRel)",
+        "fetch_add(1, Release)",
+    ),
+    Mutant(
+        "model: light does not release",
+        "src/sys/modelled.rs",
+        "fetch_add(1, AcqRel)",
+        "fetch_add(1, crate::sync::Ordering::Acquire)",
+    ),
+    Mutant(
+        "model: heavy does not release",
+        "src/sys/modelled.rs",
+        "passages[light][me].fetch_add(1, Release)",
+        "passages[light][me].fetch_add(1, Relaxed)",
+    ),
+    Mutant(
+        "model: heavy acquires, which is too strong",
+        "src/sys/modelled.rs",
+        "passages[light][me].fetch_add(1, Release)",
+        "passages[light][me].fetch_add(1, AcqRel)",
+    ),
+    Mutant(
+        "model: light and heavy are both SeqCst, which is too strong",
+        "src/sys/mod.rs",
+        "    modelled::light_fence();",
+        "    crate::model::fence(core::sync::atomic::Ordering::SeqCst);",
+    ),
+    Mutant(
+        "share: started not counted",
+        "src/coalesce.rs",
+        "            self.started.store(n, Relaxed);\n",
+        "",
+    ),
+];
