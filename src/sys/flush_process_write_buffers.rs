@@ -3,8 +3,10 @@
 //!
 //! What is promised (learn.microsoft.com, `processthreadsapi.h`): "generates an interprocessor interrupt
 //! (IPI) to all processors that are part of the current process affinity. It guarantees the visibility of
-//! write operations performed on one processor to the other processors". That it is a full barrier also
-//! where loads are reordered, on Arm, is what .NET's garbage collector and OpenJDK build on there.
+//! write operations performed on one processor to the other processors". Of loads it says nothing. That it is
+//! a full barrier also where those are reordered, on Arm, is what .NET builds on: by it every processor is
+//! "to flush pending writes (and invalidate speculative reads)" (dotnet/coreclr#198), and on Arm the collector
+//! calls it lest the other threads have read too early (dotnet/runtime#42243, #42721).
 //!
 //! Wine and Proton implement the function by an empty one, or not, depending on their version and on the
 //! host's kernel, and it returns nothing that would tell. So they are refused.

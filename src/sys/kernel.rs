@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use rustix::fs::{Access, Mode, OFlags, access, open, stat};
+use rustix::fs::{Access, Mode, OFlags, access, open};
 use rustix::io::{Errno, read};
 
 /// Major and minor version.
@@ -34,26 +34,28 @@ fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> &'a [u8] {
         .map_or(&[], |length| &buffer[..length])
 }
 
-/// Tells this kernel, since it booted, from every other.
-pub(crate) fn boot_id() -> Option<[u32; 4]> {
-    parse_uuid(beginning(c"/proc/sys/kernel/random/boot_id", &mut [0; 64]))
-}
-
-/// Tells the PID namespace of this process from the others of this kernel.
-pub(crate) fn pid_namespace() -> Option<u32> {
-    stat(c"/proc/self/ns/pid").ok()?.st_ino.try_into().ok()
-}
-
-/// Reads `d8e0d1a7-…`, 32 hexadecimal digits, with whatever stands between them.
-fn parse_uuid(text: &[u8]) -> Option<[u32; 4]> {
-    let mut digits = text.iter().filter_map(|&byte| char::from(byte).to_digit(16));
-    let mut words = [0; 4];
-    for word in &mut words {
-        for _ in 0..8 {
-            *word = *word << 4 | digits.next()?;
-        }
+super::on_linux! {
+    /// Tells this kernel, since it booted, from every other.
+    pub(crate) fn boot_id() -> Option<[u32; 4]> {
+        parse_uuid(beginning(c"/proc/sys/kernel/random/boot_id", &mut [0; 64]))
     }
-    digits.next().is_none().then_some(words)
+
+    /// Tells the PID namespace of this process from the others of this kernel.
+    pub(crate) fn pid_namespace() -> Option<u32> {
+        rustix::fs::stat(c"/proc/self/ns/pid").ok()?.st_ino.try_into().ok()
+    }
+
+    /// Reads `d8e0d1a7-…`, 32 hexadecimal digits, with whatever stands between them.
+    fn parse_uuid(text: &[u8]) -> Option<[u32; 4]> {
+        let mut digits = text.iter().filter_map(|&byte| char::from(byte).to_digit(16));
+        let mut words = [0; 4];
+        for word in &mut words {
+            for _ in 0..8 {
+                *word = *word << 4 | digits.next()?;
+            }
+        }
+        digits.next().is_none().then_some(words)
+    }
 }
 
 /// Reads `6.8.0-45-generic` as `(6, 8)`.

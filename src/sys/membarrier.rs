@@ -3,9 +3,7 @@
 //! By rustix, except for GET_REGISTRATIONS: rustix 1.1 has no name for that, so it goes through
 //! `syscall` of the C library.
 
-use rustix::thread::{
-    Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu, membarrier_query,
-};
+use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
 
 use super::MEMBARRIER_SOUND_SINCE;
 use super::kernel::Kernel;
@@ -20,19 +18,20 @@ pub(crate) fn issue((command, call): Command) -> Result<(), Failure> {
     membarrier(command).map_err(|errno| Failure::new(call, errno.raw_os_error()))
 }
 
-/// The same with FLAG_CPU.
-pub(crate) fn issue_on((command, call): Command, cpu: u32) -> Result<(), Failure> {
-    // SAFETY: the number goes to the kernel alone, which checks it.
-    let cpu = unsafe { Cpuid::from_raw(cpu) };
-    membarrier_cpu(command, cpu).map_err(|errno| Failure::new(call, errno.raw_os_error()))
-}
-
 /// QUERY. Empty also where it fails: rustix hides the errno.
 pub(crate) fn query() -> MembarrierQuery {
     membarrier_query()
 }
 
 super::on_linux! {
+    /// The same with FLAG_CPU.
+    pub(crate) fn issue_on((command, call): Command, cpu: u32) -> Result<(), Failure> {
+        // SAFETY: the number goes to the kernel alone, which checks it.
+        let cpu = unsafe { rustix::thread::Cpuid::from_raw(cpu) };
+        rustix::thread::membarrier_cpu(command, cpu)
+            .map_err(|errno| Failure::new(call, errno.raw_os_error()))
+    }
+
     /// `MEMBARRIER_CMD_GET_REGISTRATIONS`, include/uapi/linux/membarrier.h@v6.3.
     #[cfg(feature = "std")]
     const GET_REGISTRATIONS: libc::c_int = 1 << 9;

@@ -3,6 +3,8 @@
 //!
 //! - The caller must be registered: EPERM otherwise. So fork(2) and exec(2) need no care here: whatever
 //!   they do to the registration, a call that says EPERM registers again.
+//! - Only GLOBAL sleeps, and so can be interrupted. Should PRIVATE_EXPEDITED ever be, then the call is
+//!   tried again, as wherever a system says EINTR.
 //! - Older systems have no such call, and by default send SIGSYS for it (`kern.signosys`). So the version
 //!   is asked first, and the call made by its number: libc has the name since 14.1 only.
 //!   (A jail that is given a later `osreldate` than the kernel's own deceives this.)
@@ -11,6 +13,9 @@
 //!   or passes it before it runs a thread of the process. On arm64 (`PMAP_WANT_ACTIVE_CPUS_NAIVE`) the
 //!   kernel reads who is running, and a processor says so without a full barrier behind it. No proof, no
 //!   rung: what is not x86_64 stays symmetric.
+//! - Between processes there is GLOBAL_EXPEDITED, whose caller must be registered too. It picks whom to
+//!   interrupt by that same plain read of who is running, on every processor. So there are no fences between
+//!   processes on FreeBSD.
 
 use core::ffi::c_int;
 use core::ptr;

@@ -34,6 +34,7 @@ mod sandboxes;
 mod sanitizer;
 #[cfg(not(asymfence_symmetric))]
 mod signals;
+#[cfg(any(feature = "std", asymfence_symmetric))]
 mod switches;
 
 use asymfence::{ForceError, Rung, Strategy, Verdict, force, ladder};

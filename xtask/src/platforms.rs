@@ -70,7 +70,7 @@ const JOBS: &[Job] = &[
     },
     Job {
         name: "wine",
-        proves: "the Windows binary notices Wine, is symmetric for that reason, and keeps the table",
+        proves: "the Windows binary notices Wine, is symmetric and keeps the table; Wine's own call does not",
         not: "FlushProcessWriteBuffers, which only Windows has",
         is_quick: true,
         run: wine::table,

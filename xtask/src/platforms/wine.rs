@@ -1,6 +1,6 @@
 //! The Windows binary, started by Wine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use xshell::{Shell, cmd};
 
@@ -21,24 +21,30 @@ pub(super) fn table(sh: &Shell) -> Result {
     let _rust = debian::rust(sh);
     let target = "x86_64-pc-windows-gnu";
     let options = ["-Zbuild-std", "--target", target, "--target-dir", TARGET];
-    let build = cmd!(sh, "cargo test {options...} --test everywhere --no-run").output()?;
+    let tests = ["--test", "everywhere", "--test", "windows"];
+    let build = cmd!(sh, "cargo test {options...} {tests...} --no-run").output()?;
     let build = String::from_utf8(build.stderr)?;
-    // Cargo names it: `  Executable tests/everywhere.rs (target/…/everywhere-….exe)`
-    let Some(test) = build.lines().find_map(|line| line.rsplit_once('(')?.1.strip_suffix(".exe)"))
-    else {
-        return Err(format!("no test was built for Windows: {build}").into());
+    // Cargo names them: `  Executable tests/everywhere.rs (target/…/everywhere-….exe)`
+    let tests: Vec<PathBuf> = build
+        .lines()
+        .filter_map(|line| line.rsplit_once('(')?.1.strip_suffix(".exe)"))
+        .map(|test| Path::new(test).with_extension("exe"))
+        .collect();
+    let [first, _] = &tests[..] else {
+        return Err(format!("no two tests were built for Windows: {build}").into());
     };
-    let test = Path::new(test).with_extension("exe");
 
     let source = folder(sh, "wine")?.join("bcryptprimitives.c");
     sh.write_file(&source, BCRYPTPRIMITIVES)?;
-    let library = test.with_file_name("bcryptprimitives.dll");
+    let library = first.with_file_name("bcryptprimitives.dll");
     cmd!(sh, "x86_64-w64-mingw32-gcc -shared -o {library} {source} -ladvapi32").quiet().run()?;
 
     let _expected = sh.push_env("ASYMFENCE_TEST_EXPECTS", "symmetric");
     let _why = sh.push_env("ASYMFENCE_TEST_EXPECTS_REFUSAL", "this is Wine or Proton");
     let _home = sh.push_env("WINEPREFIX", folder(sh, "wine")?.join("prefix"));
     let _quiet = sh.push_env("WINEDEBUG", "-all");
-    cmd!(sh, "/usr/lib/wine/wine64 {test} --nocapture").run()?;
+    for test in &tests {
+        cmd!(sh, "/usr/lib/wine/wine64 {test} --nocapture").run()?;
+    }
     Ok(())
 }
