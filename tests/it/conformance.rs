@@ -222,7 +222,7 @@ fn a_proof_outlives_neither_the_kernels_memory_nor_a_sandbox_in_silence() {
 }
 
 #[test]
-fn where_there_is_no_membarrier_query_says_why() {
+fn in_a_sandbox_without_membarrier_query_says_why() {
     for errno in ["1", "38"] {
         Child::with("ERRNO", errno).run(|| {
             let errno: i32 = std::env::var("ERRNO").expect("set above").parse().expect("a number");

@@ -63,7 +63,7 @@ fn the_place_of_a_process_that_died_is_reaped_once() {
 }
 
 #[test]
-fn a_process_that_may_not_register_is_refused_and_told_what_to_do() {
+fn a_process_whose_sandbox_forbids_to_register_is_refused_and_told_what_to_do() {
     Child::default().run(|| {
         two_processes(
             Some(on_command(RegisterGlobalExpedited, Errno(EPERM as u32))),
@@ -91,7 +91,7 @@ fn a_process_that_may_not_register_is_refused_and_told_what_to_do() {
 }
 
 #[test]
-fn a_process_without_membarrier_takes_part_in_a_symmetric_segment() {
+fn a_process_in_a_sandbox_without_membarrier_takes_part_in_a_symmetric_segment() {
     Child::default().run(|| {
         two_processes(
             Some(on_membarrier(Errno(EPERM as u32))),
@@ -114,7 +114,7 @@ fn a_process_without_membarrier_takes_part_in_a_symmetric_segment() {
 
 /// What a kernel before 4.16 offers, and a sandbox that answers success to everything.
 #[test]
-fn a_success_that_query_does_not_bear_out_is_not_believed() {
+fn a_success_of_a_sandbox_that_query_does_not_bear_out_is_not_believed() {
     Child::under(on_membarrier(Errno(0))).run(|| {
         let Err(Error::Refused(refusal)) = create(&fresh(), Mode::Asymmetric) else { panic!() };
         assert_eq!(refusal.reason(), Reason::CommandsNotOffered);
@@ -122,7 +122,7 @@ fn a_success_that_query_does_not_bear_out_is_not_believed() {
 }
 
 #[test]
-fn a_registration_that_the_kernel_knows_nothing_of_is_not_believed() {
+fn a_registration_with_a_sandbox_and_not_the_kernel_is_not_believed() {
     Child::under(on_command(RegisterGlobalExpedited, Errno(0))).run(|| {
         let Err(Error::Refused(refusal)) = create(&fresh(), Mode::Asymmetric) else {
             println!("a kernel before 6.3 cannot be asked");

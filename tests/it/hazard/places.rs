@@ -18,7 +18,7 @@ use crate::filter::{on_every_rung, on_protection_too};
 use crate::forking::in_fork;
 
 #[test]
-fn a_heavy_fence_that_fails_frees_nothing_and_the_domain_says_so() {
+fn a_heavy_fence_that_a_sandbox_refuses_frees_nothing_and_the_domain_says_so() {
     const RETIRED: usize = 5_000;
     Child::default().run(|| {
         init();
@@ -113,7 +113,7 @@ fn a_fork_in_the_middle_of_reclaims_hangs_nobody() {
 }
 
 #[test]
-fn without_membarrier_the_structures_hold_too() {
+fn in_a_sandbox_without_membarrier_the_structures_hold_too() {
     Child::under(on_every_rung(Errno(libc::ENOSYS as u32))).run(|| {
         hammer(20_000);
         assert_eq!(strategy(), Some(Strategy::Symmetric));
