@@ -22,13 +22,13 @@ Usage: cargo xtask COMMAND
   loom [--deep]   the loom models alone; --deep with wider bounds or none
   mutants [WORD]  the fences of the library, each removed or weakened: a loom model must fail
                   (30 minutes; in ci those of the hazard pointers and of the cookbook)
-  asan            the tests of the hazard pointers under the address sanitizer
+  asan            the tests of the hazard pointers and the cookbook under the address sanitizer
   platforms [--quick] [WORD]
                   other systems and processors: emulated, linked, type-checked (on Debian, as root,
-                  it installs what they need; not in ci); --quick for those of a few minutes
+                  it installs what they need); --quick for those of a few minutes, which ci runs too
   ci              test, and formatting, lints, docs, the oldest Rust and what it
-                  makes of the light fence elsewhere, the sanitizer, the house rules, the
-                  doctor, the costs
+                  makes of the light fence elsewhere, the sanitizer, the quick platforms,
+                  some mutants, the house rules, the doctor, the costs
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a search can check
 ";
@@ -99,7 +99,7 @@ fn test(sh: &Shell) -> Result {
     loom::models(sh, false)
 }
 
-/// The hazard pointers' tests, where every access of freed memory is seen. The sanitizer comes with the
+/// The tests of the hazard pointers and of the cookbook, where every access of freed memory is seen. The sanitizer comes with the
 /// stable toolchain; its flag does not.
 fn asan(sh: &Shell) -> Result {
     let host = cmd!(sh, "rustc --print host-tuple").read()?;
@@ -111,8 +111,9 @@ fn asan(sh: &Shell) -> Result {
     let _bootstrap = sh.push_env("RUSTC_BOOTSTRAP", "1");
     let _flags = sh.push_env("RUSTFLAGS", "-Zsanitizer=address");
     // With a target given the flags are not for build scripts and macros.
-    let build = ["--features", "hazard", "--target", &host, "--target-dir", "target/asan"];
-    cmd!(sh, "cargo test {build...} --test it hazard::").run()?;
+    let build = ["--target", &host, "--target-dir", "target/asan", "--test", "it"];
+    cmd!(sh, "cargo test {build...} --features hazard hazard::").run()?;
+    cmd!(sh, "cargo test {build...} --package cookbook").run()?;
     Ok(())
 }
 
@@ -131,6 +132,7 @@ fn ci(sh: &Shell) -> Result {
     codegen::foreign(sh)?;
     test(sh)?;
     asan(sh)?;
+    platforms::run(sh, "", true)?;
     mutants::run(sh, "hazard")?;
     mutants::run(sh, "cookbook")?;
     doctor(sh)?;
