@@ -3,9 +3,9 @@
 #[cfg(loom)]
 pub(crate) use loom::{cell::UnsafeCell, sync::atomic::AtomicBool, thread::yield_now};
 
-pub(crate) use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 #[cfg(not(loom))]
-pub(crate) use core::{cell::UnsafeCell as Cell, sync::atomic::AtomicBool};
+pub(crate) use core::sync::atomic::AtomicBool;
+pub(crate) use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 #[cfg(all(not(loom), not(feature = "std")))]
 pub(crate) use core::hint::spin_loop as yield_now;
@@ -15,12 +15,12 @@ pub(crate) use std::thread::yield_now;
 /// Core's, with the methods of loom's.
 #[cfg(not(loom))]
 #[derive(Debug)]
-pub(crate) struct UnsafeCell<T>(Cell<T>);
+pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
 
 #[cfg(not(loom))]
 impl<T> UnsafeCell<T> {
     pub(crate) fn new(value: T) -> Self {
-        UnsafeCell(Cell::new(value))
+        UnsafeCell(core::cell::UnsafeCell::new(value))
     }
 
     #[inline]

@@ -2,12 +2,15 @@
 //! whose orderings are. Under `--cfg loom` models, otherwise threads.
 #![allow(dead_code, unused_imports, reason = "each build of the tests needs a part of the twins")]
 #![allow(unreachable_pub, reason = "public in the library")]
+#![allow(clippy::duplicate_mod, reason = "that is what a twin is")]
 
 #[path = "../../src/fences.rs"]
 mod fences;
 #[path = "../../src/sync.rs"]
 mod sync;
 
+#[cfg(not(loom))]
+mod buffered;
 #[cfg(loom)]
 mod models;
 #[cfg(asymfence_tsan)]
@@ -31,7 +34,8 @@ fn full_fence() {
 
 /// The gate beside these fences and atomics, and the programs that run on it.
 macro_rules! twin {
-    (mod $name:ident { light: $light:path, heavy: $heavy:path, $sync:item }) => {
+    ($(#[$on:meta])* mod $name:ident { light: $light:path, heavy: $heavy:path, $sync:item }) => {
+        $(#[$on])*
         #[path = "."]
         mod $name {
             mod fences {
@@ -67,4 +71,11 @@ twin! { mod no_release {
 twin! { mod no_acquire {
     light: crate::fences::light_fence, heavy: crate::fences::heavy_fence,
     mod sync { pub(super) use crate::sync::{*, Relaxed as Acquire}; }
+} }
+twin! { #[cfg(not(loom))] mod buffered_stores {
+    light: crate::buffered::light_fence, heavy: crate::fences::heavy_fence,
+    use crate::buffered as sync;
+} }
+twin! { #[cfg(not(loom))] mod buffered_stores_and_no_light_fence {
+    light: crate::nothing, heavy: crate::fences::heavy_fence, use crate::buffered as sync;
 } }
