@@ -58,10 +58,10 @@ unsafe impl<T: Send + Sync, const PLACES: usize> Sync for Gate<T, PLACES> {}
 impl<T, const PLACES: usize> Gate<T, PLACES> {
     /// An open gate before `value`.
     pub fn new(value: T) -> Self {
-        let place = |_| Place { taken: AtomicBool::new(false), inside: AtomicBool::new(false) };
+        let place = || Place { taken: AtomicBool::new(false), inside: AtomicBool::new(false) };
         Gate {
             closed: AtomicBool::new(false).into(),
-            places: core::array::from_fn(|index| place(index).into()),
+            places: core::array::from_fn(|_| place().into()),
             value: UnsafeCell::new(Some(value)),
         }
     }
@@ -78,7 +78,8 @@ impl<T, const PLACES: usize> Gate<T, PLACES> {
     /// else has closed it or is about to.
     ///
     /// Interrupts the other threads, for microseconds, with the feature `asymmetric`, and then **aborts
-    /// the process** where `asymfence::heavy_fence` does. A thread that is inside waits for itself.
+    /// the process** where `asymfence::heavy_fence` does. A thread that is inside waits for itself, and a
+    /// visit whose guard is leaked is waited for without end.
     pub fn close(&self) -> Option<T> {
         // Relaxed: whoever finds it closed touches nothing. An exchange, so that one alone closes it.
         if self.closed.swap(true, Relaxed) {

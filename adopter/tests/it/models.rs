@@ -36,7 +36,7 @@ fn check_in(worlds: &[fn()], program: impl Fn() + Send + Sync + 'static) {
     for &world in worlds {
         let program = Arc::clone(&program);
         let mut builder = Builder::new();
-        builder.preemption_bound = Some(3);
+        builder.preemption_bound = Some(2); // enough for every twin
         builder.check(move || {
             world();
             program();
