@@ -8,6 +8,10 @@ extern crate std;
 extern crate alloc;
 
 #[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/adopting.md")]
+pub mod adopting {}
+
+#[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/checking-under-loom.md")]
 pub mod checking_under_loom {}
 

@@ -1,5 +1,6 @@
 //! Every check of the project, one command each.
 
+mod adopter;
 mod codegen;
 mod house;
 mod loom;
@@ -17,7 +18,8 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
-  test            all tests: the library with and without std, switched off, and the loom models
+  test            all tests: the library with and without std, switched off, the loom models, the adopter
+  adopter         a crate that takes the fences as an option: without them, with them, modelled, in Miri
   codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone; --deep with wider bounds or none
   mutants [WORD]  the fences of the library, each removed or weakened: a loom model must fail
@@ -65,6 +67,7 @@ fn run() -> Result {
     sh.change_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask has no parent")?);
     match command.as_str() {
         "test" => test(&sh),
+        "adopter" => adopter::check(&sh),
         "codegen" => {
             codegen::native(&sh)?;
             codegen::foreign(&sh)
@@ -94,6 +97,7 @@ fn test(sh: &Shell) -> Result {
         cmd!(sh, "cargo test --features hazard --test it --target-dir target/symmetric").run()?;
     }
     cmd!(sh, "cargo test --package cookbook").run()?;
+    adopter::check(sh)?;
     cmd!(sh, "cargo test --package xtask").run()?;
     codegen::native(sh)?;
     loom::models(sh, false)

@@ -1,0 +1,46 @@
+//! The crate that takes the fences as an option, in each way that `docs/adopting.md` tells of.
+
+use xshell::{Shell, cmd};
+
+use crate::Result;
+
+/// Without the feature, and with it.
+const OPTIONS: [&[&str]; 2] = [&[], &["--features", "asymmetric"]];
+
+pub(crate) fn check(sh: &Shell) -> Result {
+    guide_shows_its_fences(sh)?;
+    for option in OPTIONS {
+        cmd!(sh, "cargo test --package adopter {option...}").run()?;
+        cmd!(sh, "cargo check --package adopter --lib --no-default-features {option...}").run()?;
+        models(sh, option)?;
+    }
+    miri(sh)
+}
+
+fn models(sh: &Shell, option: &[&str]) -> Result {
+    let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
+    let test = ["test", "--release", "--package", "adopter", "--target-dir", "target/loom"];
+    cmd!(sh, "cargo {test...} --test it {option...}").run()?;
+    Ok(())
+}
+
+fn miri(sh: &Shell) -> Result {
+    if cmd!(sh, "cargo miri --version").quiet().ignore_stdout().ignore_stderr().run().is_err() {
+        println!("skipped: the adopter in Miri, which this toolchain does not have");
+        return Ok(());
+    }
+    let test = ["test", "--package", "adopter", "--target-dir", "target/miri", "--test", "it"];
+    for option in OPTIONS {
+        cmd!(sh, "cargo miri {test...} {option...}").run()?;
+    }
+    Ok(())
+}
+
+/// The guide's `fences.rs` is the file that is checked here.
+fn guide_shows_its_fences(sh: &Shell) -> Result {
+    let file = sh.read_file("adopter/src/fences.rs")?;
+    if sh.read_file("docs/adopting.md")?.contains(&file) {
+        return Ok(());
+    }
+    Err("docs/adopting.md does not show adopter/src/fences.rs as it is".into())
+}
