@@ -109,7 +109,9 @@ fn main() {
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
     for (me, Done { solutions, tasks, stolen, lost }) in done.iter().enumerate() {
-        println!("worker {me}: {tasks} tasks, {stolen} of them stolen, {lost} lost to another; {solutions} solutions");
+        println!(
+            "worker {me}: {tasks} tasks, {stolen} of them stolen, {lost} lost to another; {solutions} solutions"
+        );
     }
     let solutions: u64 = done.iter().map(|done| done.solutions).sum();
     println!("{SIZE} queens: {solutions} ways, {} heavy fences", asymfence::stats().heavy.asked);

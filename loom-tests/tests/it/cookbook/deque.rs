@@ -95,9 +95,7 @@ fn run(
         .iter()
         .map(|&attempts| {
             let (world, thief) = (Arc::clone(&world), thief.clone());
-            thread::spawn(move || -> Loot {
-                (0..attempts).map(|_| world.steal(&thief)).collect()
-            })
+            thread::spawn(move || -> Loot { (0..attempts).map(|_| world.steal(&thief)).collect() })
         })
         .collect();
     let pushed = then(&world, &owner);
