@@ -139,8 +139,11 @@ fn one_stolen<D: Deque>(batch: u64, batches: u64) -> Duration {
             done.fetch_add(1, Relaxed);
         }
     };
-    let work = || {
-        let mut spare: Vec<_> = (0..batch).map(Box::new).collect();
+    let (asked, done) = (&asked, &done);
+    let work = move || {
+        // Once without a thief, so that the deque has grown.
+        (0..batch).for_each(|task| D::push(&owner, Box::new(task)));
+        let mut spare: Vec<_> = (0..batch).map_while(|_| D::pop(&owner)).collect();
         let begin = Instant::now();
         for nth in 1..=batches {
             asked.store(nth, Relaxed);
