@@ -45,8 +45,8 @@
 //! D. Chase and Y. Lev, "Dynamic Circular Work-Stealing Deque" (SPAA 2005), with the orderings of N. M. Lê,
 //! A. Pop, A. Cohen and F. Zappa Nardelli, "Correct and Efficient Work-Stealing for Weak Memory Models"
 //! (PPoPP 2013), or weaker ones, each with its reason. The exchanges are not `SeqCst`: they pair with no
-//! fence. The stores of the bottom release, where the paper has them relaxed behind a release store that they
-//! continued in C11, and in C++20 do not.
+//! fence. Every store of the bottom releases, where the paper has a release fence in the push ahead of them
+//! all.
 
 use std::cell::Cell;
 use std::fmt;
@@ -61,7 +61,8 @@ use crate::sync::{Arc, Mutex, heavy_fence, light_fence};
 
 /// An empty deque: its owner, and a thief, which can be cloned.
 ///
-/// Either may go first. What is left is dropped with the last of them.
+/// Either may go first. What is left is dropped with the last of them; if a destructor panics there, what
+/// comes behind that item is leaked. Needs 64-bit atomics.
 ///
 /// ```
 /// use cookbook::deque::{Steal, deque};
@@ -157,7 +158,7 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-/// The one who pushes and pops.
+/// The one who pushes and pops. A signal handler that interrupts one of its calls must not make another.
 ///
 /// It may go to another thread, but two threads do not share it:
 ///
@@ -218,8 +219,8 @@ impl<T> Owner<T> {
 
     /// Takes the item at the bottom, the newest. `None` if there is none: all were popped, or stolen.
     ///
-    /// No fence instruction; a read-modify-write for the last item alone. Lock-free. Never makes a
-    /// system call. What a thief did before it stole an item is not known to an owner that misses it.
+    /// No fence instruction, and a read-modify-write for the last item alone. No loop, no system call.
+    /// What came before a steal is not known to an owner who finds the item gone.
     pub fn pop(&self) -> Option<Box<T>> {
         let shared = &*self.shared;
         // Relaxed: written by us alone.
@@ -241,8 +242,9 @@ impl<T> Owner<T> {
                 // whoever loses reads nothing that the winner has written.
                 is_ours = shared.top.compare_exchange(index, index + 1, Relaxed, Relaxed).is_ok();
             }
-            // Empty. Release: as in `push`. Nothing keeps a relaxed exchange before this store, so a thief
-            // may see the bottom here and win the item all the same.
+            // Empty. Release: whoever sees this bottom finds the top past `index`, as we did or made it.
+            // Were it relaxed, it could be seen while the exchange is open, also by the thief who wins
+            // that, and who would not know the item. Pairs with: the Acquire of the bottom in `steal`.
             shared.bottom.store(index + 1, Release);
         }
         is_ours.then(|| {
@@ -255,8 +257,8 @@ impl<T> Owner<T> {
 
     /// How many items the newest buffer has room for.
     ///
-    /// While it is the same after a push that would have been one item too many, an item was stolen, and what the
-    /// thief did before is known.
+    /// If a push would have been one item too many, and left it the same, an item was stolen, and what came
+    /// before that steal is known to the owner.
     #[must_use]
     pub fn capacity(&self) -> usize {
         // Relaxed: written by us alone.
@@ -264,7 +266,16 @@ impl<T> Owner<T> {
     }
 }
 
-/// One who steals.
+/// One who steals. Any number of threads may share it, or have a clone each, if the items may go there:
+///
+/// ```
+/// let (owner, thief) = cookbook::deque::deque::<std::sync::Arc<u32>>();
+/// std::thread::scope(|scope| _ = scope.spawn(|| _ = thief.steal()));
+/// ```
+/// ```compile_fail,E0277
+/// let (owner, thief) = cookbook::deque::deque::<std::rc::Rc<u32>>();
+/// std::thread::scope(|scope| _ = scope.spawn(|| _ = thief.steal()));
+/// ```
 pub struct Stealer<T> {
     shared: Arc<Shared<T>>,
 }
@@ -285,12 +296,12 @@ impl<T> Stealer<T> {
     /// Takes the item at the top, the oldest.
     ///
     /// A deque that looks empty costs two loads. Otherwise a heavy fence: microseconds while other threads
-    /// run, and those are interrupted. What came before the item's push is known to whoever takes it.
-    /// Lock-free, as far as the system's call is.
+    /// run, and those are interrupted. What came before the item's push is known to whoever takes it. No
+    /// loop of its own.
     ///
     /// # Aborts
     ///
-    /// As [`heavy_fence`](asymfence::heavy_fence): if the system refuses what the process decided for.
+    /// As [`heavy_fence`]: if the system refuses what the process decided for.
     pub fn steal(&self) -> Steal<T> {
         let shared = &*self.shared;
         // Relaxed: the fence orders it, and we read nothing by it.

@@ -191,6 +191,25 @@ fn thieves_outlive_the_owner() {
 }
 
 #[test]
+fn a_destructor_that_panics_leaks_what_comes_behind_it() {
+    struct Item(Arc<AtomicUsize>, bool);
+    impl Drop for Item {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Relaxed);
+            assert!(!self.1, "on purpose");
+        }
+    }
+    let deaths = Arc::<AtomicUsize>::default();
+    let (owner, thief) = deque();
+    for panics in [false, true, false] {
+        owner.push(Box::new(Item(Arc::clone(&deaths), panics)));
+    }
+    drop(thief);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(owner))).is_err());
+    assert_eq!(deaths.load(Relaxed), 2);
+}
+
+#[test]
 fn a_panic_between_push_and_pop_loses_nothing() {
     let deaths = Arc::default();
     let (owner, thief) = with_80_left(&deaths);

@@ -82,12 +82,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "shared.buffer(Relaxed)",
     ),
     Mutant(
-        "a thief who does not release the slot",
-        "cookbook/src/deque.rs",
-        "compare_exchange(top, top + 1, Release, Relaxed)",
-        "compare_exchange(top, top + 1, Relaxed, Relaxed)",
-    ),
-    Mutant(
         "a push that does not acquire the slot",
         "cookbook/src/deque.rs",
         "shared.top.load(Acquire)",

@@ -3,8 +3,9 @@
 //!
 //! With a fence or an ordering removed or weakened these must fail: `cargo xtask mutants "cookbook deque"`.
 //!
-//! What they cannot show, since loom executes each thread in order: that the bottom which a pop of the last
-//! item restores must be a release store. The argument stands beside it.
+//! What they cannot show, since loom executes each thread in order: that a pop of the last item must release
+//! the bottom that it restores, and that a thief's exchange must release its reading of the slot. The argument
+//! stands beside each.
 
 use std::sync::{Arc, Mutex};
 
@@ -152,7 +153,29 @@ fn a_thief_takes_all_at_times() {
     }));
 }
 
-/// The same, where the thief who looks has only read what the other wrote.
+/// A thief may have looked at the place of the item that is popped, and find another item there.
+fn popped_and_pushed() -> Vec<Loot> {
+    run(2, 2, &[2], |world, owner| {
+        world.pop(owner);
+        world.push(owner, 2);
+        1
+    })
+}
+
+#[test]
+fn an_item_that_comes_in_anothers_place_is_itself() {
+    check(Start::Asymmetric, || _ = popped_and_pushed());
+    check(Start::Symmetric, || _ = popped_and_pushed());
+}
+
+#[test]
+fn an_item_that_comes_in_anothers_place_is_stolen_at_times() {
+    assert!(is_ever(Start::Asymmetric, || {
+        popped_and_pushed() == [[Steal::Taken(Box::new(0)), Steal::Taken(Box::new(2))]]
+    }));
+}
+
+/// As with two steals, where the thief who looks has only read what the other wrote.
 fn two_thieves() -> Vec<Loot> {
     run(2, 2, &[1, 1], |world, owner| pops(1, world, owner))
 }
@@ -164,7 +187,7 @@ fn an_item_that_another_thief_made_the_top_is_popped_or_stolen() {
 }
 
 #[test]
-fn two_thieves_take_all_at_times_and_one_twice_at_none() {
+fn two_thieves_take_an_item_each_at_times_and_want_the_same_at_others() {
     let both = Arc::new(Mutex::new([false; 2]));
     let seen = Arc::clone(&both);
     check_within(Some(2), Start::Asymmetric, move || {
@@ -214,8 +237,8 @@ fn the_deque_grows_under_a_thief_at_times() {
 }
 
 /// A push that finds room where an item was stolen from writes to that slot after the thief has read it. loom
-/// never lets a thread read what is written later; so that the reading is *ordered* before is checked with a
-/// cell in its stead. True if there was room.
+/// never lets a thread read what is written later; so a cell stands in for the slot. (The thief's fence covers
+/// the cell, as it does not the slot; so this shows the owner's side only.) True if there was room.
 fn a_slot_again() -> bool {
     let world = World::new();
     let (owner, thief) = with_capacity(1);
