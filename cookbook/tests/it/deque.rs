@@ -36,7 +36,8 @@ impl Drop for Canary {
 /// Steals until the owner has ended and nothing is left.
 fn steal_all(thief: &Stealer<Canary>, ended: &AtomicBool, mut taken: impl FnMut(Box<Canary>)) {
     loop {
-        // Before the steal: an end that is seen after it would not say that it was the last.
+        // Acquire: after the end nothing is pushed. Before the steal: an end that is seen after it would not
+        // say that it was the last.
         let is_over = ended.load(Acquire);
         match thief.steal() {
             Steal::Taken(item) => taken(item),
@@ -47,30 +48,55 @@ fn steal_all(thief: &Stealer<Canary>, ended: &AtomicBool, mut taken: impl FnMut(
     }
 }
 
-/// An owner who pushes `items`, and pops after each while `pops` says so, beside so many thieves.
-fn hammer(capacity: usize, thieves: usize, items: usize, mut pops: impl FnMut(usize) -> usize) {
+/// Tells the thieves, also if the owner panics.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        // Release: all pushes come before. Pairs with: the Acquire in `steal_all`.
+        self.0.store(true, Release);
+    }
+}
+
+/// An owner who pushes `items`, and pops so many after each, beside so many thieves on other cores.
+fn hammer(
+    capacity: usize,
+    thieves: usize,
+    items: usize,
+    mut pops: impl FnMut(usize) -> usize + Send,
+) {
+    let cores = &core_affinity::get_core_ids().unwrap_or_default();
+    let stay_on =
+        move |nth: usize| cores.get(nth).map(|&core| core_affinity::set_for_current(core));
     let deaths = Arc::default();
     let counts: Vec<_> = (0..items).map(|_| AtomicUsize::new(0)).collect();
     let count = |item: Box<Canary>| counts[item.number].fetch_add(1, Relaxed);
     let (owner, thief) = with_capacity(capacity);
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        for _ in 0..thieves {
-            scope.spawn(|| steal_all(&thief, &ended, |item| _ = count(item)));
+        for nth in 0..thieves {
+            let (thief, ended) = (&thief, &ended);
+            scope.spawn(move || {
+                stay_on(1 + nth % cores.len().saturating_sub(1).max(1));
+                steal_all(thief, ended, |item| _ = count(item));
+            });
         }
-        for number in 0..items {
-            owner.push(Canary::boxed(number, &deaths));
-            for _ in 0..pops(number) {
-                owner.pop().map(count);
+        let (owner, deaths, ended) = (owner, &deaths, &ended);
+        scope.spawn(move || {
+            stay_on(0);
+            let _end = End(ended);
+            for number in 0..items {
+                owner.push(Canary::boxed(number, deaths));
+                for _ in 0..pops(number) {
+                    owner.pop().map(count);
+                }
             }
-        }
-        ended.store(true, Release);
+        });
     });
-    assert!(owner.pop().is_none(), "a thief has left something");
+    assert_eq!(deaths.load(Relaxed), items);
     for (number, count) in counts.iter().enumerate() {
         assert_eq!(count.load(Relaxed), 1, "item {number}");
     }
-    assert_eq!(deaths.load(Relaxed), items);
 }
 
 #[test]
