@@ -61,8 +61,7 @@ use crate::sync::{Arc, Mutex, heavy_fence, light_fence};
 
 /// An empty deque: its owner, and a thief, which can be cloned.
 ///
-/// Either may go first. What is left is dropped with the last of them; if a destructor panics there, what
-/// comes behind that item is leaked. Needs 64-bit atomics.
+/// Either may go first. What is left is dropped with the last of them. Needs 64-bit atomics.
 ///
 /// ```
 /// use cookbook::deque::{Steal, deque};
@@ -143,18 +142,19 @@ impl<T> Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        // Relaxed: all handles are gone, and the count of them ordered what they did before us.
+        // Relaxed, all of them: the handles are gone, and the count of them ordered what they did before us.
         let (top, bottom) = (self.top.load(Relaxed), self.bottom.load(Relaxed));
-        for index in top..bottom {
-            let item = self.buffer(Relaxed).slot(index).load(Relaxed);
-            // SAFETY: pushed, from a box, and nobody has taken it.
-            drop(unsafe { Box::from_raw(item) });
-        }
+        let buffer = self.buffer(Relaxed);
+        // SAFETY: what was pushed and not taken is from a box, and ours.
+        let boxed = |index| unsafe { Box::from_raw(buffer.slot(index).load(Relaxed)) };
+        // As a vector, which drops all of them even if one panics.
+        let left: Vec<Box<T>> = (top..bottom).map(boxed).collect();
         let mut next = self.buffer.load(Relaxed);
         while !next.is_null() {
             // SAFETY: from a box, and each buffer is linked once.
             next = unsafe { Box::from_raw(next) }.older;
         }
+        drop(left);
     }
 }
 

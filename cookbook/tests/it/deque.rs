@@ -115,6 +115,11 @@ fn every_item_comes_out_once_when_there_are_few() {
 }
 
 #[test]
+fn every_item_comes_out_once_when_there_are_two() {
+    hammer(2, 1, 400_000, |number| if number % 2 == 1 { 2 } else { 0 });
+}
+
+#[test]
 fn every_item_comes_out_once_while_the_deque_grows_and_comes_round() {
     // Waves: up by a thousand items, and down again.
     hammer(1, 3, 100_000, |number| if number % 1024 == 1023 { 1024 } else { 0 });
@@ -217,7 +222,7 @@ fn thieves_outlive_the_owner() {
 }
 
 #[test]
-fn a_destructor_that_panics_leaks_what_comes_behind_it() {
+fn a_destructor_that_panics_keeps_nothing_else_from_being_dropped() {
     struct Item(Arc<AtomicUsize>, bool);
     impl Drop for Item {
         fn drop(&mut self) {
@@ -232,7 +237,7 @@ fn a_destructor_that_panics_leaks_what_comes_behind_it() {
     }
     drop(thief);
     assert!(catch_unwind(AssertUnwindSafe(|| drop(owner))).is_err());
-    assert_eq!(deaths.load(Relaxed), 2);
+    assert_eq!(deaths.load(Relaxed), 3);
 }
 
 #[test]
