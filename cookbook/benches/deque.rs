@@ -163,7 +163,8 @@ fn one_stolen<D: Deque>(batch: u64, batches: u64) -> Duration {
 fn tree<D: Deque>(threads: usize, n: u64, leaf: u64) -> Duration {
     let (owners, thieves): (Vec<_>, Vec<_>) = (0..threads).map(|_| D::make()).unzip();
     D::push(&owners[0], Box::new(n));
-    // Who has no work looks whether all have found together what is to be found.
+    // Who has no work looks whether all have found together what is to be found. Relaxed: sums only, and a
+    // sum that is late comes at the next look.
     let found: Vec<CachePadded<AtomicU64>> = (0..threads).map(|_| CachePadded::default()).collect();
     let is_over = || found.iter().map(|found| found.load(Relaxed)).sum::<u64>() == fib(n);
     let start = Barrier::new(threads);

@@ -14,8 +14,7 @@ use cookbook::deque::{Owner, Steal, Stealer, deque};
 
 const SIZE: u32 = 12;
 const SOLUTIONS: u64 = 14_200;
-/// So many rows are tasks; the rest of a board is searched by one thread at once. A task that steals are to
-/// pay for is worth more than a few microseconds.
+/// A board with fewer rows is a task that makes others; the rest of one with as many is searched at once.
 const TASK_ROWS: u32 = 6;
 
 /// The next row, and the columns and diagonals of it that are attacked.

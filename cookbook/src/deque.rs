@@ -17,7 +17,7 @@
 //! ```
 //!
 //! It is scenario A, but what the thief should write, `top = i`, it has only read; another thief, or the
-//! owner, wrote it (the shape RWC, with a heavy fence in the middle).
+//! owner, wrote it. That is the shape RWC with the fences HL, forbidden (`loom-tests/data/shapes.csv`).
 //!
 //! # Why pairs of threads are enough
 //!
