@@ -1,1 +1,270 @@
-//! To come.
+//! The work-stealing deque: every item comes out once, whoever takes it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::thread;
+
+use cookbook::deque::{Owner, Steal, Stealer, deque, with_capacity};
+
+/// An item that knows whether it is alive, and is counted when it dies.
+struct Canary {
+    alive: u64,
+    number: usize,
+    deaths: Arc<AtomicUsize>,
+}
+
+const ALIVE: u64 = 0x0A11_0A11_0A11_0A11;
+
+impl Canary {
+    fn boxed(number: usize, deaths: &Arc<AtomicUsize>) -> Box<Self> {
+        Box::new(Canary { alive: ALIVE, number, deaths: Arc::clone(deaths) })
+    }
+}
+
+impl Drop for Canary {
+    fn drop(&mut self) {
+        // SAFETY: a valid reference; volatile, so that the compiler takes nothing for granted.
+        assert_eq!(unsafe { std::ptr::read_volatile(&raw const self.alive) }, ALIVE);
+        // SAFETY: ours; volatile, since the compiler would drop a store that nobody is to read.
+        unsafe { std::ptr::write_volatile(&raw mut self.alive, !ALIVE) };
+        self.deaths.fetch_add(1, Relaxed);
+    }
+}
+
+/// Steals until the owner has ended and nothing is left.
+fn steal_all(thief: &Stealer<Canary>, ended: &AtomicBool, mut taken: impl FnMut(Box<Canary>)) {
+    loop {
+        // Acquire: after the end nothing is pushed. Before the steal: an end that is seen after it would not
+        // say that it was the last.
+        let is_over = ended.load(Acquire);
+        match thief.steal() {
+            Steal::Taken(item) => taken(item),
+            Steal::Retry => {}
+            Steal::Empty if is_over => return,
+            Steal::Empty => thread::yield_now(),
+        }
+    }
+}
+
+/// Tells the thieves, also if the owner panics.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        // Release: all pushes come before. Pairs with: the Acquire in `steal_all`.
+        self.0.store(true, Release);
+    }
+}
+
+/// An owner who pushes `items`, and pops so many after each, beside so many thieves on other cores.
+fn hammer(
+    capacity: usize,
+    thieves: usize,
+    items: usize,
+    mut pops: impl FnMut(usize) -> usize + Send,
+) {
+    let cores = &core_affinity::get_core_ids().unwrap_or_default();
+    let stay_on =
+        move |nth: usize| cores.get(nth).map(|&core| core_affinity::set_for_current(core));
+    let deaths = Arc::default();
+    let counts: Vec<_> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+    let count = |item: Box<Canary>| counts[item.number].fetch_add(1, Relaxed);
+    let (owner, thief) = with_capacity(capacity);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for nth in 0..thieves {
+            let (thief, ended) = (&thief, &ended);
+            scope.spawn(move || {
+                stay_on(1 + nth % cores.len().saturating_sub(1).max(1));
+                steal_all(thief, ended, |item| _ = count(item));
+            });
+        }
+        let (owner, deaths, ended) = (owner, &deaths, &ended);
+        scope.spawn(move || {
+            stay_on(0);
+            let _end = End(ended);
+            for number in 0..items {
+                owner.push(Canary::boxed(number, deaths));
+                for _ in 0..pops(number) {
+                    owner.pop().map(count);
+                }
+            }
+        });
+    });
+    assert_eq!(deaths.load(Relaxed), items);
+    for (number, count) in counts.iter().enumerate() {
+        assert_eq!(count.load(Relaxed), 1, "item {number}");
+    }
+}
+
+#[test]
+fn every_item_comes_out_once_when_there_is_one_at_a_time() {
+    for thieves in [1, 3] {
+        hammer(1, thieves, 100_000, |_| 1);
+    }
+}
+
+#[test]
+fn every_item_comes_out_once_when_there_are_few() {
+    for thieves in [1, 2, 3] {
+        let mut random = fastrand::Rng::with_seed(7);
+        hammer(2, thieves, 100_000, move |_| random.usize(..3));
+    }
+}
+
+#[test]
+fn every_item_comes_out_once_when_there_are_two() {
+    hammer(2, 1, 400_000, |number| if number % 2 == 1 { 2 } else { 0 });
+}
+
+#[test]
+fn every_item_comes_out_once_while_the_deque_grows_and_comes_round() {
+    // Waves: up by a thousand items, and down again.
+    hammer(1, 3, 100_000, |number| if number % 1024 == 1023 { 1024 } else { 0 });
+}
+
+#[test]
+fn every_item_comes_out_once_if_only_thieves_take() {
+    hammer(4, 3, 20_000, |_| 0);
+}
+
+#[test]
+fn the_owner_takes_the_newest_and_thieves_the_oldest() {
+    let (owner, thief) = deque();
+    (1..=4).for_each(|number| owner.push(Box::new(number)));
+    let other = thief.clone();
+    assert_eq!(thief.steal(), Steal::Taken(Box::new(1)));
+    assert_eq!(owner.pop(), Some(Box::new(4)));
+    assert_eq!(other.steal(), Steal::Taken(Box::new(2)));
+    assert_eq!(owner.pop(), Some(Box::new(3)));
+    assert_eq!(owner.pop(), None);
+    assert_eq!(owner.pop(), None);
+    assert_eq!([thief.steal(), other.steal()], [Steal::Empty, Steal::Empty]);
+    owner.push(Box::new(5));
+    assert_eq!(thief.steal(), Steal::Taken(Box::new(5)));
+}
+
+#[test]
+fn a_deque_that_grows_keeps_its_order() {
+    let (owner, thief) = with_capacity(2);
+    // The items do not begin with the first slot.
+    owner.push(Box::new(0));
+    assert_eq!(thief.steal(), Steal::Taken(Box::new(0)));
+    (1..=100).for_each(|number| owner.push(Box::new(number)));
+    assert_eq!(owner.capacity(), 128);
+    (1..=50).for_each(|number| assert_eq!(thief.steal(), Steal::Taken(Box::new(number))));
+    (51..=100).rev().for_each(|number| assert_eq!(owner.pop(), Some(Box::new(number))));
+    assert_eq!(owner.pop(), None);
+}
+
+#[test]
+fn a_deque_grows_only_when_it_is_full() {
+    let (owner, thief) = with_capacity(3);
+    assert_eq!(owner.capacity(), 4);
+    (0..4).for_each(|number| owner.push(Box::new(number)));
+    for number in 4..1_000 {
+        assert_eq!(thief.steal(), Steal::Taken(Box::new(number - 4)));
+        owner.push(Box::new(number));
+    }
+    assert_eq!(owner.capacity(), 4);
+    owner.push(Box::new(1_000));
+    assert_eq!(owner.capacity(), 8);
+}
+
+#[test]
+#[should_panic(expected = "a capacity that is a power of two")]
+fn a_capacity_beyond_all_powers_of_two_is_refused() {
+    let _ = with_capacity::<u8>(usize::MAX);
+}
+
+#[test]
+fn a_capacity_of_nothing_is_one_of_one() {
+    let (owner, thief) = with_capacity(0);
+    owner.push(Box::new(1));
+    owner.push(Box::new(2));
+    assert_eq!(thief.steal(), Steal::Taken(Box::new(1)));
+    assert_eq!(owner.pop(), Some(Box::new(2)));
+}
+
+/// A deque of 100 items, 10 popped and 10 stolen.
+fn with_80_left(deaths: &Arc<AtomicUsize>) -> (Owner<Canary>, Stealer<Canary>) {
+    let (owner, thief) = with_capacity(1);
+    (0..100).for_each(|number| owner.push(Canary::boxed(number, deaths)));
+    for _ in 0..10 {
+        assert!(owner.pop().is_some());
+        assert!(matches!(thief.steal(), Steal::Taken(_)));
+    }
+    assert_eq!(deaths.load(Relaxed), 20);
+    (owner, thief)
+}
+
+#[test]
+fn what_is_left_is_dropped_with_the_last_handle() {
+    let deaths = Arc::default();
+    let (owner, thief) = with_80_left(&deaths);
+    drop(thief);
+    assert_eq!(deaths.load(Relaxed), 20);
+    drop(owner);
+    assert_eq!(deaths.load(Relaxed), 100);
+}
+
+#[test]
+fn thieves_outlive_the_owner() {
+    let deaths = Arc::default();
+    let (owner, thief) = with_80_left(&deaths);
+    drop(owner);
+    assert!(matches!(thief.steal(), Steal::Taken(_)));
+    assert_eq!(deaths.load(Relaxed), 21);
+    drop(thief);
+    assert_eq!(deaths.load(Relaxed), 100);
+}
+
+#[test]
+fn a_destructor_that_panics_keeps_nothing_else_from_being_dropped() {
+    struct Item(Arc<AtomicUsize>, bool);
+    impl Drop for Item {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Relaxed);
+            assert!(!self.1, "on purpose");
+        }
+    }
+    let deaths = Arc::<AtomicUsize>::default();
+    let (owner, thief) = deque();
+    for panics in [false, true, false] {
+        owner.push(Box::new(Item(Arc::clone(&deaths), panics)));
+    }
+    drop(thief);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(owner))).is_err());
+    assert_eq!(deaths.load(Relaxed), 3);
+}
+
+#[test]
+fn a_panic_between_push_and_pop_loses_nothing() {
+    let deaths = Arc::default();
+    let (owner, thief) = with_80_left(&deaths);
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        owner.push(Canary::boxed(100, &deaths));
+        let _in_hand = owner.pop();
+        panic!("on purpose");
+    }));
+    assert!(unwound.is_err());
+    assert_eq!(deaths.load(Relaxed), 21);
+    drop((owner, thief));
+    assert_eq!(deaths.load(Relaxed), 101);
+}
+
+#[test]
+fn an_owner_goes_from_thread_to_thread() {
+    let (owner, thief) = deque();
+    owner.push(Box::new(1));
+    let owner = thread::spawn(move || {
+        owner.push(Box::new(2));
+        assert_eq!(owner.pop(), Some(Box::new(2)));
+        owner
+    });
+    let owner = owner.join().expect("no panic");
+    assert_eq!(owner.pop(), Some(Box::new(1)));
+    assert_eq!(thief.steal(), Steal::Empty);
+}

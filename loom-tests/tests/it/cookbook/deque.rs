@@ -1,1 +1,283 @@
-//! To come.
+//! The work-stealing deque. loom's cells fail a model in which two take the same item, or one takes it without
+//! knowing of what came before its push.
+//!
+//! With a fence or an ordering removed or weakened these must fail: `cargo xtask mutants "cookbook deque"`.
+//!
+//! What they cannot show, since loom executes each thread in order: that a pop of the last item must release
+//! the bottom that it restores, and that a thief's exchange must release its reading of the slot. The argument
+//! stands beside each.
+
+use std::sync::{Arc, Mutex};
+
+use asymfence::model::Start;
+use cookbook::deque::{Owner, Steal, Stealer, with_capacity};
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use loom::thread;
+
+use crate::{check, check_within, is_ever};
+
+const STARTS: [Start; 3] =
+    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
+
+/// Items are numbers of these.
+struct World {
+    /// Whether each was pushed, and taken.
+    items: [UnsafeCell<(bool, bool)>; 3],
+}
+
+// SAFETY: loom sees to it.
+unsafe impl Send for World {}
+// SAFETY: as above.
+unsafe impl Sync for World {}
+
+impl World {
+    fn new() -> Arc<Self> {
+        Arc::new(World { items: std::array::from_fn(|_| UnsafeCell::new((false, false))) })
+    }
+
+    fn push(&self, owner: &Owner<usize>, number: usize) {
+        // SAFETY: loom fails the model if another uses the item at the same time.
+        self.items[number].with_mut(|item| unsafe { (*item).0 = true });
+        owner.push(Box::new(number));
+    }
+
+    fn take(&self, item: Box<usize>) -> usize {
+        // Not freed: a model in which it is taken twice is to say so.
+        let number = *Box::leak(item);
+        self.items[number].with_mut(|item| {
+            // SAFETY: loom fails the model if another uses the item at the same time, or if its push is
+            // not ordered before.
+            let (pushed, taken) = unsafe { &mut *item };
+            assert!(*pushed, "item {number} was taken before it was pushed");
+            assert!(!*taken, "item {number} was taken twice");
+            *taken = true;
+        });
+        number
+    }
+
+    fn pop(&self, owner: &Owner<usize>) -> Option<usize> {
+        owner.pop().map(|item| self.take(item))
+    }
+
+    fn steal(&self, thief: &Stealer<usize>) -> Steal<usize> {
+        match thief.steal() {
+            Steal::Taken(item) => Steal::Taken(Box::new(self.take(item))),
+            Steal::Retry => Steal::Retry,
+            Steal::Empty => Steal::Empty,
+        }
+    }
+
+    /// Pops what is left, once all thieves are done: then nothing is missing.
+    fn end(&self, owner: &Owner<usize>, pushed: usize) {
+        while self.pop(owner).is_some() {}
+        for item in &self.items[..pushed] {
+            // SAFETY: loom fails the model if another uses the item at the same time.
+            assert!(item.with(|item| unsafe { (*item).1 }), "an item was lost");
+        }
+    }
+}
+
+/// What a thief's attempts came to, one after another.
+type Loot = Vec<Steal<usize>>;
+
+/// An owner who has pushed `before` items when thieves begin, `attempts` for each; what it does then; and what
+/// each thief got.
+fn run(
+    capacity: usize,
+    before: usize,
+    attempts: &'static [usize],
+    then: fn(&World, &Owner<usize>) -> usize,
+) -> Vec<Loot> {
+    let world = World::new();
+    let (owner, thief) = with_capacity(capacity);
+    (0..before).for_each(|number| world.push(&owner, number));
+    let thieves: Vec<_> = attempts
+        .iter()
+        .map(|&attempts| {
+            let (world, thief) = (Arc::clone(&world), thief.clone());
+            thread::spawn(move || -> Loot { (0..attempts).map(|_| world.steal(&thief)).collect() })
+        })
+        .collect();
+    let pushed = then(&world, &owner);
+    let loot = thieves.into_iter().map(|thief| thief.join().expect("no panic")).collect();
+    world.end(&owner, before + pushed);
+    loot
+}
+
+fn pops(times: usize, world: &World, owner: &Owner<usize>) -> usize {
+    (0..times).for_each(|_| _ = world.pop(owner));
+    0
+}
+
+/// The owner and a thief at the last item.
+fn last_item() -> Vec<Loot> {
+    run(2, 1, &[1], |world, owner| pops(1, world, owner))
+}
+
+#[test]
+fn the_last_item_is_popped_or_stolen() {
+    for start in STARTS {
+        check(start, || _ = last_item());
+    }
+}
+
+#[test]
+fn the_last_item_is_popped_at_times_and_stolen_at_others() {
+    let is_ever = |expected: Steal<usize>| {
+        let expected = Arc::new(vec![vec![expected]]);
+        is_ever(Start::Asymmetric, move || last_item() == *expected)
+    };
+    assert!(is_ever(Steal::Taken(Box::new(0))));
+    assert!(is_ever(Steal::Retry));
+    assert!(is_ever(Steal::Empty));
+}
+
+/// A thief who has made the top reach the item that the owner pops: the scenario, with one thief in both
+/// parts.
+fn two_steals() -> Vec<Loot> {
+    run(2, 2, &[2], |world, owner| pops(1, world, owner))
+}
+
+#[test]
+fn an_item_that_the_top_reaches_is_popped_or_stolen() {
+    for start in STARTS {
+        check(start, || _ = two_steals());
+    }
+}
+
+#[test]
+fn a_thief_takes_all_at_times() {
+    assert!(is_ever(Start::Asymmetric, || {
+        two_steals() == [[Steal::Taken(Box::new(0)), Steal::Taken(Box::new(1))]]
+    }));
+}
+
+/// A thief may have looked at the place of the item that is popped, and find another item there.
+fn popped_and_pushed() -> Vec<Loot> {
+    run(2, 2, &[2], |world, owner| {
+        world.pop(owner);
+        world.push(owner, 2);
+        1
+    })
+}
+
+#[test]
+fn an_item_that_comes_in_anothers_place_is_itself() {
+    check(Start::Asymmetric, || _ = popped_and_pushed());
+    check(Start::Symmetric, || _ = popped_and_pushed());
+}
+
+#[test]
+fn an_item_that_comes_in_anothers_place_is_stolen_at_times() {
+    assert!(is_ever(Start::Asymmetric, || {
+        popped_and_pushed() == [[Steal::Taken(Box::new(0)), Steal::Taken(Box::new(2))]]
+    }));
+}
+
+/// As with two steals, where the thief who looks has only read what the other wrote.
+fn two_thieves() -> Vec<Loot> {
+    run(2, 2, &[1, 1], |world, owner| pops(1, world, owner))
+}
+
+#[test]
+fn an_item_that_another_thief_made_the_top_is_popped_or_stolen() {
+    check_within(Some(2), Start::Asymmetric, || _ = two_thieves());
+    check_within(Some(2), Start::Symmetric, || _ = two_thieves());
+}
+
+#[test]
+fn two_thieves_take_an_item_each_at_times_and_want_the_same_at_others() {
+    let both = Arc::new(Mutex::new([false; 2]));
+    let seen = Arc::clone(&both);
+    check_within(Some(2), Start::Asymmetric, move || {
+        let loot = two_thieves();
+        let taken = |thief: usize| matches!(loot[thief][0], Steal::Taken(_));
+        let retry = |thief: usize| loot[thief][0] == Steal::Retry;
+        let mut seen = seen.lock().expect("no panic while it is held");
+        seen[0] |= taken(0) && taken(1);
+        seen[1] |= taken(0) && retry(1) || taken(1) && retry(0);
+    });
+    assert_eq!(*both.lock().expect("no panic while it is held"), [true; 2]);
+}
+
+/// Also if all that the thief sees is a bottom that a pop has stored.
+#[test]
+fn who_steals_knows_what_came_before_the_push() {
+    for start in STARTS {
+        check(start, || {
+            run(2, 0, &[1], |world, owner| {
+                world.push(owner, 0);
+                world.push(owner, 1);
+                world.pop(owner);
+                2
+            });
+        });
+    }
+}
+
+/// The second push finds the deque full.
+fn growth() -> Vec<Loot> {
+    run(1, 1, &[2], |world, owner| {
+        world.push(owner, 1);
+        world.pop(owner);
+        1
+    })
+}
+
+#[test]
+fn nothing_is_lost_while_the_deque_grows() {
+    check(Start::Asymmetric, || _ = growth());
+    check(Start::Symmetric, || _ = growth());
+}
+
+#[test]
+fn the_deque_grows_under_a_thief_at_times() {
+    assert!(is_ever(Start::Asymmetric, || matches!(growth()[0][..], [Steal::Taken(_), _])));
+}
+
+/// A push that finds room where an item was stolen from writes to that slot after the thief has read it. loom
+/// never lets a thread read what is written later; so a cell stands in for the slot. (The thief's fence covers
+/// the cell, as it does not the slot; so this shows the owner's side only.) True if there was room.
+fn a_slot_again() -> bool {
+    let world = World::new();
+    let (owner, thief) = with_capacity(1);
+    world.push(&owner, 0);
+    let slot = Arc::new(Slot { read: UnsafeCell::new(false), stolen: AtomicBool::new(false) });
+    let thief = {
+        let (world, slot) = (Arc::clone(&world), Arc::clone(&slot));
+        thread::spawn(move || {
+            // SAFETY: loom fails the model if another uses the cell at the same time.
+            slot.read.with_mut(|read| unsafe { *read = true });
+            _ = world.steal(&thief);
+            slot.stolen.store(true, Relaxed);
+        })
+    };
+    // loom does not try a push behind a steal for their own sake. Relaxed: orders nothing.
+    _ = slot.stolen.load(Relaxed);
+    world.push(&owner, 1);
+    let is_again = owner.capacity() == 1;
+    if is_again {
+        // SAFETY: as above.
+        assert!(slot.read.with(|read| unsafe { *read }));
+    }
+    thief.join().expect("no panic");
+    world.end(&owner, 2);
+    is_again
+}
+
+struct Slot {
+    read: UnsafeCell<bool>,
+    stolen: AtomicBool,
+}
+
+// SAFETY: loom sees to it.
+unsafe impl Send for Slot {}
+// SAFETY: as above.
+unsafe impl Sync for Slot {}
+
+#[test]
+fn a_slot_is_written_again_after_it_was_read() {
+    check(Start::Asymmetric, || _ = a_slot_again());
+    assert!(is_ever(Start::Asymmetric, a_slot_again));
+}
