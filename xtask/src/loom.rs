@@ -18,5 +18,7 @@ pub(crate) fn models(sh: &Shell, deep: bool) -> Result {
 pub(crate) fn lint(sh: &Shell) -> Result {
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
     cmd!(sh, "cargo clippy --release {TARGET...} --all-targets -- -D warnings").run()?;
+    let adopter = ["--package", "adopter", "--tests", "--target-dir", "target/loom"];
+    cmd!(sh, "cargo clippy --release {adopter...} --all-features -- -D warnings").run()?;
     Ok(())
 }

@@ -84,7 +84,7 @@ const JOBS: &[Job] = &[
     },
     Job {
         name: "tsan",
-        proves: "ThreadSanitizer follows the fences, reports a missing one, and the hazard pointers pass",
+        proves: "ThreadSanitizer follows the fences, and reports a missing one; hazard pointers, the adopter",
         not: "that a heavy fence is where it must be: in this mode every fence orders against every other",
         is_quick: false,
         run: native::tsan,
