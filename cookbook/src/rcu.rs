@@ -1,1 +1,377 @@
-//! To come.
+//! Read-copy-update: to read what others replace as a whole, at the price of two stores.
+//!
+//! For what is read all the time and replaced now and then: a routing table, a configuration, a list of who
+//! listens. A reader neither waits nor writes what another reader writes. Who replaces the value waits for
+//! the readers that may still see the old one (the *grace period*), and then owns it.
+//!
+//! ```text
+//!                       reader                      writer
+//!                       slot = period               current = new
+//!                       light_fence()               heavy_fence()
+//!                       value = current             period = period + 1
+//!                       ...                         wait until slot is OUTSIDE or new
+//!                       slot = OUTSIDE              the old value is the writer's
+//!                       forbidden: value is old, and the writer has not waited for it
+//! ```
+//!
+//! It is scenario A of the library, with the counter of periods beside it. The heavy fence strikes a reader
+//! at one point of its program:
+//!
+//! - after the reader's light fence: then the writer sees its slot, or what it wrote there later. The number
+//!   that the reader took for it, however long ago, is from before the writer's increment: so it is old, and
+//!   is waited for;
+//! - before: then what the reader loads next is new. What it wrote into its slot does not matter.
+//!
+//! So nothing rests on when the reader looked at the counter, which is there for progress alone: a reader
+//! that began after the increment need not be waited for, and a writer waits for none that keep coming.
+//!
+//! # Who pays
+//!
+//! A reader: a load, two stores (its own count of nested guards, and its slot) and a light fence to begin,
+//! two stores to end; what is nested one store each. Most of it is `Release`, which on x86 is a plain store.
+//! A writer: a swap, a heavy fence, a lock, a look at every slot, and the wait. Writers do not wait for each
+//! other's readers, and those that come together share heavy fences. To register a reader takes a lock and
+//! an allocation: once for each thread, not for each read.
+//!
+//! # When not to use it
+//!
+//! - When readers stop in the middle, for input or for a lock: writers wait as long, and what they would
+//!   free piles up if they do not. A hazard pointer holds back one object; an `Arc` none.
+//! - When values are replaced as often as read: each replacement is a heavy fence. Epochs share one among
+//!   many.
+//! - When there are readers that come and go: take something that keeps thread-locals.
+//!
+//! # Modelled on
+//!
+//! liburcu's memb flavour, `include/urcu/static/urcu-memb.h` and `src/urcu.c@v0.13.2`. It differs in three:
+//!
+//! - The counter has 64 bits and only grows, and a grace period is one pass. liburcu's has one bit for the
+//!   phase, and a reader that is delayed between its load of the phase and its store may write one of two
+//!   periods ago: so liburcu waits twice. Here such a number is only old. (2⁶⁴ grace periods of 100 ns take
+//!   58,000 years.)
+//! - There is no heavy fence at the end of a grace period. liburcu's orders a plain store at the end of a
+//!   read; ours is a release, which the writer's look acquires. Another fence would have no partner.
+//! - Waiting spins and yields; there is no futex.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicPtr, AtomicU64};
+use crate::sync::{Arc, Mutex, MutexGuard, heavy_fence, hint, light_fence, thread};
+
+/// A value that readers see as it is, while writers put another in its place.
+///
+/// ```
+/// use cookbook::rcu::Rcu;
+///
+/// let limits = Rcu::new([10, 20]);
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| {
+///         let reader = limits.reader(); // once
+///         let now = reader.read(); // at every use
+///         assert!(now[0] < now[1]);
+///     });
+///     let old = limits.replace([30, 40]);
+///     assert_eq!(*old, [10, 20]); // nobody else has it: it is ours
+/// });
+/// ```
+///
+/// `Rcu<()>` is for links of your own, which a reader follows as long as it has a guard, and which
+/// [`synchronize`](Rcu::synchronize) is called for.
+#[derive(Debug)]
+pub struct Rcu<T> {
+    /// From a box.
+    current: AtomicPtr<T>,
+    /// The number of the period that goes on. Never `OUTSIDE`.
+    period: AtomicU64,
+    readers: Mutex<Vec<Arc<Slot>>>,
+    /// A pointer would be for any thread.
+    owns: PhantomData<*mut T>,
+}
+
+// SAFETY: a box, which goes along.
+unsafe impl<T: Send> Send for Rcu<T> {}
+// SAFETY: threads that share it read the value (`Sync`), and hand it over to who replaces it (`Send`).
+unsafe impl<T: Send + Sync> Sync for Rcu<T> {}
+
+/// What a reader shows of itself: the period in which it began to read, or `OUTSIDE`.
+#[derive(Debug)]
+struct Slot(CachePadded<AtomicU64>);
+
+const OUTSIDE: u64 = 0;
+
+impl<T> Rcu<T> {
+    /// The first value.
+    pub fn new(value: impl Into<Box<T>>) -> Self {
+        Rcu {
+            current: AtomicPtr::new(Box::into_raw(value.into())),
+            period: AtomicU64::new(OUTSIDE + 1),
+            readers: Mutex::default(),
+            owns: PhantomData,
+        }
+    }
+
+    /// Registers a reader: one for each thread that reads, and kept. Takes a lock, and memory.
+    pub fn reader(&self) -> Reader<'_, T> {
+        let slot = Arc::new(Slot(CachePadded::new(AtomicU64::new(OUTSIDE))));
+        // Who does not find the slot here has published before: by the lock, we see that.
+        self.readers().push(Arc::clone(&slot));
+        Reader { rcu: self, slot, nesting: 0.into() }
+    }
+
+    /// Puts `new` in place of the value, waits for a grace period, and returns the old one, which nobody
+    /// else has then.
+    ///
+    /// Waits for ever if the calling thread has a guard of this `Rcu`, or if somebody has forgotten one and
+    /// keeps the reader. [`publish`](Rcu::publish) does not wait.
+    ///
+    /// What the readers of the old value did with it happens before the return.
+    ///
+    /// # Aborts
+    ///
+    /// As [`heavy_fence`](asymfence::heavy_fence). Not for signal handlers: it takes a lock.
+    pub fn replace(&self, new: impl Into<Box<T>>) -> Box<T> {
+        self.publish(new).wait()
+    }
+
+    /// Puts `new` in place of the value, and returns the old one in custody: it comes out when its grace
+    /// period is over.
+    ///
+    /// Aborts as [`replace`](Rcu::replace).
+    pub fn publish(&self, new: impl Into<Box<T>>) -> Replaced<T> {
+        let new = Box::into_raw(new.into());
+        // Release: the value is complete before it is found. Pairs with: the load in `Reader::read`.
+        // Acquire: the old value, which becomes ours, was completed by another writer. Pairs with: its swap.
+        let old = NonNull::new(self.current.swap(new, AcqRel));
+        Replaced { value: old, period: self.grace_period() }
+    }
+
+    /// Waits until every guard that was there at the call has gone.
+    ///
+    /// Guards that come later see what was written before the call; what was done under those that have gone
+    /// happens before the return. Waits for ever and aborts as [`replace`](Rcu::replace).
+    pub fn synchronize(&self) {
+        self.grace_period().wait();
+    }
+
+    /// The same, but does not wait: the grace period is there to be asked, and to be waited for.
+    pub fn grace_period(&self) -> GracePeriod {
+        // Heavy fence: what was unlinked stands before the look at the slots, and before the new period.
+        // Pairs with: the light fence in `Reader::read` (the scenario above; A, and C for the period).
+        //  - it strikes a reader after its light fence: we see its slot, with an older period;
+        //  - before: the reader does not see what was unlinked.
+        heavy_fence();
+        // Relaxed: the fence orders it, against whoever reads it; a later number of another writer comes
+        // after ours. Before the fence it would stand too early: a reader could take the new number and the
+        // old value.
+        let number = self.period.fetch_add(1, Relaxed) + 1;
+        let holds_back = |slot: &&Arc<Slot>| slot.is_from_before(number);
+        let held_back_by = self.readers().iter().filter(holds_back).cloned().collect();
+        GracePeriod { number, held_back_by }
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.readers.lock().expect("no panic while it is held")
+    }
+}
+
+impl<T> Drop for Rcu<T> {
+    fn drop(&mut self) {
+        // Relaxed: nobody borrows it, and whatever made that sure orders us behind the last writer.
+        let last = self.current.load(Relaxed);
+        // SAFETY: from a box, and never unlinked; readers borrow the `Rcu`, so there is none.
+        drop(unsafe { Box::from_raw(last) });
+    }
+}
+
+impl Slot {
+    #[inline]
+    fn enter(&self, period: u64) {
+        // Release: what this reader did under earlier guards stands before it, for a writer that does not see
+        // the slot `OUTSIDE` in between. Pairs with: `is_from_before`.
+        self.0.store(period, Release);
+    }
+
+    #[inline]
+    fn leave(&self) {
+        // Release: the value has been read before it is another's. Pairs with: `is_from_before`.
+        self.0.store(OUTSIDE, Release);
+    }
+
+    /// Whether its reader began to read before that period, and reads still.
+    fn is_from_before(&self, period: u64) -> bool {
+        // Acquire: who has left, or come again, has done with the value. Pairs with: `leave` and `enter`.
+        let since = self.0.load(Acquire);
+        since != OUTSIDE && since < period
+    }
+}
+
+/// What a thread reads an [`Rcu`] with. It may be sent to another thread, and is not shared:
+///
+/// ```compile_fail,E0277
+/// # use cookbook::rcu::Rcu;
+/// let rcu = Rcu::new(1);
+/// let reader = rcu.reader();
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| *reader.read()); // with `move` it compiles
+/// });
+/// ```
+///
+/// ```
+/// # use cookbook::rcu::Rcu;
+/// let rcu = Rcu::new(1);
+/// let reader = rcu.reader();
+/// std::thread::scope(|scope| {
+///     scope.spawn(move || *reader.read());
+/// });
+/// ```
+#[derive(Debug)]
+pub struct Reader<'r, T> {
+    rcu: &'r Rcu<T>,
+    slot: Arc<Slot>,
+    /// How many guards there are. 64 bits, so that forgotten ones do not make it begin anew.
+    nesting: std::cell::Cell<u64>,
+}
+
+impl<T> Reader<'_, T> {
+    /// The value of now, which stays as long as the guard. Guards may be nested: the first one counts, and
+    /// the last one that goes.
+    ///
+    /// Wait-free: two stores and a light fence; if this reader has a guard already, one store. A handler of a
+    /// signal may use a reader of its own.
+    #[inline]
+    pub fn read(&self) -> Guard<'_, T> {
+        let nesting = self.nesting.get();
+        if nesting == 0 {
+            // Relaxed: the fences alone order it, see the scenario. A number that is too old is waited for.
+            self.slot.enter(self.rcu.period.load(Relaxed));
+            // Light fence: our slot stands before the load of the value.
+            // Pairs with: the heavy fence in `Rcu::grace_period`.
+            light_fence();
+        }
+        self.nesting.set(nesting + 1);
+        // Acquire: the value is complete. Pairs with: the swap in `Rcu::publish`.
+        let value = self.rcu.current.load(Acquire);
+        // SAFETY: a box's is never null.
+        let value = unsafe { NonNull::new_unchecked(value) };
+        Guard { value, reader: self }
+    }
+}
+
+impl<T> Drop for Reader<'_, T> {
+    fn drop(&mut self) {
+        // There are no guards, or they were forgotten.
+        self.slot.leave();
+        self.rcu.readers().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+    }
+}
+
+/// A value that was current when it was read. Writers wait for the guard to be dropped; for one that was
+/// forgotten, until its [`Reader`] is.
+pub struct Guard<'g, T> {
+    /// No reference: it may end while the guard is being dropped.
+    value: NonNull<T>,
+    reader: &'g Reader<'g, T>,
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: a box's, which its writer does not touch before this reader has left.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        let nesting = self.reader.nesting.get() - 1;
+        self.reader.nesting.set(nesting);
+        if nesting == 0 {
+            self.reader.slot.leave();
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Guard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guard").field(&**self).finish()
+    }
+}
+
+/// The time until every guard that was there at its beginning has gone.
+#[derive(Debug)]
+#[must_use = "it is not over yet"]
+pub struct GracePeriod {
+    /// Of the period that begins with it.
+    number: u64,
+    /// The slots that were from before, when we looked last. Who has left is not waited for again.
+    held_back_by: Vec<Arc<Slot>>,
+}
+
+impl GracePeriod {
+    /// Whether it is over: then what was done under those guards happens before the return.
+    pub fn is_over(&mut self) -> bool {
+        self.held_back_by.retain(|slot| slot.is_from_before(self.number));
+        self.held_back_by.is_empty()
+    }
+
+    /// Waits until it is over: spins, and then yields. For ever, if a guard does not go.
+    pub fn wait(&mut self) {
+        const SPINS: u32 = 100;
+        let mut spins = 0;
+        while !self.is_over() {
+            if spins < SPINS {
+                spins += 1;
+                hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+/// A value that has been replaced, and that readers may still see. If it is dropped it waits as
+/// [`wait`](Replaced::wait) does, and drops the value; if it is forgotten, so is the value.
+#[derive(Debug)]
+#[must_use = "to drop it is to wait"]
+pub struct Replaced<T> {
+    /// From a box, and unlinked. Ours when the period is over; `None` when it has been handed out.
+    value: Option<NonNull<T>>,
+    period: GracePeriod,
+}
+
+// SAFETY: until nobody else has the value, only the address is here; then it is a box, which goes along.
+unsafe impl<T: Send> Send for Replaced<T> {}
+
+impl<T> Replaced<T> {
+    /// Whether the grace period is over: then [`wait`](Replaced::wait) does not wait.
+    pub fn is_over(&mut self) -> bool {
+        self.period.is_over()
+    }
+
+    /// Waits for the end of the grace period, as [`GracePeriod::wait`] does, and returns the value.
+    pub fn wait(mut self) -> Box<T> {
+        self.take().expect("taken but once")
+    }
+
+    fn take(&mut self) -> Option<Box<T>> {
+        self.period.wait();
+        // SAFETY: from a box; unlinked by one swap, which made this. Whoever saw it has left its slot, and
+        // we have seen that.
+        self.value.take().map(|value| unsafe { Box::from_raw(value.as_ptr()) })
+    }
+}
+
+impl<T> Drop for Replaced<T> {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
