@@ -163,12 +163,11 @@ impl<T> Rcu<T> {
     pub fn grace_period(&self) -> GracePeriod {
         // Heavy fence: what was unlinked stands before the look at the slots, and before the new period.
         // Pairs with: the light fence in `Reader::read` (the scenario above; A, and C for the period).
-        //  - it strikes a reader after its light fence: we see its slot, with an older period;
+        //  - it strikes a reader after its light fence: we see its slot, with an older number;
         //  - before: the reader does not see what was unlinked.
+        // Relaxed: the fence orders it. Before the fence it would be too early: a reader could take the new
+        // number, and after that the old value.
         heavy_fence();
-        // Relaxed: the fence orders it, against whoever reads it; a later number of another writer comes
-        // after ours. Before the fence it would stand too early: a reader could take the new number and the
-        // old value.
         let number = self.period.fetch_add(1, Relaxed) + 1;
         let holds_back = |slot: &&Arc<Slot>| slot.is_from_before(number);
         let held_back_by = self.readers().iter().filter(holds_back).cloned().collect();

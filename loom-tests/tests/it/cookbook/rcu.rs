@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use asymfence::model::Start;
-use cookbook::rcu::{Rcu, Reader};
+use cookbook::rcu::{Rcu, Reader, Replaced};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::Relaxed;
@@ -216,10 +216,9 @@ fn two_writers_wait_for_a_reader() {
         read(&reader);
         read(&reader);
         drop(reader);
-        writers.map(|writer| match writer.join().expect("no panic") {
-            Ok(old) => old,
-            Err(old) => old.wait(),
-        });
+        for writer in writers {
+            let _old = writer.join().expect("no panic").unwrap_or_else(Replaced::wait);
+        }
     });
 }
 
