@@ -72,7 +72,7 @@ const CONTENDERS: [Contender; 8] = [
             let reader = sources.rcu.reader();
             repeat(times, || first(&reader.read()));
         },
-        |sources| _ = black_box(sources.rcu.replace([1; 4])),
+        |sources| _ = black_box(sources.rcu.replace(Box::new([1; 4]))),
     ),
     Contender(
         "its symmetric twin",
@@ -80,7 +80,7 @@ const CONTENDERS: [Contender; 8] = [
             let reader = sources.symmetric.reader();
             repeat(times, || first(&reader.read()));
         },
-        |sources| _ = black_box(sources.symmetric.replace([1; 4])),
+        |sources| _ = black_box(sources.symmetric.replace(Box::new([1; 4]))),
     ),
     Contender(
         "crossbeam-epoch, pin",

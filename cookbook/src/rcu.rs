@@ -76,7 +76,7 @@ use crate::sync::{Arc, Mutex, MutexGuard, heavy_fence, hint, light_fence, thread
 ///         let now = reader.read(); // at every use
 ///         assert!(now[0] < now[1]);
 ///     });
-///     let old = limits.replace([30, 40]);
+///     let old = limits.replace(Box::new([30, 40]));
 ///     assert_eq!(*old, [10, 20]); // nobody else has it: it is ours
 /// });
 /// ```
@@ -107,9 +107,9 @@ const OUTSIDE: u64 = 0;
 
 impl<T> Rcu<T> {
     /// The first value.
-    pub fn new(value: impl Into<Box<T>>) -> Self {
+    pub fn new(value: T) -> Self {
         Rcu {
-            current: AtomicPtr::new(Box::into_raw(value.into())),
+            current: AtomicPtr::new(Box::into_raw(Box::new(value))),
             period: AtomicU64::new(OUTSIDE + 1),
             readers: Mutex::default(),
             owns: PhantomData,
@@ -135,7 +135,7 @@ impl<T> Rcu<T> {
     /// # Aborts
     ///
     /// As [`heavy_fence`](asymfence::heavy_fence). Not for signal handlers: it takes a lock.
-    pub fn replace(&self, new: impl Into<Box<T>>) -> Box<T> {
+    pub fn replace(&self, new: Box<T>) -> Box<T> {
         self.publish(new).wait()
     }
 
@@ -143,8 +143,8 @@ impl<T> Rcu<T> {
     /// period is over.
     ///
     /// Aborts as [`replace`](Rcu::replace).
-    pub fn publish(&self, new: impl Into<Box<T>>) -> Replaced<T> {
-        let new = Box::into_raw(new.into());
+    pub fn publish(&self, new: Box<T>) -> Replaced<T> {
+        let new = Box::into_raw(new);
         // Release: the value is complete before it is found. Pairs with: the load in `Reader::read`.
         // Acquire: the old value, which becomes ours, was completed by another writer. Pairs with: its swap.
         let old = NonNull::new(self.current.swap(new, AcqRel));

@@ -44,12 +44,12 @@ impl Drop for Canary {
 /// new reader takes the place of one.
 #[test]
 fn what_is_read_is_alive_and_what_is_replaced_dies_once() {
-    const REPLACED: usize = 1_000;
+    const REPLACED: usize = 300;
     let deaths = Arc::default();
     let rcu = Rcu::new(Canary::new(0, &deaths));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let readers: [_; 3] = std::array::from_fn(|_| {
+        let readers: [_; 2] = std::array::from_fn(|_| {
             scope.spawn(|| {
                 let mut reads = 0;
                 while !stop.load(Relaxed) {
@@ -68,13 +68,13 @@ fn what_is_read_is_alive_and_what_is_replaced_dies_once() {
         });
         let waits = scope.spawn(|| {
             for number in 1..=REPLACED {
-                rcu.replace(Canary::new(number, &deaths)).assert_alive();
+                rcu.replace(Box::new(Canary::new(number, &deaths))).assert_alive();
             }
         });
         let polls = scope.spawn(|| {
             let mut waiting = Vec::new();
             for number in 1..=REPLACED {
-                waiting.push(rcu.publish(Canary::new(number, &deaths)));
+                waiting.push(rcu.publish(Box::new(Canary::new(number, &deaths))));
                 for mut old in mem::take(&mut waiting) {
                     if old.is_over() { old.wait().assert_alive() } else { waiting.push(old) }
                 }
@@ -99,7 +99,7 @@ fn a_reader_that_stalls_holds_a_writer_back_until_it_leaves() {
         let stalled = reader.read();
         let another = rcu.reader();
         scope.spawn(|| {
-            let old = rcu.replace("new");
+            let old = rcu.replace(Box::new("new"));
             done.send(*old).expect("a receiver");
         });
         // Others see the new value meanwhile.
@@ -122,7 +122,7 @@ fn who_begins_to_read_during_a_grace_period_is_not_waited_for() {
     let rcu = Rcu::new(1);
     let [slow, other] = [rcu.reader(), rcu.reader()];
     let old = slow.read();
-    let mut replaced = rcu.publish(2);
+    let mut replaced = rcu.publish(Box::new(2));
     let late = rcu.reader();
     let new = [other.read(), late.read()];
     assert!(!replaced.is_over());
@@ -139,7 +139,7 @@ fn the_last_guard_that_goes_ends_a_read_in_whatever_order() {
     let reader = rcu.reader();
     let first = reader.read();
     let mut grace_period = rcu.grace_period();
-    let mut replaced = rcu.publish(2);
+    let mut replaced = rcu.publish(Box::new(2));
     let second = reader.read();
     assert_eq!([*first, *second], [1, 2]);
     drop(first);
@@ -170,7 +170,7 @@ fn every_reader_is_waited_for() {
 #[test]
 fn nobody_waits_for_a_reader_that_is_outside_or_gone() {
     let rcu = Rcu::new(1);
-    assert_eq!(*rcu.replace(2), 1);
+    assert_eq!(*rcu.replace(Box::new(2)), 1);
     let (outside, gone) = (rcu.reader(), rcu.reader());
     assert_eq!(*outside.read(), 2);
     drop(gone);
@@ -186,7 +186,7 @@ fn a_panic_ends_a_read() {
         panic::resume_unwind(Box::new("in the middle"));
     });
     panic::catch_unwind(read).expect_err("a panic");
-    assert_eq!(*rcu.replace(2), 1);
+    assert_eq!(*rcu.replace(Box::new(2)), 1);
     assert_eq!(*reader.read(), 2);
 }
 
@@ -196,7 +196,7 @@ fn a_guard_that_was_forgotten_lasts_as_long_as_its_reader() {
     let reader = rcu.reader();
     mem::forget(reader.read());
     assert_eq!(*reader.read(), 1);
-    let mut replaced = rcu.publish(2);
+    let mut replaced = rcu.publish(Box::new(2));
     // The one that counts is the one that was forgotten, and it stays.
     assert_eq!(*reader.read(), 2);
     assert!(!replaced.is_over());
@@ -212,7 +212,7 @@ fn a_reader_that_was_forgotten_leaks_and_no_more() {
     let reader = rcu.reader();
     mem::forget(reader.read());
     mem::forget(reader);
-    let mut replaced = rcu.publish(Canary::new(1, &deaths));
+    let mut replaced = rcu.publish(Box::new(Canary::new(1, &deaths)));
     drop(rcu);
     assert_eq!(deaths.load(Relaxed), 1, "the current one");
     assert!(!replaced.is_over());
@@ -229,7 +229,7 @@ fn what_is_replaced_and_dropped_dies_after_its_readers() {
     thread::scope(|scope| {
         let guard = reader.read();
         scope.spawn(|| {
-            let replaced = rcu.publish(Canary::new(1, &deaths));
+            let replaced = rcu.publish(Box::new(Canary::new(1, &deaths)));
             begun.send(()).expect("a receiver");
             drop(replaced);
         });
@@ -253,7 +253,7 @@ fn a_reader_goes_from_thread_to_thread() {
     let reader = thread::scope(|scope| {
         let there = scope.spawn(|| {
             let guard = reader.read();
-            let mut replaced = rcu.publish(2);
+            let mut replaced = rcu.publish(Box::new(2));
             assert!(!replaced.is_over());
             drop(guard);
             assert_eq!(*replaced.wait(), 1);

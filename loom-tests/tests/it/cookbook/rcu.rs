@@ -47,7 +47,7 @@ fn read(reader: &Reader<'_, Object>) -> u32 {
 
 /// Returns the old object, so that its memory stays.
 fn replace(rcu: &Rcu<Object>, number: u32) -> Box<Object> {
-    let old = rcu.replace(Object::new(number));
+    let old = rcu.replace(Box::new(Object::new(number)));
     old.assert_alive();
     old.end();
     old
@@ -136,7 +136,7 @@ fn registering_against_publish() -> (bool, u32) {
         let rcu = Arc::clone(&rcu);
         thread::spawn(move || read(&rcu.reader()))
     };
-    let mut old = rcu.publish(Object::new(1));
+    let mut old = rcu.publish(Box::new(Object::new(1)));
     let waits = !old.is_over();
     let old = old.wait();
     old.end();
@@ -203,7 +203,7 @@ fn two_writers_wait_for_a_reader() {
         let writers = [1, 2].map(|number| {
             let rcu = Arc::clone(&rcu);
             thread::spawn(move || {
-                let mut old = rcu.publish(Object::new(number));
+                let mut old = rcu.publish(Box::new(Object::new(number)));
                 if old.is_over() {
                     let old = old.wait();
                     old.end();
