@@ -14,44 +14,44 @@
 //!                       forbidden: value is old, and the writer has not waited for it
 //! ```
 //!
-//! It is scenario A of the library, with the counter of periods beside it. The heavy fence strikes a reader
-//! at one point of its program:
+//! It is scenario A of the library, with a counter of periods beside it. The heavy fence strikes a reader at
+//! one point of its program:
 //!
 //! - after the reader's light fence: then the writer sees its slot, or what it wrote there later. The number
-//!   that the reader took for it, however long ago, is from before the writer's increment: so it is old, and
-//!   is waited for;
+//!   that it took for it, however long ago, is from before the writer's increment: it is old, and waited for;
 //! - before: then what the reader loads next is new. What it wrote into its slot does not matter.
 //!
-//! So nothing rests on when the reader looked at the counter, which is there for progress alone: a reader
-//! that began after the increment need not be waited for, and a writer waits for none that keep coming.
+//! So nothing rests on when the reader looked at the counter, nor on there being one writer: a later number
+//! was given out after the earlier. The counter is there for progress: who begins to read after the
+//! increment is not waited for, and a writer does not wait for ever for readers that keep coming.
 //!
 //! # Who pays
 //!
-//! A reader: a load, two stores (its own count of nested guards, and its slot) and a light fence to begin,
-//! two stores to end; what is nested one store each. Most of it is `Release`, which on x86 is a plain store.
-//! A writer: a swap, a heavy fence, a lock, a look at every slot, and the wait. Writers do not wait for each
-//! other's readers, and those that come together share heavy fences. To register a reader takes a lock and
-//! an allocation: once for each thread, not for each read.
+//! A reader: two loads, two stores and a light fence to begin (the stores to its own count of nested guards,
+//! and to its slot), two stores to end; for a nested guard a load and two stores in all. The stores to the
+//! slot release, which on x86 is a plain store. A writer: a swap, a heavy fence, a lock, a look at every
+//! slot, and the wait. Writers do not wait for one another, and those that come together share heavy
+//! fences. To register a reader takes a lock and an allocation: once for each thread, not for each read.
 //!
 //! # When not to use it
 //!
-//! - When readers stop in the middle, for input or for a lock: writers wait as long, and what they would
-//!   free piles up if they do not. A hazard pointer holds back one object; an `Arc` none.
-//! - When values are replaced as often as read: each replacement is a heavy fence. Epochs share one among
-//!   many.
-//! - When there are readers that come and go: take something that keeps thread-locals.
+//! - When readers stop in the middle, for input or for a lock: writers wait as long, or pile up what they
+//!   would free. A hazard pointer holds back one object; an `Arc` none.
+//! - When values are replaced about as often as read: each replacement has a heavy fence to itself.
+//! - When a thread may go on with an old value for as long as it likes: `arc_swap::Cache` reads faster.
+//! - When readers come and go: take something that keeps thread-locals.
 //!
 //! # Modelled on
 //!
-//! liburcu's memb flavour, `include/urcu/static/urcu-memb.h` and `src/urcu.c@v0.13.2`. It differs in three:
+//! liburcu's memb flavour, `include/urcu/static/urcu-memb.h@v0.13.2` and `src/urcu.c` there. What differs:
 //!
 //! - The counter has 64 bits and only grows, and a grace period is one pass. liburcu's has one bit for the
-//!   phase, and a reader that is delayed between its load of the phase and its store may write one of two
-//!   periods ago: so liburcu waits twice. Here such a number is only old. (2⁶⁴ grace periods of 100 ns take
-//!   58,000 years.)
-//! - There is no heavy fence at the end of a grace period. liburcu's orders a plain store at the end of a
+//!   phase, and a reader that is delayed between its load of the phase and its store may write one that
+//!   has come round again: so liburcu waits twice. Here such a number is old. (2⁶⁴ grace periods of 100 ns take
+//!   58,000 years. It needs atomics of 64 bits.)
+//! - There is no heavy fence at the end of a grace period. liburcu's orders the plain store at the end of a
 //!   read; ours is a release, which the writer's look acquires. Another fence would have no partner.
-//! - Waiting spins and yields; there is no futex.
+//! - Who waits spins and yields: there is no futex, and so no fence and no look at one at the end of a read.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -119,7 +119,7 @@ impl<T> Rcu<T> {
     /// Registers a reader: one for each thread that reads, and kept. Takes a lock, and memory.
     pub fn reader(&self) -> Reader<'_, T> {
         let slot = Arc::new(Slot(CachePadded::new(AtomicU64::new(OUTSIDE))));
-        // Who does not find the slot here has published before: by the lock, we see that.
+        // A writer that does not find the slot here has published before: the lock shows it to us.
         self.readers().push(Arc::clone(&slot));
         Reader { rcu: self, slot, nesting: 0.into() }
     }
@@ -134,7 +134,7 @@ impl<T> Rcu<T> {
     ///
     /// # Aborts
     ///
-    /// As [`heavy_fence`](asymfence::heavy_fence). Not for signal handlers: it takes a lock.
+    /// As [`asymfence::heavy_fence`]. Not for signal handlers: it takes a lock.
     pub fn replace(&self, new: Box<T>) -> Box<T> {
         self.publish(new).wait()
     }
@@ -210,24 +210,33 @@ impl Slot {
     }
 }
 
-/// What a thread reads an [`Rcu`] with. It may be sent to another thread, and is not shared:
+/// What a thread reads an [`Rcu`] with. It may be sent to another thread, and it outlives its guards:
+///
+/// ```
+/// # let rcu = cookbook::rcu::Rcu::new(1);
+/// let reader = rcu.reader();
+/// std::thread::scope(|scope| _ = scope.spawn(move || assert_eq!(*reader.read(), 1)));
+///
+/// let reader = rcu.reader();
+/// let guard = reader.read();
+/// drop(guard);
+/// drop(reader);
+/// ```
+///
+/// It is not shared, and does not end before a guard:
 ///
 /// ```compile_fail,E0277
-/// # use cookbook::rcu::Rcu;
-/// let rcu = Rcu::new(1);
+/// # let rcu = cookbook::rcu::Rcu::new(1);
 /// let reader = rcu.reader();
-/// std::thread::scope(|scope| {
-///     scope.spawn(|| *reader.read()); // with `move` it compiles
-/// });
+/// std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(*reader.read(), 1)));
 /// ```
 ///
-/// ```
-/// # use cookbook::rcu::Rcu;
-/// let rcu = Rcu::new(1);
+/// ```compile_fail,E0505
+/// # let rcu = cookbook::rcu::Rcu::new(1);
 /// let reader = rcu.reader();
-/// std::thread::scope(|scope| {
-///     scope.spawn(move || *reader.read());
-/// });
+/// let guard = reader.read();
+/// drop(reader);
+/// drop(guard);
 /// ```
 #[derive(Debug)]
 pub struct Reader<'r, T> {
@@ -241,8 +250,7 @@ impl<T> Reader<'_, T> {
     /// The value of now, which stays as long as the guard. Guards may be nested: the first one counts, and
     /// the last one that goes.
     ///
-    /// Wait-free: two stores and a light fence; if this reader has a guard already, one store. A handler of a
-    /// signal may use a reader of its own.
+    /// Wait-free. A handler of a signal may use a reader of its own.
     #[inline]
     pub fn read(&self) -> Guard<'_, T> {
         let nesting = self.nesting.get();
@@ -266,6 +274,7 @@ impl<T> Drop for Reader<'_, T> {
     fn drop(&mut self) {
         // There are no guards, or they were forgotten.
         self.slot.leave();
+        // The lock shows a writer that does not find the slot here that we have done.
         self.rcu.readers().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
     }
 }
