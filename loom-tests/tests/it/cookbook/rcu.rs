@@ -87,11 +87,14 @@ fn what_was_read_before_the_last_read_is_not_freed_before_its_uses() {
 /// So the tests above have seen an old object and a new one, and one after the other.
 #[test]
 fn readers_see_the_old_and_the_new() {
-    for expected in [[0, 0], [0, 1], [1, 1]] {
+    for expected in [0, 1] {
         assert!(is_ever(Start::Asymmetric, move || {
-            against_replace(|reader| [read(&reader), read(&reader)]) == expected
+            against_replace(|reader| read(&reader)) == expected
         }));
     }
+    assert!(is_ever(Start::Asymmetric, || {
+        against_replace(|reader| [read(&reader), read(&reader)]) == [0, 1]
+    }));
 }
 
 #[test]
@@ -246,10 +249,9 @@ fn what_was_unlinked_before_synchronize_is_not_found_after_it() {
                     linked.objects[0].end();
                 })
             };
-            for _ in 0..2 {
-                let _guard = reader.read();
-                linked.objects[linked.link.load(Relaxed)].assert_alive();
-            }
+            let guard = reader.read();
+            linked.objects[linked.link.load(Relaxed)].assert_alive();
+            drop(guard);
             drop(reader);
             writer.join().expect("no panic");
         });
