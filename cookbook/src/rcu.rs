@@ -30,8 +30,8 @@
 //! A reader: two loads, two stores and a light fence to begin (the stores to its own count of nested guards,
 //! and to its slot), two stores to end; for a nested guard a load and two stores in all. The stores to the
 //! slot release, which on x86 is a plain store. A writer: a swap, a heavy fence, a lock, a look at every
-//! slot, and the wait. Writers do not wait for one another, and those that come together share heavy
-//! fences. To register a reader takes a lock and an allocation: once for each thread, not for each read.
+//! slot, and the wait. Writers do not wait for one another's readers, and those that come together share
+//! heavy fences. To register a reader takes a lock and an allocation: once for each thread, not for each read.
 //!
 //! # When not to use it
 //!
@@ -47,8 +47,8 @@
 //!
 //! - The counter has 64 bits and only grows, and a grace period is one pass. liburcu's has one bit for the
 //!   phase, and a reader that is delayed between its load of the phase and its store may write one that
-//!   has come round again: so liburcu waits twice. Here such a number is old. (2⁶⁴ grace periods of 100 ns take
-//!   58,000 years. It needs atomics of 64 bits.)
+//!   has come round again: so liburcu waits twice. Here such a number is old. (2⁶⁴ grace periods of 100 ns
+//!   take 58,000 years. It needs atomics of 64 bits.)
 //! - There is no heavy fence at the end of a grace period. liburcu's orders the plain store at the end of a
 //!   read; ours is a release, which the writer's look acquires. Another fence would have no partner.
 //! - Who waits spins and yields: there is no futex, and so no fence and no look at one at the end of a read.
@@ -151,10 +151,10 @@ impl<T> Rcu<T> {
         Replaced { value: old, period: self.grace_period() }
     }
 
-    /// Waits until every guard that was there at the call has gone.
+    /// Waits for every guard under which something may be found that was unlinked before the call: what was
+    /// done under it happens before the return. Whoever reads later does not find it.
     ///
-    /// Guards that come later see what was written before the call; what was done under those that have gone
-    /// happens before the return. Waits for ever and aborts as [`replace`](Rcu::replace).
+    /// Waits for ever and aborts as [`replace`](Rcu::replace).
     pub fn synchronize(&self) {
         self.grace_period().wait();
     }
@@ -202,7 +202,7 @@ impl Slot {
         self.0.store(OUTSIDE, Release);
     }
 
-    /// Whether its reader began to read before that period, and reads still.
+    /// Whether its reader began before that period to read, and has not left since.
     fn is_from_before(&self, period: u64) -> bool {
         // Acquire: who has left, or come again, has done with the value. Pairs with: `leave` and `enter`.
         let since = self.0.load(Acquire);
@@ -248,7 +248,7 @@ pub struct Reader<'r, T> {
 
 impl<T> Reader<'_, T> {
     /// The value of now, which stays as long as the guard. Guards may be nested: the first one counts, and
-    /// the last one that goes.
+    /// the last one that goes, so guards that overlap without end hold writers back without end.
     ///
     /// Wait-free. A handler of a signal may use a reader of its own.
     #[inline]
@@ -314,7 +314,7 @@ impl<T: fmt::Debug> fmt::Debug for Guard<'_, T> {
     }
 }
 
-/// The time until every guard that was there at its beginning has gone.
+/// The time until the guards have gone under which something may be found that was unlinked before it.
 #[derive(Debug)]
 #[must_use = "it is not over yet"]
 pub struct GracePeriod {
