@@ -60,7 +60,7 @@ use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
 use crate::sync::{Arc, Mutex, MutexGuard, heavy_fence, hint, light_fence, thread};
 
@@ -146,8 +146,8 @@ impl<T> Rcu<T> {
     pub fn publish(&self, new: Box<T>) -> Replaced<T> {
         let new = Box::into_raw(new);
         // Release: the value is complete before it is found. Pairs with: the load in `Reader::read`.
-        // Acquire: the old value, which becomes ours, was completed by another writer. Pairs with: its swap.
-        let old = NonNull::new(self.current.swap(new, AcqRel));
+        // And with another writer's heavy fence, which comes between its swap and its use of what we complete.
+        let old = NonNull::new(self.current.swap(new, Release));
         Replaced { value: old, period: self.grace_period() }
     }
 
