@@ -10,7 +10,7 @@ use std::time::Duration;
 use cookbook::rcu::Rcu;
 
 const WORKERS: usize = 2;
-const VERSIONS: usize = 500;
+const VERSIONS: usize = 200;
 
 /// Where packets go, the longest prefix first.
 struct Table {
