@@ -1,3 +1,236 @@
-//! To come.
+//! RCU against its symmetric twin, crossbeam-epoch, arc-swap and a reader-writer lock: to read, alone and
+//! beside a writer, and to replace, alone and beside a reader.
+//!
+//! `cargo bench --package cookbook --bench rcu`
+#![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
-fn main() {}
+#[path = "../../examples/doctor/sibling.rs"]
+mod sibling;
+#[allow(dead_code, unreachable_pub, reason = "the cookbook's")]
+#[path = "../src/rcu.rs"]
+mod symmetric;
+#[path = "symmetric/sync.rs"]
+mod sync;
+
+use std::hint::{black_box, spin_loop};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::{Arc, LazyLock, RwLock};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use cookbook::rcu::Rcu;
+use criterion::{Criterion, criterion_group, criterion_main};
+use crossbeam_epoch::{Atomic, Owned};
+use sibling::{beside, median};
+
+/// What is read and replaced.
+type Object = [u64; 4];
+
+struct Sources {
+    rcu: Rcu<Object>,
+    symmetric: symmetric::Rcu<Object>,
+    epoch: Atomic<Object>,
+    arc_swap: ArcSwap<Object>,
+    locked: RwLock<Box<Object>>,
+    /// Never replaced.
+    plain: std::sync::atomic::AtomicPtr<Object>,
+}
+
+static SOURCES: LazyLock<Sources> = LazyLock::new(|| Sources {
+    rcu: Rcu::new([0; 4]),
+    symmetric: symmetric::Rcu::new([0; 4]),
+    epoch: Atomic::new([0; 4]),
+    arc_swap: ArcSwap::from_pointee([0; 4]),
+    locked: RwLock::new(Box::new([0; 4])),
+    plain: std::sync::atomic::AtomicPtr::new(Box::into_raw(Box::new([0; 4]))),
+});
+
+/// One way to do it: to read so many times, and to replace once.
+struct Contender(&'static str, fn(&Sources, u64), fn(&Sources));
+
+/// Runs `work` so many times.
+fn repeat(times: u64, mut work: impl FnMut()) {
+    (0..times).for_each(|_| work());
+}
+
+/// The first word of an object, so that it is read.
+fn first(object: &Object) {
+    black_box(object[0]);
+}
+
+fn replace_epoch(sources: &Sources) {
+    let guard = crossbeam_epoch::pin();
+    let old = sources.epoch.swap(Owned::new([1; 4]), AcqRel, &guard);
+    // SAFETY: from a box, and unlinked by us.
+    unsafe { guard.defer_destroy(old) };
+}
+
+const CONTENDERS: [Contender; 8] = [
+    Contender(
+        "rcu",
+        |sources, times| {
+            let reader = sources.rcu.reader();
+            repeat(times, || first(&reader.read()));
+        },
+        |sources| _ = black_box(sources.rcu.replace(Box::new([1; 4]))),
+    ),
+    Contender(
+        "its symmetric twin",
+        |sources, times| {
+            let reader = sources.symmetric.reader();
+            repeat(times, || first(&reader.read()));
+        },
+        |sources| _ = black_box(sources.symmetric.replace(Box::new([1; 4]))),
+    ),
+    Contender(
+        "crossbeam-epoch, pin",
+        |sources, times| {
+            repeat(times, || {
+                let guard = crossbeam_epoch::pin();
+                // SAFETY: never null, and destroyed after the guard.
+                first(unsafe { sources.epoch.load(Acquire, &guard).deref() });
+            });
+        },
+        replace_epoch,
+    ),
+    Contender(
+        "crossbeam-epoch, handle held",
+        |sources, times| {
+            let handle = crossbeam_epoch::default_collector().register();
+            repeat(times, || {
+                let guard = handle.pin();
+                // SAFETY: as above.
+                first(unsafe { sources.epoch.load(Acquire, &guard).deref() });
+            });
+        },
+        replace_epoch,
+    ),
+    Contender(
+        "arc-swap, load",
+        |sources, times| repeat(times, || first(&sources.arc_swap.load())),
+        |sources| sources.arc_swap.store(Arc::new([1; 4])),
+    ),
+    Contender(
+        "arc-swap, cache held",
+        |sources, times| {
+            let mut cache = arc_swap::Cache::new(&sources.arc_swap);
+            repeat(times, || first(cache.load()));
+        },
+        |sources| sources.arc_swap.store(Arc::new([1; 4])),
+    ),
+    Contender(
+        "RwLock",
+        |sources, times| {
+            repeat(times, || first(&sources.locked.read().expect("no panic while it is held")));
+        },
+        |sources| {
+            let new = Box::new([1; 4]);
+            *sources.locked.write().expect("no panic while it is held") = new;
+        },
+    ),
+    Contender(
+        "a plain load",
+        |sources, times| {
+            // SAFETY: never freed.
+            repeat(times, || first(unsafe { &*sources.plain.load(Acquire) }));
+        },
+        |_| (),
+    ),
+];
+
+/// How often the writer beside readers replaces the object, if there is one.
+const PACES: [(&str, Option<Duration>); 4] = [
+    ("nobody else", None),
+    ("a writer every millisecond", Some(Duration::from_millis(1))),
+    ("a writer every 100 us", Some(Duration::from_micros(100))),
+    ("a writer every 10 us", Some(Duration::from_micros(10))),
+];
+
+fn spin_for(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        spin_loop();
+    }
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    work();
+    begin.elapsed()
+}
+
+fn time_to_read(contender: &Contender, pace: Option<Duration>, times: u64) -> Duration {
+    let sources = &*SOURCES;
+    let Contender(_, read, replace) = contender;
+    let write = || {
+        replace(sources);
+        pace.into_iter().for_each(spin_for);
+    };
+    let siblings = usize::from(pace.is_some());
+    beside(siblings, 0, write, || timed(|| read(sources, times))).expect("a second core")
+}
+
+fn time_to_replace(contender: &Contender, beside_a_reader: bool, times: u64) -> Duration {
+    let sources = &*SOURCES;
+    let Contender(_, read, replace) = contender;
+    let work = || timed(|| repeat(times, || replace(sources)));
+    beside(usize::from(beside_a_reader), 0, || read(sources, 1_000), work).expect("a second core")
+}
+
+fn reads(criterion: &mut Criterion) {
+    asymfence::init();
+    for (beside, pace) in &PACES[..2] {
+        let mut group = criterion.benchmark_group(format!("read, {beside}"));
+        for contender in &CONTENDERS {
+            group.bench_function(contender.0, |bencher| {
+                bencher.iter_custom(|times| time_to_read(contender, *pace, times));
+            });
+        }
+        group.finish();
+    }
+}
+
+/// Every contender in turn, round after round; medians, and ratios to the first.
+fn table(title: &str, contenders: &[Contender], times: u64, time: impl Fn(&Contender) -> Duration) {
+    let rounds = if quick() { 3 } else { 11 };
+    let mut samples = vec![Vec::new(); contenders.len()];
+    for _ in 0..rounds {
+        for (contender, samples) in contenders.iter().zip(&mut samples) {
+            samples.push(time(contender).as_nanos() as f64 / times as f64);
+        }
+    }
+    let medians: Vec<f64> = samples.into_iter().map(median).collect();
+    println!("\n{title}");
+    for (Contender(name, ..), median) in contenders.iter().zip(&medians) {
+        println!("  {name:30} {median:9.2} ns   {:7.2} x", median / medians[0]);
+    }
+}
+
+fn quick() -> bool {
+    std::env::args().any(|argument| argument == "--quick" || argument == "--test")
+}
+
+fn in_turn(_: &mut Criterion) {
+    println!("\nfences: {}. All in turn:", asymfence::init());
+    const READS: u64 = 10_000_000;
+    for (beside, pace) in PACES {
+        let time = |contender: &_| time_to_read(contender, pace, READS);
+        table(&format!("read, {beside}"), &CONTENDERS, READS, time);
+    }
+    const REPLACEMENTS: u64 = 2_000;
+    let writers = &CONTENDERS[..CONTENDERS.len() - 1];
+    for (beside, beside_a_reader) in [("nobody else", false), ("a reader runs", true)] {
+        let time = |contender: &_| time_to_replace(contender, beside_a_reader, REPLACEMENTS);
+        table(&format!("replace, {beside}"), writers, REPLACEMENTS, time);
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    targets = reads, in_turn
+}
+criterion_main!(benches);

@@ -1,1 +1,385 @@
-//! To come.
+//! Read-copy-update: to read what others replace as a whole, at the price of two stores.
+//!
+//! For what is read all the time and replaced now and then: a routing table, a configuration, a list of who
+//! listens. A reader neither waits nor writes what another reader writes. Who replaces the value waits for
+//! the readers that may still see the old one (the *grace period*), and then owns it.
+//!
+//! ```text
+//!                       reader                      writer
+//!                       slot = period               current = new
+//!                       light_fence()               heavy_fence()
+//!                       value = current             period = period + 1
+//!                       ...                         wait until slot is OUTSIDE or new
+//!                       slot = OUTSIDE              the old value is the writer's
+//!                       forbidden: value is old, and the writer has not waited for it
+//! ```
+//!
+//! It is scenario A of the library, with a counter of periods beside it. The heavy fence strikes a reader at
+//! one point of its program:
+//!
+//! - after the reader's light fence: then the writer sees its slot, or what it wrote there later. The number
+//!   that it took for it, however long ago, is from before the writer's increment: it is old, and waited for;
+//! - before: then what the reader loads next is new. What it wrote into its slot does not matter.
+//!
+//! So nothing rests on when the reader looked at the counter, nor on there being one writer: a later number
+//! was given out after the earlier. The counter is there for progress: who begins to read after the
+//! increment is not waited for, and a writer does not wait for ever for readers that keep coming.
+//!
+//! # Who pays
+//!
+//! A reader: two loads, two stores and a light fence to begin (the stores to its own count of nested guards,
+//! and to its slot), two stores to end; for a nested guard a load and two stores in all. The stores to the
+//! slot release, which on x86 is a plain store. A writer: a swap, a heavy fence, a lock, a look at every
+//! slot, and the wait. Writers do not wait for one another's readers, and those that come together share
+//! heavy fences. To register a reader takes a lock and an allocation: once for each thread, not for each read.
+//!
+//! # When not to use it
+//!
+//! - When readers stop in the middle, for input or for a lock: writers wait as long, or pile up what they
+//!   would free. A hazard pointer holds back one object; an `Arc` none.
+//! - When values are replaced about as often as read: each replacement has a heavy fence to itself.
+//! - When a thread may go on with an old value for as long as it likes: `arc_swap::Cache` reads faster.
+//! - When readers come and go: take something that keeps thread-locals.
+//!
+//! # Modelled on
+//!
+//! liburcu's memb flavour, `include/urcu/static/urcu-memb.h@v0.13.2` and `src/urcu.c` there. What differs:
+//!
+//! - The counter has 64 bits and only grows, and a grace period is one pass. liburcu's has one bit for the
+//!   phase, and a reader that is delayed between its load of the phase and its store may write one that
+//!   has come round again: so liburcu waits twice. Here such a number is old. (2⁶⁴ grace periods of 100 ns
+//!   take 58,000 years. It needs atomics of 64 bits.)
+//! - There is no heavy fence at the end of a grace period. liburcu's orders the plain store at the end of a
+//!   read; ours is a release, which the writer's look acquires. Another fence would have no partner.
+//! - Who waits spins and yields: there is no futex, and so no fence and no look at one at the end of a read.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicPtr, AtomicU64};
+use crate::sync::{Arc, Mutex, MutexGuard, heavy_fence, hint, light_fence, thread};
+
+/// A value that readers see as it is, while writers put another in its place.
+///
+/// ```
+/// use cookbook::rcu::Rcu;
+///
+/// let limits = Rcu::new([10, 20]);
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| {
+///         let reader = limits.reader(); // once
+///         let now = reader.read(); // at every use
+///         assert!(now[0] < now[1]);
+///     });
+///     let old = limits.replace(Box::new([30, 40]));
+///     assert_eq!(*old, [10, 20]); // nobody else has it: it is ours
+/// });
+/// ```
+///
+/// `Rcu<()>` is for links of your own, which a reader follows as long as it has a guard, and which
+/// [`synchronize`](Rcu::synchronize) is called for.
+#[derive(Debug)]
+pub struct Rcu<T> {
+    /// From a box.
+    current: AtomicPtr<T>,
+    /// The number of the period that goes on. Never `OUTSIDE`.
+    period: AtomicU64,
+    readers: Mutex<Vec<Arc<Slot>>>,
+    /// A pointer would be for any thread.
+    owns: PhantomData<*mut T>,
+}
+
+// SAFETY: a box, which goes along.
+unsafe impl<T: Send> Send for Rcu<T> {}
+// SAFETY: threads that share it read the value (`Sync`), and hand it over to who replaces it (`Send`).
+unsafe impl<T: Send + Sync> Sync for Rcu<T> {}
+
+/// What a reader shows of itself: the period in which it began to read, or `OUTSIDE`.
+#[derive(Debug)]
+struct Slot(CachePadded<AtomicU64>);
+
+const OUTSIDE: u64 = 0;
+
+impl<T> Rcu<T> {
+    /// The first value.
+    pub fn new(value: T) -> Self {
+        Rcu {
+            current: AtomicPtr::new(Box::into_raw(Box::new(value))),
+            period: AtomicU64::new(OUTSIDE + 1),
+            readers: Mutex::default(),
+            owns: PhantomData,
+        }
+    }
+
+    /// Registers a reader: one for each thread that reads, and kept. Takes a lock, and memory.
+    pub fn reader(&self) -> Reader<'_, T> {
+        let slot = Arc::new(Slot(CachePadded::new(AtomicU64::new(OUTSIDE))));
+        // A writer that does not find the slot here has published before: the lock shows it to us.
+        self.readers().push(Arc::clone(&slot));
+        Reader { rcu: self, slot, nesting: 0.into() }
+    }
+
+    /// Puts `new` in place of the value, waits for a grace period, and returns the old one, which nobody
+    /// else has then.
+    ///
+    /// Waits for ever if the calling thread has a guard of this `Rcu`, or if somebody has forgotten one and
+    /// keeps the reader. [`publish`](Rcu::publish) does not wait.
+    ///
+    /// What the readers of the old value did with it happens before the return.
+    ///
+    /// # Aborts
+    ///
+    /// As [`asymfence::heavy_fence`]. Not for signal handlers: it takes a lock.
+    pub fn replace(&self, new: Box<T>) -> Box<T> {
+        self.publish(new).wait()
+    }
+
+    /// Puts `new` in place of the value, and returns the old one in custody: it comes out when its grace
+    /// period is over.
+    ///
+    /// Aborts as [`replace`](Rcu::replace).
+    pub fn publish(&self, new: Box<T>) -> Replaced<T> {
+        let new = Box::into_raw(new);
+        // Release: the value is complete before it is found. Pairs with: the load in `Reader::read`.
+        // And with another writer's heavy fence, which comes between its swap and its use of what we complete.
+        let old = NonNull::new(self.current.swap(new, Release));
+        Replaced { value: old, period: self.grace_period() }
+    }
+
+    /// Waits for every guard under which something may be found that was unlinked before the call: what was
+    /// done under it happens before the return. Whoever reads later does not find it.
+    ///
+    /// Waits for ever and aborts as [`replace`](Rcu::replace).
+    pub fn synchronize(&self) {
+        self.grace_period().wait();
+    }
+
+    /// The same, but does not wait: the grace period is there to be asked, and to be waited for.
+    pub fn grace_period(&self) -> GracePeriod {
+        // Heavy fence: what was unlinked stands before the look at the slots, and before the new period.
+        // Pairs with: the light fence in `Reader::read` (the scenario above; A, and C for the period).
+        //  - it strikes a reader after its light fence: we see its slot, with an older number;
+        //  - before: the reader does not see what was unlinked.
+        // Relaxed: the fence orders it. Before the fence it would be too early: a reader could take the new
+        // number, and after that the old value.
+        heavy_fence();
+        let number = self.period.fetch_add(1, Relaxed) + 1;
+        let holds_back = |slot: &&Arc<Slot>| slot.is_from_before(number);
+        let held_back_by = self.readers().iter().filter(holds_back).cloned().collect();
+        GracePeriod { number, held_back_by }
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.readers.lock().expect("no panic while it is held")
+    }
+}
+
+impl<T> Drop for Rcu<T> {
+    fn drop(&mut self) {
+        // Relaxed: nobody borrows it, and whatever made that sure orders us behind the last writer.
+        let last = self.current.load(Relaxed);
+        // SAFETY: from a box, and never unlinked; readers borrow the `Rcu`, so there is none.
+        drop(unsafe { Box::from_raw(last) });
+    }
+}
+
+impl Slot {
+    #[inline]
+    fn enter(&self, period: u64) {
+        // Release: what this reader did under earlier guards stands before it, for a writer that does not see
+        // the slot `OUTSIDE` in between. Pairs with: `is_from_before`.
+        self.0.store(period, Release);
+    }
+
+    #[inline]
+    fn leave(&self) {
+        // Release: the value has been read before it is another's. Pairs with: `is_from_before`.
+        self.0.store(OUTSIDE, Release);
+    }
+
+    /// Whether its reader began before that period to read, and has not left since.
+    fn is_from_before(&self, period: u64) -> bool {
+        // Acquire: who has left, or come again, has done with the value. Pairs with: `leave` and `enter`.
+        let since = self.0.load(Acquire);
+        since != OUTSIDE && since < period
+    }
+}
+
+/// What a thread reads an [`Rcu`] with. It may be sent to another thread, and it outlives its guards:
+///
+/// ```
+/// # let rcu = cookbook::rcu::Rcu::new(1);
+/// let reader = rcu.reader();
+/// std::thread::scope(|scope| _ = scope.spawn(move || assert_eq!(*reader.read(), 1)));
+///
+/// let reader = rcu.reader();
+/// let guard = reader.read();
+/// drop(guard);
+/// drop(reader);
+/// ```
+///
+/// It is not shared, and does not end before a guard:
+///
+/// ```compile_fail,E0277
+/// # let rcu = cookbook::rcu::Rcu::new(1);
+/// let reader = rcu.reader();
+/// std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(*reader.read(), 1)));
+/// ```
+///
+/// ```compile_fail,E0505
+/// # let rcu = cookbook::rcu::Rcu::new(1);
+/// let reader = rcu.reader();
+/// let guard = reader.read();
+/// drop(reader);
+/// drop(guard);
+/// ```
+#[derive(Debug)]
+pub struct Reader<'r, T> {
+    rcu: &'r Rcu<T>,
+    slot: Arc<Slot>,
+    /// How many guards there are. 64 bits, so that forgotten ones do not make it begin anew.
+    nesting: std::cell::Cell<u64>,
+}
+
+impl<T> Reader<'_, T> {
+    /// The value of now, which stays as long as the guard. Guards may be nested: the first one counts, and
+    /// the last one that goes, so guards that overlap without end hold writers back without end.
+    ///
+    /// Wait-free. A handler of a signal may use a reader of its own.
+    #[inline]
+    pub fn read(&self) -> Guard<'_, T> {
+        let nesting = self.nesting.get();
+        if nesting == 0 {
+            // Relaxed: the fences alone order it, see the scenario. A number that is too old is waited for.
+            self.slot.enter(self.rcu.period.load(Relaxed));
+            // Light fence: our slot stands before the load of the value.
+            // Pairs with: the heavy fence in `Rcu::grace_period`.
+            light_fence();
+        }
+        self.nesting.set(nesting + 1);
+        // Acquire: the value is complete. Pairs with: the swap in `Rcu::publish`.
+        let value = self.rcu.current.load(Acquire);
+        // SAFETY: a box's is never null.
+        let value = unsafe { NonNull::new_unchecked(value) };
+        Guard { value, reader: self }
+    }
+}
+
+impl<T> Drop for Reader<'_, T> {
+    fn drop(&mut self) {
+        // There are no guards, or they were forgotten.
+        self.slot.leave();
+        // The lock shows a writer that does not find the slot here that we have done.
+        self.rcu.readers().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+    }
+}
+
+/// A value that was current when it was read. Writers wait for the guard to be dropped; for one that was
+/// forgotten, until its [`Reader`] is.
+pub struct Guard<'g, T> {
+    /// No reference: it may end while the guard is being dropped.
+    value: NonNull<T>,
+    reader: &'g Reader<'g, T>,
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: a box's, which its writer does not touch before this reader has left.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        let nesting = self.reader.nesting.get() - 1;
+        self.reader.nesting.set(nesting);
+        if nesting == 0 {
+            self.reader.slot.leave();
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Guard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guard").field(&**self).finish()
+    }
+}
+
+/// The time until the guards have gone under which something may be found that was unlinked before it.
+#[derive(Debug)]
+#[must_use = "it is not over yet"]
+pub struct GracePeriod {
+    /// Of the period that begins with it.
+    number: u64,
+    /// The slots that were from before, when we looked last. Who has left is not waited for again.
+    held_back_by: Vec<Arc<Slot>>,
+}
+
+impl GracePeriod {
+    /// Whether it is over: then what was done under those guards happens before the return.
+    pub fn is_over(&mut self) -> bool {
+        self.held_back_by.retain(|slot| slot.is_from_before(self.number));
+        self.held_back_by.is_empty()
+    }
+
+    /// Waits until it is over: spins, and then yields. For ever, if a guard does not go.
+    pub fn wait(&mut self) {
+        const SPINS: u32 = 100;
+        let mut spins = 0;
+        while !self.is_over() {
+            if spins < SPINS {
+                spins += 1;
+                hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+/// A value that has been replaced, and that readers may still see. If it is dropped it waits as
+/// [`wait`](Replaced::wait) does, and drops the value; if it is forgotten, so is the value.
+#[derive(Debug)]
+#[must_use = "to drop it is to wait"]
+pub struct Replaced<T> {
+    /// From a box, and unlinked. Ours when the period is over; `None` when it has been handed out.
+    value: Option<NonNull<T>>,
+    period: GracePeriod,
+}
+
+// SAFETY: until nobody else has the value, only the address is here; then it is a box, which goes along.
+unsafe impl<T: Send> Send for Replaced<T> {}
+
+impl<T> Replaced<T> {
+    /// Whether the grace period is over: then [`wait`](Replaced::wait) does not wait.
+    pub fn is_over(&mut self) -> bool {
+        self.period.is_over()
+    }
+
+    /// Waits for the end of the grace period, as [`GracePeriod::wait`] does, and returns the value.
+    pub fn wait(mut self) -> Box<T> {
+        self.take().expect("taken but once")
+    }
+
+    fn take(&mut self) -> Option<Box<T>> {
+        self.period.wait();
+        // SAFETY: from a box; unlinked by one swap, which made this. Whoever saw it has left its slot, and
+        // we have seen that.
+        self.value.take().map(|value| unsafe { Box::from_raw(value.as_ptr()) })
+    }
+}
+
+impl<T> Drop for Replaced<T> {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}

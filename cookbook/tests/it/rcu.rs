@@ -1,1 +1,265 @@
-//! To come.
+//! RCU: what is read is alive, what is replaced dies once, and who holds whom back.
+
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::mpsc::{self, TryRecvError};
+use std::{mem, panic, thread};
+
+use cookbook::rcu::Rcu;
+
+/// An object that knows whether it is alive, and is counted when it dies.
+#[derive(Debug)]
+struct Canary {
+    alive: u64,
+    number: usize,
+    deaths: Arc<AtomicUsize>,
+}
+
+const ALIVE: u64 = 0x0A11_0A11_0A11_0A11;
+
+impl Canary {
+    fn new(number: usize, deaths: &Arc<AtomicUsize>) -> Self {
+        Canary { alive: ALIVE, number, deaths: Arc::clone(deaths) }
+    }
+
+    #[track_caller]
+    fn assert_alive(&self) {
+        // SAFETY: a valid reference; volatile, so that the compiler takes nothing for granted.
+        assert_eq!(unsafe { ptr::read_volatile(&raw const self.alive) }, ALIVE);
+    }
+}
+
+impl Drop for Canary {
+    fn drop(&mut self) {
+        self.assert_alive();
+        // SAFETY: ours; volatile, since the compiler would drop a store that nobody is to read.
+        unsafe { ptr::write_volatile(&raw mut self.alive, !ALIVE) };
+        self.deaths.fetch_add(1, Relaxed);
+    }
+}
+
+/// Two writers replace, one by waiting and one by polling; readers read, nested and not, and now and then a
+/// new reader takes the place of one.
+#[test]
+fn what_is_read_is_alive_and_what_is_replaced_dies_once() {
+    const REPLACED: usize = 300;
+    let deaths = Arc::default();
+    let rcu = Rcu::new(Canary::new(0, &deaths));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let readers: [_; 2] = std::array::from_fn(|_| {
+            scope.spawn(|| {
+                let mut reads = 0;
+                while !stop.load(Relaxed) {
+                    let reader = rcu.reader();
+                    for _ in 0..1_000 {
+                        let outer = reader.read();
+                        outer.assert_alive();
+                        let inner = reader.read();
+                        drop(outer);
+                        inner.assert_alive();
+                        reads += 1;
+                    }
+                }
+                reads
+            })
+        });
+        let waits = scope.spawn(|| {
+            for number in 1..=REPLACED {
+                rcu.replace(Box::new(Canary::new(number, &deaths))).assert_alive();
+            }
+        });
+        let polls = scope.spawn(|| {
+            let mut waiting = Vec::new();
+            for number in 1..=REPLACED {
+                waiting.push(rcu.publish(Box::new(Canary::new(number, &deaths))));
+                for mut old in mem::take(&mut waiting) {
+                    if old.is_over() { old.wait().assert_alive() } else { waiting.push(old) }
+                }
+            }
+        });
+        waits.join().expect("no panic");
+        polls.join().expect("no panic");
+        stop.store(true, Relaxed);
+        readers.into_iter().for_each(|reader| assert!(reader.join().expect("no panic") > 0));
+    });
+    assert_eq!(deaths.load(Relaxed), 2 * REPLACED);
+    drop(rcu);
+    assert_eq!(deaths.load(Relaxed), 2 * REPLACED + 1);
+}
+
+#[test]
+fn a_reader_that_stalls_holds_a_writer_back_until_it_leaves() {
+    let rcu = Rcu::new("old");
+    let (done, is_done) = mpsc::channel();
+    thread::scope(|scope| {
+        let reader = rcu.reader();
+        let stalled = reader.read();
+        let another = rcu.reader();
+        scope.spawn(|| {
+            let old = rcu.replace(Box::new("new"));
+            done.send(*old).expect("a receiver");
+        });
+        // Others see the new value meanwhile.
+        while *another.read() == "old" {
+            thread::yield_now();
+        }
+        for _ in 0..1_000 {
+            assert_eq!(is_done.try_recv(), Err(TryRecvError::Empty));
+            assert_eq!(*stalled, "old");
+            thread::yield_now();
+        }
+        drop(stalled);
+        assert_eq!(is_done.recv(), Ok("old"));
+    });
+}
+
+/// Also the reader that was waited for, when it comes again.
+#[test]
+fn who_begins_to_read_during_a_grace_period_is_not_waited_for() {
+    let rcu = Rcu::new(1);
+    let [slow, other] = [rcu.reader(), rcu.reader()];
+    let old = slow.read();
+    let mut replaced = rcu.publish(Box::new(2));
+    let late = rcu.reader();
+    let new = [other.read(), late.read()];
+    assert!(!replaced.is_over());
+    drop(old);
+    let again = slow.read();
+    assert!(replaced.is_over());
+    assert_eq!([*again, *new[0], *new[1]], [2, 2, 2]);
+    assert_eq!(*replaced.wait(), 1);
+}
+
+#[test]
+fn the_last_guard_that_goes_ends_a_read_in_whatever_order() {
+    let rcu = Rcu::new(1);
+    let reader = rcu.reader();
+    let first = reader.read();
+    let mut grace_period = rcu.grace_period();
+    let mut replaced = rcu.publish(Box::new(2));
+    let second = reader.read();
+    assert_eq!([*first, *second], [1, 2]);
+    drop(first);
+    let third = reader.read();
+    drop(second);
+    assert!(!grace_period.is_over());
+    assert!(!replaced.is_over());
+    drop(third);
+    assert!(grace_period.is_over());
+    assert!(replaced.is_over());
+}
+
+/// Of the readers that are there, each at a time of its own.
+#[test]
+fn every_reader_is_waited_for() {
+    let rcu = Rcu::new(());
+    let readers: [_; 3] = std::array::from_fn(|_| rcu.reader());
+    let [one, two, three] = readers.each_ref().map(|reader| reader.read());
+    let mut grace_period = rcu.grace_period();
+    for guard in [two, one, three] {
+        assert!(!grace_period.is_over());
+        drop(guard);
+    }
+    assert!(grace_period.is_over());
+    rcu.synchronize();
+}
+
+#[test]
+fn nobody_waits_for_a_reader_that_is_outside_or_gone() {
+    let rcu = Rcu::new(1);
+    assert_eq!(*rcu.replace(Box::new(2)), 1);
+    let (outside, gone) = (rcu.reader(), rcu.reader());
+    assert_eq!(*outside.read(), 2);
+    drop(gone);
+    assert_eq!(*rcu.replace(Box::new(3)), 2);
+}
+
+#[test]
+fn a_panic_ends_a_read() {
+    let rcu = Rcu::new(1);
+    let reader = rcu.reader();
+    let read = panic::AssertUnwindSafe(|| {
+        let _guards = [reader.read(), reader.read()];
+        panic::resume_unwind(Box::new("in the middle"));
+    });
+    panic::catch_unwind(read).expect_err("a panic");
+    assert_eq!(*rcu.replace(Box::new(2)), 1);
+    assert_eq!(*reader.read(), 2);
+}
+
+#[test]
+fn a_guard_that_was_forgotten_lasts_as_long_as_its_reader() {
+    let rcu = Rcu::new(1);
+    let reader = rcu.reader();
+    mem::forget(reader.read());
+    assert_eq!(*reader.read(), 1);
+    let mut replaced = rcu.publish(Box::new(2));
+    // The one that counts is the one that was forgotten, and it stays.
+    assert_eq!(*reader.read(), 2);
+    assert!(!replaced.is_over());
+    drop(reader);
+    assert_eq!(*replaced.wait(), 1);
+}
+
+/// Forgotten with its guard it holds every grace period back; what was replaced then is not freed.
+#[test]
+fn a_reader_that_was_forgotten_leaks_and_no_more() {
+    let deaths = Arc::default();
+    let rcu = Rcu::new(Canary::new(0, &deaths));
+    let reader = rcu.reader();
+    mem::forget(reader.read());
+    mem::forget(reader);
+    let mut replaced = rcu.publish(Box::new(Canary::new(1, &deaths)));
+    drop(rcu);
+    assert_eq!(deaths.load(Relaxed), 1, "the current one");
+    assert!(!replaced.is_over());
+    mem::forget(replaced);
+    assert_eq!(deaths.load(Relaxed), 1);
+}
+
+#[test]
+fn what_is_replaced_and_dropped_dies_after_its_readers() {
+    let deaths = Arc::default();
+    let rcu = Rcu::new(Canary::new(0, &deaths));
+    let reader = rcu.reader();
+    let (begun, has_begun) = mpsc::channel();
+    thread::scope(|scope| {
+        let guard = reader.read();
+        scope.spawn(|| {
+            let replaced = rcu.publish(Box::new(Canary::new(1, &deaths)));
+            begun.send(()).expect("a receiver");
+            drop(replaced);
+        });
+        has_begun.recv().expect("a sender");
+        for _ in 0..1_000 {
+            guard.assert_alive();
+            assert_eq!(deaths.load(Relaxed), 0);
+            thread::yield_now();
+        }
+        drop(guard);
+    });
+    assert_eq!(deaths.load(Relaxed), 1);
+    assert_eq!(reader.read().number, 1);
+}
+
+#[test]
+fn a_reader_goes_from_thread_to_thread() {
+    let rcu = Rcu::new(1);
+    let reader = rcu.reader();
+    assert_eq!(*reader.read(), 1);
+    let reader = thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            let guard = reader.read();
+            let mut replaced = rcu.publish(Box::new(2));
+            assert!(!replaced.is_over());
+            drop(guard);
+            assert_eq!(*replaced.wait(), 1);
+            reader
+        });
+        there.join().expect("no panic")
+    });
+    assert_eq!(*reader.read(), 2);
+}

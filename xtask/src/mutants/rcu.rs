@@ -2,4 +2,89 @@
 
 use super::Mutant;
 
-pub(super) const MUTANTS: &[Mutant] = &[];
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant(
+        "no light fence",
+        "cookbook/src/rcu.rs",
+        "            light_fence();\n",
+        "            let _ = light_fence;\n",
+    ),
+    Mutant(
+        "the light fence before the slot",
+        "cookbook/src/rcu.rs",
+        "        if nesting == 0 {\n            // Relaxed",
+        "        if nesting == 0 {\n            light_fence();\n            let light_fence = || ();\n            // Relaxed",
+    ),
+    Mutant(
+        "no heavy fence",
+        "cookbook/src/rcu.rs",
+        "        heavy_fence();\n",
+        "        let _ = heavy_fence;\n",
+    ),
+    Mutant(
+        "a light fence for the heavy one",
+        "cookbook/src/rcu.rs",
+        "        heavy_fence();\n",
+        "        let _ = heavy_fence;\n        light_fence();\n",
+    ),
+    Mutant(
+        "fence(SeqCst) for the heavy one",
+        "cookbook/src/rcu.rs",
+        "        heavy_fence();\n",
+        "        let _ = heavy_fence;\n        asymfence::model::fence(crate::sync::atomic::Ordering::SeqCst);\n",
+    ),
+    Mutant(
+        "the period before the heavy fence",
+        "cookbook/src/rcu.rs",
+        "        heavy_fence();\n        let number = self.period.fetch_add(1, Relaxed) + 1;\n",
+        "        let number = self.period.fetch_add(1, Relaxed) + 1;\n        heavy_fence();\n",
+    ),
+    Mutant(
+        "a reader of the period before is not waited for",
+        "cookbook/src/rcu.rs",
+        "since != OUTSIDE && since < period",
+        "since != OUTSIDE && since + 1 < period",
+    ),
+    Mutant(
+        "a nested guard shows the period of now",
+        "cookbook/src/rcu.rs",
+        "        if nesting == 0 {\n            // Relaxed",
+        "        if true {\n            // Relaxed",
+    ),
+    Mutant(
+        "the first guard that goes leaves",
+        "cookbook/src/rcu.rs",
+        "        if nesting == 0 {\n            self.reader.slot.leave();",
+        "        if true {\n            self.reader.slot.leave();",
+    ),
+    Mutant(
+        "a slot entered without a release",
+        "cookbook/src/rcu.rs",
+        "self.0.store(period, Release)",
+        "self.0.store(period, Relaxed)",
+    ),
+    Mutant(
+        "a slot left without a release",
+        "cookbook/src/rcu.rs",
+        "self.0.store(OUTSIDE, Release)",
+        "self.0.store(OUTSIDE, Relaxed)",
+    ),
+    Mutant(
+        "a look that does not acquire",
+        "cookbook/src/rcu.rs",
+        "self.0.load(Acquire)",
+        "self.0.load(Relaxed)",
+    ),
+    Mutant(
+        "a value read without an acquire",
+        "cookbook/src/rcu.rs",
+        "self.rcu.current.load(Acquire)",
+        "self.rcu.current.load(Relaxed)",
+    ),
+    Mutant(
+        "a value published without a release",
+        "cookbook/src/rcu.rs",
+        "self.current.swap(new, Release)",
+        "self.current.swap(new, Relaxed)",
+    ),
+];

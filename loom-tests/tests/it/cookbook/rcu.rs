@@ -1,1 +1,259 @@
-//! To come.
+//! RCU. loom's cells fail a model in which an object ends while somebody reads it, or is read when it has
+//! ended; its memory stays until all threads are done.
+
+use std::mem;
+use std::sync::Arc;
+
+use asymfence::model::Start;
+use cookbook::rcu::{Rcu, Reader, Replaced};
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::Relaxed;
+use loom::thread;
+
+use crate::{check, check_within, is_ever};
+
+const STARTS: [Start; 3] =
+    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
+
+/// An object whose uses and whose end loom sees, and its number.
+#[derive(Debug)]
+struct Object(UnsafeCell<bool>, u32);
+
+// SAFETY: loom sees to it.
+unsafe impl Sync for Object {}
+
+impl Object {
+    fn new(number: u32) -> Self {
+        Object(UnsafeCell::new(true), number)
+    }
+
+    fn assert_alive(&self) {
+        // SAFETY: loom fails the model if another thread writes at the same time.
+        assert!(self.0.with(|alive| unsafe { *alive }), "used after it was freed");
+    }
+
+    fn end(&self) {
+        // SAFETY: loom fails the model if another thread has not done with it.
+        self.0.with_mut(|alive| unsafe { *alive = false });
+    }
+}
+
+fn read(reader: &Reader<'_, Object>) -> u32 {
+    let object = reader.read();
+    object.assert_alive();
+    object.1
+}
+
+/// Returns the old object, so that its memory stays.
+fn replace(rcu: &Rcu<Object>, number: u32) -> Box<Object> {
+    let old = rcu.replace(Box::new(Object::new(number)));
+    old.assert_alive();
+    old.end();
+    old
+}
+
+/// The first thread does `theirs` as a reader of object 0; meanwhile another replaces it by object 1.
+fn against_replace<T>(theirs: impl FnOnce(Reader<'_, Object>) -> T) -> T {
+    let rcu = Arc::new(Rcu::new(Object::new(0)));
+    let reader = rcu.reader();
+    let writer = {
+        let rcu = Arc::clone(&rcu);
+        thread::spawn(move || replace(&rcu, 1))
+    };
+    let result = theirs(reader);
+    writer.join().expect("no panic");
+    result
+}
+
+#[test]
+fn what_is_read_is_not_freed() {
+    for start in STARTS {
+        check(start, || _ = against_replace(|reader| read(&reader)));
+    }
+}
+
+/// The one who comes again is not seen outside in between.
+#[test]
+fn what_was_read_before_the_last_read_is_not_freed_before_its_uses() {
+    for start in STARTS {
+        check(start, || {
+            let seen = against_replace(|reader| [read(&reader), read(&reader)]);
+            assert!(seen[0] <= seen[1], "back in time");
+        });
+    }
+}
+
+/// So the tests above have seen an old object and a new one, and one after the other.
+#[test]
+fn readers_see_the_old_and_the_new() {
+    for expected in [0, 1] {
+        assert!(is_ever(Start::Asymmetric, move || {
+            against_replace(|reader| read(&reader)) == expected
+        }));
+    }
+    assert!(is_ever(Start::Asymmetric, || {
+        against_replace(|reader| [read(&reader), read(&reader)]) == [0, 1]
+    }));
+}
+
+#[test]
+fn the_first_guard_counts_and_the_last_one_that_goes() {
+    for start in STARTS {
+        check(start, || {
+            against_replace(|reader| {
+                let first = reader.read();
+                let second = reader.read();
+                first.assert_alive();
+                drop(first);
+                second.assert_alive();
+            });
+        });
+        check(start, || {
+            against_replace(|reader| {
+                let outer = reader.read();
+                read(&reader);
+                outer.assert_alive();
+            });
+        });
+    }
+}
+
+/// A guard that was forgotten lasts as long as its reader.
+#[test]
+fn who_drops_a_reader_has_done_with_what_it_read() {
+    check(Start::Asymmetric, || {
+        against_replace(|reader| {
+            let forgotten = reader.read();
+            forgotten.assert_alive();
+            mem::forget(forgotten);
+        });
+    });
+}
+
+/// A reader registers and reads, while the first thread publishes. Whether the grace period was not over at
+/// the first look, and what was read.
+fn registering_against_publish() -> (bool, u32) {
+    let rcu = Arc::new(Rcu::new(Object::new(0)));
+    let reader = {
+        let rcu = Arc::clone(&rcu);
+        thread::spawn(move || read(&rcu.reader()))
+    };
+    let mut old = rcu.publish(Box::new(Object::new(1)));
+    let waits = !old.is_over();
+    let old = old.wait();
+    old.end();
+    (waits, reader.join().expect("no panic"))
+}
+
+#[test]
+fn a_reader_may_register_during_a_grace_period() {
+    for start in STARTS {
+        check(start, || _ = registering_against_publish());
+    }
+}
+
+/// Also a reader of the new object, if the writer does not know it for one.
+#[test]
+fn a_grace_period_is_over_at_once_at_times_and_not_at_others() {
+    for expected in [(false, 0), (true, 0), (false, 1), (true, 1)] {
+        assert!(is_ever(Start::Asymmetric, move || registering_against_publish() == expected));
+    }
+}
+
+#[test]
+fn two_readers_are_both_waited_for() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let rcu = Arc::new(Rcu::new(Object::new(0)));
+        let reader = rcu.reader();
+        let another = {
+            let rcu = Arc::clone(&rcu);
+            thread::spawn(move || read(&rcu.reader()))
+        };
+        let writer = {
+            let rcu = Arc::clone(&rcu);
+            thread::spawn(move || replace(&rcu, 1))
+        };
+        read(&reader);
+        drop(reader);
+        another.join().expect("no panic");
+        writer.join().expect("no panic");
+    });
+}
+
+/// Each object goes to one of them, complete.
+#[test]
+fn two_writers_get_an_object_each() {
+    check(Start::Asymmetric, || {
+        let rcu = Arc::new(Rcu::new(Object::new(0)));
+        let another = {
+            let rcu = Arc::clone(&rcu);
+            thread::spawn(move || replace(&rcu, 1))
+        };
+        let ours = replace(&rcu, 2);
+        let theirs = another.join().expect("no panic");
+        assert_ne!(ours.1, theirs.1);
+    });
+}
+
+/// Their grace periods overlap: neither takes the other's number for its own. Who would have to wait leaves
+/// it to the first thread, or they would wait in turn without end.
+#[test]
+fn two_writers_wait_for_a_reader() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let rcu = Arc::new(Rcu::new(Object::new(0)));
+        let reader = rcu.reader();
+        let writers = [1, 2].map(|number| {
+            let rcu = Arc::clone(&rcu);
+            thread::spawn(move || {
+                let mut old = rcu.publish(Box::new(Object::new(number)));
+                if old.is_over() {
+                    let old = old.wait();
+                    old.end();
+                    Ok(old)
+                } else {
+                    Err(old)
+                }
+            })
+        });
+        read(&reader);
+        read(&reader);
+        drop(reader);
+        for writer in writers {
+            let _old = writer.join().expect("no panic").unwrap_or_else(Replaced::wait);
+        }
+    });
+}
+
+/// Links of the user's own, relaxed ones: the fences order them.
+#[test]
+fn what_was_unlinked_before_synchronize_is_not_found_after_it() {
+    struct Linked {
+        rcu: Rcu<()>,
+        link: AtomicUsize,
+        objects: [Object; 2],
+    }
+    for start in STARTS {
+        check(start, || {
+            let linked = Arc::new(Linked {
+                rcu: Rcu::new(()),
+                link: AtomicUsize::new(0),
+                objects: [Object::new(0), Object::new(1)],
+            });
+            let reader = linked.rcu.reader();
+            let writer = {
+                let linked = Arc::clone(&linked);
+                thread::spawn(move || {
+                    linked.link.store(1, Relaxed);
+                    linked.rcu.synchronize();
+                    linked.objects[0].end();
+                })
+            };
+            let guard = reader.read();
+            linked.objects[linked.link.load(Relaxed)].assert_alive();
+            drop(guard);
+            drop(reader);
+            writer.join().expect("no panic");
+        });
+    }
+}
