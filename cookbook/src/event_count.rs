@@ -27,18 +27,17 @@
 //!
 //! # When not to use it
 //!
-//! - When a thread sleeps for every few items: then the heavy fence costs more than all that it saves.
-//! - When what makes the condition true is a full fence by itself: an item pushed under a lock, or on x86 by
-//!   any read-modify-write. A full fence behind it is cheap there, and a lock has a condition variable.
-//! - In a signal handler: to notify somebody takes a lock.
+//! - When a thread sleeps for every few items: then a heavy fence costs more than the light ones save.
+//! - When a lock protects the condition anyway: a condition variable needs no fence.
+//! - When a signal handler notifies: it might wait for a lock that its own thread holds.
 //!
 //! # Modelled on
 //!
-//! Vyukov's event counts (1024cores.net, 2010); folly `synchronization/EventCount.h`@7997a1a, whose
-//! `prepareWait`, `wait` and `cancelWait` are [`listen`](EventCount::listen), [`wait`](Listener::wait) and
-//! the drop of a [`Listener`]; Eigen `ThreadPool/EventCount.h`, whose `Notify` begins with the full fence
-//! that is light here. Of a sleeper that was notified and leaves without need, which in Eigen may take the
-//! signal of another along, see [`EventCount::notify_one`].
+//! Vyukov's event counts (1024cores.net). folly `synchronization/EventCount.h`@7997a1a: `prepareWait`, `wait`
+//! and `cancelWait` are [`listen`](EventCount::listen), [`wait`](Listener::wait) and the drop of a
+//! [`Listener`] here; its `notify` modifies the epoch every time. Eigen `ThreadPool/EventCount.h`: its
+//! `Notify` begins with the full fence that is light here. There a notification goes to a thread that is
+//! awake still, if there is one, or else to one that is parked; here to both.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -88,12 +87,12 @@ struct Sleepers {
     epoch: u64,
     /// How many are parked and are to stay so.
     parked: usize,
-    /// How many of those that parked before this epoch may leave. So they do not leave in place of each
-    /// other, whomever the condition variable wakes.
+    /// How many of those that parked before this epoch may leave: whomever else the condition variable
+    /// wakes goes back to sleep.
     woken: usize,
 }
 
-/// Enough to meet an item that is on its way: at most some microseconds, as many as a sleep costs.
+/// To look so often takes some microseconds, about as many as it costs to sleep and be woken.
 const LOOKS: u32 = 16;
 
 impl EventCount {
@@ -117,10 +116,10 @@ impl EventCount {
 
     /// Wakes one thread, if any waits. Call it **after** the atomic access that made the condition true.
     ///
-    /// Whoever listens without being parked yet will not park; besides, one of those that are parked wakes,
-    /// in no particular order. So a listener that leaves without having parked takes no wake-up away from
-    /// one that is parked. All that wait must be able to do what the notification is for, and the one that
-    /// wakes must do it, or notify in its turn; otherwise use [`notify_all`](Self::notify_all).
+    /// Whoever listens without being parked yet will not park; and of those that are parked, any one wakes.
+    /// So a listener that leaves without having parked takes no wake-up away from one that is parked. All
+    /// that wait must be able to do what the notification is for, and the one that wakes must do it, or
+    /// notify in its turn; otherwise use [`notify_all`](Self::notify_all).
     ///
     /// Orders the accesses before it against those after [`listen`](Self::listen): a light fence, which
     /// pairs with the heavy one there. What came before it is visible to whom it has woken.
