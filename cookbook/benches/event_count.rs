@@ -23,7 +23,6 @@ use std::sync::{LazyLock, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use cookbook::event_count::EventCount;
 use criterion::{Criterion, criterion_group, criterion_main};
 use event_listener::{Event, Listener};
 use ring::Ring;
@@ -37,47 +36,33 @@ trait Sleep: Default + Send + Sync + 'static {
     fn almost_sleep(&self);
 }
 
-struct Asymmetric(EventCount);
+macro_rules! event_count {
+    ($name:ident, $event_count:ty) => {
+        struct $name($event_count);
 
-impl Default for Asymmetric {
-    fn default() -> Self {
-        Asymmetric(EventCount::with_looks(1))
-    }
+        impl Default for $name {
+            fn default() -> Self {
+                $name(<$event_count>::with_looks(1))
+            }
+        }
+
+        impl Sleep for $name {
+            #[inline]
+            fn notify(&self) {
+                self.0.notify_one();
+            }
+            fn wait_until<T>(&self, condition: impl FnMut() -> Option<T>) -> T {
+                self.0.wait_until(condition)
+            }
+            fn almost_sleep(&self) {
+                drop(self.0.listen());
+            }
+        }
+    };
 }
 
-impl Sleep for Asymmetric {
-    #[inline]
-    fn notify(&self) {
-        self.0.notify_one();
-    }
-    fn wait_until<T>(&self, condition: impl FnMut() -> Option<T>) -> T {
-        self.0.wait_until(condition)
-    }
-    fn almost_sleep(&self) {
-        drop(self.0.listen());
-    }
-}
-
-struct Symmetric(symmetric::EventCount);
-
-impl Default for Symmetric {
-    fn default() -> Self {
-        Symmetric(symmetric::EventCount::with_looks(1))
-    }
-}
-
-impl Sleep for Symmetric {
-    #[inline]
-    fn notify(&self) {
-        self.0.notify_one();
-    }
-    fn wait_until<T>(&self, condition: impl FnMut() -> Option<T>) -> T {
-        self.0.wait_until(condition)
-    }
-    fn almost_sleep(&self) {
-        drop(self.0.listen());
-    }
-}
+event_count!(Asymmetric, cookbook::event_count::EventCount);
+event_count!(Symmetric, symmetric::EventCount);
 
 impl Sleep for Event {
     #[inline]
@@ -169,7 +154,6 @@ impl Sleep for Nothing {
 }
 
 /// A ring, and what its consumer would sleep on.
-#[derive(Debug)]
 struct Channel<S> {
     ring: Ring<1024>,
     sleep: S,

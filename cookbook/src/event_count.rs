@@ -1,9 +1,9 @@
 //! An event count: a condition variable for conditions that no lock protects. It lets a lock-free structure
 //! put a thread to sleep until there is something in it.
 //!
-//! Whoever makes the condition true notifies: after every push, say, though next to never does somebody
-//! sleep. So to notify is a light fence, a load and a branch. The sleeper announces itself, does the heavy
-//! fence, and looks once more before it parks.
+//! Whoever makes the condition true notifies: after every push, say, of which nearly all find nobody asleep.
+//! So to notify is a light fence, a load and a branch. The sleeper announces itself, does the heavy fence,
+//! and looks once more before it parks.
 //!
 //! ```text
 //! scenario A       notifier                  sleeper
@@ -76,14 +76,14 @@ pub struct EventCount {
     /// How many listen whom no notification has reached. Changes under the lock alone.
     waiters: CachePadded<AtomicUsize>,
     sleepers: Mutex<Sleepers>,
-    wake: Condvar,
+    condvar: Condvar,
     looks: u32,
 }
 
 /// What is under the lock.
 #[derive(Default)]
 struct Sleepers {
-    /// Counts the notifications that found somebody. 64 bits do not wrap.
+    /// Counts the notifications that came to the lock. 64 bits do not wrap.
     epoch: u64,
     /// How many are parked and are to stay so.
     parked: usize,
@@ -109,7 +109,7 @@ impl EventCount {
         EventCount {
             waiters: CachePadded::new(AtomicUsize::new(0)),
             sleepers: Mutex::new(Sleepers::default()),
-            wake: Condvar::new(),
+            condvar: Condvar::new(),
             looks,
         }
     }
@@ -166,8 +166,8 @@ impl EventCount {
         // Under the lock. After it another may park, and the condition variable would wake that one.
         match woken {
             0 => {}
-            1 => self.wake.notify_one(),
-            _ => self.wake.notify_all(),
+            1 => self.condvar.notify_one(),
+            _ => self.condvar.notify_all(),
         }
     }
 
@@ -268,7 +268,7 @@ impl Listener<'_> {
             sleepers.parked += 1;
             // Whoever parked in this very epoch stays: those that may leave parked before.
             while sleepers.epoch == epoch || sleepers.woken == 0 {
-                sleepers = event.wake.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
+                sleepers = event.condvar.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
             }
             sleepers.woken -= 1;
         }
@@ -283,6 +283,5 @@ impl Drop for Listener<'_> {
             // Relaxed: who sees us still takes the lock in vain. Writers are ordered by the lock.
             self.event.waiters.fetch_sub(1, Relaxed);
         }
-        drop(sleepers);
     }
 }

@@ -66,7 +66,8 @@ fn main() {
     match strategy {
         Strategy::Asymmetric(_) => {
             let heavy = asymfence::stats().heavy.asked;
-            println!("{notifications} light fences, one a notification; {heavy} heavy, one a nap");
+            println!("{notifications} notifications, a light fence each");
+            println!("{heavy} heavy fences: so often somebody was about to sleep");
         }
         Strategy::Symmetric => println!("{notifications} notifications, a full fence each"),
     }
