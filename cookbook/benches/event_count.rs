@@ -211,7 +211,7 @@ fn almost_sleep<S: Sleep>(times: u64) -> Duration {
     beside(1, 0, spin_loop, announce).expect("a second core")
 }
 
-/// What a thread that runs loses by each announcement on another core: by how much longer the same work takes.
+/// What a thread that runs loses by each announcement on another core: the same work takes longer.
 fn what_others_lose<S: Sleep>(times: u64) -> Duration {
     let (sleep, announced) = (S::default(), AtomicU64::new(0));
     let announce = || {
