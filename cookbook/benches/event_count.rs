@@ -1,3 +1,352 @@
-//! To come.
+//! The event count against its symmetric twin and against what one would take otherwise: behind each push
+//! to a ring while nobody sleeps; and, since that is the side that pays, what it costs to go to sleep and to
+//! be woken.
+//!
+//! `cargo bench --package cookbook --bench event_count`
+#![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
-fn main() {}
+#[allow(dead_code, unreachable_pub, reason = "an example's")]
+#[path = "../examples/event_count/ring.rs"]
+mod ring;
+#[path = "../../examples/doctor/sibling.rs"]
+mod sibling;
+#[allow(dead_code, unreachable_pub, reason = "a library's")]
+#[path = "../src/event_count.rs"]
+mod symmetric;
+#[path = "symmetric/sync.rs"]
+mod sync;
+
+use std::hint::{black_box, spin_loop};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{LazyLock, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use event_listener::{Event, Listener};
+use ring::Ring;
+use sibling::{beside, cores, median};
+
+/// A way to sleep until a condition holds. Each of its `wait_until` sleeps as soon as it can.
+trait Sleep: Default + Send + Sync + 'static {
+    fn notify(&self);
+    fn wait_until<T>(&self, condition: impl FnMut() -> Option<T>) -> T;
+    /// To announce oneself, and stay awake since the condition holds.
+    fn almost_sleep(&self);
+}
+
+macro_rules! event_count {
+    ($name:ident, $event_count:ty) => {
+        struct $name($event_count);
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name(<$event_count>::with_looks(1))
+            }
+        }
+
+        impl Sleep for $name {
+            #[inline]
+            fn notify(&self) {
+                self.0.notify_one();
+            }
+            fn wait_until<T>(&self, condition: impl FnMut() -> Option<T>) -> T {
+                self.0.wait_until(condition)
+            }
+            fn almost_sleep(&self) {
+                drop(self.0.listen());
+            }
+        }
+    };
+}
+
+event_count!(Asymmetric, cookbook::event_count::EventCount);
+event_count!(Symmetric, symmetric::EventCount);
+
+impl Sleep for Event {
+    #[inline]
+    fn notify(&self) {
+        Event::notify(self, 1);
+    }
+    fn wait_until<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
+        loop {
+            if let Some(found) = condition() {
+                return found;
+            }
+            let listener = self.listen();
+            if let Some(found) = condition() {
+                return found;
+            }
+            listener.wait();
+        }
+    }
+    fn almost_sleep(&self) {
+        drop(self.listen());
+    }
+}
+
+/// A condition that the lock does not protect: who notifies passes through the lock all the same, or the
+/// sleeper might miss it between its look and its sleep.
+#[derive(Default)]
+struct ParkingLot(parking_lot::Mutex<()>, parking_lot::Condvar);
+
+impl Sleep for ParkingLot {
+    #[inline]
+    fn notify(&self) {
+        drop(self.0.lock());
+        self.1.notify_one();
+    }
+    fn wait_until<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
+        let mut lock = self.0.lock();
+        loop {
+            if let Some(found) = condition() {
+                return found;
+            }
+            self.1.wait(&mut lock);
+        }
+    }
+    fn almost_sleep(&self) {
+        drop(self.0.lock());
+    }
+}
+
+/// One sleeper, whose name everybody knows.
+#[derive(Default)]
+struct Unpark(OnceLock<Thread>);
+
+impl Sleep for Unpark {
+    #[inline]
+    fn notify(&self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
+    fn wait_until<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
+        self.0.get_or_init(thread::current);
+        loop {
+            if let Some(found) = condition() {
+                return found;
+            }
+            thread::park();
+        }
+    }
+    fn almost_sleep(&self) {
+        self.0.get_or_init(thread::current);
+    }
+}
+
+/// Nobody is ever woken.
+#[derive(Default)]
+struct Nothing;
+
+impl Sleep for Nothing {
+    fn notify(&self) {}
+    fn wait_until<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
+        loop {
+            if let Some(found) = condition() {
+                return found;
+            }
+            spin_loop();
+        }
+    }
+    fn almost_sleep(&self) {}
+}
+
+/// A ring, and what its consumer would sleep on.
+struct Channel<S> {
+    ring: Ring<1024>,
+    sleep: S,
+}
+
+impl<S: Sleep> Channel<S> {
+    fn new() -> Self {
+        Channel { ring: Ring::new(), sleep: S::default() }
+    }
+
+    #[inline]
+    fn push(&self, item: u64) {
+        while self.ring.try_push(item).is_none() {
+            spin_loop();
+        }
+        self.sleep.notify();
+    }
+}
+
+/// Pushes, notifies and pops, all in one thread: nothing but the instructions.
+fn alone<S: Sleep>(times: u64) -> Duration {
+    let channel = Channel::<S>::new();
+    // Who has slept once is known, to whom it matters.
+    channel.sleep.almost_sleep();
+    let channel = black_box(&channel);
+    let start = Instant::now();
+    for item in 0..times {
+        channel.push(item);
+        black_box(channel.ring.try_pop());
+    }
+    start.elapsed()
+}
+
+/// Pushes and notifies, while a consumer on another core takes everything and never sleeps.
+fn beside_a_consumer<S: Sleep>(times: u64) -> Duration {
+    let channel = Channel::<S>::new();
+    let consumer = || _ = black_box(channel.ring.try_pop());
+    let produce = || {
+        channel.sleep.almost_sleep();
+        let start = Instant::now();
+        (0..times).for_each(|item| channel.push(item));
+        start.elapsed()
+    };
+    beside(1, 0, consumer, produce).expect("a second core")
+}
+
+/// Announces itself, and stays awake, while another thread runs.
+fn almost_sleep<S: Sleep>(times: u64) -> Duration {
+    let sleep = S::default();
+    let announce = || {
+        let start = Instant::now();
+        (0..times).for_each(|_| black_box(&sleep).almost_sleep());
+        start.elapsed()
+    };
+    beside(1, 0, spin_loop, announce).expect("a second core")
+}
+
+/// What a thread that runs loses by each announcement on another core: the same work takes longer.
+fn what_others_lose<S: Sleep>(times: u64) -> Duration {
+    let (sleep, announced) = (S::default(), AtomicU64::new(0));
+    let announce = || {
+        sleep.almost_sleep();
+        // Relaxed: a number.
+        announced.fetch_add(1, Relaxed);
+    };
+    let work = || {
+        let (before, start) = (announced.load(Relaxed), Instant::now());
+        (0..times * 10_000).for_each(|step| _ = black_box(step));
+        (start.elapsed(), announced.load(Relaxed) - before)
+    };
+    let (quiet, _) = beside(1, 0, spin_loop, work).expect("a second core");
+    let (disturbed, announcements) = beside(1, 0, announce, work).expect("a second core");
+    let lost = disturbed.saturating_sub(quiet).as_secs_f64() / announcements.max(1) as f64;
+    Duration::from_secs_f64(lost * times as f64)
+}
+
+/// One item there and one back; both threads sleep for each.
+fn ping_pong<S: Sleep>(times: u64) -> Duration {
+    let (there, back) = (Channel::<S>::new(), Channel::<S>::new());
+    let pop = |channel: &Channel<S>| channel.sleep.wait_until(|| channel.ring.try_pop());
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let cores = cores();
+        scope.spawn(|| {
+            cores.get(1).map(|&core| core_affinity::set_for_current(core));
+            loop {
+                let item = pop(&there);
+                if stop.load(Acquire) {
+                    break;
+                }
+                back.push(item);
+            }
+        });
+        let timed = scope.spawn(|| {
+            cores.first().map(|&core| core_affinity::set_for_current(core));
+            let start = Instant::now();
+            for item in 0..times {
+                there.push(item);
+                assert_eq!(pop(&back), item);
+            }
+            let time = start.elapsed();
+            stop.store(true, Release);
+            there.push(0);
+            time
+        });
+        timed.join().expect("no panic")
+    })
+}
+
+/// How long it takes to do it so many times.
+type Body = fn(u64) -> Duration;
+
+/// What a table is about, how often it is done in a sample, and who does it; the first is what all are
+/// measured by.
+struct Table {
+    title: &'static str,
+    times: u64,
+    contenders: Vec<(&'static str, Body)>,
+}
+
+macro_rules! table {
+    ($title:literal, $times:literal, $body:ident: $($name:literal $sleep:ty),* $(,)?) => {
+        Table { title: $title, times: $times, contenders: vec![$(($name, $body::<$sleep>)),*] }
+    };
+}
+
+static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
+    vec![
+        table!("1 push, notify, pop, in one thread", 1_000_000, alone:
+            "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event,
+            "parking_lot, lock and condvar" ParkingLot, "unpark" Unpark, "no notification" Nothing),
+        table!("2 push and notify, beside a consumer that never sleeps", 1_000_000, beside_a_consumer:
+            "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event,
+            "parking_lot, lock and condvar" ParkingLot, "unpark" Unpark, "no notification" Nothing),
+        table!("3 announce oneself and stay awake, beside a thread that runs", 500, almost_sleep:
+            "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event),
+        table!("4 there and back, both sleep for each", 500, ping_pong:
+            "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event,
+            "parking_lot, lock and condvar" ParkingLot, "unpark" Unpark),
+    ]
+});
+
+/// A difference, which may be nothing, and so not for criterion.
+static LOSS: LazyLock<Table> = LazyLock::new(|| {
+    table!("5 what a thread that runs loses when another announces itself", 500, what_others_lose:
+        "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event)
+});
+
+fn contenders(criterion: &mut Criterion) {
+    println!("fences: {}", asymfence::init());
+    if cores().len() < 2 {
+        return println!("one core: nothing to measure");
+    }
+    for table in &*TABLES {
+        let mut group = criterion.benchmark_group(table.title);
+        for (name, body) in &table.contenders {
+            group.bench_function(*name, |bencher| bencher.iter_custom(body));
+        }
+        group.finish();
+    }
+}
+
+/// All contenders, sample by sample in turn, so that what else the machine does strikes all alike; the
+/// median of each.
+fn in_turn(_: &mut Criterion) {
+    const SAMPLES: usize = 15;
+    if cores().len() < 2 {
+        return;
+    }
+    for Table { title, times, contenders } in TABLES.iter().chain([&*LOSS]) {
+        let mut samples = vec![Vec::new(); contenders.len()];
+        for sample in 0..SAMPLES {
+            // Another goes first each time.
+            for j in 0..contenders.len() {
+                let j = (sample + j) % contenders.len();
+                let time = contenders[j].1(*times);
+                samples[j].push(time.as_nanos() as f64 / *times as f64);
+            }
+        }
+        let medians: Vec<f64> = samples.into_iter().map(median).collect();
+        println!("\n{title}");
+        for ((name, _), median) in contenders.iter().zip(&medians) {
+            println!("  {name:30} {median:10.2} ns {:9.3} x", median / medians[0]);
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .measurement_time(Duration::from_millis(400))
+        .warm_up_time(Duration::from_millis(100));
+    targets = contenders, in_turn
+}
+criterion_main!(benches);

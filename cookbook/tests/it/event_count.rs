@@ -1,1 +1,277 @@
-//! To come.
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Barrier;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::{array, mem, thread};
+
+use cookbook::event_count::EventCount;
+use crossbeam_deque::{Injector, Steal};
+use ring::Ring;
+
+#[allow(unreachable_pub, reason = "an example's")]
+#[path = "../../examples/event_count/ring.rs"]
+mod ring;
+
+/// Sleeps as soon as it can.
+fn drowsy() -> EventCount {
+    EventCount::with_looks(1)
+}
+
+fn assert_nobody_waits(event: &EventCount) {
+    assert_eq!(format!("{event:?}"), "EventCount { waiters: 0, .. }");
+}
+
+#[test]
+fn a_condition_that_holds_is_looked_at_once() {
+    let (event, mut looks) = (EventCount::new(), 0);
+    event.wait_until(|| {
+        looks += 1;
+        Some(())
+    });
+    assert_eq!(looks, 1);
+}
+
+#[test]
+fn a_sleeper_looks_as_often_as_it_was_told_and_once_more() {
+    for looks in 1..5 {
+        let (event, mut looked) = (EventCount::with_looks(looks), 0);
+        event.wait_until(|| {
+            looked += 1;
+            let announced = format!("{event:?}").contains("waiters: 1");
+            announced.then_some(())
+        });
+        assert_eq!(looked, looks + 1);
+        assert_nobody_waits(&event);
+    }
+}
+
+#[test]
+fn who_was_notified_while_it_listened_does_not_park() {
+    let event = EventCount::new();
+    for notify in [EventCount::notify_one, EventCount::notify_all] {
+        let listeners = [event.listen(), event.listen()];
+        notify(&event);
+        assert_nobody_waits(&event);
+        listeners.into_iter().for_each(|listener| listener.wait());
+    }
+}
+
+#[test]
+fn a_notification_for_nobody_is_not_kept() {
+    let event = EventCount::new();
+    event.notify_one();
+    event.notify_all();
+    let listener = event.listen();
+    assert_eq!(format!("{event:?}"), "EventCount { waiters: 1, .. }");
+    drop(listener);
+    assert_nobody_waits(&event);
+}
+
+#[test]
+fn a_listener_that_is_dropped_after_a_notification_takes_nobody_off_the_count() {
+    let event = EventCount::new();
+    let early = event.listen();
+    event.notify_one();
+    let late = event.listen();
+    drop(early);
+    assert_eq!(format!("{event:?}"), "EventCount { waiters: 1, .. }");
+    event.notify_one();
+    late.wait();
+}
+
+#[test]
+fn a_listener_that_is_forgotten_is_so_by_the_next_notification() {
+    let event = EventCount::new();
+    mem::forget(event.listen());
+    event.notify_one();
+    assert_nobody_waits(&event);
+}
+
+#[test]
+fn a_condition_that_panics_leaves_nobody_announced() {
+    let (event, mut looks) = (drowsy(), 0);
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        event.wait_until(|| {
+            looks += 1;
+            assert!(looks < 2, "the look after the announcement");
+            None::<()>
+        });
+    }));
+    assert!(panic.is_err());
+    assert_nobody_waits(&event);
+    // Nor anything poisoned.
+    let listener = event.listen();
+    event.notify_one();
+    listener.wait();
+}
+
+#[test]
+fn a_condition_may_notify_and_wait_itself() {
+    let (event, mut looks) = (drowsy(), 0);
+    event.wait_until(|| {
+        looks += 1;
+        event.notify_one();
+        event.wait_until(|| Some(()));
+        (looks == 3).then_some(())
+    });
+    assert_nobody_waits(&event);
+}
+
+/// Whether it was notified before it left, or parked, or neither.
+#[test]
+fn who_cancels_takes_no_wake_up_from_who_sleeps() {
+    for _ in 0..1_000 {
+        let (event, listening, ready) = (drowsy(), Barrier::new(2), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let listener = event.listen();
+                listening.wait();
+                listener.wait();
+                assert!(ready.load(Relaxed), "woken for nothing");
+            });
+            let fickle = event.listen();
+            listening.wait();
+            ready.store(true, Relaxed);
+            event.notify_one();
+            drop(fickle);
+        });
+        assert_nobody_waits(&event);
+    }
+}
+
+#[test]
+fn notify_all_wakes_all() {
+    const SLEEPERS: usize = 8;
+    let event = drowsy();
+    let (round, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let back = drowsy();
+    thread::scope(|scope| {
+        for _ in 0..SLEEPERS {
+            scope.spawn(|| {
+                for mine in 1..=500 {
+                    event.wait_until(|| (round.load(Acquire) >= mine).then_some(()));
+                    done.fetch_add(1, Release);
+                    back.notify_one();
+                }
+            });
+        }
+        for next in 1..=500 {
+            round.store(next, Release);
+            event.notify_all();
+            back.wait_until(|| (done.load(Acquire) == next * SLEEPERS).then_some(()));
+        }
+    });
+    assert_nobody_waits(&event);
+    assert_nobody_waits(&back);
+}
+
+/// Two threads that sleep at every single item: one wake-up lost, and both sleep for ever.
+#[test]
+fn ping_pong_loses_no_wake_up() {
+    let (rings, events) = ([Ring::<1>::new(), Ring::new()], [drowsy(), drowsy()]);
+    let pop = |side: usize| events[side].wait_until(|| rings[side].try_pop());
+    let push = |side: usize, item| {
+        rings[side].try_push(item).expect("one item, and it is here");
+        events[side].notify_one();
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| (0..20_000).for_each(|_| push(1, pop(0) + 1)));
+        for round in 0..20_000 {
+            push(0, 2 * round);
+            assert_eq!(pop(1), 2 * round + 1);
+        }
+    });
+}
+
+/// Rings whose ends sleep when they find them empty or full, which they do all the time.
+#[test]
+fn a_ring_that_is_empty_or_full_hands_everything_over_in_order() {
+    fn hand_over<const N: usize>(event: fn() -> EventCount, items: u64) {
+        let (ring, filled, emptied) = (Ring::<N>::new(), event(), event());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for item in 0..items {
+                    emptied.wait_until(|| ring.try_push(item));
+                    filled.notify_one();
+                }
+            });
+            for item in 0..items {
+                assert_eq!(filled.wait_until(|| ring.try_pop()), item);
+                emptied.notify_one();
+            }
+        });
+    }
+    hand_over::<1>(drowsy, 20_000);
+    hand_over::<7>(drowsy, 50_000);
+    hand_over::<1024>(EventCount::new, 2_000_000);
+}
+
+/// Several conditions on one event count: each consumer waits for rings of its own.
+#[test]
+fn several_producers_and_consumers_on_one_event_count_lose_no_wake_up() {
+    const PAIRS: usize = 3;
+    const ITEMS: u64 = 20_000;
+    let rings: [_; PAIRS] = array::from_fn(|_| Ring::<64>::new());
+    let (filled, emptied) = (drowsy(), drowsy());
+    thread::scope(|scope| {
+        for ring in &rings {
+            scope.spawn(|| {
+                for item in 0..ITEMS {
+                    emptied.wait_until(|| ring.try_push(item));
+                    filled.notify_all();
+                }
+            });
+            scope.spawn(|| {
+                for item in 0..ITEMS {
+                    assert_eq!(filled.wait_until(|| ring.try_pop()), item);
+                    emptied.notify_all();
+                }
+            });
+        }
+    });
+    assert_nobody_waits(&filled);
+    assert_nobody_waits(&emptied);
+}
+
+/// A value that counts its end.
+struct Canary<'c>(&'c AtomicUsize);
+
+impl Drop for Canary<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// A queue that all of them share: any consumer may take any item, so each push wakes one.
+#[test]
+fn notify_one_is_enough_for_consumers_that_are_alike() {
+    const THREADS: usize = 4;
+    const ITEMS: usize = 20_000;
+    let ends = AtomicUsize::new(0);
+    let (queue, filled) = (Injector::new(), drowsy());
+    let try_take = || match queue.steal() {
+        Steal::Success(item) => Some(Some(item)),
+        Steal::Retry => Some(None),
+        Steal::Empty => None,
+    };
+    let take = || loop {
+        if let Some(item) = filled.wait_until(try_take) {
+            break item;
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..ITEMS {
+                    queue.push(Canary(&ends));
+                    filled.notify_one();
+                }
+            });
+            // Takes exactly as many as are its share, and leaves: another must not wait for it.
+            scope.spawn(|| (0..ITEMS).for_each(|_| drop(take())));
+        }
+    });
+    assert!(queue.is_empty());
+    assert_eq!(ends.load(Relaxed), THREADS * ITEMS);
+    assert_nobody_waits(&filled);
+}

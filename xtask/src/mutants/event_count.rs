@@ -2,4 +2,77 @@
 
 use super::Mutant;
 
-pub(super) const MUTANTS: &[Mutant] = &[];
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant(
+        "no light fence",
+        "cookbook/src/event_count.rs",
+        "        light_fence();\n",
+        "        let _ = light_fence;\n",
+    ),
+    Mutant(
+        "the light fence after the look for waiters",
+        "cookbook/src/event_count.rs",
+        "        light_fence();\n",
+        "        let awaited = self.waiters.load(Relaxed) != 0;\n        light_fence();\n        if true {\n            return awaited;\n        }\n",
+    ),
+    Mutant(
+        "no heavy fence",
+        "cookbook/src/event_count.rs",
+        "        heavy_fence();\n",
+        "        let _ = heavy_fence;\n",
+    ),
+    Mutant(
+        "a light fence for the heavy one",
+        "cookbook/src/event_count.rs",
+        "        heavy_fence();\n",
+        "        let _ = heavy_fence;\n        light_fence();\n",
+    ),
+    Mutant(
+        "fence(SeqCst) for the heavy one",
+        "cookbook/src/event_count.rs",
+        "        heavy_fence();\n",
+        "        let _ = heavy_fence;\n        asymfence::model::fence(crate::sync::atomic::Ordering::SeqCst);\n",
+    ),
+    Mutant(
+        "the heavy fence before the announcement",
+        "cookbook/src/event_count.rs",
+        "        let sleepers = self.lock();\n        // Relaxed: the heavy fence",
+        "        heavy_fence();\n        let heavy_fence = || ();\n        let sleepers = self.lock();\n        // Relaxed: the heavy fence",
+    ),
+    Mutant(
+        "no look after the heavy fence",
+        "cookbook/src/event_count.rs",
+        "            let listener = self.listen();\n            if let Some(found) = condition() {\n                return found;\n            }\n",
+        "            let listener = self.listen();\n",
+    ),
+    Mutant(
+        "a notification that does not move the epoch",
+        "cookbook/src/event_count.rs",
+        "        sleepers.epoch += 1;\n",
+        "",
+    ),
+    Mutant(
+        "parks without a look at the epoch",
+        "cookbook/src/event_count.rs",
+        "        if sleepers.epoch == epoch {\n            sleepers.parked",
+        "        {\n            sleepers.parked",
+    ),
+    Mutant(
+        "who parks later leaves in place of who was woken",
+        "cookbook/src/event_count.rs",
+        "while sleepers.epoch == epoch || sleepers.woken == 0 {",
+        "while sleepers.woken == 0 {",
+    ),
+    Mutant(
+        "wakes whoever is parked, and takes one off the count",
+        "cookbook/src/event_count.rs",
+        "        self.waiters.store(sleepers.parked, Relaxed);\n",
+        "        self.waiters.store(0, Relaxed);\n",
+    ),
+    Mutant(
+        "one that was notified takes another off the count",
+        "cookbook/src/event_count.rs",
+        "        if sleepers.epoch == self.epoch {\n",
+        "        {\n",
+    ),
+];

@@ -1,1 +1,277 @@
-//! To come.
+//! The event count. A wake-up that is lost is a deadlock here, which loom reports; a cell fails the model
+//! if what a notification announces is not visible to whom it wakes.
+//!
+//! With a fence removed, weakened or misplaced these must fail: `cargo xtask mutants "cookbook event count"`.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use asymfence::model::Start;
+use cookbook::event_count::EventCount;
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use loom::thread;
+
+use crate::{check, check_within, is_ever};
+
+const STARTS: [Start; 4] = [
+    Start::Asymmetric,
+    Start::Symmetric,
+    Start::Undecided { rung_works: true },
+    Start::Undecided { rung_works: false },
+];
+
+/// An event count, and things that come to be available one by one.
+struct World {
+    event: EventCount,
+    available: AtomicUsize,
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        // One look before it announces itself: the fewer the smaller.
+        Arc::new(World { event: EventCount::with_looks(1), available: AtomicUsize::new(0) })
+    }
+
+    fn spawn<T: 'static>(self: &Arc<Self>, body: fn(&World) -> T) -> thread::JoinHandle<T> {
+        let world = Arc::clone(self);
+        thread::spawn(move || body(&world))
+    }
+
+    fn push(&self) {
+        self.available.fetch_add(1, Relaxed);
+        self.event.notify_one();
+    }
+
+    fn try_take(&self) -> Option<()> {
+        self.available.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).ok().map(drop)
+    }
+
+    /// Takes one; how often it looked.
+    fn take(&self) -> usize {
+        let mut looks = 0;
+        self.event.wait_until(|| {
+            looks += 1;
+            self.try_take()
+        });
+        looks
+    }
+}
+
+fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}
+
+/// One who stores and notifies, one who sleeps; how often that one looked.
+fn store_against_sleep() -> usize {
+    let world = World::new();
+    // A plain store, the weakest condition that the documentation allows.
+    let notifier = world.spawn(|world| {
+        world.available.store(1, Relaxed);
+        world.event.notify_one();
+    });
+    let looks = world.take();
+    join([notifier]);
+    looks
+}
+
+#[test]
+fn no_wake_up_is_lost() {
+    for start in STARTS {
+        check(start, || _ = store_against_sleep());
+    }
+}
+
+/// So the test above has seen one who need not sleep, one who sees it in time, and one who is notified.
+#[test]
+fn a_sleeper_looks_once_or_twice_or_wakes() {
+    for looks in 1..=3 {
+        assert!(is_ever(Start::Asymmetric, move || store_against_sleep() == looks), "{looks}");
+    }
+}
+
+#[test]
+fn nobody_is_announced_at_the_end() {
+    check(Start::Asymmetric, || {
+        let world = World::new();
+        let notifier = world.spawn(World::push);
+        world.take();
+        join([notifier]);
+        assert_eq!(format!("{:?}", world.event), "EventCount { waiters: 0, .. }");
+    });
+}
+
+#[test]
+fn who_takes_one_after_another_misses_none() {
+    check(Start::Asymmetric, || {
+        let world = World::new();
+        let producer = world.spawn(|world| {
+            world.push();
+            world.push();
+        });
+        world.take();
+        world.take();
+        join([producer]);
+    });
+}
+
+#[test]
+fn two_who_notify_lose_no_wake_up() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::new();
+        let producers = [world.spawn(World::push), world.spawn(World::push)];
+        world.take();
+        world.take();
+        join(producers);
+    });
+}
+
+/// Each of two notifications wakes one of two sleepers, or finds one awake.
+#[test]
+fn notify_one_reaches_as_many_as_it_is_called() {
+    for start in [Start::Asymmetric, Start::Symmetric] {
+        let both_slept = Arc::new(AtomicBool::new(false));
+        let ever = Arc::clone(&both_slept);
+        check_within(Some(2), start, move || {
+            let world = World::new();
+            let sleepers = [0, 1].map(|_| world.spawn(World::take));
+            world.push();
+            world.push();
+            let looks = sleepers.map(|sleeper| sleeper.join().expect("no panic"));
+            ever.fetch_or(looks.iter().all(|&looks| looks > 2), Relaxed);
+        });
+        assert!(both_slept.load(Relaxed));
+    }
+}
+
+/// One who listens and leaves takes no wake-up away from one who sleeps, whether it was notified or not.
+#[test]
+fn who_cancels_swallows_nothing() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::new();
+        let sleeper = world.spawn(|world| _ = world.take());
+        let fickle = world.spawn(|world| drop(world.event.listen()));
+        world.push();
+        join([sleeper, fickle]);
+        assert_eq!(format!("{:?}", world.event), "EventCount { waiters: 0, .. }");
+    });
+}
+
+/// The same for one who leaves since it found what another's notification was for.
+#[test]
+fn who_takes_and_leaves_swallows_nothing() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::new();
+        let sleeper = world.spawn(|world| _ = world.take());
+        let passer_by = world.spawn(|world| {
+            let listener = world.event.listen();
+            if world.try_take().is_some() {
+                // Taken away from the sleeper: so there has to be another.
+                drop(listener);
+                world.push();
+            }
+        });
+        world.push();
+        join([sleeper, passer_by]);
+    });
+}
+
+/// Two conditions on one event count. Whom a notification woke leaves, also when another parks before it
+/// has woken: that one waits for something else.
+#[test]
+fn notify_all_wakes_those_who_parked_before_it() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::new();
+        let first = world.spawn(|world| {
+            world.event.wait_until(|| (world.available.load(Relaxed) > 0).then_some(()));
+        });
+        let second = world.spawn(|world| {
+            world.event.wait_until(|| (world.available.load(Relaxed) > 1).then_some(()));
+        });
+        world.available.store(1, Relaxed);
+        world.event.notify_all();
+        // Were it asleep, the second notification would hide that.
+        join([first]);
+        world.available.store(2, Relaxed);
+        world.event.notify_all();
+        join([second]);
+    });
+}
+
+#[test]
+fn what_came_before_a_notification_is_visible_after_it() {
+    struct World {
+        event: EventCount,
+        data: UnsafeCell<u32>,
+    }
+    // SAFETY: loom sees to it.
+    unsafe impl Sync for World {}
+
+    check(Start::Asymmetric, || {
+        let (data, event) = (UnsafeCell::new(0), EventCount::with_looks(1));
+        let world = Arc::new(World { event, data });
+        let listener = world.event.listen();
+        let notifier = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || {
+                // SAFETY: loom fails the model if another thread reads at the same time.
+                world.data.with_mut(|data| unsafe { *data = 1 });
+                world.event.notify_one();
+            })
+        };
+        listener.wait();
+        // SAFETY: loom fails the model if another thread writes at the same time.
+        assert_eq!(world.data.with(|data| unsafe { *data }), 1);
+        join([notifier]);
+    });
+}
+
+/// A ring of one place: what is pushed is complete when it is popped, and is popped before it is overwritten.
+#[test]
+fn two_who_wait_for_each_other_hand_everything_over() {
+    struct Ring {
+        items: EventCount,
+        space: EventCount,
+        full: AtomicUsize,
+        place: UnsafeCell<u32>,
+    }
+    // SAFETY: loom sees to it.
+    unsafe impl Sync for Ring {}
+
+    impl Ring {
+        fn push(&self, item: u32) {
+            // Acquire: what was in the place has been read. Pairs with: the Release in `pop`.
+            self.space.wait_until(|| (self.full.load(Acquire) == 0).then_some(()));
+            // SAFETY: loom fails the model if another thread reads at the same time.
+            self.place.with_mut(|place| unsafe { *place = item });
+            // Release: the item is in its place. Pairs with: the Acquire in `pop`.
+            self.full.store(1, Release);
+            self.items.notify_one();
+        }
+
+        fn pop(&self) -> u32 {
+            self.items.wait_until(|| (self.full.load(Acquire) == 1).then_some(()));
+            // SAFETY: loom fails the model if another thread writes at the same time.
+            let item = self.place.with(|place| unsafe { *place });
+            self.full.store(0, Release);
+            self.space.notify_one();
+            item
+        }
+    }
+
+    check_within(Some(2), Start::Asymmetric, || {
+        let ring = Arc::new(Ring {
+            items: EventCount::with_looks(1),
+            space: EventCount::with_looks(1),
+            full: AtomicUsize::new(0),
+            place: UnsafeCell::new(0),
+        });
+        let producer = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || (1..=2).for_each(|item| ring.push(item)))
+        };
+        assert_eq!([ring.pop(), ring.pop()], [1, 2]);
+        join([producer]);
+    });
+}
