@@ -80,11 +80,8 @@ fn a_reader_goes_before_the_writer_or_behind_it() {
         for first in [BySlot(0), ByLock(1), BySlot(1), ByLock(0)] {
             for second in [BySlot(0), ByLock(1), BySlot(1), ByLock(0)] {
                 let seen = [first, second];
-                let allowed = [
-                    [BySlot(0), BySlot(0)],
-                    [BySlot(0), ByLock(1)],
-                    [ByLock(1), BySlot(1)],
-                ];
+                let allowed =
+                    [[BySlot(0), BySlot(0)], [BySlot(0), ByLock(1)], [ByLock(1), BySlot(1)]];
                 let ever = is_ever(start, move || two_sections_against_a_write() == seen);
                 assert_eq!(ever, allowed.contains(&seen), "{seen:?}");
             }
