@@ -6,10 +6,15 @@
 //!
 //! ```text
 //! A (store buffering)   reader              writer, holds the underlying lock
-//!                       slot = true         biased = false
+//!           to go in    slot = true         biased = false
 //!                       light_fence()       heavy_fence()
 //!                       r1 = biased         r2 = slot
 //!                       forbidden: r1 && !r2
+//!
+//!           to leave    slot = false        biased = false
+//!                       light_fence()       heavy_fence()
+//!                       r1 = biased         r2 = slot
+//!                       forbidden: r1 && r2
 //!
 //! the bias again        writer      a slow reader              a reader
 //!                       value = 1
@@ -20,8 +25,9 @@
 //! ```
 //!
 //! So either the reader sees that the bias was revoked, and goes by the underlying lock, or the writer sees
-//! the reader, and waits. While it does so it holds the underlying lock: readers that keep coming queue up
-//! behind it, and do not keep it out.
+//! the reader, and sleeps. Then the reader, when it leaves, sees that the bias was revoked, and wakes the
+//! writer: one heavy fence for both. The writer holds the underlying lock meanwhile: readers that keep coming
+//! queue up behind it, and do not keep it out.
 //!
 //! BIAS-UNDER-LOCK: only who holds the underlying lock changes the bias. A writer turns it off before it
 //! writes, so that it is off while anybody writes. A reader that has come by the underlying lock turns it
@@ -29,15 +35,14 @@
 //!
 //! # Who pays
 //!
-//! The writer, and after it the readers for a while. A read section is two loads, two stores and a light
-//! fence, on memory that no other reader writes. The first write after the bias has come on is a heavy
+//! The writer, and after it the readers for a while. A read section is three loads, two stores and two light
+//! fences, on memory that no other reader writes. The first write after the bias has come on is a heavy
 //! fence, which interrupts the threads that run, and a look at each slot. Until the bias comes on again a
 //! read section costs what it costs on the underlying lock, and so does a write.
 //!
 //! # When not to use it
 //!
 //! - One write comes for a few thousand reads, or more often: the underlying lock is as good, and simpler.
-//! - Readers stay in for long: a writer yields its processor over and over while it waits for their slots.
 //! - The value can be replaced as a whole, and readers may see the old one for a while: then nobody has
 //!   to wait (RCU, hazard pointers).
 //! - A handle for each reader cannot be kept.
@@ -58,8 +63,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
-use crate::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use crate::sync::{heavy_fence, light_fence, thread};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sync::{heavy_fence, light_fence};
 
 /// A reader-writer lock whose readers, while there is no writer, do not meet.
 ///
@@ -94,6 +99,8 @@ pub struct BiasedRwLock<T> {
     /// Slow read sections, for each reader, that make up for a revocation.
     patience: usize,
     slots: Mutex<Vec<Arc<Slot>>>,
+    /// A slot was, while a writer may be waiting for it.
+    emptied: Condvar,
     value: UnsafeCell<T>,
 }
 
@@ -128,6 +135,7 @@ impl<T> BiasedRwLock<T> {
             slow_sections_left: AtomicUsize::new(0),
             patience,
             slots: Mutex::new(Vec::new()),
+            emptied: Condvar::new(),
             value: UnsafeCell::new(value),
         }
     }
@@ -167,16 +175,29 @@ impl<T> BiasedRwLock<T> {
         // Pairs with: the light fence in `Reader::enter` (scenario A).
         //  - a reader's publication came first: we see it, and wait;
         //  - the heavy fence came first: the reader sees that the bias is off.
+        // Pairs with: the light fence in `Reader::leave` (scenario A).
+        //  - the reader emptied its slot first: we see it;
+        //  - the heavy fence came first: the reader sees that the bias is off, and wakes us.
         heavy_fence();
+        let mut slots = self.slots();
         // Acquire: what the readers read they read before we write. Pairs with: the Release in
         // `Reader::leave`. A reader publishes once more at most, and then sees that the bias is off.
-        // The slots are not locked meanwhile: who is in may register another reader.
-        while self.slots().iter().any(|slot| slot.load(Acquire)) {
-            thread::yield_now();
+        while slots.iter().any(|slot| slot.load(Acquire)) {
+            // Leaves the slots to others: who is in may register another reader.
+            slots = self.emptied.wait(slots).unwrap_or_else(PoisonError::into_inner);
         }
-        let readers = self.slots().len().max(1);
+        let sections = self.patience.saturating_mul(slots.len().max(1));
         // Relaxed: slow readers come by the underlying lock, which orders it.
-        self.slow_sections_left.store(self.patience.saturating_mul(readers), Relaxed);
+        self.slow_sections_left.store(sections, Relaxed);
+    }
+
+    /// Wakes the writer that waits for a slot, if one does. The slot is empty by now.
+    #[cold]
+    fn wake(&self) {
+        // A writer that has found the slot taken has gone to sleep when we get the lock.
+        drop(self.slots());
+        // One: no other waits, since it would have to hold the underlying lock.
+        self.emptied.notify_one();
     }
 
     /// A slow read section has begun.
@@ -217,7 +238,8 @@ pub struct Reader<'l, T> {
 impl<T> Reader<'_, T> {
     /// Waits while a writer is in, or waits for others that are. Comes after all that earlier writers wrote.
     ///
-    /// While the lock is biased: two loads, a store and a light fence here, and a store at the end.
+    /// While the lock is biased: two loads, a store and a light fence; a load, a store and a light fence when
+    /// it ends. It ends with a system call if a writer waits.
     #[inline]
     pub fn read(&mut self) -> ReadGuard<'_, T> {
         let underlying = if self.enter() { None } else { Some(self.enter_slowly()) };
@@ -247,9 +269,11 @@ impl<T> Reader<'_, T> {
                 return true;
             }
         }
-        // Also if we did not publish: where the guard of an earlier section was forgotten, a writer waits
-        // for us, and we are about to wait for it.
-        self.leave();
+        // Published in vain; or the guard of an earlier section was forgotten. A writer may wait for us, and
+        // we are about to wait for it. Relaxed: nobody else writes to it.
+        if self.slot.load(Relaxed) {
+            self.leave();
+        }
         false
     }
 
@@ -258,6 +282,14 @@ impl<T> Reader<'_, T> {
         // Release: what we have read, in this section or in those before it, we have read before the slot is
         // empty. Pairs with: the Acquire in `BiasedRwLock::revoke`.
         self.slot.store(false, Release);
+        // Light fence: the slot is empty before we look whether somebody waits for that.
+        // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).
+        light_fence();
+        // Relaxed: a writer that waits is found by the fence. BIAS-UNDER-LOCK: as long as it waits, the
+        // bias stays off.
+        if !self.lock.biased.load(Relaxed) {
+            self.lock.wake();
+        }
     }
 
     #[cold]
@@ -284,6 +316,8 @@ impl<T> Drop for Reader<'_, T> {
     fn drop(&mut self) {
         // The lock of the slots has our reads before the writer that finds no slot of ours.
         self.lock.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        // A writer may have waited for the slot of a forgotten guard.
+        self.lock.emptied.notify_one();
     }
 }
 

@@ -69,8 +69,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a writer that does not wait",
         FILE,
-        "while self.slots().iter().any(|slot| slot.load(Acquire)) {",
-        "while self.slots().iter().any(|slot| slot.load(Acquire) && false) {",
+        "while slots.iter().any(|slot| slot.load(Acquire)) {",
+        "while slots.iter().any(|slot| slot.load(Acquire) && false) {",
     ),
     Mutant(
         "a writer that looks without an acquire",
@@ -87,7 +87,31 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a publication taken back without a release",
         FILE,
-        "        self.leave();\n        false",
-        "        self.slot.store(false, Relaxed);\n        false",
+        "            self.leave();\n        }\n        false",
+        "            self.slot.store(false, Relaxed);\n            light_fence();\n            self.lock.wake();\n        }\n        false",
+    ),
+    Mutant(
+        "a publication that is not taken back",
+        FILE,
+        "            self.leave();\n        }\n        false",
+        "        }\n        false",
+    ),
+    Mutant(
+        "no light fence when a reader leaves",
+        FILE,
+        "        light_fence();\n        // Relaxed: a writer",
+        "        // Relaxed: a writer",
+    ),
+    Mutant(
+        "the light fence before the slot is empty",
+        FILE,
+        "        self.slot.store(false, Release);\n",
+        "        light_fence();\n        self.slot.store(false, Release);\n        let light_fence = || ();\n",
+    ),
+    Mutant(
+        "a waker that does not wait until the writer sleeps",
+        FILE,
+        "        drop(self.slots());\n",
+        "",
     ),
 ];

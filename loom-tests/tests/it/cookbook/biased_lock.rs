@@ -1,12 +1,13 @@
 //! The biased lock. The value is a cell of loom's, which fails a model in which a read and a write of it
 //! are not ordered.
 
-use cookbook::biased_lock::{BiasedRwLock, ReadGuard, Reader};
-use loom::cell::UnsafeCell;
-use loom::sync::Arc;
-use loom::thread;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
 use asymfence::model::Start;
+use cookbook::biased_lock::{BiasedRwLock, ReadGuard, Reader};
+use loom::cell::UnsafeCell;
+use loom::thread;
 
 use crate::{check, check_within, is_ever};
 
@@ -29,7 +30,7 @@ fn lock() -> Lock {
 }
 
 /// How a reader came in, and what it found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Seen {
     BySlot(usize),
     ByLock(usize),
@@ -76,16 +77,19 @@ fn a_reader_and_a_writer_are_not_in_together() {
 /// So the test above has seen all that can happen. Nobody comes by the slot right behind a writer.
 #[test]
 fn a_reader_goes_before_the_writer_or_behind_it() {
+    let expected = [
+        [BySlot(0), BySlot(0)],
+        [BySlot(0), ByLock(1)],
+        // The reader's slow section turns the bias on.
+        [ByLock(1), BySlot(1)],
+    ];
     for start in STARTS {
-        for first in [BySlot(0), ByLock(1), BySlot(1), ByLock(0)] {
-            for second in [BySlot(0), ByLock(1), BySlot(1), ByLock(0)] {
-                let seen = [first, second];
-                let allowed =
-                    [[BySlot(0), BySlot(0)], [BySlot(0), ByLock(1)], [ByLock(1), BySlot(1)]];
-                let ever = is_ever(start, move || two_sections_against_a_write() == seen);
-                assert_eq!(ever, allowed.contains(&seen), "{seen:?}");
-            }
-        }
+        let outcomes = Arc::new(Mutex::new(HashSet::new()));
+        let seen = Arc::clone(&outcomes);
+        check(start, move || {
+            seen.lock().expect("no panic").insert(two_sections_against_a_write());
+        });
+        assert_eq!(*outcomes.lock().expect("no panic"), HashSet::from(expected));
     }
 }
 
@@ -139,9 +143,7 @@ fn two_readers_and_two_writes() -> [[Seen; 2]; 2] {
 
 #[test]
 fn two_readers_and_a_writer_are_not_in_together() {
-    for start in [Start::Asymmetric, Start::Symmetric] {
-        check_within(Some(2), start, || _ = two_readers_and_two_writes());
-    }
+    check_within(Some(2), Start::Asymmetric, || _ = two_readers_and_two_writes());
 }
 
 #[test]
