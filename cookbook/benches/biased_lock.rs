@@ -150,11 +150,12 @@ fn sample<L: Lock>(readers: usize, rest: Option<Duration>) -> Sample {
         core_affinity::set_for_current(cores[number % cores.len()]);
         let (mut read, mut batches) = (lock.reader(), 0);
         start.wait();
+        let begin = Instant::now();
         while !stop.load(Relaxed) {
             (0..BATCH).for_each(|_| _ = black_box(read()));
             batches += 1;
         }
-        batches * BATCH
+        (begin, Instant::now(), batches * BATCH)
     };
     let writing = |rest| {
         core_affinity::set_for_current(cores[cores.len() - 1]);
@@ -174,15 +175,17 @@ fn sample<L: Lock>(readers: usize, rest: Option<Duration>) -> Sample {
             (0..readers).map(|number| scope.spawn(move || reading(number))).collect();
         let writer = rest.map(|rest| scope.spawn(move || writing(rest)));
         start.wait();
-        let begin = Instant::now();
-        thread::sleep(if quick() { Duration::from_millis(10) } else { Duration::from_millis(40) });
+        thread::sleep(Duration::from_millis(if quick() { 10 } else { 40 }));
         stop.store(true, Relaxed);
-        let used = readers.len().min(cores.len());
-        let sections: u64 =
-            readers.into_iter().map(|reader| reader.join().expect("no panic")).sum();
-        let time = begin.elapsed().as_nanos() as f64;
+        let used = readers.len().min(cores.len()) as f64;
+        let runs: Vec<_> =
+            readers.into_iter().map(|reader| reader.join().expect("no panic")).collect();
+        let begin = runs.iter().map(|run| run.0).min().expect("a reader");
+        let end = runs.iter().map(|run| run.1).max().expect("a reader");
+        let sections: u64 = runs.iter().map(|run| run.2).sum();
         let writes = writer.map_or(Vec::new(), |writer| writer.join().expect("no panic"));
-        Sample { read: time * used as f64 / sections as f64, writes }
+        let time = (end - begin).as_nanos() as f64;
+        Sample { read: time * used / sections as f64, writes }
     })
 }
 

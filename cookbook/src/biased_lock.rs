@@ -6,15 +6,11 @@
 //!
 //! ```text
 //! A (store buffering)   reader              writer, holds the underlying lock
-//!           to go in    slot = true         biased = false
+//!                       slot = true         biased = false
 //!                       light_fence()       heavy_fence()
 //!                       r1 = biased         r2 = slot
 //!                       forbidden: r1 && !r2
-//!
-//!           to leave    slot = false        biased = false
-//!                       light_fence()       heavy_fence()
-//!                       r1 = biased         r2 = slot
-//!                       forbidden: r1 && r2
+//!                       and when it leaves, slot = false, forbidden: r1 && r2
 //!
 //! the bias again        writer      a slow reader              a reader
 //!                       value = 1
@@ -37,8 +33,8 @@
 //!
 //! The writer, and after it the readers for a while. A read section is three loads, two stores and two light
 //! fences, on memory that no other reader writes. The first write after the bias has come on is a heavy
-//! fence, which interrupts the threads that run, and a look at each slot. Until the bias comes on again a
-//! read section costs what it costs on the underlying lock, and so does a write.
+//! fence, which interrupts the threads that run, and a look at each slot. Until the bias comes on again
+//! writes cost what they cost on the underlying lock, and so do read sections, which are counted besides.
 //!
 //! # When not to use it
 //!
@@ -99,7 +95,7 @@ pub struct BiasedRwLock<T> {
     /// Slow read sections, for each reader, that make up for a revocation.
     patience: usize,
     slots: Mutex<Vec<Arc<Slot>>>,
-    /// A slot was, while a writer may be waiting for it.
+    /// What a writer that waits for a slot sleeps on.
     emptied: Condvar,
     value: UnsafeCell<T>,
 }
@@ -111,8 +107,8 @@ type Slot = CachePadded<AtomicBool>;
 unsafe impl<T: Send + Sync> Sync for BiasedRwLock<T> {}
 
 impl<T> BiasedRwLock<T> {
-    /// As many uncontended read sections of an ordinary lock take a few times as long as a heavy fence
-    /// that interrupts one thread.
+    /// As many uncontended read sections of the underlying lock take a few times as long as a heavy fence
+    /// that interrupts one thread: a revocation is to be a fraction of what goes on between two.
     const PATIENCE: usize = 4096;
 
     /// A lock that is biased at first.
@@ -122,7 +118,7 @@ impl<T> BiasedRwLock<T> {
 
     /// As [`new`](Self::new), with a choice of how many read sections go by the underlying lock after a
     /// revocation until the lock is biased again: `patience` for each registered reader, since a
-    /// revocation interrupts and visits each. `usize::MAX`: it stays as it is after the first write.
+    /// revocation interrupts and visits each. With `usize::MAX` it is not biased again.
     ///
     /// # Panics
     ///

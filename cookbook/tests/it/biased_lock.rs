@@ -211,7 +211,7 @@ impl Numbers {
         for i in 0..self.0.len() {
             self.0[i] += 1;
         }
-        self.0 = Box::new(*self.0);
+        self.0 = self.0.clone();
     }
 
     fn value(&self) -> usize {
