@@ -275,8 +275,8 @@ impl<T> Reader<'_, T> {
 
     #[inline]
     fn leave(&self) {
-        // Release: what we have read, in this section or in those before it, we have read before the slot is
-        // empty. Pairs with: the Acquire in `BiasedRwLock::revoke`.
+        // Release: what we have read in this section we have read before the slot is empty. Pairs with: the
+        // Acquire in `BiasedRwLock::revoke`. (A publication that is taken back has nothing to release.)
         self.slot.store(false, Release);
         // Light fence: the slot is empty before we look whether somebody waits for that.
         // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).

@@ -224,7 +224,7 @@ impl Numbers {
 /// Every fourth write is a revocation at least. Readers come and go.
 #[test]
 fn nobody_reads_while_another_writes_and_no_write_is_lost() {
-    const WRITES: usize = 400;
+    const WRITES: usize = 150;
     for (readers, writers, patience) in [(1, 1, 1), (3, 1, 1), (2, 2, 10), (4, 1, 100)] {
         let mut lock = BiasedRwLock::with_patience(Numbers(Box::new([0; 16])), patience);
         thread::scope(|scope| {

@@ -85,12 +85,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "self.slot.store(false, Relaxed)",
     ),
     Mutant(
-        "a publication taken back without a release",
-        FILE,
-        "            self.leave();\n        }\n        false",
-        "            self.slot.store(false, Relaxed);\n            light_fence();\n            self.lock.wake();\n        }\n        false",
-    ),
-    Mutant(
         "a publication that is not taken back",
         FILE,
         "            self.leave();\n        }\n        false",
@@ -112,6 +106,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a waker that does not wait until the writer sleeps",
         FILE,
         "        drop(self.slots());\n",
+        "",
+    ),
+    Mutant(
+        "a reader that goes away and wakes nobody",
+        FILE,
+        "        self.lock.emptied.notify_one();\n",
         "",
     ),
 ];
