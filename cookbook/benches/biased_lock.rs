@@ -210,7 +210,7 @@ fn one_by_one(criterion: &mut Criterion) {
 /// All contenders sample by sample in turn, so that what else the machine does strikes all alike. Medians,
 /// and ratios to the first.
 fn in_turn(_: &mut Criterion) {
-    let rounds = if quick() { 3 } else { 15 };
+    let rounds = if quick() { 3 } else { 9 };
     println!("\n3 in turn: ns of a core for each read section, and as a ratio; ns for each write");
     let rests = [None, Some(10_000), Some(1_000), Some(100), Some(10)];
     for (readers, rests) in [(1, &rests[..3]), (2, &rests[..]), (8, &rests[..3])] {
