@@ -1,3 +1,255 @@
-//! To come.
+//! The biased lock against its symmetric twin and the locks that one would take otherwise: 1, 2 and 8
+//! readers, with a writer beside them that comes seldom, never, or too often.
+//!
+//! `cargo bench -p cookbook --bench biased_lock`
+#![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
-fn main() {}
+#[allow(dead_code, reason = "a bench's, of which this uses a part")]
+#[path = "../../examples/doctor/sibling.rs"]
+mod sibling;
+#[allow(dead_code, unreachable_pub, reason = "the structure, with other fences")]
+#[path = "../src/biased_lock.rs"]
+mod symmetric;
+#[path = "symmetric/sync.rs"]
+mod sync;
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cookbook::biased_lock as asymmetric;
+use criterion::{Criterion, criterion_group, criterion_main};
+use sibling::{beside, cores, median};
+
+/// What is read, one word a section, and written as a whole.
+type Value = [u64; 8];
+
+fn change(value: &mut Value) {
+    value.iter_mut().for_each(|word| *word += 1);
+}
+
+trait Lock: Sync {
+    fn new() -> Self;
+    /// What a thread does to read, after it has registered.
+    fn reader(&self) -> impl FnMut() -> u64;
+    fn write(&self);
+}
+
+impl Lock for asymmetric::BiasedRwLock<Value> {
+    fn new() -> Self {
+        Self::new([0; 8])
+    }
+
+    fn reader(&self) -> impl FnMut() -> u64 {
+        let mut reader = self.reader();
+        move || reader.read()[0]
+    }
+
+    fn write(&self) {
+        change(&mut self.write());
+    }
+}
+
+impl Lock for symmetric::BiasedRwLock<Value> {
+    fn new() -> Self {
+        Self::new([0; 8])
+    }
+
+    fn reader(&self) -> impl FnMut() -> u64 {
+        let mut reader = self.reader();
+        move || reader.read()[0]
+    }
+
+    fn write(&self) {
+        change(&mut self.write());
+    }
+}
+
+impl Lock for std::sync::RwLock<Value> {
+    fn new() -> Self {
+        Self::new([0; 8])
+    }
+
+    fn reader(&self) -> impl FnMut() -> u64 {
+        || self.read().expect("no panic while it is held")[0]
+    }
+
+    fn write(&self) {
+        change(&mut self.write().expect("no panic while it is held"));
+    }
+}
+
+impl Lock for parking_lot::RwLock<Value> {
+    fn new() -> Self {
+        Self::new([0; 8])
+    }
+
+    fn reader(&self) -> impl FnMut() -> u64 {
+        || self.read()[0]
+    }
+
+    fn write(&self) {
+        change(&mut self.write());
+    }
+}
+
+/// A lock, and what is done to it: read sections by criterion, writes by criterion, both for a table.
+struct Contender {
+    name: &'static str,
+    reads: fn(&mut criterion::Bencher<'_>),
+    writes: fn(&mut criterion::Bencher<'_>),
+    sample: fn(usize, Option<Duration>) -> Sample,
+}
+
+const CONTENDERS: [Contender; 4] = [
+    contender::<asymmetric::BiasedRwLock<Value>>("biased lock"),
+    contender::<symmetric::BiasedRwLock<Value>>("its symmetric twin"),
+    contender::<parking_lot::RwLock<Value>>("parking_lot"),
+    contender::<std::sync::RwLock<Value>>("std"),
+];
+
+const fn contender<L: Lock>(name: &'static str) -> Contender {
+    Contender { name, reads: reads::<L>, writes: writes::<L>, sample: sample::<L> }
+}
+
+/// One reader, while another runs on the other core.
+fn reads<L: Lock>(bencher: &mut criterion::Bencher<'_>) {
+    let lock = L::new();
+    beside(1, 0, || read_on(&lock), || bencher.iter(lock.reader())).expect("a second core");
+}
+
+/// One write after another, while a reader runs on the other core.
+fn writes<L: Lock>(bencher: &mut criterion::Bencher<'_>) {
+    let lock = L::new();
+    beside(1, 0, || read_on(&lock), || bencher.iter(|| lock.write())).expect("a second core");
+}
+
+fn read_on<L: Lock>(lock: &L) {
+    let mut read = lock.reader();
+    (0..10_000).for_each(|_| _ = black_box(read()));
+}
+
+/// What came of one run.
+struct Sample {
+    /// Nanoseconds of a core, for each read section.
+    read: f64,
+    /// Nanoseconds of each write.
+    writes: Vec<f64>,
+}
+
+/// So many readers, over all cores, and a writer that rests so long after each write, if there is one.
+fn sample<L: Lock>(readers: usize, rest: Option<Duration>) -> Sample {
+    const BATCH: u64 = 100;
+    let (lock, stop) = (L::new(), AtomicBool::new(false));
+    let start = Barrier::new(readers + usize::from(rest.is_some()) + 1);
+    let cores = cores();
+    let reading = |number: usize| {
+        core_affinity::set_for_current(cores[number % cores.len()]);
+        let (mut read, mut batches) = (lock.reader(), 0);
+        start.wait();
+        let begin = Instant::now();
+        while !stop.load(Relaxed) {
+            (0..BATCH).for_each(|_| _ = black_box(read()));
+            batches += 1;
+        }
+        (begin, Instant::now(), batches * BATCH)
+    };
+    let writing = |rest| {
+        core_affinity::set_for_current(cores[cores.len() - 1]);
+        let mut writes = Vec::new();
+        start.wait();
+        while !stop.load(Relaxed) {
+            thread::sleep(rest);
+            let begin = Instant::now();
+            lock.write();
+            writes.push(begin.elapsed().as_nanos() as f64);
+        }
+        writes
+    };
+    thread::scope(|scope| {
+        let reading = &reading;
+        let readers: Vec<_> =
+            (0..readers).map(|number| scope.spawn(move || reading(number))).collect();
+        let writer = rest.map(|rest| scope.spawn(move || writing(rest)));
+        start.wait();
+        thread::sleep(Duration::from_millis(if quick() { 10 } else { 40 }));
+        stop.store(true, Relaxed);
+        let used = readers.len().min(cores.len()) as f64;
+        let runs: Vec<_> =
+            readers.into_iter().map(|reader| reader.join().expect("no panic")).collect();
+        let begin = runs.iter().map(|run| run.0).min().expect("a reader");
+        let end = runs.iter().map(|run| run.1).max().expect("a reader");
+        let sections: u64 = runs.iter().map(|run| run.2).sum();
+        let writes = writer.map_or(Vec::new(), |writer| writer.join().expect("no panic"));
+        let time = (end - begin).as_nanos() as f64;
+        Sample { read: time * used / sections as f64, writes }
+    })
+}
+
+fn quick() -> bool {
+    std::env::args().any(|argument| argument == "--quick" || argument == "--test")
+}
+
+fn one_by_one(criterion: &mut Criterion) {
+    println!("fences: {}", asymfence::init());
+    let mut group = criterion.benchmark_group("1 a read section, another reader runs");
+    for Contender { name, reads, .. } in CONTENDERS {
+        group.bench_function(name, reads);
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group("2 write after write, a reader runs");
+    for Contender { name, writes, .. } in CONTENDERS {
+        group.bench_function(name, writes);
+    }
+    group.finish();
+}
+
+/// All contenders sample by sample in turn, so that what else the machine does strikes all alike. Medians,
+/// and ratios to the first.
+fn in_turn(_: &mut Criterion) {
+    let rounds = if quick() { 3 } else { 9 };
+    println!("\n3 in turn: ns of a core for each read section, and as a ratio; ns for each write");
+    let rests = [None, Some(10_000), Some(1_000), Some(100), Some(10)];
+    for (readers, rests) in [(1, &rests[..3]), (2, &rests[..]), (8, &rests[..3])] {
+        for &rest in rests {
+            table(readers, rest.map(Duration::from_micros), rounds);
+        }
+    }
+}
+
+fn table(readers: usize, rest: Option<Duration>, rounds: usize) {
+    let mut read = CONTENDERS.map(|_| Vec::new());
+    let mut write = CONTENDERS.map(|_| Vec::new());
+    for round in 0..rounds {
+        // Another goes first each time.
+        for i in (0..CONTENDERS.len()).map(|i| (round + i) % CONTENDERS.len()) {
+            let sample = (CONTENDERS[i].sample)(readers, rest);
+            read[i].push(sample.read);
+            write[i].extend(sample.writes);
+        }
+    }
+    let writer = rest.map_or("no writer".to_owned(), |rest| format!("a writer rests {rest:?}"));
+    println!("{readers} reader{}, {writer}", if readers == 1 { "" } else { "s" });
+    let read = read.map(median);
+    for ((Contender { name, .. }, time), write) in CONTENDERS.iter().zip(read).zip(write) {
+        print!("  {name:20} {time:8.2} ns  {:6.2} x", time / read[0]);
+        if write.is_empty() {
+            println!();
+        } else {
+            println!("   {:9.0} ns a write", median(write));
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(20)
+        .measurement_time(Duration::from_millis(500))
+        .warm_up_time(Duration::from_millis(200));
+    targets = one_by_one, in_turn
+}
+criterion_main!(benches);

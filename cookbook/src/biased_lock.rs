@@ -1,1 +1,396 @@
-//! To come.
+//! A reader-writer lock for what is read all the time and written now and then, in place.
+//!
+//! Around an ordinary reader-writer lock, which alone makes readers write to one place in turn. While the
+//! lock is *biased*, a reader publishes in a slot of its own instead, and a writer *revokes* the bias before
+//! it goes in. Each reader registers once ([`BiasedRwLock::reader`]).
+//!
+//! ```text
+//! A (store buffering)   reader              writer, holds the underlying lock
+//!                       slot = true         biased = false
+//!                       light_fence()       heavy_fence()
+//!                       r1 = biased         r2 = slot
+//!                       forbidden: r1 && !r2
+//!                       and when it leaves, slot = false, forbidden: r1 && r2
+//!
+//! the bias again        writer      a slow reader              a reader
+//!                       value = 1
+//!                       unlock      lock
+//!                                   biased = true (Release)    r1 = biased (Acquire)
+//!                                                              r2 = value
+//!                       forbidden: r1 && r2 == 0
+//! ```
+//!
+//! So either the reader sees that the bias was revoked, and goes by the underlying lock, or the writer sees
+//! the reader, and sleeps. Then the reader, when it leaves, sees that the bias was revoked, and wakes the
+//! writer: one heavy fence for both. The writer holds the underlying lock meanwhile: readers that keep coming
+//! queue up behind it, and do not keep it out.
+//!
+//! BIAS-UNDER-LOCK: only who holds the underlying lock changes the bias. A writer turns it off before it
+//! writes, so that it is off while anybody writes. A reader that has come by the underlying lock turns it
+//! on, after as many of them as make up for a revocation: [`BiasedRwLock::with_patience`].
+//!
+//! # Who pays
+//!
+//! The writer, and after it the readers for a while. A read section is three loads, two stores and two light
+//! fences, on memory that no other reader writes. The first write after the bias has come on is a heavy
+//! fence, which interrupts the threads that run, and a look at each slot. Until the bias comes on again
+//! writes cost what they cost on the underlying lock, and so do read sections, which are counted besides.
+//!
+//! # When not to use it
+//!
+//! - One write comes for a few thousand reads, or more often: the underlying lock is as good, and simpler.
+//! - The value can be replaced as a whole, and readers may see the old one for a while: then nobody has
+//!   to wait (RCU, hazard pointers).
+//! - A handle for each reader cannot be kept.
+//!
+//! # Source
+//!
+//! Dave Dice and Alex Kogan, "BRAVO: Biased Locking for Reader-Writer Locks", USENIX ATC 2019: the bias, who
+//! changes it, and that a revocation must be made up for. Theirs goes by a clock and by full fences, and
+//! readers share a table of slots. That readers need no fence if the writer interrupts them: Ran Liu, Heng
+//! Zhang and Haibo Chen, "Scalable Read-mostly Synchronization Using Passive Reader-Writer Locks", USENIX
+//! ATC 2014, which relies on total store order, where the fences here do not.
+
+use std::cell::UnsafeCell;
+use std::ops::{Deref, DerefMut};
+use std::sync::{PoisonError, TryLockError};
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sync::{heavy_fence, light_fence};
+
+/// A reader-writer lock whose readers, while there is no writer, do not meet.
+///
+/// As with most such locks, a thread that asks for it while it is in already, be it as a reader or as the
+/// writer, may wait for ever. There is no poisoning: a writer that panics lets go of the lock, and who
+/// comes next finds the value as it was left. Not for signal handlers.
+///
+/// ```
+/// use cookbook::biased_lock::BiasedRwLock;
+///
+/// let lock = BiasedRwLock::new(vec![1, 2]);
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| {
+///         let mut reader = lock.reader(); // once in a thread
+///         for _ in 0..1000 {
+///             let values = reader.read();
+///             assert_eq!(values[0], 1);
+///         }
+///     });
+///     lock.write().push(3);
+/// });
+/// assert_eq!(*lock.reader().read(), [1, 2, 3]);
+/// ```
+#[derive(Debug)]
+pub struct BiasedRwLock<T> {
+    /// Whether readers may go in by their slots. Every reader looks at it, so nothing that changes more
+    /// often is beside it.
+    biased: CachePadded<AtomicBool>,
+    underlying: RwLock<()>,
+    /// How many more read sections go by the underlying lock until one of them turns the bias on.
+    slow_sections_left: AtomicUsize,
+    /// Slow read sections, for each reader, that make up for a revocation.
+    patience: usize,
+    slots: Mutex<Vec<Arc<Slot>>>,
+    /// What a writer that waits for a slot sleeps on.
+    emptied: Condvar,
+    value: UnsafeCell<T>,
+}
+
+/// Whether a reader is in, or about to look whether it may go in.
+type Slot = CachePadded<AtomicBool>;
+
+// SAFETY: as for any reader-writer lock: readers share the value, and a writer may move it to its thread.
+unsafe impl<T: Send + Sync> Sync for BiasedRwLock<T> {}
+
+impl<T> BiasedRwLock<T> {
+    /// As many uncontended read sections of the underlying lock take a few times as long as a heavy fence
+    /// that interrupts one thread: a revocation is to be a fraction of what goes on between two.
+    const PATIENCE: usize = 4096;
+
+    /// A lock that is biased at first.
+    pub fn new(value: T) -> Self {
+        Self::with_patience(value, Self::PATIENCE)
+    }
+
+    /// As [`new`](Self::new), with a choice of how many read sections go by the underlying lock after a
+    /// revocation until the lock is biased again: `patience` for each registered reader, since a
+    /// revocation interrupts and visits each. With `usize::MAX` it is not biased again.
+    ///
+    /// # Panics
+    ///
+    /// If `patience` is 0.
+    pub fn with_patience(value: T, patience: usize) -> Self {
+        assert!(patience > 0, "a patience of 0: it takes a read section to turn the bias on");
+        BiasedRwLock {
+            biased: CachePadded::new(AtomicBool::new(true)),
+            underlying: RwLock::new(()),
+            slow_sections_left: AtomicUsize::new(0),
+            patience,
+            slots: Mutex::new(Vec::new()),
+            emptied: Condvar::new(),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Registers a reader, with a slot of its own: once in a thread, not once in a read section. Waits for
+    /// no reader and no writer, except while they register too, or look through the slots.
+    pub fn reader(&self) -> Reader<'_, T> {
+        let slot = Arc::new(Slot::new(AtomicBool::new(false)));
+        // A writer locks the slots after it has turned the bias off: if it does so before us, then we see
+        // that the bias is off; otherwise it sees the slot.
+        self.slots().push(Arc::clone(&slot));
+        Reader { lock: self, slot }
+    }
+
+    /// Waits until it is alone. Comes after all that earlier writers wrote and earlier readers read.
+    ///
+    /// If the lock is biased, revokes that: a heavy fence, which **aborts the process** if the system
+    /// refuses a call that it granted before, and a look at every slot; otherwise as the underlying lock.
+    ///
+    /// There is no `try_write`: it would take the heavy fence to find out that it has to fail.
+    pub fn write(&self) -> WriteGuard<'_, T> {
+        let underlying = self.underlying.write().unwrap_or_else(PoisonError::into_inner);
+        // Relaxed: BIAS-UNDER-LOCK. Who changed it last has let go of the lock before us.
+        if self.biased.load(Relaxed) {
+            self.revoke(&underlying);
+        }
+        WriteGuard { lock: self, _underlying: underlying }
+    }
+
+    /// Waits for the readers that are in by their slots. Does not unwind: the next writer would find the
+    /// bias off, and go in among them.
+    #[cold]
+    fn revoke(&self, _underlying: &RwLockWriteGuard<'_, ()>) {
+        // Relaxed: it hands on nothing; who sees it goes by the underlying lock.
+        self.biased.store(false, Relaxed);
+        // Heavy fence: the bias is off before we look at the slots.
+        // Pairs with: the light fence in `Reader::enter` (scenario A).
+        //  - a reader's publication came first: we see it, and wait;
+        //  - the heavy fence came first: the reader sees that the bias is off.
+        // Pairs with: the light fence in `Reader::leave` (scenario A).
+        //  - the reader emptied its slot first: we see it;
+        //  - the heavy fence came first: the reader sees that the bias is off, and wakes us.
+        heavy_fence();
+        let mut slots = self.slots();
+        // Acquire: what the readers read they read before we write. Pairs with: the Release in
+        // `Reader::leave`. A reader publishes once more at most, and then sees that the bias is off.
+        while slots.iter().any(|slot| slot.load(Acquire)) {
+            // Leaves the slots to others: who is in may register another reader.
+            slots = self.emptied.wait(slots).unwrap_or_else(PoisonError::into_inner);
+        }
+        let sections = self.patience.saturating_mul(slots.len().max(1));
+        // Relaxed: slow readers come by the underlying lock, which orders it.
+        self.slow_sections_left.store(sections, Relaxed);
+    }
+
+    /// Wakes the writer that waits for a slot, if one does. The slot is empty by now.
+    #[cold]
+    fn wake(&self) {
+        // A writer that has found the slot taken has gone to sleep when we get the lock.
+        drop(self.slots());
+        // One: no other waits, since it would have to hold the underlying lock.
+        self.emptied.notify_one();
+    }
+
+    /// A slow read section has begun.
+    fn count(&self, _underlying: &RwLockReadGuard<'_, ()>) {
+        // Relaxed: a number. Those that are in when it reaches 0 take it below: it is set anew by the next
+        // revocation, and a bias that is turned on twice is on.
+        if self.slow_sections_left.fetch_sub(1, Relaxed) == 1 {
+            // Release: what the writers before us wrote, who have handed it to us by the underlying lock,
+            // goes to readers that come by their slots. Pairs with: the Acquire in `Reader::enter`.
+            // BIAS-UNDER-LOCK: no writer is in, and the next one finds the bias on.
+            self.biased.store(true, Release);
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The value, without locking: nobody else has the lock.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
+    /// Whether readers go by their slots, at this moment. For reports.
+    pub fn is_biased(&self) -> bool {
+        // Relaxed: nothing depends on it.
+        self.biased.load(Relaxed)
+    }
+}
+
+/// A registered reader: in one read section at a time. Any thread may use it, one after another.
+#[derive(Debug)]
+pub struct Reader<'l, T> {
+    lock: &'l BiasedRwLock<T>,
+    slot: Arc<Slot>,
+}
+
+impl<T> Reader<'_, T> {
+    /// Waits while a writer is in, or waits for others that are. Comes after all that earlier writers wrote.
+    ///
+    /// While the lock is biased: two loads, a store and a light fence; a load, a store and a light fence when
+    /// it ends. It ends with a system call if a writer waits.
+    #[inline]
+    pub fn read(&mut self) -> ReadGuard<'_, T> {
+        let underlying = if self.enter() { None } else { Some(self.enter_slowly()) };
+        ReadGuard { reader: self, underlying }
+    }
+
+    /// As [`read`](Self::read), but where that would wait, `None`.
+    #[inline]
+    pub fn try_read(&mut self) -> Option<ReadGuard<'_, T>> {
+        let underlying = if self.enter() { None } else { Some(self.try_enter_slowly()?) };
+        Some(ReadGuard { reader: self, underlying })
+    }
+
+    /// Whether we are in by our slot.
+    #[inline]
+    fn enter(&self) -> bool {
+        // Relaxed: it only saves a publication. The second look counts.
+        if self.lock.biased.load(Relaxed) {
+            // Relaxed: who sees it waits, and learns nothing else from it.
+            self.slot.store(true, Relaxed);
+            // Light fence: our publication stands before the second look.
+            // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).
+            light_fence();
+            // Acquire: what was written before the bias came on. Pairs with: the Release in
+            // `BiasedRwLock::count`.
+            if self.lock.biased.load(Acquire) {
+                return true;
+            }
+        }
+        // Published in vain; or the guard of an earlier section was forgotten. A writer may wait for us, and
+        // we are about to wait for it. Relaxed: nobody else writes to it.
+        if self.slot.load(Relaxed) {
+            self.leave();
+        }
+        false
+    }
+
+    #[inline]
+    fn leave(&self) {
+        // Release: what we have read in this section we have read before the slot is empty. Pairs with: the
+        // Acquire in `BiasedRwLock::revoke`. (A publication that is taken back has nothing to release.)
+        self.slot.store(false, Release);
+        // Light fence: the slot is empty before we look whether somebody waits for that.
+        // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).
+        light_fence();
+        // Relaxed: a writer that waits is found by the fence. BIAS-UNDER-LOCK: as long as it waits, the
+        // bias stays off.
+        if !self.lock.biased.load(Relaxed) {
+            self.lock.wake();
+        }
+    }
+
+    #[cold]
+    fn enter_slowly(&self) -> RwLockReadGuard<'_, ()> {
+        let underlying = self.lock.underlying.read().unwrap_or_else(PoisonError::into_inner);
+        self.lock.count(&underlying);
+        underlying
+    }
+
+    #[cold]
+    fn try_enter_slowly(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        let underlying = match self.lock.underlying.try_read() {
+            Ok(underlying) => underlying,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        self.lock.count(&underlying);
+        Some(underlying)
+    }
+}
+
+impl<T> Drop for Reader<'_, T> {
+    /// No guard is left but one that was forgotten, and what it lent is out of use.
+    fn drop(&mut self) {
+        // The lock of the slots has our reads before the writer that finds no slot of ours.
+        self.lock.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        // A writer may have waited for the slot of a forgotten guard.
+        self.lock.emptied.notify_one();
+    }
+}
+
+/// A read section. It ends on the thread on which it began:
+///
+/// ```compile_fail,E0277
+/// let lock = cookbook::biased_lock::BiasedRwLock::new(1);
+/// let mut reader = lock.reader();
+/// let value = reader.read();
+/// std::thread::scope(|scope| _ = scope.spawn(move || assert_eq!(*value, 1)));
+/// ```
+///
+/// where what it lends may go to others, and so may the reader:
+///
+/// ```
+/// let lock = cookbook::biased_lock::BiasedRwLock::new(1);
+/// let mut reader = lock.reader();
+/// let value = reader.read();
+/// let lent = &*value;
+/// std::thread::scope(|scope| _ = scope.spawn(move || assert_eq!(*lent, 1)));
+/// drop(value);
+/// std::thread::scope(|scope| _ = scope.spawn(move || assert_eq!(*reader.read(), 1)));
+/// ```
+///
+/// Who forgets one keeps writers waiting, it may be for ever, and does no other harm.
+#[derive(Debug)]
+pub struct ReadGuard<'r, T> {
+    reader: &'r Reader<'r, T>,
+    /// `None` if the section goes by the slot.
+    underlying: Option<RwLockReadGuard<'r, ()>>,
+}
+
+impl<T> ReadGuard<'_, T> {
+    /// Whether this section goes by the reader's slot. For reports.
+    pub fn is_biased(section: &Self) -> bool {
+        section.underlying.is_none()
+    }
+}
+
+impl<T> Deref for ReadGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: until our slot is empty, or the underlying lock is let go of, no writer is in.
+        unsafe { &*self.reader.lock.value.get() }
+    }
+}
+
+impl<T> Drop for ReadGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if Self::is_biased(self) {
+            self.reader.leave();
+        }
+    }
+}
+
+/// Alone in the lock. Who forgets one keeps all others waiting for ever.
+#[derive(Debug)]
+pub struct WriteGuard<'l, T> {
+    lock: &'l BiasedRwLock<T>,
+    _underlying: RwLockWriteGuard<'l, ()>,
+}
+
+impl<T> Deref for WriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: we have the underlying lock, and the bias is off, so nobody else is in.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for WriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and the guard is borrowed as a whole.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}

@@ -1,1 +1,258 @@
-//! To come.
+//! The biased lock.
+
+use std::mem;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use cookbook::biased_lock::{BiasedRwLock, ReadGuard, Reader};
+
+/// Whether a read section of now goes by the slot.
+fn is_biased<T>(reader: &mut Reader<'_, T>) -> bool {
+    ReadGuard::is_biased(&reader.read())
+}
+
+/// Runs `behind` while a writer waits that has revoked the bias, and then lets `section` go.
+fn while_a_writer_waits<G>(lock: &BiasedRwLock<u32>, section: G, behind: impl FnOnce(&G)) {
+    thread::scope(|scope| {
+        scope.spawn(|| *lock.write() += 1);
+        while lock.is_biased() {
+            thread::yield_now();
+        }
+        behind(&section);
+        drop(section);
+    });
+}
+
+#[test]
+fn readers_are_in_together() {
+    let lock = BiasedRwLock::with_patience(1, 4);
+    let [mut one, mut other] = [lock.reader(), lock.reader()];
+    for _ in 0..2 {
+        {
+            let sections = [one.read(), other.read()];
+            assert_eq!(sections.map(|section| *section), [1, 1]);
+        }
+        // The second time by the underlying lock.
+        drop(lock.write());
+    }
+}
+
+#[test]
+fn a_writer_waits_for_a_section_by_the_slot() {
+    let mut lock = BiasedRwLock::new(0);
+    let mut reader = lock.reader();
+    let section = reader.read();
+    assert!(ReadGuard::is_biased(&section));
+    while_a_writer_waits(&lock, section, |section| assert_eq!(**section, 0));
+    drop(reader);
+    assert_eq!(*lock.get_mut(), 1);
+}
+
+#[test]
+fn readers_that_come_while_a_writer_waits_go_behind_it() {
+    let lock = BiasedRwLock::new(0);
+    let [mut one, mut other] = [lock.reader(), lock.reader()];
+    while_a_writer_waits(&lock, one.read(), |_| assert!(other.try_read().is_none()));
+    assert_eq!(other.try_read().map(|section| *section), Some(1));
+}
+
+#[test]
+fn a_reader_registers_and_goes_while_a_writer_waits() {
+    let lock = BiasedRwLock::new(0);
+    let mut reader = lock.reader();
+    while_a_writer_waits(&lock, reader.read(), |_| assert!(lock.reader().try_read().is_none()));
+    assert_eq!(*reader.read(), 1);
+}
+
+#[test]
+fn who_does_not_wait_comes_by_the_slot_or_by_the_lock() {
+    let lock = BiasedRwLock::with_patience(0, 2);
+    let mut reader = lock.reader();
+    for biased in [true, false, false, true] {
+        let section = reader.try_read().expect("no writer is in");
+        assert_eq!(ReadGuard::is_biased(&section), biased);
+        drop(section);
+        if biased {
+            drop(lock.write());
+        }
+    }
+}
+
+#[test]
+fn the_bias_comes_back_after_so_many_sections_for_each_reader() {
+    let lock = BiasedRwLock::with_patience((), 3);
+    let [mut one, mut other] = [lock.reader(), lock.reader()];
+    assert!(is_biased(&mut one));
+    for _ in 0..2 {
+        drop(lock.write());
+        for _ in 0..3 {
+            assert!(!is_biased(&mut one));
+            assert!(!is_biased(&mut other));
+        }
+        assert!(is_biased(&mut one) && is_biased(&mut other));
+    }
+    drop(other);
+    drop(lock.write());
+    assert_eq!([(); 5].map(|()| is_biased(&mut one)), [false, false, false, true, true]);
+}
+
+#[test]
+fn a_write_that_revokes_nothing_does_not_put_the_bias_off() {
+    let lock = BiasedRwLock::with_patience((), 2);
+    let mut reader = lock.reader();
+    drop(lock.write());
+    assert!(!is_biased(&mut reader));
+    drop(lock.write());
+    assert!(!is_biased(&mut reader));
+    assert!(is_biased(&mut reader));
+}
+
+#[test]
+fn a_patience_without_an_end_leaves_the_lock_as_it_is() {
+    let lock = BiasedRwLock::with_patience((), usize::MAX);
+    let [mut one, _other] = [lock.reader(), lock.reader()];
+    drop(lock.write());
+    assert!((0..1000).all(|_| !is_biased(&mut one)));
+}
+
+#[test]
+#[should_panic = "a patience of 0"]
+fn no_patience_at_all_is_refused() {
+    BiasedRwLock::with_patience((), 0);
+}
+
+#[test]
+fn who_panics_lets_go_of_the_lock() {
+    let lock = BiasedRwLock::with_patience(0, 2);
+    let mut reader = lock.reader();
+    for round in 1..=3 {
+        let write = catch_unwind(AssertUnwindSafe(|| {
+            let mut value = lock.write();
+            *value += 1;
+            panic::resume_unwind(Box::new("in a write section"));
+        }));
+        assert!(write.is_err());
+        for biased in [false, false, true] {
+            let read = catch_unwind(AssertUnwindSafe(|| {
+                let section = reader.read();
+                assert_eq!((*section, ReadGuard::is_biased(&section)), (round, biased));
+                panic::resume_unwind(Box::new("in a read section"));
+            }));
+            assert_eq!(read.unwrap_err().downcast_ref(), Some(&"in a read section"));
+        }
+        assert!(reader.try_read().is_some());
+    }
+}
+
+/// Its reader, when it reads once more or goes away, ends what the guard would have ended.
+#[test]
+fn a_forgotten_section_by_the_slot_lasts_until_its_reader_moves_on() {
+    let lock = BiasedRwLock::new(0);
+    let mut reader = lock.reader();
+    mem::forget(reader.read());
+    let mut reader = Some(reader);
+    thread::scope(|scope| {
+        scope.spawn(|| *lock.write() += 1);
+        while lock.is_biased() {
+            thread::yield_now();
+        }
+        assert!(lock.reader().try_read().is_none());
+        // Waits for the writer, who waits for the slot.
+        assert_eq!(*reader.as_mut().expect("a reader").read(), 1);
+    });
+
+    let lock = BiasedRwLock::new(0);
+    let mut reader = lock.reader();
+    mem::forget(reader.read());
+    while_a_writer_waits(&lock, reader, |_| ());
+    assert_eq!(*lock.reader().read(), 1);
+}
+
+#[test]
+fn a_forgotten_section_by_the_lock_keeps_no_reader_out() {
+    let lock = BiasedRwLock::with_patience(0, 1);
+    drop(lock.write());
+    let mut reader = lock.reader();
+    mem::forget(reader.read());
+    assert!(lock.is_biased());
+    assert_eq!(*reader.read(), 0);
+    assert_eq!(*lock.reader().read(), 0);
+}
+
+#[test]
+fn a_reader_goes_from_thread_to_thread() {
+    let lock = BiasedRwLock::new(0);
+    let mut reader = lock.reader();
+    assert_eq!(*reader.read(), 0);
+    thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(*reader.read(), 0));
+    });
+    *lock.write() += 1;
+    assert_eq!(*reader.read(), 1);
+}
+
+#[test]
+fn the_value_is_dropped_once_with_the_lock() {
+    let value = Arc::new(());
+    let lock = BiasedRwLock::new(Arc::clone(&value));
+    drop(lock.reader().read());
+    *lock.write() = Arc::clone(&value);
+    assert_eq!(Arc::strong_count(&value), 2);
+    drop(lock);
+    assert_eq!(Arc::strong_count(&value), 1);
+}
+
+/// Numbers that are all the same when nobody is writing, behind a box that each write replaces.
+struct Numbers(Box<[usize; 16]>);
+
+impl Numbers {
+    fn increment(&mut self) {
+        for i in 0..self.0.len() {
+            self.0[i] += 1;
+        }
+        self.0 = self.0.clone();
+    }
+
+    fn value(&self) -> usize {
+        let first = self.0[0];
+        assert!(self.0.iter().all(|&number| number == first), "read while it was written");
+        first
+    }
+}
+
+/// Every fourth write is a revocation at least. Readers come and go.
+#[test]
+fn nobody_reads_while_another_writes_and_no_write_is_lost() {
+    const WRITES: usize = 150;
+    for (readers, writers, patience) in [(1, 1, 1), (3, 1, 1), (2, 2, 10), (4, 1, 100)] {
+        let mut lock = BiasedRwLock::with_patience(Numbers(Box::new([0; 16])), patience);
+        thread::scope(|scope| {
+            for _ in 0..writers {
+                scope.spawn(|| {
+                    for write in 0..WRITES {
+                        lock.write().increment();
+                        while write % 4 == 0 && !lock.is_biased() {
+                            thread::yield_now();
+                        }
+                    }
+                });
+            }
+            for _ in 0..readers {
+                scope.spawn(|| {
+                    let mut reader = lock.reader();
+                    let mut last = 0;
+                    while last < writers * WRITES {
+                        let value = reader.read().value();
+                        assert!(last <= value, "back in time");
+                        last = value;
+                        if value % 16 == 0 {
+                            reader = lock.reader();
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(lock.get_mut().value(), writers * WRITES);
+    }
+}

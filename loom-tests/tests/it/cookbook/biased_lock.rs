@@ -1,1 +1,210 @@
-//! To come.
+//! The biased lock. The value is a cell of loom's, which fails a model in which a read and a write of it
+//! are not ordered.
+
+use std::collections::HashSet;
+use std::mem;
+use std::sync::{Arc, Mutex};
+
+use asymfence::model::Start;
+use cookbook::biased_lock::{BiasedRwLock, ReadGuard, Reader};
+use loom::cell::UnsafeCell;
+use loom::thread;
+
+use crate::{check, check_within, is_ever};
+
+const STARTS: [Start; 3] =
+    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
+
+/// A number whose reads and writes loom sees.
+struct Value(UnsafeCell<usize>);
+
+// SAFETY: loom sees to it.
+unsafe impl Send for Value {}
+// SAFETY: as above.
+unsafe impl Sync for Value {}
+
+type Lock = Arc<BiasedRwLock<Value>>;
+
+/// Biased again after one slow read section for each reader.
+fn lock() -> Lock {
+    Arc::new(BiasedRwLock::with_patience(Value(UnsafeCell::new(0)), 1))
+}
+
+/// How a reader came in, and what it found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Seen {
+    BySlot(usize),
+    ByLock(usize),
+}
+use Seen::{ByLock, BySlot};
+
+fn read(reader: &mut Reader<'_, Value>) -> Seen {
+    let section = reader.read();
+    // SAFETY: loom fails the model if another thread writes at the same time.
+    let value = section.0.with(|value| unsafe { *value });
+    if ReadGuard::is_biased(&section) { BySlot(value) } else { ByLock(value) }
+}
+
+fn write(lock: &Lock) {
+    let value = lock.write();
+    // SAFETY: loom fails the model if another thread reads or writes at the same time.
+    value.0.with_mut(|value| unsafe { *value += 1 });
+}
+
+/// Another thread, with a reader of its own, which it gives up at the end.
+fn reading<const SECTIONS: usize>(lock: &Lock) -> thread::JoinHandle<[Seen; SECTIONS]> {
+    let lock = Arc::clone(lock);
+    thread::spawn(move || {
+        let mut reader = lock.reader();
+        [(); SECTIONS].map(|()| read(&mut reader))
+    })
+}
+
+/// A reader is in by its slot, comes while the bias is revoked, or comes later.
+fn two_sections_against_a_write() -> [Seen; 2] {
+    let lock = lock();
+    let reader = reading(&lock);
+    write(&lock);
+    reader.join().expect("no panic")
+}
+
+/// All that can happen, and nothing else: nobody comes by the slot right behind a writer.
+#[test]
+fn a_reader_goes_before_the_writer_or_behind_it() {
+    let expected = [
+        [BySlot(0), BySlot(0)],
+        [BySlot(0), ByLock(1)],
+        // The reader's slow section turns the bias on.
+        [ByLock(1), BySlot(1)],
+    ];
+    for start in STARTS {
+        let outcomes = Arc::new(Mutex::new(HashSet::new()));
+        let seen = Arc::clone(&outcomes);
+        check(start, move || {
+            seen.lock().expect("no panic").insert(two_sections_against_a_write());
+        });
+        assert_eq!(*outcomes.lock().expect("no panic"), HashSet::from(expected));
+    }
+}
+
+/// Who turns the bias on hands on what it was handed by the underlying lock.
+fn a_section_after_the_bias_was_turned_on() -> [Seen; 1] {
+    let lock = lock();
+    let other = reading(&lock);
+    write(&lock);
+    read(&mut lock.reader());
+    other.join().expect("no panic")
+}
+
+#[test]
+fn who_comes_by_the_slot_has_what_was_written_before_the_bias() {
+    for start in STARTS {
+        check(start, || _ = a_section_after_the_bias_was_turned_on());
+    }
+    assert!(is_ever(Start::Asymmetric, || {
+        a_section_after_the_bias_was_turned_on() == [BySlot(1)]
+    }));
+}
+
+/// The first write makes the reader slow, the slow reader turns the bias on, and the second write revokes
+/// it, be the reader still in its slow section, or in one by the slot.
+fn three_sections_against_two_writes() -> [Seen; 3] {
+    let lock = lock();
+    let reader = reading(&lock);
+    write(&lock);
+    write(&lock);
+    reader.join().expect("no panic")
+}
+
+#[test]
+fn a_bias_that_a_slow_reader_turned_on_is_revoked_by_the_next_writer() {
+    for start in STARTS {
+        check(start, || _ = three_sections_against_two_writes());
+    }
+    for seen in [[ByLock(1), ByLock(2), BySlot(2)], [ByLock(1), BySlot(1), ByLock(2)]] {
+        assert!(is_ever(Start::Asymmetric, move || three_sections_against_two_writes() == seen));
+    }
+}
+
+/// One reader turns the bias on, the other uses it, and a second writer comes.
+fn two_readers_and_two_writes() -> [[Seen; 2]; 2] {
+    let lock = lock();
+    let readers = [reading(&lock), reading(&lock)];
+    write(&lock);
+    write(&lock);
+    readers.map(|reader| reader.join().expect("no panic"))
+}
+
+#[test]
+fn two_readers_and_a_writer_are_not_in_together() {
+    check_within(Some(2), Start::Asymmetric, || _ = two_readers_and_two_writes());
+}
+
+#[test]
+fn two_writers_and_a_reader_are_not_in_together() {
+    for start in STARTS {
+        check_within(Some(2), start, || {
+            let lock = lock();
+            let reader = reading::<2>(&lock);
+            let writer = {
+                let lock = Arc::clone(&lock);
+                thread::spawn(move || write(&lock))
+            };
+            write(&lock);
+            writer.join().expect("no panic");
+            reader.join().expect("no panic");
+            // SAFETY: as in `read`.
+            assert_eq!(lock.write().0.with(|value| unsafe { *value }), 2);
+        });
+    }
+}
+
+/// It does not wait for a writer either.
+#[test]
+fn a_reader_that_tries_is_not_in_together_with_a_writer() {
+    for start in STARTS {
+        check(start, || {
+            let lock = lock();
+            let other = {
+                let lock = Arc::clone(&lock);
+                thread::spawn(move || {
+                    let mut reader = lock.reader();
+                    for _ in 0..2 {
+                        let section = reader.try_read();
+                        // SAFETY: as in `read`.
+                        section.map(|section| section.0.with(|value| unsafe { *value }));
+                    }
+                })
+            };
+            write(&lock);
+            other.join().expect("no panic");
+        });
+    }
+}
+
+/// The writer waits for its slot until its reader moves on, and no longer.
+#[test]
+fn a_reader_that_forgot_a_section_lets_the_writer_in() {
+    for reads_on in [true, false] {
+        check(Start::Asymmetric, move || {
+            let lock = lock();
+            let other = {
+                let lock = Arc::clone(&lock);
+                thread::spawn(move || {
+                    let mut reader = lock.reader();
+                    let section = reader.read();
+                    if ReadGuard::is_biased(&section) {
+                        mem::forget(section);
+                    } else {
+                        drop(section);
+                    }
+                    if reads_on {
+                        read(&mut reader);
+                    }
+                })
+            };
+            write(&lock);
+            other.join().expect("no panic");
+        });
+    }
+}
