@@ -16,8 +16,8 @@ use crate::sys::{self, LADDER, Mechanism};
 /// How the fences of this process work. Decided once and never changed.
 ///
 /// The decision is this copy of the crate's. A plugin or another version of the crate in the same
-/// process decides for itself, and the light fence of one does not pair with the heavy fence of the
-/// other unless both are asymmetric.
+/// process decides for itself, and the light fence of one that is asymmetric does not pair with the
+/// heavy fence of another that is symmetric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
     /// The light fence is a compiler barrier; the heavy fence makes every other thread pass a full

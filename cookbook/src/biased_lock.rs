@@ -52,6 +52,7 @@
 //! ATC 2014, which relies on total store order, where the fences here do not.
 
 use std::cell::UnsafeCell;
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{PoisonError, TryLockError};
 
@@ -84,7 +85,6 @@ use crate::sync::{heavy_fence, light_fence};
 /// });
 /// assert_eq!(*lock.reader().read(), [1, 2, 3]);
 /// ```
-#[derive(Debug)]
 pub struct BiasedRwLock<T> {
     /// Whether readers may go in by their slots. Every reader looks at it, so nothing that changes more
     /// often is beside it.
@@ -118,7 +118,7 @@ impl<T> BiasedRwLock<T> {
 
     /// As [`new`](Self::new), with a choice of how many read sections go by the underlying lock after a
     /// revocation until the lock is biased again: `patience` for each registered reader, since a
-    /// revocation interrupts and visits each. With `usize::MAX` it is not biased again.
+    /// revocation interrupts and visits each. With `usize::MAX` of 64 bits it is not biased again.
     ///
     /// # Panics
     ///
@@ -221,6 +221,13 @@ impl<T> BiasedRwLock<T> {
     pub fn is_biased(&self) -> bool {
         // Relaxed: nothing depends on it.
         self.biased.load(Relaxed)
+    }
+}
+
+impl<T> fmt::Debug for BiasedRwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the slots, which are locked: who formats may register a reader.
+        f.debug_struct("BiasedRwLock").field("biased", &self.is_biased()).finish_non_exhaustive()
     }
 }
 
@@ -338,7 +345,8 @@ impl<T> Drop for Reader<'_, T> {
 /// std::thread::scope(|scope| _ = scope.spawn(move || assert_eq!(*reader.read(), 1)));
 /// ```
 ///
-/// Who forgets one keeps writers waiting, it may be for ever, and does no other harm.
+/// Who forgets one keeps writers waiting, and readers behind them that come by the underlying lock: until its
+/// reader reads again or is dropped, or for ever if the section went by the underlying lock.
 #[derive(Debug)]
 pub struct ReadGuard<'r, T> {
     reader: &'r Reader<'r, T>,

@@ -51,6 +51,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr;
 
 use crossbeam_utils::CachePadded;
@@ -82,7 +83,7 @@ pub fn deque<T>() -> (Owner<T>, Stealer<T>) {
 ///
 /// # Panics
 ///
-/// If there is no such power of two, or no memory has room for it.
+/// If there is no such power of two, or no address space for it. (Want of memory aborts, as everywhere.)
 #[must_use]
 pub fn with_capacity<T>(items: usize) -> (Owner<T>, Stealer<T>) {
     let capacity = items.checked_next_power_of_two().expect("a capacity that is a power of two");
@@ -183,17 +184,20 @@ impl<T> Owner<T> {
     /// size; the old ones are kept, since thieves may be reading there, until the deque is dropped.
     pub fn push(&self, item: Box<T>) {
         let shared = &*self.shared;
-        // Relaxed: written by us alone.
-        let bottom = shared.bottom.load(Relaxed);
-        // Acquire: a thief that took an item has read its slot before we write there again, or leave the
-        // item out of a larger buffer. Pairs with: the exchange in `steal`, and those that follow it up to
-        // the one that we see.
-        let top = shared.top.load(Acquire);
-        // Relaxed: written by us alone.
-        let mut buffer = shared.buffer(Relaxed);
-        if bottom - top == buffer.slots.len() as u64 {
-            buffer = self.grow(top, bottom);
-        }
+        let (bottom, buffer) = loop {
+            // Relaxed: written by us alone.
+            let bottom = shared.bottom.load(Relaxed);
+            // Acquire: a thief that took an item has read its slot before we write there again, or leave
+            // the item out of a larger buffer. Pairs with: the exchange in `steal`, and those that follow
+            // it up to the one that we see.
+            let top = shared.top.load(Acquire);
+            // Relaxed: written by us alone.
+            let buffer = shared.buffer(Relaxed);
+            if bottom - top < buffer.slots.len() as u64 {
+                break (bottom, buffer);
+            }
+            self.grow(top..bottom);
+        };
         // Relaxed: the bottom announces it.
         buffer.slot(bottom).store(Box::into_raw(item), Relaxed);
         // Release: whoever sees this bottom, or a later one, sees the items below it, their slots and the
@@ -201,20 +205,27 @@ impl<T> Owner<T> {
         shared.bottom.store(bottom + 1, Release);
     }
 
+    /// Publishes a buffer of twice the size with `items` in it, unless the allocator, which may be anybody's
+    /// code, has used the deque meanwhile.
     #[cold]
-    fn grow(&self, top: u64, bottom: u64) -> &Buffer<T> {
+    fn grow(&self, items: Range<u64>) {
         let shared = &*self.shared;
         // Relaxed, all of them: written by us alone.
-        let old = shared.buffer(Relaxed);
-        let new = Buffer::boxed(2 * old.slots.len(), shared.buffer.load(Relaxed));
+        let before = shared.buffer.load(Relaxed);
+        let new = Buffer::boxed(2 * self.capacity(), before);
+        let is_untouched =
+            shared.buffer.load(Relaxed) == before && shared.bottom.load(Relaxed) == items.end;
+        if !is_untouched {
+            // SAFETY: from a box, and nobody has seen it.
+            return drop(unsafe { Box::from_raw(new) });
+        }
         // SAFETY: from a box that is ours so far.
         let slots = unsafe { &*new };
-        for index in top..bottom {
-            slots.slot(index).store(old.slot(index).load(Relaxed), Relaxed);
+        for index in items {
+            slots.slot(index).store(shared.buffer(Relaxed).slot(index).load(Relaxed), Relaxed);
         }
         // Release: whoever finds the buffer finds it complete. Pairs with: its Acquire in `steal`.
         shared.buffer.store(new, Release);
-        shared.buffer(Relaxed)
     }
 
     /// Takes the item at the bottom, the newest. `None` if there is none: all were popped, or stolen.

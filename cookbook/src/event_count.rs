@@ -87,9 +87,12 @@ struct Sleepers {
     epoch: u64,
     /// How many are parked and are to stay so.
     parked: usize,
-    /// How many of those that parked before this epoch may leave: whomever else the condition variable
-    /// wakes goes back to sleep.
+    /// How many of those that parked before this epoch may leave, one for each [`EventCount::notify_one`]:
+    /// whomever else the condition variable wakes goes back to sleep.
     woken: usize,
+    /// Whoever parked before this epoch may leave besides: [`EventCount::notify_all`] has reached it, and
+    /// nobody that parked since can leave in its place.
+    all_before: u64,
 }
 
 /// To look so often takes some microseconds, about as many as it costs to sleep and be woken.
@@ -129,7 +132,7 @@ impl EventCount {
     #[inline]
     pub fn notify_one(&self) {
         if self.is_awaited() {
-            self.wake(1);
+            self.wake(false);
         }
     }
 
@@ -137,7 +140,7 @@ impl EventCount {
     #[inline]
     pub fn notify_all(&self) {
         if self.is_awaited() {
-            self.wake(usize::MAX);
+            self.wake(true);
         }
     }
 
@@ -153,22 +156,24 @@ impl EventCount {
         self.waiters.load(Relaxed) != 0
     }
 
-    /// Wakes so many of those that are parked, or all if there are fewer.
+    /// Wakes all that are parked, or one.
     #[cold]
-    fn wake(&self, most: usize) {
+    fn wake(&self, all: bool) {
         let mut sleepers = self.lock();
         sleepers.epoch += 1;
-        let woken = sleepers.parked.min(most);
-        sleepers.parked -= woken;
-        sleepers.woken += woken;
+        // The condition variable under the lock: after it another may park, and would be woken instead.
+        if all {
+            sleepers.all_before = sleepers.epoch;
+            sleepers.woken = 0;
+            sleepers.parked = 0;
+            self.condvar.notify_all();
+        } else if sleepers.parked > 0 {
+            sleepers.woken += 1;
+            sleepers.parked -= 1;
+            self.condvar.notify_one();
+        }
         // Everybody else has been reached. Relaxed: as in `is_awaited`; writers are ordered by the lock.
         self.waiters.store(sleepers.parked, Relaxed);
-        // Under the lock. After it another may park, and the condition variable would wake that one.
-        match woken {
-            0 => {}
-            1 => self.condvar.notify_one(),
-            _ => self.condvar.notify_all(),
-        }
     }
 
     /// Sleeps until `condition` returns something, and returns that. `condition` is called any number of
@@ -176,7 +181,8 @@ impl EventCount {
     ///
     /// Costs one call of `condition` if that returns something. Then it looks a few times more; then, for
     /// each time that it is about to sleep, a heavy fence. What it wakes to may be gone already: it sleeps
-    /// again.
+    /// again. A `condition` that notifies this event count keeps its own thread awake, by a heavy fence each
+    /// time.
     ///
     /// # Aborts
     ///
@@ -209,14 +215,20 @@ impl EventCount {
     /// did not notice the listener has made its condition true for the eyes of this thread. It costs
     /// microseconds, and interrupts the threads that run.
     ///
+    /// # Panics
+    ///
+    /// If `usize::MAX` listeners were forgotten since the last notification.
+    ///
     /// # Aborts
     ///
     /// If the heavy fence cannot give its guarantee any more, after the process has decided on asymmetric
     /// fences: see [`asymfence::heavy_fence`].
     pub fn listen(&self) -> Listener<'_> {
         let sleepers = self.lock();
-        // Relaxed: the heavy fence orders it before the look that follows; writers are ordered by the lock.
-        self.waiters.fetch_add(1, Relaxed);
+        // Relaxed, both: the heavy fence orders it before the look that follows; writers are ordered by the
+        // lock.
+        let others = self.waiters.load(Relaxed);
+        self.waiters.store(others.checked_add(1).expect("fewer are forgotten"), Relaxed);
         let epoch = sleepers.epoch;
         // Not under the lock: the fence takes long.
         drop(sleepers);
@@ -264,13 +276,20 @@ impl Listener<'_> {
         // A notification takes us off the count: there is nothing to take back.
         let Listener { event, epoch } = *ManuallyDrop::new(self);
         let mut sleepers = event.lock();
-        if sleepers.epoch == epoch {
-            sleepers.parked += 1;
-            // Whoever parked in this very epoch stays: those that may leave parked before.
-            while sleepers.epoch == epoch || sleepers.woken == 0 {
-                sleepers = event.condvar.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
+        if sleepers.epoch != epoch {
+            return;
+        }
+        sleepers.parked += 1;
+        loop {
+            sleepers = event.condvar.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
+            if epoch < sleepers.all_before {
+                return;
             }
-            sleepers.woken -= 1;
+            // Whoever parked in this very epoch stays: those that may leave parked before.
+            if epoch < sleepers.epoch && sleepers.woken > 0 {
+                sleepers.woken -= 1;
+                return;
+            }
         }
     }
 }

@@ -116,7 +116,8 @@ impl<T> Rcu<T> {
         }
     }
 
-    /// Registers a reader: one for each thread that reads, and kept. Takes a lock, and memory.
+    /// Registers a reader: one for each thread that reads, and kept. Takes a lock, and memory while it has
+    /// that: not for allocators.
     pub fn reader(&self) -> Reader<'_, T> {
         let slot = Arc::new(Slot(CachePadded::new(AtomicU64::new(OUTSIDE))));
         // A writer that does not find the slot here has published before: the lock shows it to us.
@@ -127,20 +128,27 @@ impl<T> Rcu<T> {
     /// Puts `new` in place of the value, waits for a grace period, and returns the old one, which nobody
     /// else has then.
     ///
-    /// Waits for ever if the calling thread has a guard of this `Rcu`, or if somebody has forgotten one and
-    /// keeps the reader. [`publish`](Rcu::publish) does not wait.
+    /// Waits for ever if a guard of this `Rcu` does not go: one that was forgotten with its reader kept or
+    /// forgotten too, one of the calling thread, or of a thread that waits for this one, be it for a grace
+    /// period of another `Rcu`. Who has a guard waits for nobody who waits for guards.
+    /// [`publish`](Rcu::publish) does not wait.
+    ///
+    /// It replaces whatever is there. Writers that make the new value of the old one take turns, by a lock.
     ///
     /// What the readers of the old value did with it happens before the return.
     ///
     /// # Aborts
     ///
-    /// As [`asymfence::heavy_fence`]. Not for signal handlers: it takes a lock.
+    /// As [`asymfence::heavy_fence`]. Not for signal handlers and allocators: it takes a lock, and memory while
+    /// it has that. Not for a child of fork(2) while other threads of its parent read: their guards stay.
     pub fn replace(&self, new: Box<T>) -> Box<T> {
         self.publish(new).wait()
     }
 
     /// Puts `new` in place of the value, and returns the old one in custody: it comes out when its grace
     /// period is over.
+    ///
+    /// Under a guard, keep what it returns until the guard has gone: to drop it is to wait.
     ///
     /// Aborts as [`replace`](Rcu::replace).
     pub fn publish(&self, new: Box<T>) -> Replaced<T> {
@@ -331,7 +339,8 @@ impl GracePeriod {
         self.held_back_by.is_empty()
     }
 
-    /// Waits until it is over: spins, and then yields. For ever, if a guard does not go.
+    /// Waits until it is over: spins, and then yields. For ever, if a guard does not go; so also on the only
+    /// processor of a reader that has a lower real-time priority.
     pub fn wait(&mut self) {
         const SPINS: u32 = 100;
         let mut spins = 0;

@@ -170,7 +170,7 @@ fn a_forgotten_section_by_the_slot_lasts_until_its_reader_moves_on() {
 }
 
 #[test]
-fn a_forgotten_section_by_the_lock_keeps_no_reader_out() {
+fn a_forgotten_section_by_the_lock_keeps_no_reader_out_as_long_as_nobody_writes() {
     let lock = BiasedRwLock::with_patience(0, 1);
     drop(lock.write());
     let mut reader = lock.reader();

@@ -10,6 +10,7 @@ mod lazily;
 mod misuse;
 mod mutants;
 mod pairing;
+mod sync;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};

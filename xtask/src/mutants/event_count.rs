@@ -36,8 +36,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "the heavy fence before the announcement",
         "cookbook/src/event_count.rs",
-        "        let sleepers = self.lock();\n        // Relaxed: the heavy fence",
-        "        heavy_fence();\n        let heavy_fence = || ();\n        let sleepers = self.lock();\n        // Relaxed: the heavy fence",
+        "        let sleepers = self.lock();\n        // Relaxed, both",
+        "        heavy_fence();\n        let heavy_fence = || ();\n        let sleepers = self.lock();\n        // Relaxed, both",
     ),
     Mutant(
         "no look after the heavy fence",
@@ -54,14 +54,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "parks without a look at the epoch",
         "cookbook/src/event_count.rs",
-        "        if sleepers.epoch == epoch {\n            sleepers.parked",
-        "        {\n            sleepers.parked",
+        "        if sleepers.epoch != epoch {\n            return;\n        }\n",
+        "",
     ),
     Mutant(
         "who parks later leaves in place of who was woken",
         "cookbook/src/event_count.rs",
-        "while sleepers.epoch == epoch || sleepers.woken == 0 {",
-        "while sleepers.woken == 0 {",
+        "if epoch < sleepers.epoch && sleepers.woken > 0 {",
+        "if sleepers.woken > 0 {",
     ),
     Mutant(
         "wakes whoever is parked, and takes one off the count",
@@ -74,5 +74,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "cookbook/src/event_count.rs",
         "        if sleepers.epoch == self.epoch {\n",
         "        {\n",
+    ),
+    Mutant(
+        "who was notified with all others leaves by a wake-up that counts",
+        "cookbook/src/event_count.rs",
+        "            sleepers.all_before = sleepers.epoch;\n            sleepers.woken = 0;\n            sleepers.parked = 0;\n",
+        "            sleepers.woken += sleepers.parked;\n            sleepers.parked = 0;\n",
+    ),
+    Mutant(
+        "leaves whenever the condition variable wakes it",
+        "cookbook/src/event_count.rs",
+        "            if epoch < sleepers.all_before {\n                return;\n            }\n",
+        "            if sleepers.all_before < u64::MAX {\n                return;\n            }\n",
     ),
 ];

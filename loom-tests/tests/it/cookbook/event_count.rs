@@ -3,6 +3,11 @@
 //!
 //! With a fence removed, weakened or misplaced these must fail: `cargo xtask mutants "cookbook event count"`.
 
+/// The same file beside `crate::sync`, whose condition variable wakes whom it likes.
+#[allow(dead_code, unreachable_pub, reason = "of the cookbook")]
+#[path = "../../../../cookbook/src/event_count.rs"]
+mod woken_at_will;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -273,5 +278,25 @@ fn two_who_wait_for_each_other_hand_everything_over() {
         };
         assert_eq!([ring.pop(), ring.pop()], [1, 2]);
         join([producer]);
+    });
+}
+
+/// Real condition variables wake threads that nobody notified, while somebody else is.
+#[test]
+fn whom_notify_all_has_reached_nobody_overtakes() {
+    check(Start::Symmetric, || {
+        // For good: a listener borrows it and goes to another thread.
+        let event: &'static _ = Box::leak(Box::new(woken_at_will::EventCount::new()));
+        let wait = || {
+            let listener = event.listen();
+            thread::spawn(move || listener.wait())
+        };
+        let first = wait();
+        event.notify_all();
+        let others = [wait(), wait()];
+        event.notify_one();
+        first.join().expect("no panic");
+        event.notify_all();
+        others.into_iter().for_each(|other| other.join().expect("no panic"));
     });
 }
