@@ -4,6 +4,7 @@
 //! `cargo bench -p cookbook --bench biased_lock`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
+mod in_turn;
 #[allow(dead_code, reason = "a bench's, of which this uses a part")]
 #[path = "../../examples/doctor/sibling.rs"]
 mod sibling;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use cookbook::biased_lock as asymmetric;
 use criterion::{Criterion, criterion_group, criterion_main};
+use in_turn::is_quick;
 use sibling::{beside, cores, median};
 
 /// What is read, one word a section, and written as a whole.
@@ -175,7 +177,7 @@ fn sample<L: Lock>(readers: usize, rest: Option<Duration>) -> Sample {
             (0..readers).map(|number| scope.spawn(move || reading(number))).collect();
         let writer = rest.map(|rest| scope.spawn(move || writing(rest)));
         start.wait();
-        thread::sleep(Duration::from_millis(if quick() { 10 } else { 40 }));
+        thread::sleep(Duration::from_millis(if is_quick() { 10 } else { 40 }));
         stop.store(true, Relaxed);
         let used = readers.len().min(cores.len()) as f64;
         let runs: Vec<_> =
@@ -187,10 +189,6 @@ fn sample<L: Lock>(readers: usize, rest: Option<Duration>) -> Sample {
         let time = (end - begin).as_nanos() as f64;
         Sample { read: time * used / sections as f64, writes }
     })
-}
-
-fn quick() -> bool {
-    std::env::args().any(|argument| argument == "--quick" || argument == "--test")
 }
 
 fn one_by_one(criterion: &mut Criterion) {
@@ -207,39 +205,29 @@ fn one_by_one(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// All contenders sample by sample in turn, so that what else the machine does strikes all alike. Medians,
-/// and ratios to the first.
-fn in_turn(_: &mut Criterion) {
-    let rounds = if quick() { 3 } else { 9 };
+fn all_in_turn(_: &mut Criterion) {
     println!("\n3 in turn: ns of a core for each read section, and as a ratio; ns for each write");
     let rests = [None, Some(10_000), Some(1_000), Some(100), Some(10)];
     for (readers, rests) in [(1, &rests[..3]), (2, &rests[..]), (8, &rests[..3])] {
         for &rest in rests {
-            table(readers, rest.map(Duration::from_micros), rounds);
+            table(readers, rest.map(Duration::from_micros));
         }
     }
 }
 
-fn table(readers: usize, rest: Option<Duration>, rounds: usize) {
-    let mut read = CONTENDERS.map(|_| Vec::new());
-    let mut write = CONTENDERS.map(|_| Vec::new());
-    for round in 0..rounds {
-        // Another goes first each time.
-        for i in (0..CONTENDERS.len()).map(|i| (round + i) % CONTENDERS.len()) {
-            let sample = (CONTENDERS[i].sample)(readers, rest);
-            read[i].push(sample.read);
-            write[i].extend(sample.writes);
-        }
-    }
+fn table(readers: usize, rest: Option<Duration>) {
     let writer = rest.map_or("no writer".to_owned(), |rest| format!("a writer rests {rest:?}"));
     println!("{readers} reader{}, {writer}", if readers == 1 { "" } else { "s" });
-    let read = read.map(median);
-    for ((Contender { name, .. }, time), write) in CONTENDERS.iter().zip(read).zip(write) {
-        print!("  {name:20} {time:8.2} ns  {:6.2} x", time / read[0]);
-        if write.is_empty() {
-            println!();
-        } else {
-            println!("   {:9.0} ns a write", median(write));
+    let mut writes = CONTENDERS.map(|_| Vec::new());
+    let reads = in_turn::samples(CONTENDERS.len(), if is_quick() { 3 } else { 9 }, |i| {
+        let sample = (CONTENDERS[i].sample)(readers, rest);
+        writes[i].extend(sample.writes);
+        sample.read
+    });
+    in_turn::print(CONTENDERS.iter().map(|contender| contender.name), reads);
+    for (Contender { name, .. }, writes) in CONTENDERS.iter().zip(writes) {
+        if !writes.is_empty() {
+            println!("  {name:30} {:10.0} ns a write", median(writes));
         }
     }
 }
@@ -250,6 +238,6 @@ criterion_group! {
         .sample_size(20)
         .measurement_time(Duration::from_millis(500))
         .warm_up_time(Duration::from_millis(200));
-    targets = one_by_one, in_turn
+    targets = one_by_one, all_in_turn
 }
 criterion_main!(benches);

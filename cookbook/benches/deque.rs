@@ -7,6 +7,7 @@
 //! `cargo bench -p cookbook --bench deque`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
+mod in_turn;
 #[path = "../../examples/doctor/sibling.rs"]
 mod sibling;
 #[allow(dead_code, unreachable_pub, unused_imports, reason = "what a bench needs of a structure")]
@@ -25,7 +26,8 @@ use cookbook::deque as asymmetric;
 use criterion::{Criterion, criterion_group, criterion_main};
 use crossbeam_utils::CachePadded;
 
-use self::sibling::{beside, cores, median};
+use self::in_turn::is_quick;
+use self::sibling::{beside, cores};
 
 /// What the contenders have in common.
 trait Deque {
@@ -291,31 +293,21 @@ fn groups(criterion: &mut Criterion) {
     }
 }
 
-/// All contenders, sample by sample in turn.
-fn in_turn(_: &mut Criterion) {
-    let quick = std::env::args().any(|argument| argument == "--quick" || argument == "--test");
-    let samples = if quick { 5 } else { 21 };
+fn all_in_turn(_: &mut Criterion) {
+    let samples = if is_quick() { 5 } else { 21 };
     println!(
-        "\nns a push and a pop, or a leaf; as a ratio to here; heavy fences here in 1,000 of these"
+        "\nns a push and a pop, or a leaf; as a ratio to here; heavy fences in 1,000 of these"
     );
     for (what, load) in loads() {
-        let mut costs = [const { Vec::new() }; CONTENDERS.len()];
+        let rounds = load.rounds();
         let asked = asymfence::stats().heavy.asked;
-        for sample in 0..samples {
-            // Another goes first each time.
-            for nth in 0..CONTENDERS.len() {
-                let nth = (sample + nth) % CONTENDERS.len();
-                let time = CONTENDERS[nth].1(load, load.rounds());
-                costs[nth].push(time.as_nanos() as f64 / load.rounds() as f64);
-            }
-        }
+        let costs = in_turn::samples(CONTENDERS.len(), samples, |i| {
+            CONTENDERS[i].1(load, rounds).as_nanos() as f64 / rounds as f64
+        });
         let asked = asymfence::stats().heavy.asked - asked;
-        let per_mille = asked as f64 * 1e3 / (samples as f64 * load.rounds() as f64);
-        let medians = costs.map(median);
+        let per_mille = asked as f64 * 1e3 / (samples as f64 * rounds as f64);
         println!("{what}   ({per_mille:.3} heavy fences)");
-        for ((name, _), cost) in CONTENDERS.iter().zip(medians) {
-            println!("  {name:16} {cost:9.2} ns {:7.2} x", cost / medians[0]);
-        }
+        in_turn::print(CONTENDERS.iter().map(|contender| contender.0), costs);
     }
 }
 
@@ -325,6 +317,6 @@ criterion_group! {
         .sample_size(10)
         .measurement_time(Duration::from_millis(400))
         .warm_up_time(Duration::from_millis(100));
-    targets = groups, in_turn
+    targets = groups, all_in_turn
 }
 criterion_main!(benches);

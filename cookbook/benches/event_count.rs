@@ -5,6 +5,7 @@
 //! `cargo bench --package cookbook --bench event_count`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
+mod in_turn;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../examples/event_count/ring.rs"]
 mod ring;
@@ -25,8 +26,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use event_listener::{Event, Listener};
+use in_turn::is_quick;
 use ring::Ring;
-use sibling::{beside, cores, median};
+use sibling::{beside, cores};
 
 /// A way to sleep until a condition holds. Each of its `wait_until` sleeps as soon as it can.
 trait Sleep: Default + Send + Sync + 'static {
@@ -316,28 +318,17 @@ fn contenders(criterion: &mut Criterion) {
     }
 }
 
-/// All contenders, sample by sample in turn, so that what else the machine does strikes all alike; the
-/// median of each.
-fn in_turn(_: &mut Criterion) {
-    const SAMPLES: usize = 15;
+fn all_in_turn(_: &mut Criterion) {
     if cores().len() < 2 {
         return;
     }
+    let samples = if is_quick() { 5 } else { 15 };
     for Table { title, times, contenders } in TABLES.iter().chain([&*LOSS]) {
-        let mut samples = vec![Vec::new(); contenders.len()];
-        for sample in 0..SAMPLES {
-            // Another goes first each time.
-            for j in 0..contenders.len() {
-                let j = (sample + j) % contenders.len();
-                let time = contenders[j].1(*times);
-                samples[j].push(time.as_nanos() as f64 / *times as f64);
-            }
-        }
-        let medians: Vec<f64> = samples.into_iter().map(median).collect();
         println!("\n{title}");
-        for ((name, _), median) in contenders.iter().zip(&medians) {
-            println!("  {name:30} {median:10.2} ns {:9.3} x", median / medians[0]);
-        }
+        let costs = in_turn::samples(contenders.len(), samples, |i| {
+            contenders[i].1(*times).as_nanos() as f64 / *times as f64
+        });
+        in_turn::print(contenders.iter().map(|contender| contender.0), costs);
     }
 }
 
@@ -347,6 +338,6 @@ criterion_group! {
         .sample_size(10)
         .measurement_time(Duration::from_millis(400))
         .warm_up_time(Duration::from_millis(100));
-    targets = contenders, in_turn
+    targets = contenders, all_in_turn
 }
 criterion_main!(benches);

@@ -4,6 +4,7 @@
 //! `cargo bench --package cookbook --bench rcu`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
+mod in_turn;
 #[path = "../../examples/doctor/sibling.rs"]
 mod sibling;
 #[allow(dead_code, unreachable_pub, reason = "the cookbook's")]
@@ -21,7 +22,8 @@ use arc_swap::ArcSwap;
 use cookbook::rcu::Rcu;
 use criterion::{Criterion, criterion_group, criterion_main};
 use crossbeam_epoch::{Atomic, Owned};
-use sibling::{beside, median};
+use in_turn::is_quick;
+use sibling::beside;
 
 /// What is read and replaced.
 type Object = [u64; 4];
@@ -190,27 +192,15 @@ fn reads(criterion: &mut Criterion) {
     }
 }
 
-/// Every contender in turn, round after round; medians, and ratios to the first.
 fn table(title: &str, contenders: &[Contender], times: u64, time: impl Fn(&Contender) -> Duration) {
-    let rounds = if quick() { 3 } else { 11 };
-    let mut samples = vec![Vec::new(); contenders.len()];
-    for _ in 0..rounds {
-        for (contender, samples) in contenders.iter().zip(&mut samples) {
-            samples.push(time(contender).as_nanos() as f64 / times as f64);
-        }
-    }
-    let medians: Vec<f64> = samples.into_iter().map(median).collect();
     println!("\n{title}");
-    for (Contender(name, ..), median) in contenders.iter().zip(&medians) {
-        println!("  {name:30} {median:9.2} ns   {:7.2} x", median / medians[0]);
-    }
+    let costs = in_turn::samples(contenders.len(), if is_quick() { 3 } else { 11 }, |i| {
+        time(&contenders[i]).as_nanos() as f64 / times as f64
+    });
+    in_turn::print(contenders.iter().map(|contender| contender.0), costs);
 }
 
-fn quick() -> bool {
-    std::env::args().any(|argument| argument == "--quick" || argument == "--test")
-}
-
-fn in_turn(_: &mut Criterion) {
+fn all_in_turn(_: &mut Criterion) {
     println!("\nfences: {}. All in turn:", asymfence::init());
     const READS: u64 = 10_000_000;
     for (beside, pace) in PACES {
@@ -231,6 +221,6 @@ criterion_group! {
         .sample_size(20)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
-    targets = reads, in_turn
+    targets = reads, all_in_turn
 }
 criterion_main!(benches);

@@ -8,30 +8,7 @@ use std::thread;
 
 use cookbook::deque::{Owner, Steal, Stealer, deque, with_capacity};
 
-/// An item that knows whether it is alive, and is counted when it dies.
-struct Canary {
-    alive: u64,
-    number: usize,
-    deaths: Arc<AtomicUsize>,
-}
-
-const ALIVE: u64 = 0x0A11_0A11_0A11_0A11;
-
-impl Canary {
-    fn boxed(number: usize, deaths: &Arc<AtomicUsize>) -> Box<Self> {
-        Box::new(Canary { alive: ALIVE, number, deaths: Arc::clone(deaths) })
-    }
-}
-
-impl Drop for Canary {
-    fn drop(&mut self) {
-        // SAFETY: a valid reference; volatile, so that the compiler takes nothing for granted.
-        assert_eq!(unsafe { std::ptr::read_volatile(&raw const self.alive) }, ALIVE);
-        // SAFETY: ours; volatile, since the compiler would drop a store that nobody is to read.
-        unsafe { std::ptr::write_volatile(&raw mut self.alive, !ALIVE) };
-        self.deaths.fetch_add(1, Relaxed);
-    }
-}
+use crate::canary::Canary;
 
 /// Steals until the owner has ended and nothing is left.
 fn steal_all(thief: &Stealer<Canary>, ended: &AtomicBool, mut taken: impl FnMut(Box<Canary>)) {
@@ -86,7 +63,7 @@ fn hammer(
             stay_on(0);
             let _end = End(ended);
             for number in 0..items {
-                owner.push(Canary::boxed(number, deaths));
+                owner.push(Box::new(Canary::new(number, deaths)));
                 for _ in 0..pops(number) {
                     owner.pop().map(count);
                 }
@@ -191,7 +168,7 @@ fn a_capacity_of_nothing_is_one_of_one() {
 /// A deque of 100 items, 10 popped and 10 stolen.
 fn with_80_left(deaths: &Arc<AtomicUsize>) -> (Owner<Canary>, Stealer<Canary>) {
     let (owner, thief) = with_capacity(1);
-    (0..100).for_each(|number| owner.push(Canary::boxed(number, deaths)));
+    (0..100).for_each(|number| owner.push(Box::new(Canary::new(number, deaths))));
     for _ in 0..10 {
         assert!(owner.pop().is_some());
         assert!(matches!(thief.steal(), Steal::Taken(_)));
@@ -245,7 +222,7 @@ fn a_panic_between_push_and_pop_loses_nothing() {
     let deaths = Arc::default();
     let (owner, thief) = with_80_left(&deaths);
     let unwound = catch_unwind(AssertUnwindSafe(|| {
-        owner.push(Canary::boxed(100, &deaths));
+        owner.push(Box::new(Canary::new(100, &deaths)));
         let _in_hand = owner.pop();
         panic!("on purpose");
     }));

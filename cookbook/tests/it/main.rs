@@ -2,6 +2,7 @@
 #![cfg(not(loom))]
 
 mod biased_lock;
+mod canary;
 mod deque;
 mod event_count;
 mod rcu;

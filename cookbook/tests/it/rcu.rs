@@ -1,44 +1,14 @@
 //! RCU: what is read is alive, what is replaced dies once, and who holds whom back.
 
-use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::{self, TryRecvError};
 use std::{mem, panic, thread};
 
 use cookbook::rcu::Rcu;
 
-/// An object that knows whether it is alive, and is counted when it dies.
-#[derive(Debug)]
-struct Canary {
-    alive: u64,
-    number: usize,
-    deaths: Arc<AtomicUsize>,
-}
-
-const ALIVE: u64 = 0x0A11_0A11_0A11_0A11;
-
-impl Canary {
-    fn new(number: usize, deaths: &Arc<AtomicUsize>) -> Self {
-        Canary { alive: ALIVE, number, deaths: Arc::clone(deaths) }
-    }
-
-    #[track_caller]
-    fn assert_alive(&self) {
-        // SAFETY: a valid reference; volatile, so that the compiler takes nothing for granted.
-        assert_eq!(unsafe { ptr::read_volatile(&raw const self.alive) }, ALIVE);
-    }
-}
-
-impl Drop for Canary {
-    fn drop(&mut self) {
-        self.assert_alive();
-        // SAFETY: ours; volatile, since the compiler would drop a store that nobody is to read.
-        unsafe { ptr::write_volatile(&raw mut self.alive, !ALIVE) };
-        self.deaths.fetch_add(1, Relaxed);
-    }
-}
+use crate::canary::Canary;
 
 /// Two writers replace, one by waiting and one by polling; readers read, nested and not, and now and then a
 /// new reader takes the place of one.
