@@ -254,7 +254,6 @@ impl<F> Domain<F> {
                     done.kept += 1;
                     chain.hand_on(&mut kept.chain);
                 } else {
-                    done.freed += 1;
                     freed.count += 1;
                     // SAFETY: unlinked before the heavy fence, and not protected after it; those who
                     // used it are done, as the Acquire in `Slots::protected` says.
@@ -262,6 +261,7 @@ impl<F> Domain<F> {
                 }
             }
         }
+        done.freed = freed.count;
         Ok(done)
     }
 

@@ -97,6 +97,7 @@ fn test(sh: &Shell) -> Result {
         cmd!(sh, "cargo test --features hazard --test it --target-dir target/symmetric").run()?;
     }
     cmd!(sh, "cargo test --package cookbook").run()?;
+    cmd!(sh, "cargo test --package cookbook --test it").env("ASYMFENCE", "symmetric").run()?;
     for program in ["event_count", "rcu", "biased_lock", "deque"] {
         cmd!(sh, "cargo run --quiet --package cookbook --example {program}").run()?;
     }
@@ -135,7 +136,8 @@ fn ci(sh: &Shell) -> Result {
     loom::lint(sh)?;
     {
         let _deny = sh.push_env("RUSTDOCFLAGS", "-D warnings");
-        cmd!(sh, "cargo doc --workspace --no-deps --document-private-items --all-features").run()?;
+        cmd!(sh, "cargo doc --workspace --no-deps --document-private-items --all-features")
+            .run()?;
     }
     msrv::check(sh)?;
     codegen::foreign(sh)?;

@@ -84,7 +84,7 @@ const JOBS: &[Job] = &[
     },
     Job {
         name: "tsan",
-        proves: "ThreadSanitizer follows the fences, and reports a missing one; hazard pointers, the adopter",
+        proves: "ThreadSanitizer follows the fences, and reports a missing one; it finds no race elsewhere",
         not: "that a heavy fence is where it must be: in this mode every fence orders against every other",
         is_quick: false,
         run: native::tsan,
