@@ -6,7 +6,7 @@
 //! - [`biased_lock`]: a reader-writer lock for readers
 //! - [`deque`]: a work-stealing deque for its owner
 //!
-//! Each has models and mutants in `loom-tests/tests/it/cookbook`, a stress test in `tests/it`, a bench
+//! Each has models and mutants in `loom-tests/tests/cookbook`, a stress test in `tests/it`, a bench
 //! against its symmetric twin and against what one would take otherwise, and a program in `examples`.
 
 pub mod biased_lock;

@@ -7,6 +7,7 @@
 #[doc = include_str!("../../docs/checking-under-loom.md")]
 pub mod guide {}
 
+pub mod check;
 pub mod litmus;
 pub mod oracle;
 

@@ -8,6 +8,10 @@ mod fences;
 mod hazard;
 mod rcu;
 
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+
 use xshell::{Shell, cmd};
 
 use crate::Result;
@@ -18,6 +22,8 @@ struct Mutant(&'static str, &'static str, &'static str, &'static str);
 /// Mutants of one kind, and the models that may catch them: one list after another, the quick ones first.
 struct Suite {
     name: &'static str,
+    /// The binary that they are in.
+    test: &'static str,
     models: &'static [&'static [&'static str]],
     mutants: &'static [Mutant],
 }
@@ -25,67 +31,109 @@ struct Suite {
 const SUITES: &[Suite] = &[
     Suite {
         name: "fences",
+        test: "it",
         // Of the litmus tables not the longest.
         models: &[
             &["pairing", "deciding", "hand_on"],
-            &[
-                "--skip", "exact", "--skip", "pairing", "--skip", "deciding", "--skip", "hand_on",
-                "--skip", "cookbook",
-            ],
+            &["--skip", "exact", "--skip", "pairing", "--skip", "deciding", "--skip", "hand_on"],
             &["exact", "--skip", "iriw", "--skip", "z6"],
         ],
         mutants: fences::MUTANTS,
     },
-    Suite { name: "hazard", models: &[&["hazard::"]], mutants: hazard::MUTANTS },
+    Suite { name: "hazard", test: "it", models: &[&["hazard::"]], mutants: hazard::MUTANTS },
     Suite {
         name: "cookbook event count",
-        models: &[&["cookbook::event_count"]],
+        test: "cookbook",
+        models: &[&["event_count::"]],
         mutants: event_count::MUTANTS,
     },
-    Suite { name: "cookbook rcu", models: &[&["cookbook::rcu"]], mutants: rcu::MUTANTS },
+    Suite { name: "cookbook rcu", test: "cookbook", models: &[&["rcu::"]], mutants: rcu::MUTANTS },
     Suite {
         name: "cookbook biased lock",
-        models: &[&["cookbook::biased_lock"]],
+        test: "cookbook",
+        models: &[&["biased_lock::"]],
         mutants: biased_lock::MUTANTS,
     },
-    Suite { name: "cookbook deque", models: &[&["cookbook::deque"]], mutants: deque::MUTANTS },
+    Suite {
+        name: "cookbook deque",
+        test: "cookbook",
+        models: &[&["deque::"]],
+        mutants: deque::MUTANTS,
+    },
 ];
 
+/// A mutant with its suite and its full name.
+type Chosen = (String, &'static Suite, &'static Mutant);
+
 /// Changes a copy of the tree, and requires that the models fail on it: for each mutant whose name has
-/// `word` in it.
+/// `word` in it. A worker for each processor, with a copy of its own.
 pub(crate) fn run(sh: &Shell, word: &str) -> Result {
-    let tree = sh.current_dir().join("target/mutants/tree");
-    let target = sh.current_dir().join("target/mutants/target");
-    let files = cmd!(sh, "git ls-files --cached --others --exclude-standard").quiet().read()?;
-    let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
     let all =
         SUITES.iter().flat_map(|suite| suite.mutants.iter().map(move |mutant| (suite, mutant)));
-    let chosen: Vec<_> = all
+    let chosen: Vec<Chosen> = all
         .map(|(suite, mutant)| (format!("{}: {}", suite.name, mutant.0), suite, mutant))
         .filter(|(what, ..)| what.contains(word))
         .collect();
     if chosen.is_empty() {
         return Err(format!("no mutant has `{word}` in its name").into());
     }
+    let (root, next) = (sh.current_dir(), AtomicUsize::new(0));
+    let workers = thread::available_parallelism()?.get().min(chosen.len());
+    let survivors: Vec<&str> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers)
+            .map(|worker| {
+                let (root, next, chosen) = (&root, &next, &chosen);
+                let work = move || work(root, &format!("target/mutants/{worker}"), next, chosen);
+                scope.spawn(move || work().map_err(|error| error.to_string()))
+            })
+            .collect();
+        let survivors = workers.into_iter().map(|worker| worker.join().expect("no panic"));
+        survivors.collect::<std::result::Result<Vec<_>, _>>().map(|each| each.concat())
+    })?;
+    println!("{} passed, {} failed", chosen.len() - survivors.len(), survivors.len());
+    if survivors.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("mutants survive: {survivors:?}").into())
+    }
+}
+
+/// Takes one mutant after the other, and returns those that survived.
+fn work<'c>(
+    root: &Path,
+    folder: &str,
+    next: &AtomicUsize,
+    chosen: &'c [Chosen],
+) -> Result<Vec<&'c str>> {
+    let sh = Shell::new()?;
+    sh.change_dir(root);
+    let tree = root.join(folder).join("tree");
+    sh.remove_path(&tree)?;
+    let files = cmd!(sh, "git ls-files --cached --others --exclude-standard").quiet().read()?;
+    for file in files.lines().filter(|file| sh.path_exists(file)) {
+        let copy = tree.join(file);
+        sh.create_dir(copy.parent().ok_or("a file below the tree")?)?;
+        sh.copy_file(file, copy)?;
+    }
+    sh.change_dir(&tree);
+    let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
+    let target = root.join(folder).join("target");
     let mut survivors = Vec::new();
-    for (what, suite, Mutant(_, file, text, replacement)) in &chosen {
-        sh.remove_path(&tree)?;
-        for file in files.lines().filter(|file| sh.path_exists(file)) {
-            let copy = tree.join(file);
-            sh.create_dir(copy.parent().ok_or("a file below the tree")?)?;
-            sh.copy_file(file, copy)?;
-        }
+    // Relaxed: a number for each worker to take.
+    while let Some((what, suite, Mutant(_, file, text, replacement))) =
+        chosen.get(next.fetch_add(1, Relaxed))
+    {
         let source = sh.read_file(file)?;
         if source.matches(*text).count() != 1 {
             return Err(format!("{what}: its text does not stand once in {file}").into());
         }
-        sh.write_file(tree.join(file), source.replace(*text, replacement))?;
-
-        let _there = sh.push_dir(&tree);
-        let test = ["test", "--quiet", "--release", "--package", "loom-tests"];
-        cmd!(sh, "cargo {test...} --target-dir {target} --no-run").quiet().ignore_stderr().run()?;
+        sh.write_file(file, source.replace(*text, replacement))?;
+        let package = "loom-tests";
+        let test = ["test", "--quiet", "--release", "--package", package, "--test", suite.test];
+        let build = cmd!(sh, "cargo {test...} --target-dir {target} --no-run").quiet();
+        build.ignore_stderr().run().map_err(|error| format!("{what}: {error}"))?;
         let fails = |filter: &[&str]| -> Result<bool> {
-            let run = cmd!(sh, "cargo {test...} --target-dir {target} --test it -- {filter...}");
+            let run = cmd!(sh, "cargo {test...} --target-dir {target} -- {filter...}");
             let output = run.quiet().ignore_status().ignore_stderr().output()?;
             // A model that fails in a destructor may take the process with it.
             if String::from_utf8_lossy(&output.stdout).contains("running ") {
@@ -101,11 +149,7 @@ pub(crate) fn run(sh: &Shell, word: &str) -> Result {
         if survives {
             survivors.push(what.as_str());
         }
+        sh.write_file(file, source)?;
     }
-    println!("{} passed, {} failed", chosen.len() - survivors.len(), survivors.len());
-    if survivors.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("mutants survive: {survivors:?}").into())
-    }
+    Ok(survivors)
 }

@@ -18,7 +18,7 @@ use loom::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqC
 use loom::sync::atomic::{AtomicBool, AtomicUsize};
 use loom::thread;
 
-use crate::{check, failure};
+use loom_tests::check::{check, failure};
 
 /// One heavy fence for many callers, by whatever protocol.
 trait Shares: Send + Sync + 'static {

@@ -8,7 +8,7 @@ use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
 
-use crate::{check, is_ever};
+use loom_tests::check::{check, is_ever};
 
 const WORKS: Start = Start::Undecided { rung_works: true };
 const FAILS: Start = Start::Undecided { rung_works: false };

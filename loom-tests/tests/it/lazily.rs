@@ -16,7 +16,7 @@ use loom::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use loom::sync::atomic::{AtomicBool, AtomicUsize};
 use loom::thread;
 
-use crate::{check, failure};
+use loom_tests::check::{check, failure};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mutant {

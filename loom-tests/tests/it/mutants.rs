@@ -17,7 +17,7 @@ use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::sync::atomic::{AtomicBool, AtomicUsize};
 use loom::thread;
 
-use crate::{check, failure};
+use loom_tests::check::{check, failure};
 
 /// What stands where the protocol has its fences.
 #[derive(Clone, Copy)]

@@ -10,7 +10,7 @@ use loom::sync::atomic::Ordering::{Relaxed, SeqCst};
 use loom::sync::{Arc, Notify};
 use loom::thread;
 
-use crate::is_ever;
+use loom_tests::check::is_ever;
 
 fn full_fence() {
     fence(SeqCst);

@@ -5,7 +5,7 @@
 
 /// The same file beside `crate::sync`, whose condition variable wakes whom it likes.
 #[allow(dead_code, unreachable_pub, reason = "of the cookbook")]
-#[path = "../../../../cookbook/src/event_count.rs"]
+#[path = "../../../cookbook/src/event_count.rs"]
 mod woken_at_will;
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use loom::thread;
 
-use crate::{check, check_within, is_ever};
+use loom_tests::check::{check, check_within, is_ever};
 
 const STARTS: [Start; 4] = [
     Start::Asymmetric,

@@ -15,7 +15,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use loom::thread;
 
-use crate::{check, check_within, is_ever};
+use loom_tests::check::{check, check_within, is_ever};
 
 const STARTS: [Start; 3] =
     [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];

@@ -1,0 +1,58 @@
+//! How models are run: in both orders of visiting, and with a bound on preemptions.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use asymfence::model::{Start, Visit, init_from};
+
+/// Three preemptions find every mutant here.
+fn preemptions() -> Option<usize> {
+    Some(if crate::deep() { 5 } else { 3 })
+}
+
+/// Checks `f` in both orders of visiting.
+pub fn check<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
+    check_within(preemptions(), start, f);
+}
+
+/// The same with a bound of its own on preemptions.
+pub fn check_within<F: Fn() + Send + Sync + 'static>(
+    preemptions: Option<usize>,
+    start: Start,
+    f: F,
+) {
+    let f = Arc::new(f);
+    for visit in [Visit::Upward, Visit::Downward] {
+        let f = Arc::clone(&f);
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = preemptions;
+        builder.check(move || {
+            init_from(start, visit);
+            f();
+        });
+    }
+}
+
+/// The message with which the model of `f` fails; `None` if it passes.
+pub fn failure<F: Fn() + Send + Sync + 'static>(start: Start, f: F) -> Option<String> {
+    let panic = catch_unwind(AssertUnwindSafe(|| check(start, f))).err()?;
+    let message = panic.downcast_ref::<String>().cloned();
+    Some(
+        message
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_default(),
+    )
+}
+
+/// Whether some execution of `f` returns true.
+pub fn is_ever<F: Fn() -> bool + Send + Sync + 'static>(start: Start, f: F) -> bool {
+    let ever = Arc::new(Mutex::new(false));
+    let seen = Arc::clone(&ever);
+    check(start, move || {
+        if f() {
+            *seen.lock().expect("no panic while it is held") = true;
+        }
+    });
+    let ever = ever.lock().expect("no panic while it is held");
+    *ever
+}
