@@ -281,22 +281,53 @@ fn two_who_wait_for_each_other_hand_everything_over() {
     });
 }
 
-/// Real condition variables wake threads that nobody notified, while somebody else is.
+/// A thread that listens already, and waits now. The event count is there for good: the thread borrows it.
+fn wait(event: &'static woken_at_will::EventCount) -> thread::JoinHandle<()> {
+    let listener = event.listen();
+    thread::spawn(move || listener.wait())
+}
+
 #[test]
 fn whom_notify_all_has_reached_nobody_overtakes() {
     check(Start::Symmetric, || {
-        // For good: a listener borrows it and goes to another thread.
-        let event: &'static _ = Box::leak(Box::new(woken_at_will::EventCount::new()));
-        let wait = || {
-            let listener = event.listen();
-            thread::spawn(move || listener.wait())
-        };
-        let first = wait();
+        let event = Box::leak(Box::new(woken_at_will::EventCount::new()));
+        let first = wait(event);
         event.notify_all();
-        let others = [wait(), wait()];
+        let others = [wait(event), wait(event)];
         event.notify_one();
         first.join().expect("no panic");
         event.notify_all();
         others.into_iter().for_each(|other| other.join().expect("no panic"));
     });
+}
+
+#[test]
+fn whom_notify_one_has_reached_nobody_overtakes_that_listens_later() {
+    check(Start::Symmetric, || {
+        let event = Box::leak(Box::new(woken_at_will::EventCount::new()));
+        let first = wait(event);
+        event.notify_one();
+        let second = wait(event);
+        first.join().expect("no panic");
+        event.notify_one();
+        second.join().expect("no panic");
+    });
+}
+
+#[test]
+fn a_wake_up_that_is_no_notification_ends_no_wait() {
+    for notify in [woken_at_will::EventCount::notify_one, woken_at_will::EventCount::notify_all] {
+        check(Start::Symmetric, move || {
+            let event: &'static _ = Box::leak(Box::new(woken_at_will::EventCount::new()));
+            let is_notified = Arc::new(AtomicUsize::new(0));
+            let (listener, seen) = (event.listen(), Arc::clone(&is_notified));
+            let waits = thread::spawn(move || {
+                listener.wait();
+                assert_eq!(seen.load(Relaxed), 1, "nobody has notified it");
+            });
+            is_notified.store(1, Relaxed);
+            notify(event);
+            waits.join().expect("no panic");
+        });
+    }
 }
