@@ -40,7 +40,7 @@ const SUITES: &[Suite] = &[
         ],
         mutants: fences::MUTANTS,
     },
-    Suite { name: "hazard", test: "it", models: &[&["hazard::"]], mutants: hazard::MUTANTS },
+    Suite { name: "hazard", test: "hazard", models: &[&[]], mutants: hazard::MUTANTS },
     Suite {
         name: "cookbook event count",
         test: "cookbook",

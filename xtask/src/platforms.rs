@@ -35,10 +35,17 @@ const JOBS: &[Job] = &[
     },
     Job {
         name: "lint",
-        proves: "Windows, macOS, iOS, FreeBSD, Android, wasm, Linux on Arm and RISC-V: types and lints",
-        not: "that any of it links or runs",
+        proves: "Windows, macOS, iOS, FreeBSD, Android, wasm, Linux on Arm and RISC-V, no std: types and lints",
+        not: "the feature std, or that any of it links or runs",
         is_quick: true,
         run: foreign::lint,
+    },
+    Job {
+        name: "lint-std",
+        proves: "the same with the feature std",
+        not: "that any of it links or runs",
+        is_quick: false,
+        run: foreign::lint_with_std,
     },
     Job {
         name: "link",

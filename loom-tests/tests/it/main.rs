@@ -4,7 +4,6 @@
 mod battery;
 mod coalesce;
 mod deciding;
-mod hazard;
 mod lazily;
 mod misuse;
 mod mutants;

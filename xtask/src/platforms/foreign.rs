@@ -20,21 +20,26 @@ const LINTED: [&str; 10] = [
 ];
 
 pub(super) fn lint(sh: &Shell) -> Result {
+    clippy(sh, "-Zbuild-std=core,alloc", &["--no-default-features", "--features", "hazard"])
+}
+
+pub(super) fn lint_with_std(sh: &Shell) -> Result {
+    clippy(sh, "-Zbuild-std=std,panic_abort", &["--features", "hazard"])
+}
+
+fn clippy(sh: &Shell, std: &str, features: &[&str]) -> Result {
     install(sh, &RUST)?;
     let _rust = debian::rust(sh);
     // Debian's cargo finds Debian's clippy where that comes before rustup's.
     let _path = sh.push_env("PATH", format!("/usr/bin:{}", std::env::var("PATH")?));
-    let std = "-Zbuild-std=std,panic_abort";
-    // Sees through some targets' `thread_local!` to what is no `const` there.
-    let allow = ["-A", "clippy::missing-const-for-thread-local"];
     let targets: &Vec<&str> = &LINTED.iter().flat_map(|target| ["--target", target]).collect();
-    for features in [&["--features", "hazard"][..], &["--no-default-features"]] {
-        cmd!(
-            sh,
-            "/usr/bin/cargo clippy --quiet --lib {std} {targets...} --target-dir {TARGET} {features...} -- -D warnings {allow...}"
-        )
-        .run()?;
-    }
+    // It sees through some targets' `thread_local!` to what is no `const` there.
+    let lints = ["-D", "warnings", "-A", "clippy::missing-const-for-thread-local"];
+    cmd!(
+        sh,
+        "/usr/bin/cargo clippy --quiet --lib {std} {targets...} --target-dir {TARGET} {features...} -- {lints...}"
+    )
+    .run()?;
     Ok(())
 }
 

@@ -3,15 +3,16 @@
 //! if the use of an object and its end are not ordered.
 //!
 //! With a fence removed, weakened or misplaced these must fail: `cargo xtask mutants hazard`.
+#![cfg(loom)]
 
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../../examples/hazard/cell.rs"]
+#[path = "../../examples/hazard/cell.rs"]
 mod cell;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../../examples/hazard/queue.rs"]
+#[path = "../../examples/hazard/queue.rs"]
 mod queue;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../../examples/hazard/stack.rs"]
+#[path = "../../examples/hazard/stack.rs"]
 mod stack;
 
 use std::ptr;
