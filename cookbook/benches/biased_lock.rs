@@ -40,35 +40,27 @@ trait Lock: Sync {
     fn write(&self);
 }
 
-impl Lock for asymmetric::BiasedRwLock<Value> {
-    fn new() -> Self {
-        Self::new([0; 8])
-    }
+/// The structure, and its twin, which is another type.
+macro_rules! biased_lock {
+    ($module:ident) => {
+        impl Lock for $module::BiasedRwLock<Value> {
+            fn new() -> Self {
+                Self::new([0; 8])
+            }
 
-    fn reader(&self) -> impl FnMut() -> u64 {
-        let mut reader = self.reader();
-        move || reader.read()[0]
-    }
+            fn reader(&self) -> impl FnMut() -> u64 {
+                let mut reader = self.reader();
+                move || reader.read()[0]
+            }
 
-    fn write(&self) {
-        change(&mut self.write());
-    }
+            fn write(&self) {
+                change(&mut self.write());
+            }
+        }
+    };
 }
-
-impl Lock for symmetric::BiasedRwLock<Value> {
-    fn new() -> Self {
-        Self::new([0; 8])
-    }
-
-    fn reader(&self) -> impl FnMut() -> u64 {
-        let mut reader = self.reader();
-        move || reader.read()[0]
-    }
-
-    fn write(&self) {
-        change(&mut self.write());
-    }
-}
+biased_lock!(asymmetric);
+biased_lock!(symmetric);
 
 impl Lock for std::sync::RwLock<Value> {
     fn new() -> Self {

@@ -107,8 +107,8 @@ fn test(sh: &Shell) -> Result {
     loom::models(sh, false)
 }
 
-/// The tests of the hazard pointers and of the cookbook, where every access of freed memory is seen. The sanitizer comes with the
-/// stable toolchain; its flag does not.
+/// The tests of the hazard pointers and of the cookbook, where every access of freed memory is seen. The
+/// sanitizer comes with the stable toolchain; its flag does not.
 fn asan(sh: &Shell) -> Result {
     let host = cmd!(sh, "rustc --print host-tuple").read()?;
     let runtime = cmd!(sh, "rustc --print target-libdir").read()?;

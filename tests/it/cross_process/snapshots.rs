@@ -1,9 +1,9 @@
 //! The example's protocol, under a reader in another process.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use asymfence::cross_process::{Mode, create};
+use asymfence::cross_process::{Asymmetric, Mode, create};
 
 use super::{attach_asymmetric, attach_when_made, two_processes};
 use crate::child::Child;
@@ -21,21 +21,31 @@ unsafe impl Atomics for Read {}
 
 const READS: u64 = 2_000_000;
 
+/// Makes the segment, and does `work` as the one that publishes there.
+fn as_writer(
+    header: &[AtomicU32],
+    snapshots: &Snapshots,
+    work: impl FnOnce(&mut Writer<'_, Asymmetric>),
+) {
+    create(header, Mode::Asymmetric).expect("membarrier is offered");
+    let me = attach_asymmetric(header);
+    work(&mut Writer::new(&me, snapshots));
+}
+
 #[test]
 fn no_snapshot_is_torn_and_none_is_older_than_the_last() {
     Child::default().run(|| {
         two_processes(
             None,
             |Layout::<Read> { header, data }, mut peer| {
-                create(header, Mode::Asymmetric).expect("membarrier is offered");
-                let me = attach_asymmetric(header);
-                let mut writer = Writer::new(&me, &data.snapshots);
-                while data.reads.load(Acquire) < READS {
-                    (0..100).for_each(|_| writer.publish());
-                    peer.wait_until(|| true);
-                }
-                assert!(writer.heavy_fences() > 0);
-                peer.ends_well();
+                as_writer(header, &data.snapshots, |writer| {
+                    while data.reads.load(Acquire) < READS {
+                        (0..100).for_each(|_| writer.publish());
+                        peer.wait_until(|| true);
+                    }
+                    assert!(writer.heavy_fences() > 0);
+                    peer.ends_well();
+                });
             },
             |Layout { header, data }| {
                 let _ = attach_when_made(header);
@@ -60,17 +70,16 @@ fn what_a_dead_reader_reads_is_kept_until_it_is_reaped() {
         two_processes(
             None,
             |Layout::<Read> { header, data }, mut peer| {
-                create(header, Mode::Asymmetric).expect("membarrier is offered");
-                let me = attach_asymmetric(header);
-                let mut writer = Writer::new(&me, &data.snapshots);
-                writer.publish();
-                peer.wait_until(|| data.reads.load(SeqCst) == 1);
-                assert_eq!(writer.reap(), Ok(0), "it lives");
-                peer.kill();
-                (0..10_000).for_each(|_| writer.publish());
-                assert_eq!(writer.kept_by_readers(), 1);
-                assert_eq!(writer.reap(), Ok(1));
-                assert_eq!(writer.kept_by_readers(), 0);
+                as_writer(header, &data.snapshots, |writer| {
+                    writer.publish();
+                    peer.wait_until(|| data.reads.load(SeqCst) == 1);
+                    assert_eq!(writer.reap(), Ok(0), "it lives");
+                    peer.kill();
+                    (0..10_000).for_each(|_| writer.publish());
+                    assert_eq!(writer.kept_by_readers(), 1);
+                    assert_eq!(writer.reap(), Ok(1));
+                    assert_eq!(writer.kept_by_readers(), 0);
+                });
             },
             |Layout { header, data }| {
                 let _ = attach_when_made(header);
