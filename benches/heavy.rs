@@ -5,7 +5,7 @@
 //! `cargo bench --bench heavy`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
-#[path = "../examples/doctor/sibling.rs"]
+#[path = "../doctor/src/sibling.rs"]
 mod sibling;
 
 use std::num::NonZeroU32;

@@ -6,9 +6,9 @@
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 #[macro_use]
-#[path = "../examples/doctor/round.rs"]
+#[path = "../doctor/src/round.rs"]
 mod round;
-#[path = "../examples/doctor/sibling.rs"]
+#[path = "../doctor/src/sibling.rs"]
 mod sibling;
 
 use std::hint::black_box;

@@ -2,7 +2,7 @@
 //! on real cores. One test, since there is one decision.
 
 #[allow(dead_code, reason = "the twins are tests/litmus.rs's")]
-#[path = "../examples/doctor/litmus.rs"]
+#[path = "../doctor/src/litmus.rs"]
 mod litmus;
 
 use asymfence::{Asymmetric, Strategy, Verdict, init, ladder};

@@ -5,7 +5,7 @@
 #[allow(dead_code, reason = "sandboxes are tests/it's")]
 #[path = "it/child.rs"]
 mod child;
-#[path = "../examples/doctor/litmus.rs"]
+#[path = "../doctor/src/litmus.rs"]
 mod litmus;
 
 use asymfence::{ForceError, Strategy, force, ladder};

@@ -3,7 +3,7 @@
 #![cfg(windows)]
 
 #[allow(dead_code, reason = "the table is tests/everywhere.rs's")]
-#[path = "../examples/doctor/litmus.rs"]
+#[path = "../doctor/src/litmus.rs"]
 mod litmus;
 
 use std::sync::atomic::{Ordering::SeqCst, compiler_fence, fence};

@@ -6,7 +6,7 @@
 
 mod in_turn;
 #[allow(dead_code, reason = "a bench's, of which this uses a part")]
-#[path = "../../examples/doctor/sibling.rs"]
+#[path = "../../doctor/src/sibling.rs"]
 mod sibling;
 #[allow(dead_code, unreachable_pub, reason = "the structure, with other fences")]
 #[path = "../src/biased_lock.rs"]

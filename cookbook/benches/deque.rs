@@ -8,7 +8,7 @@
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;
-#[path = "../../examples/doctor/sibling.rs"]
+#[path = "../../doctor/src/sibling.rs"]
 mod sibling;
 #[allow(dead_code, unreachable_pub, unused_imports, reason = "what a bench needs of a structure")]
 #[path = "../src/deque.rs"]

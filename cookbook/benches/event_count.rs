@@ -9,7 +9,7 @@ mod in_turn;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../examples/event_count/ring.rs"]
 mod ring;
-#[path = "../../examples/doctor/sibling.rs"]
+#[path = "../../doctor/src/sibling.rs"]
 mod sibling;
 #[allow(dead_code, unreachable_pub, reason = "a library's")]
 #[path = "../src/event_count.rs"]

@@ -5,7 +5,7 @@
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;
-#[path = "../../examples/doctor/sibling.rs"]
+#[path = "../../doctor/src/sibling.rs"]
 mod sibling;
 #[allow(dead_code, unreachable_pub, reason = "the cookbook's")]
 #[path = "../src/rcu.rs"]

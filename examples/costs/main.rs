@@ -1,15 +1,15 @@
 //! Measures what symmetric and asymmetric fences cost in all, against how often the heavy side comes, and
 //! how a heavy fence grows with the threads beside it, and draws both.
 
-#[path = "../doctor/break_even.rs"]
+#[path = "../../doctor/src/break_even.rs"]
 mod break_even;
-#[path = "../doctor/heavy.rs"]
+#[path = "../../doctor/src/heavy.rs"]
 mod heavy;
 mod measure;
 mod picture;
-#[path = "../doctor/round.rs"]
+#[path = "../../doctor/src/round.rs"]
 mod round;
-#[path = "../doctor/sibling.rs"]
+#[path = "../../doctor/src/sibling.rs"]
 mod sibling;
 
 use std::path::PathBuf;

@@ -5,7 +5,7 @@
 mod child;
 mod filter;
 #[allow(dead_code, reason = "the whole table is tests/litmus.rs and the doctor's")]
-#[path = "../../examples/doctor/litmus.rs"]
+#[path = "../../doctor/src/litmus.rs"]
 mod litmus;
 #[allow(dead_code, reason = "its path is for the example's child")]
 #[path = "../../examples/snapshots/memory.rs"]

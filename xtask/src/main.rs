@@ -163,9 +163,9 @@ fn costs(sh: &Shell) -> Result {
 /// The doctor, at home and in a sandbox without membarrier: it must end on another rung, or on a
 /// reasoned refusal, and the table must hold on it.
 fn doctor(sh: &Shell) -> Result {
-    cmd!(sh, "cargo run --release --example doctor").run()?;
+    cmd!(sh, "cargo doctor").run()?;
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
-    let doctor = format!("{target}/release/examples/doctor");
+    let doctor = format!("{target}/release/asymfence-doctor");
     if cmd!(sh, "strace -f -o /dev/null true").quiet().ignore_stderr().run().is_err() {
         println!("skipped: the doctor without membarrier, for want of a strace that may trace");
         return Ok(());

@@ -63,7 +63,7 @@ pub(super) fn link(sh: &Shell) -> Result {
     let _path = sh.push_env("PATH", format!("{}:{path}", zig.join("bin").display()));
     for target in ["aarch64-apple-darwin", "x86_64-apple-darwin", "x86_64-unknown-freebsd"] {
         let options = ["--release", "-Zbuild-std", "--target", target, "--target-dir", TARGET];
-        cmd!(sh, "{build} zigbuild --quiet {options...} --example doctor").run()?;
+        cmd!(sh, "{build} zigbuild --quiet {options...} --package asymfence-doctor").run()?;
     }
     Ok(())
 }

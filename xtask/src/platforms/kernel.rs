@@ -42,9 +42,9 @@ pub(super) fn doctor_as_init(sh: &Shell) -> Result {
     {
         let _static = sh.push_env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
         let options = ["--release", "--target", target, "--target-dir", "target/platforms/static"];
-        cmd!(sh, "cargo build --quiet {options...} --example doctor").run()?;
+        cmd!(sh, "cargo build --quiet {options...} --package asymfence-doctor").run()?;
     }
-    let doctor = format!("target/platforms/static/{target}/release/examples/doctor");
+    let doctor = format!("target/platforms/static/{target}/release/asymfence-doctor");
     sh.copy_file(doctor, folder.join("init"))?;
     let initrd = {
         let _there = sh.push_dir(&folder);
