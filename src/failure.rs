@@ -5,68 +5,59 @@
 
 use core::fmt;
 
-/// A system call that a fence depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-#[repr(u8)]
-pub enum Call {
-    /// `membarrier(MEMBARRIER_CMD_GLOBAL)`
-    Global,
-    /// `membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED)`
-    RegisterGlobalExpedited,
-    /// `membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED)`
-    GlobalExpedited,
-    /// `membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)`
-    RegisterPrivateExpedited,
-    /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`
-    PrivateExpedited,
-    /// `membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)`
-    RegisterPrivateExpeditedSyncCore,
-    /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE)`
-    PrivateExpeditedSyncCore,
-    /// `membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ)`
-    RegisterPrivateExpeditedRseq,
-    /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)`
-    PrivateExpeditedRseq,
-    /// `membarrier(MEMBARRIER_CMD_GET_REGISTRATIONS)`
-    GetRegistrations,
-    /// `mmap` of the page whose protection is dropped
-    Mmap,
-    /// `mlock` of that page
-    Mlock,
-    /// `mprotect` of that page
-    Mprotect,
-    /// The modelled call of a loom model
-    Modelled,
+/// The calls and their words, from one list: one that is left out of any place does not compile.
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident: $words:literal,)*) => {
+        /// A system call that a fence depends on.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        #[repr(u8)]
+        pub enum Call {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Call {
+            /// Every call, each at the index `self as u8`.
+            pub(crate) const ALL: &[Call] = &[$(Call::$name,)*];
+
+            const fn words(self) -> &'static str {
+                match self {
+                    $(Call::$name => $words,)*
+                }
+            }
+        }
+    };
 }
 
-impl Call {
-    const fn words(self) -> &'static str {
-        match self {
-            Call::Global => "membarrier(MEMBARRIER_CMD_GLOBAL)",
-            Call::RegisterGlobalExpedited => "membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED)",
-            Call::GlobalExpedited => "membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED)",
-            Call::RegisterPrivateExpedited => {
-                "membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)"
-            }
-            Call::PrivateExpedited => "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)",
-            Call::RegisterPrivateExpeditedSyncCore => {
-                "membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)"
-            }
-            Call::PrivateExpeditedSyncCore => {
-                "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE)"
-            }
-            Call::RegisterPrivateExpeditedRseq => {
-                "membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ)"
-            }
-            Call::PrivateExpeditedRseq => "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)",
-            Call::GetRegistrations => "membarrier(MEMBARRIER_CMD_GET_REGISTRATIONS)",
-            Call::Mmap => "mmap of one anonymous page",
-            Call::Mlock => "mlock of one page",
-            Call::Mprotect => "mprotect of one page",
-            Call::Modelled => "the modelled call",
-        }
-    }
+calls! {
+    /// `membarrier(MEMBARRIER_CMD_GLOBAL)`
+    Global: "membarrier(MEMBARRIER_CMD_GLOBAL)",
+    /// `membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED)`
+    RegisterGlobalExpedited: "membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED)",
+    /// `membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED)`
+    GlobalExpedited: "membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED)",
+    /// `membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)`
+    RegisterPrivateExpedited: "membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)",
+    /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`
+    PrivateExpedited: "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)",
+    /// `membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)`
+    RegisterPrivateExpeditedSyncCore: "membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)",
+    /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE)`
+    PrivateExpeditedSyncCore: "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE)",
+    /// `membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ)`
+    RegisterPrivateExpeditedRseq: "membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ)",
+    /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)`
+    PrivateExpeditedRseq: "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)",
+    /// `membarrier(MEMBARRIER_CMD_GET_REGISTRATIONS)`
+    GetRegistrations: "membarrier(MEMBARRIER_CMD_GET_REGISTRATIONS)",
+    /// `mmap` of the page whose protection is dropped
+    Mmap: "mmap of one anonymous page",
+    /// `mlock` of that page
+    Mlock: "mlock of one page",
+    /// `mprotect` of that page
+    Mprotect: "mprotect of one page",
+    /// The modelled call of a loom model
+    Modelled: "the modelled call",
 }
 
 impl fmt::Display for Call {

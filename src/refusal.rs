@@ -5,69 +5,112 @@ use core::num::NonZeroU32;
 
 pub use crate::failure::{Call, Failure};
 
-/// The kind of a [`Refusal`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Reason {
-    /// This call of the trial run failed; [`Refusal::failure`] has the errno.
-    Failed(Call),
-    /// QUERY did not list the commands: an old kernel, or a sandbox that answers 0 to everything.
-    CommandsNotOffered,
-    /// The kernel has the call, but it is not always a barrier there (membarrier on riscv before
-    /// Linux 6.9, mprotect from 4.3 to 4.12).
-    KernelTooOld,
-    /// Android below API level 29, whose sandbox ends a process that calls membarrier; FreeBSD before
-    /// 14.1, which has none and may send SIGSYS. The call was not made.
-    SystemTooOld,
-    /// Wine or Proton in the place of Windows: their `FlushProcessWriteBuffers` may do nothing.
-    Wine,
-    /// A kernel newer than this crate knows: its TLB shoot-down may need no interrupt.
-    KernelTooNew,
-    /// Not a Linux kernel, or one that hides what it is.
-    KernelUnknown,
-    /// A processor that can invalidate other processors' TLBs without an interrupt.
-    Invlpgb,
-    /// Not an x86 processor of a known maker: perhaps a translated binary.
-    ProcessorUnknown,
-    /// A hypervisor other than KVM, whose TLB flush makes no promise of an interrupt.
-    Hypervisor,
-    /// Switched off by `ASYMFENCE=symmetric`.
-    SwitchedOffByEnvironment,
-    /// `ASYMFENCE` holds a word that is not known; it is taken for `symmetric`, the safe reading.
-    SwitchNotUnderstood,
-    /// Switched off at compile time by `--cfg asymfence_symmetric` or `--cfg asymfence_tsan`.
-    SwitchedOffByCfg,
+/// The reasons, their words and their codes, from one list: a reason that is left out of any place does not
+/// compile.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident: $words:literal,)*) => {
+        /// The kind of a [`Refusal`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Reason {
+            /// This call of the trial run failed; [`Refusal::failure`] has the errno.
+            Failed(Call),
+            $($(#[$doc])* $name,)*
+        }
+
+        /// What tells the reasons apart that are not a failed call.
+        #[repr(u16)]
+        enum Code {
+            $($name,)*
+        }
+
+        impl Reason {
+            #[cfg(test)]
+            const WITHOUT_A_CALL: &[Reason] = &[$(Reason::$name,)*];
+
+            /// Calls first, then the other reasons.
+            const fn code(self) -> u16 {
+                match self {
+                    Reason::Failed(call) => call as u16,
+                    $(Reason::$name => CALLS + Code::$name as u16,)*
+                }
+            }
+
+            /// The inverse of [`code`](Self::code).
+            fn from_code(code: u16) -> Option<Self> {
+                if let Some(&call) = Call::ALL.get(usize::from(code)) {
+                    return Some(Reason::Failed(call));
+                }
+                match code.checked_sub(CALLS)? {
+                    $(code if code == Code::$name as u16 => Some(Reason::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// What it means and what to do. A failed call has the words of its [`Failure`] instead.
+            const fn words(self) -> &'static str {
+                match self {
+                    Reason::Failed(_) => "",
+                    $(Reason::$name => $words,)*
+                }
+            }
+        }
+    };
 }
 
-/// Every reason once; its index here is its code in a record.
-const REASONS: [Reason; 26] = [
-    Reason::Failed(Call::Global),
-    Reason::Failed(Call::RegisterGlobalExpedited),
-    Reason::Failed(Call::GlobalExpedited),
-    Reason::Failed(Call::RegisterPrivateExpeditedSyncCore),
-    Reason::Failed(Call::PrivateExpeditedSyncCore),
-    Reason::Failed(Call::RegisterPrivateExpeditedRseq),
-    Reason::Failed(Call::PrivateExpeditedRseq),
-    Reason::Failed(Call::GetRegistrations),
-    Reason::Failed(Call::RegisterPrivateExpedited),
-    Reason::Failed(Call::PrivateExpedited),
-    Reason::Failed(Call::Mmap),
-    Reason::Failed(Call::Mlock),
-    Reason::Failed(Call::Mprotect),
-    Reason::Failed(Call::Modelled),
-    Reason::CommandsNotOffered,
-    Reason::KernelTooOld,
-    Reason::SystemTooOld,
-    Reason::Wine,
-    Reason::KernelTooNew,
-    Reason::KernelUnknown,
-    Reason::Invlpgb,
-    Reason::ProcessorUnknown,
-    Reason::Hypervisor,
-    Reason::SwitchedOffByEnvironment,
-    Reason::SwitchNotUnderstood,
-    Reason::SwitchedOffByCfg,
-];
+/// The codes of the calls come first.
+const CALLS: u16 = Call::ALL.len() as u16;
+
+reasons! {
+    /// QUERY did not list the commands: an old kernel, or a sandbox that answers 0 to everything.
+    CommandsNotOffered:
+        "QUERY does not offer PRIVATE_EXPEDITED (0x8) and its registration (0x10), or between processes \
+         GLOBAL_EXPEDITED (0x2) and its own (0x4): the kernel is older than 4.14 or 4.16, or a sandbox \
+         answers in its place",
+    /// The kernel has the call, but it is not always a barrier there (membarrier on riscv before
+    /// Linux 6.9, mprotect from 4.3 to 4.12).
+    KernelTooOld:
+        "in this kernel the call is not always a full barrier (membarrier on riscv before 6.9, mprotect \
+         from 4.3 to 4.12); update the kernel",
+    /// Android below API level 29, whose sandbox ends a process that calls membarrier; FreeBSD before
+    /// 14.1, which has none and may send SIGSYS. The call was not made.
+    SystemTooOld:
+        "this system is too old to be asked for membarrier without harm (Android below API level 29, \
+         FreeBSD before 14.1), or does not say how old it is; update it",
+    /// Wine or Proton in the place of Windows: their `FlushProcessWriteBuffers` may do nothing.
+    Wine:
+        "this is Wine or Proton, whose FlushProcessWriteBuffers may return without having interrupted \
+         anybody; run on Windows, or as a program of the host",
+    /// A kernel newer than this crate knows: its TLB shoot-down may need no interrupt.
+    KernelTooNew:
+        "the kernel is newer than this crate knows, and its TLB shoot-down might no longer interrupt \
+         every processor; allow membarrier, or update asymfence",
+    /// Not a Linux kernel, or one that hides what it is.
+    KernelUnknown:
+        "this cannot be told for a plain Linux kernel (gVisor, WSL1, Xen, a translated binary, or no \
+         /proc or /sys), and of no other is it known what it does here; allow membarrier",
+    /// A processor that can invalidate other processors' TLBs without an interrupt.
+    Invlpgb:
+        "the processor has INVLPGB, with which Linux flushes other processors' TLBs without \
+         interrupting them; allow membarrier",
+    /// Not an x86 processor of a known maker: perhaps a translated binary.
+    ProcessorUnknown:
+        "the processor is not a known x86 maker's, so the binary may be a translated one; allow \
+         membarrier",
+    /// A hypervisor other than KVM, whose TLB flush makes no promise of an interrupt.
+    Hypervisor:
+        "the hypervisor is not KVM, and its TLB flush may interrupt nobody; allow membarrier",
+    /// Switched off by `ASYMFENCE=symmetric`.
+    SwitchedOffByEnvironment:
+        "switched off by ASYMFENCE=symmetric; unset it to use this rung",
+    /// `ASYMFENCE` holds a word that is not known; it is taken for `symmetric`, the safe reading.
+    SwitchNotUnderstood:
+        "the value of ASYMFENCE is not known and was taken for `symmetric`; set it to `symmetric`, or \
+         unset it",
+    /// Switched off at compile time by `--cfg asymfence_symmetric` or `--cfg asymfence_tsan`.
+    SwitchedOffByCfg:
+        "switched off at compile time by --cfg asymfence_symmetric or asymfence_tsan; build without it",
+}
 
 /// Why a rung cannot be used here. Its `Display` says what to do about it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,17 +146,15 @@ impl Refusal {
     }
 
     /// Packed into one word, so that a lock-free record can hold it; 0 is left for "none".
-    pub(crate) fn to_word(self) -> NonZeroU32 {
-        let code = REASONS.iter().position(|&reason| reason == self.reason);
-        let code = code.expect("every reason stands in the table") as u32 + 1;
-        NonZeroU32::new(code << 16 | u32::from(self.detail)).expect("the code is not 0")
+    pub(crate) const fn to_word(self) -> NonZeroU32 {
+        let code = self.reason.code() as u32 + 1;
+        NonZeroU32::new(code << 16 | self.detail as u32).expect("the code is not 0")
     }
 
     /// The inverse of [`to_word`](Self::to_word); `None` for 0.
     pub(crate) fn from_word(word: u32) -> Option<Self> {
-        let code = (word >> 16).checked_sub(1)?;
-        let reason = *REASONS.get(code as usize)?;
-        Some(Refusal { reason, detail: word as u16 })
+        let code = ((word >> 16) as u16).checked_sub(1)?;
+        Some(Refusal { reason: Reason::from_code(code)?, detail: word as u16 })
     }
 }
 
@@ -144,62 +185,14 @@ impl fmt::Debug for Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = match self.reason {
-            Reason::Failed(call) => return Failure::new(call, i32::from(self.detail)).fmt(f),
-            Reason::CommandsNotOffered => {
-                return write!(
-                    f,
-                    "QUERY offers only {:#x}, without PRIVATE_EXPEDITED (0x8) and its registration \
-                     (0x10), or between processes GLOBAL_EXPEDITED (0x2) and its own (0x4): the \
-                     kernel is older than 4.14 or 4.16, or a sandbox answers in its place",
-                    self.detail
-                );
-            }
-            Reason::KernelTooOld => {
-                "in this kernel the call is not always a full barrier (membarrier on riscv before \
-                 6.9, mprotect from 4.3 to 4.12); update the kernel"
-            }
-            Reason::SystemTooOld => {
-                "this system is too old to be asked for membarrier without harm (Android below API \
-                 level 29, FreeBSD before 14.1), or does not say how old it is; update it"
-            }
-            Reason::Wine => {
-                "this is Wine or Proton, whose FlushProcessWriteBuffers may return without having \
-                 interrupted anybody; run on Windows, or as a program of the host"
-            }
-            Reason::KernelTooNew => {
-                "the kernel is newer than this crate knows, and its TLB shoot-down might no longer \
-                 interrupt every processor; allow membarrier, or update asymfence"
-            }
-            Reason::KernelUnknown => {
-                "this cannot be told for a plain Linux kernel (gVisor, WSL1, Xen, a translated \
-                 binary, or no /proc or /sys), and of no other is it known what it does here; allow \
-                 membarrier"
-            }
-            Reason::Invlpgb => {
-                "the processor has INVLPGB, with which Linux flushes other processors' TLBs without \
-                 interrupting them; allow membarrier"
-            }
-            Reason::ProcessorUnknown => {
-                "the processor is not a known x86 maker's, so the binary may be a translated one; \
-                 allow membarrier"
-            }
-            Reason::Hypervisor => {
-                "the hypervisor is not KVM, and its TLB flush may interrupt nobody; allow membarrier"
-            }
-            Reason::SwitchedOffByEnvironment => {
-                "switched off by ASYMFENCE=symmetric; unset it to use this rung"
-            }
-            Reason::SwitchNotUnderstood => {
-                "the value of ASYMFENCE is not known and was taken for `symmetric`; set it to \
-                 `symmetric`, or unset it"
-            }
-            Reason::SwitchedOffByCfg => {
-                "switched off at compile time by --cfg asymfence_symmetric or asymfence_tsan; build \
-                 without it"
-            }
-        };
-        f.write_str(words)
+        if let Some(failure) = self.failure() {
+            return failure.fmt(f);
+        }
+        f.write_str(self.reason.words())?;
+        match self.reason {
+            Reason::CommandsNotOffered => write!(f, " (it answers {:#x})", self.detail),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -207,15 +200,23 @@ impl core::error::Error for Refusal {}
 
 #[cfg(test)]
 mod tests {
+    use std::string::ToString;
+
     use super::*;
 
     #[test]
     fn every_refusal_survives_its_record() {
-        for reason in REASONS {
+        let failed = Call::ALL.iter().map(|&call| Reason::Failed(call));
+        let mut words = std::collections::BTreeSet::new();
+        for reason in failed.chain(Reason::WITHOUT_A_CALL.iter().copied()) {
             for detail in [0, 1, 38, u16::MAX] {
                 let refusal = Refusal { reason, detail };
                 assert_eq!(Refusal::from_word(refusal.to_word().get()), Some(refusal));
             }
+            assert!(
+                words.insert(Refusal::new(reason).to_string()),
+                "{reason:?} has another's words"
+            );
         }
         assert_eq!(Refusal::from_word(0), None);
         assert_eq!(Refusal::from_word(u32::MAX), None);
