@@ -32,7 +32,7 @@ Usage: cargo xtask COMMAND
                   makes of the light fence elsewhere, the sanitizer, the quick platforms,
                   some mutants, the house rules, the doctor, the costs
   fmt             formats every file, those below macros too
-  house           the rules of CONTRIBUTING.md that a search can check
+  house           the rules of CONTRIBUTING.md that a parser can check
 ";
 
 fn main() -> ExitCode {
