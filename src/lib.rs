@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
 
-#[cfg(any(feature = "std", loom, test))]
+#[cfg(any(feature = "std", feature = "loom", test, doc))]
 #[macro_use]
 extern crate std;
 #[cfg(feature = "hazard")]
@@ -21,7 +21,7 @@ mod failure;
 mod fence;
 #[cfg(feature = "hazard")]
 pub mod hazard;
-#[cfg(loom)]
+#[cfg(any(feature = "loom", doc))]
 pub mod model;
 mod refusal;
 mod strategy;

@@ -1,15 +1,15 @@
-//! What the loom models of a downstream crate call.
+//! What the loom models of a downstream crate call. Feature `loom`.
 //!
-//! Under `--cfg loom` the fences of this crate act on a model of their contract, which leaves light
+//! With the feature the fences of this crate act on a model of their contract, which leaves light
 //! against light unordered. The guide is in
 //! [`checking_under_loom`](crate::checking_under_loom).
 
-use std::sync::Arc;
+// The documentation is built without loom: nothing outside of a function's body may name it.
 
-use crate::strategy::{Strategy, force, init as decide, strategy};
-use crate::sys::modelled;
+use crate::sync::Ordering;
 
-pub use crate::sys::modelled::{Start, Visit, barrier_elsewhere, fence};
+pub use crate::sys::witness;
+pub use crate::sys::world::{Start, Visit};
 
 /// Checks `f` as `loom::model` does, in an asymmetric process: `model_from(Start::Asymmetric, f)`.
 ///
@@ -33,9 +33,9 @@ pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
         Start::Symmetric => &[Visit::Upward],
         _ => &[Visit::Upward, Visit::Downward],
     };
-    let f = Arc::new(f);
+    let f = std::sync::Arc::new(f);
     for &visit in visits {
-        let f = Arc::clone(&f);
+        let f = f.clone();
         loom::model(move || {
             init_from(start, visit);
             f();
@@ -55,7 +55,9 @@ pub fn init() {
 
 /// As [`init`], with a choice of where the process begins and in which order its fences visit.
 pub fn init_from(start: Start, visit: Visit) {
-    modelled::start(start, visit);
+    use crate::strategy::{Strategy, force, init as decide, strategy};
+
+    crate::sys::modelled::start(start, visit);
     // Makes the atomics of shared calls, in the first thread.
     let _ = crate::stats();
     match start {
@@ -64,4 +66,27 @@ pub fn init_from(start: Start, visit: Visit) {
         // Makes the decision's atomics, in the first thread, and decides nothing.
         Start::Undecided { .. } => assert_eq!(strategy(), None),
     }
+}
+
+/// The call in the middle of a heavy fence: every other thread executes one full fence. Orders nothing
+/// for the caller. For models of heavy fences of your own making, as those that a
+/// [`Coalesce`](crate::Coalesce) is handed.
+///
+/// # Panics
+///
+/// Outside of a model.
+pub fn barrier_elsewhere() {
+    crate::sys::modelled::barrier_elsewhere();
+}
+
+/// Stands in for `core::sync::atomic::fence` and `loom::sync::atomic::fence` in a model.
+///
+/// The same as loom's, except that loom's search does not see that two `fence(SeqCst)` conflict and
+/// may skip an order of them. This one makes it look.
+///
+/// # Panics
+///
+/// Outside of a model, and as loom's for an `ordering` that no fence has.
+pub fn fence(ordering: Ordering) {
+    crate::sys::modelled::fence(ordering);
 }

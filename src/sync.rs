@@ -1,6 +1,6 @@
-//! Atomics and fences: `core`'s, loom's under `cfg(loom)`, or fences that ThreadSanitizer follows.
+//! Atomics and fences: `core`'s, loom's with the feature `loom`, or fences that ThreadSanitizer follows.
 
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 mod chosen {
     #[cfg(feature = "hazard")]
     pub(crate) use core::sync::atomic::AtomicPtr;
@@ -43,7 +43,7 @@ mod chosen {
     pub(crate) use const_where_possible;
 }
 
-#[cfg(loom)]
+#[cfg(feature = "loom")]
 mod chosen {
     pub(crate) use crate::sys::modelled::fence;
     #[cfg(feature = "hazard")]

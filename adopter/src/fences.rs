@@ -1,7 +1,8 @@
 //! The two fences: asymfence's with the feature `asymmetric`, and `fence(SeqCst)` on both sides without.
 //!
-//! asymfence sees to the rest by itself: under `--cfg loom` its fences are a model of their contract,
-//! under `--cfg asymfence_tsan` ThreadSanitizer follows them, in Miri both are `fence(SeqCst)`.
+//! asymfence sees to the rest by itself: under `--cfg loom`, where `Cargo.toml` turns its feature `loom` on,
+//! its fences are a model of their contract; under `--cfg asymfence_tsan` ThreadSanitizer follows them; in
+//! Miri both are `fence(SeqCst)`.
 
 #[cfg(feature = "asymmetric")]
 pub(crate) use asymfence::{heavy_fence, light_fence};

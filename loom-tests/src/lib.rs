@@ -3,10 +3,6 @@
 //! Built and run with `RUSTFLAGS="--cfg loom"`; `cargo xtask loom` does it.
 #![cfg(loom)]
 
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/checking-under-loom.md")]
-pub mod guide {}
-
 pub mod check;
 pub mod litmus;
 pub mod oracle;

@@ -36,16 +36,16 @@ macro_rules! ladder {
 }
 
 ladder! {
-    #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, loom))))]
+    #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, feature = "loom"))))]
     mod private_expedited;
     // On x86_64 alone: its head says why.
-    #[cfg(all(target_os = "freebsd", target_arch = "x86_64", not(any(miri, loom))))]
+    #[cfg(all(target_os = "freebsd", target_arch = "x86_64", not(any(miri, feature = "loom"))))]
     mod private_expedited_freebsd;
-    #[cfg(all(windows, not(any(miri, loom))))]
+    #[cfg(all(windows, not(any(miri, feature = "loom"))))]
     mod flush_process_write_buffers;
-    #[cfg(all(target_os = "linux", any(target_arch = "x86", target_arch = "x86_64"), not(any(miri, loom))))]
+    #[cfg(all(target_os = "linux", any(target_arch = "x86", target_arch = "x86_64"), not(any(miri, feature = "loom"))))]
     mod mprotect;
-    #[cfg(loom)]
+    #[cfg(feature = "loom")]
     mod modelled;
 }
 
@@ -58,10 +58,16 @@ macro_rules! on_linux {
 pub(crate) use on_linux;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-#[cfg_attr(any(miri, loom), allow(dead_code, reason = "the ladder's rungs are not built"))]
+#[cfg_attr(
+    any(miri, feature = "loom"),
+    allow(dead_code, reason = "the ladder's rungs are not built")
+)]
 pub(crate) mod kernel;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-#[cfg_attr(any(miri, loom), allow(dead_code, reason = "the ladder's rungs are not built"))]
+#[cfg_attr(
+    any(miri, feature = "loom"),
+    allow(dead_code, reason = "the ladder's rungs are not built")
+)]
 pub(crate) mod membarrier;
 
 on_linux! {
@@ -89,22 +95,26 @@ fn android_sdk(buffer: &mut [u8; libc::PROP_VALUE_MAX as usize]) -> &[u8] {
     usize::try_from(length).ok().and_then(|length| buffer.get(..length)).unwrap_or_default()
 }
 
-#[cfg(all(asymfence_tsan, not(loom)))]
+#[cfg(all(asymfence_tsan, not(feature = "loom")))]
 pub(crate) mod sanitized;
 
+/// What the module `model` shows. The documentation shows it where loom is not built, too.
+#[cfg(any(feature = "loom", doc))]
+pub(crate) mod world;
+
 /// Objects under hazard pointers, as a model sees them; outside of one nobody looks.
-#[cfg(all(loom, feature = "hazard"))]
-pub(crate) mod witness;
-#[cfg(all(not(loom), feature = "hazard"))]
+#[cfg(any(feature = "loom", doc))]
+pub mod witness;
+#[cfg(all(not(any(feature = "loom", doc)), feature = "hazard"))]
 pub(crate) mod witness {
     #[inline(always)]
-    pub(crate) fn linked<T>(_object: *mut T) {}
+    pub(crate) fn linked<T>(_object: *const T) {}
     #[inline(always)]
-    pub(crate) fn used<T>(_slot: usize, _object: *mut T) {}
+    pub(crate) fn used<T>(_slot: usize, _object: *const T) {}
     #[inline(always)]
     pub(crate) fn left(_slot: usize) {}
     #[inline(always)]
-    pub(crate) fn freed<T>(_object: *mut T) {}
+    pub(crate) fn freed<T>(_object: *const T) {}
 }
 
 #[allow(unused_imports, reason = "only the mprotect rung asks for CPUID")]
@@ -127,7 +137,7 @@ pub(crate) const SWITCHED_OFF: bool = cfg!(any(asymfence_symmetric, asymfence_ts
 /// across it.
 #[inline(always)]
 pub(crate) fn compiler_barrier() {
-    #[cfg(loom)]
+    #[cfg(feature = "loom")]
     modelled::light_fence();
 
     // The architectures whose inline assembly is stable in Rust 1.85. Miri runs none.
@@ -142,7 +152,7 @@ pub(crate) fn compiler_barrier() {
             target_arch = "loongarch64",
             target_arch = "s390x",
         ),
-        not(any(miri, loom))
+        not(any(miri, feature = "loom"))
     ))]
     {
         // No `nomem`: that the block may touch memory is what makes it a barrier.
@@ -159,7 +169,7 @@ pub(crate) fn compiler_barrier() {
 /// Passes the time of one try: a moment for the first few, then as long as another thread runs.
 pub(crate) fn wait_a_little(tries: u32) {
     const SPINS: u32 = 6;
-    if tries < SPINS && !cfg!(loom) {
+    if tries < SPINS && !cfg!(feature = "loom") {
         (0..1 << tries).for_each(|_| core::hint::spin_loop());
     } else {
         yield_now();
@@ -176,7 +186,7 @@ pub(crate) fn yield_now() {
     // SAFETY: as above.
     #[cfg(windows)]
     let _ = unsafe { windows_sys::Win32::System::Threading::SwitchToThread() };
-    #[cfg(loom)]
+    #[cfg(feature = "loom")]
     loom::thread::yield_now();
 }
 
@@ -241,7 +251,7 @@ pub(crate) fn no_unwind<T>(work: impl FnOnce() -> T) -> T {
             abort(format_args!("a system call's answer made no sense"));
         }
     }
-    if cfg!(loom) {
+    if cfg!(feature = "loom") {
         return work(); // a model fails by a panic
     }
     let bomb = Bomb;

@@ -21,36 +21,12 @@ use std::cell::Cell;
 use loom::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::Mechanism;
+use super::world::{Start, Visit};
 use crate::refusal::{Call, Failure, Refusal};
 use crate::sync::Ordering::{self, AcqRel, Relaxed, Release};
 
 pub(super) const RUNG: Mechanism =
     Mechanism { name: "modelled", probe, call, patience: None, register: || Ok(()) };
-
-/// How a model's process begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// Committed to an asymmetric strategy, as after [`init`](crate::init) on most machines.
-    Asymmetric,
-    /// Committed to the symmetric one: both fences are full. What a crate's users get in a sandbox,
-    /// and what other crates take for a model of the asymmetric one.
-    Symmetric,
-    /// Not committed yet: the first heavy fence decides.
-    Undecided {
-        /// Whether it will find a rung that works, or become symmetric.
-        rung_works: bool,
-    },
-}
-
-/// The order in which fences visit the threads of the model. Neither is more real; a model that is
-/// to find everything runs once with each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visit {
-    /// The first thread first.
-    Upward,
-    /// The last thread first.
-    Downward,
-}
 
 /// loom's five threads, and a row for threads whose locals are gone.
 const THREADS: usize = 6;
@@ -111,7 +87,6 @@ loom::thread_local! {
 pub(crate) fn start(start: Start, visit: Visit) {
     assert!(me() == 0, "`asymfence::model::init` belongs into the first thread, before it spawns");
     WORLD.set(Some((start, visit)));
-    #[cfg(feature = "hazard")]
     super::witness::forget();
     let _ = slots();
 }
@@ -167,14 +142,8 @@ fn call() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The call in the middle of a heavy fence: every other thread executes one full fence. Orders nothing
-/// for the caller. For models of heavy fences of your own making, as those that a
-/// [`Coalesce`](crate::Coalesce) is handed.
-///
-/// # Panics
-///
-/// Outside of a model.
-pub fn barrier_elsewhere() {
+/// The call in the middle of a heavy fence.
+pub(crate) fn barrier_elsewhere() {
     let (slots, me) = (slots(), me_heavy());
     for light in slots.others(me) {
         // Release: what came before our opening fence is known to light fences that come later.
@@ -193,15 +162,8 @@ fn probe() -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Stands in for `core::sync::atomic::fence` and `loom::sync::atomic::fence` in a model.
-///
-/// The same as loom's, except that loom's search does not see that two `fence(SeqCst)` conflict and
-/// may skip an order of them. This one makes it look.
-///
-/// # Panics
-///
-/// Outside of a model, and as loom's for an `ordering` that no fence has.
-pub fn fence(ordering: Ordering) {
+/// loom's fence, and where it is a full one a conflict that loom's search sees.
+pub(crate) fn fence(ordering: Ordering) {
     if ordering == Ordering::SeqCst {
         // Relaxed: it is there for loom's search, and synchronises nobody.
         slots().full.fetch_add(1, Relaxed);

@@ -1,5 +1,53 @@
-//! Sees in a model what loom cannot: an object that is freed while a hazard pointer protects it, or
-//! protected after it was freed. Knows the truth, of which the threads of the model have their views.
+//! Sees in a model of a reclaimer what loom cannot: an object that is freed while it is protected, or
+//! protected after it was freed.
+//!
+//! loom checks orderings: it fails a model when two accesses race. A use after free that no access of
+//! the program shows, it does not see. The witness knows the truth, of which the threads of the model
+//! have their views: a reclaimer tells it what it does to which address, and the model fails where the
+//! two sides contradict each other.
+//!
+//! It is kept for one execution. It orders nothing and is no point at which loom switches threads, so it
+//! hides no execution. Call it next to the access that it speaks of, without a loom operation in between.
+//!
+//! ```
+//! # #[cfg(feature = "loom")] {
+//! use asymfence::model::{model, witness};
+//! use asymfence::{heavy_fence, light_fence};
+//! use loom::sync::Arc;
+//! use loom::sync::atomic::{AtomicUsize, Ordering::{Acquire, Relaxed, Release}};
+//!
+//! /// A cell whose value has the address 16 at first, and one hazard pointer, the slot 0.
+//! fn read_and_free(writers_fence: fn()) {
+//!     const OLD: *const u64 = std::ptr::without_provenance(16);
+//!     witness::linked(OLD);
+//!     let [source, hazard] = [OLD.addr(), 0].map(|address| Arc::new(AtomicUsize::new(address)));
+//!     let reader = {
+//!         let (source, hazard) = (source.clone(), hazard.clone());
+//!         loom::thread::spawn(move || {
+//!             let found = source.load(Acquire);
+//!             hazard.store(found, Relaxed);
+//!             light_fence(); // pairs with the writer's fence
+//!             if found != 0 && source.load(Acquire) == found {
+//!                 witness::used(0, std::ptr::without_provenance::<u64>(found));
+//!             }
+//!             hazard.store(0, Release);
+//!             witness::left(0);
+//!         })
+//!     };
+//!     source.store(0, Release);
+//!     writers_fence();
+//!     if hazard.load(Acquire) != OLD.addr() {
+//!         witness::freed(OLD);
+//!     }
+//!     reader.join().unwrap();
+//! }
+//!
+//! model(|| read_and_free(heavy_fence));
+//!
+//! let mutant = std::panic::catch_unwind(|| model(|| read_and_free(light_fence)));
+//! assert!(mutant.is_err(), "the mutant must fail");
+//! # }
+//! ```
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,13 +75,21 @@ pub(crate) fn forget() {
     see(|witness| *witness = Witness::default());
 }
 
-/// The object is valid.
-pub(crate) fn linked<T>(object: *mut T) {
+/// The object is valid from now on: call it before the address is published. An address that was freed
+/// may come back.
+pub fn linked<T>(object: *const T) {
     see(|witness| witness.freed.remove(&object.addr()));
 }
 
-/// A reader has protected the object, and may use it from now on.
-pub(crate) fn used<T>(slot: usize, object: *mut T) {
+/// The reader that has `slot` has protected the object, and may use it from now on. `slot` is a number that
+/// no other reader has at this time: the address of its hazard pointer, say. A slot protects one object at a
+/// time.
+///
+/// # Panics
+///
+/// If the object was freed: the model has found a use after free.
+#[track_caller]
+pub fn used<T>(slot: usize, object: *const T) {
     let freed = see(|witness| {
         witness.in_use.insert(slot, object.addr());
         witness.freed.contains(&object.addr())
@@ -41,13 +97,18 @@ pub(crate) fn used<T>(slot: usize, object: *mut T) {
     assert!(!freed, "protected after it was freed");
 }
 
-/// The reader uses it no more.
-pub(crate) fn left(slot: usize) {
+/// The reader that has `slot` does not use its object any more.
+pub fn left(slot: usize) {
     see(|witness| witness.in_use.remove(&slot));
 }
 
 /// The object is about to be freed.
-pub(crate) fn freed<T>(object: *mut T) {
+///
+/// # Panics
+///
+/// If a slot protects it: the model has found a use after free.
+#[track_caller]
+pub fn freed<T>(object: *const T) {
     let used = see(|witness| {
         witness.freed.insert(object.addr());
         witness.in_use.values().any(|&used| used == object.addr())

@@ -8,8 +8,10 @@ use crate::Result;
 const TARGET: [&str; 4] = ["--package", "loom-tests", "--target-dir", "target/loom"];
 
 pub(crate) fn models(sh: &Shell, deep: bool) -> Result {
+    // The examples of the guide and of the module `model`, which need no other package's cfg.
+    let documented = ["checking_under_loom", "model::", "witness"];
+    cmd!(sh, "cargo test --doc --features loom,hazard -- {documented...}").run()?;
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
-    let _doc_flags = sh.push_env("RUSTDOCFLAGS", "--cfg loom");
     let _deep = deep.then(|| sh.push_env("ASYMFENCE_LOOM_DEEP", "1"));
     cmd!(sh, "cargo test --release {TARGET...} -- --nocapture").run()?;
     Ok(())

@@ -1,5 +1,5 @@
 //! The structures under real threads, on whatever strategy the process takes.
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 
 mod biased_lock;
 mod canary;

@@ -1,0 +1,26 @@
+//! What a model of the fences is asked for.
+
+/// How a model's process begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Committed to an asymmetric strategy, as after [`init`](crate::init) on most machines.
+    Asymmetric,
+    /// Committed to the symmetric one: both fences are full. What a crate's users get in a sandbox,
+    /// and what other crates take for a model of the asymmetric one.
+    Symmetric,
+    /// Not committed yet: the first heavy fence decides.
+    Undecided {
+        /// Whether it will find a rung that works, or become symmetric.
+        rung_works: bool,
+    },
+}
+
+/// The order in which fences visit the threads of the model. Neither is more real; a model that is
+/// to find everything runs once with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// The first thread first.
+    Upward,
+    /// The last thread first.
+    Downward,
+}
