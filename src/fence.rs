@@ -124,8 +124,9 @@ fn seldom() {}
 ///
 /// # Panics, errors, aborts
 ///
-/// Never panics. **Aborts the process** if it cannot give its guarantee, with a message on the
-/// standard error that names the rung, the call and the errno. A call that fails for want of memory,
+/// Never panics. **Aborts the process** if it cannot give its guarantee: by SIGABRT, or with the status 134 where
+/// that signal does not end it (PID 1 of a PID namespace, a sandbox). A message on the standard error names the
+/// rung, the call and the errno; it is left out where it would have to wait for a reader. A call that fails for want of memory,
 /// or is interrupted, is tried again a bounded number of times; one that the kernel says was never registered is
 /// registered again and tried once more; then every other rung that is sound here is tried. An abort
 /// means that the process decided outside of a sandbox that this thread is in, or that the kernel is

@@ -190,54 +190,73 @@ pub(crate) fn yield_now() {
     loom::thread::yield_now();
 }
 
-/// Prints `message` to the standard error and stops the process. Allocates nothing, runs no code of
-/// the program's, and unwinds nothing: destructors might free what other threads still read.
+/// Prints `message` to the standard error, if that can be done at once, and stops the process.
 #[cold]
 pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
-    // The message is a courtesy: where it cannot be written, the process still stops.
-    let _ = fmt::write(&mut Stderr, format_args!("asymfence: {message}\n"));
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    stop::stop(format_args!("asymfence: {message}"));
 
-    #[cfg(feature = "std")]
-    std::process::abort();
-    #[cfg(all(any(target_os = "linux", target_os = "android"), not(feature = "std")))]
-    loop {
-        use rustix::process::{Signal, getpid, kill_process};
-        let _ = kill_process(getpid(), Signal::ABORT);
-        // Another thread may be the one to take it; should none, the second cannot be blocked.
-        (0..10_000).for_each(|_| yield_now());
-        let _ = kill_process(getpid(), Signal::KILL);
+    #[cfg(all(target_os = "freebsd", target_arch = "x86_64", not(any(miri, loom))))]
+    private_expedited_freebsd::stop(format_args!("asymfence: {message}\n"));
+    // No rung of another target can fail.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[allow(unreachable_code, reason = "reached on the targets that are not named above")]
+    {
+        #[cfg(feature = "std")]
+        std::process::abort();
+        #[cfg(not(feature = "std"))]
+        panic!("asymfence: {message}")
     }
-    // SAFETY: no precondition.
-    #[cfg(all(target_os = "freebsd", not(feature = "std")))]
-    unsafe {
-        libc::abort()
-    };
-    #[cfg(not(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        feature = "std"
-    )))]
-    panic!("asymfence: {message}") // no rung of such a target can fail
 }
 
-/// The descriptor 2, without a lock or a buffer.
-struct Stderr;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod stop;
 
-impl fmt::Write for Stderr {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
-            // SAFETY: the number is used for one write(2) and not kept; like every program that
-            // reports an error, this one takes whatever is open there for its standard error.
-            let stderr = unsafe { rustix::fd::BorrowedFd::borrow_raw(rustix::stdio::raw_stderr()) };
-            rustix::io::write(stderr, text.as_bytes()).map_err(|_| fmt::Error)?;
-        }
-        // SAFETY: the text is as long as it says.
-        #[cfg(target_os = "freebsd")]
-        let _ = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
-        let _ = text;
-        Ok(())
+/// Ends the process by exit_group(2), and by a trap where a filter refuses that.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn exit_group(status: i32) -> ! {
+    // Numbers: include/uapi/asm-generic/unistd.h, arch/*/entry/syscalls/*.tbl, arch/arm/tools/syscall.tbl@v6.18.
+    // SAFETY: the call ends the process; if it does not, the trap does, again and again.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::asm!("syscall", "2:", "ud2", "jmp 2b",
+            in("eax") 231, in("edi") status, options(noreturn))
+    }
+    // SAFETY: as above. EBX, which LLVM keeps for itself, is lost; nothing comes after.
+    #[cfg(target_arch = "x86")]
+    unsafe {
+        core::arch::asm!("mov ebx, ecx", "int 0x80", "2:", "ud2", "jmp 2b",
+            in("eax") 252, in("ecx") status, options(noreturn))
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        core::arch::asm!("svc #0", "2:", "brk #1", "b 2b",
+            in("x8") 94, in("w0") status, options(noreturn))
+    }
+    // SAFETY: as above. R7, which may be the frame pointer, is lost; nothing comes after.
+    #[cfg(target_arch = "arm")]
+    unsafe {
+        core::arch::asm!("movs r7, #248", "svc #0", "2:", "udf #0", "b 2b",
+            in("r0") status, options(noreturn))
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "riscv64")]
+    unsafe {
+        core::arch::asm!("ecall", "2:", "unimp", "j 2b",
+            in("a7") 94, in("a0") status, options(noreturn))
+    }
+    // Where rustix links the C library too. Its `_exit` traps as well.
+    // SAFETY: no precondition.
+    #[cfg(not(any(
+        target_arch = "x86_64",
+        target_arch = "x86",
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64",
+    )))]
+    unsafe {
+        libc::_exit(status)
     }
 }
 

@@ -18,7 +18,7 @@
 //!   processes on FreeBSD.
 
 use core::ffi::c_int;
-use core::ptr;
+use core::{fmt, ptr};
 
 use super::Mechanism;
 use crate::refusal::{Call, Failure, Reason, Refusal};
@@ -94,4 +94,31 @@ fn osreldate() -> Option<c_int> {
         )
     };
     (answer == 0).then_some(version)
+}
+
+/// Writes `message` to the standard error without waiting for its reader, and stops the process by abort(3), whose
+/// last word is `_exit`.
+pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
+    // The flag is shared with whoever else holds this end; it is put back as soon as the message is out.
+    // SAFETY: asks for a descriptor's flags.
+    let flags = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL) };
+    // SAFETY: sets them.
+    if unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_SETFL, flags | libc::O_NONBLOCK) } == 0 {
+        let _ = fmt::write(&mut Stderr, message);
+        // SAFETY: as above.
+        unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_SETFL, flags) };
+    }
+    // SAFETY: no precondition.
+    unsafe { libc::abort() }
+}
+
+struct Stderr;
+
+impl fmt::Write for Stderr {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // SAFETY: the text is as long as it says.
+        let written =
+            unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+        if written < 0 { Err(fmt::Error) } else { Ok(()) }
+    }
 }

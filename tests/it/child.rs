@@ -103,6 +103,11 @@ impl Outcome {
         self.code == Some(DONE)
     }
 
+    /// The status it ended with, if no signal ended it.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.code
+    }
+
     /// The signal that ended it.
     pub(crate) fn signal(&self) -> Option<i32> {
         self.signal

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use nix::libc::{SYS_membarrier, SYS_mlock, SYS_mprotect, c_long};
+use nix::libc::{
+    SYS_kill, SYS_membarrier, SYS_mlock, SYS_mprotect, SYS_pwritev2, SYS_tgkill, SYS_tkill, c_long,
+};
 use rustix::thread::MembarrierCommand;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -17,6 +19,16 @@ pub(crate) fn on_membarrier(action: SeccompAction) -> BpfProgram {
 /// membarrier and mlock meet `action`: no rung is left.
 pub(crate) fn on_every_rung(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new()), (SYS_mlock, Vec::new())], action)
+}
+
+/// Every call that sends a signal meets `action`.
+pub(crate) fn on_signalling(action: SeccompAction) -> BpfProgram {
+    compile([SYS_kill, SYS_tkill, SYS_tgkill].map(|call| (call, Vec::new())), action)
+}
+
+/// pwritev2 meets `action`.
+pub(crate) fn on_pwritev2(action: SeccompAction) -> BpfProgram {
+    compile([(SYS_pwritev2, Vec::new())], action)
 }
 
 /// membarrier and mprotect meet `action`.

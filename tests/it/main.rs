@@ -34,6 +34,8 @@ mod sandboxes;
 mod sanitizer;
 #[cfg(not(asymfence_symmetric))]
 mod signals;
+#[cfg(not(asymfence_symmetric))]
+mod stopping;
 #[cfg(any(feature = "std", asymfence_symmetric))]
 mod switches;
 

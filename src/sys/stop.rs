@@ -1,0 +1,144 @@
+//! The end of a process whose heavy fence cannot be had, on Linux: a message that waits for nobody, SIGABRT, and
+//! exit_group(2).
+//!
+//! Nothing here allocates, takes a lock, or unwinds: a destructor might free what other threads still read.
+//!
+//! The message is a courtesy. It is one line, built on the stack, and written by a call that cannot wait, whoever
+//! reads standard error or does not. poll(2) before a plain write(2) would not do: another process may fill the
+//! pipe between the two. Nor is the descriptor made non-blocking, since its other holders share that flag.
+//!
+//! The end is not one. PID 1 of a PID namespace ignores a signal that is not handled (signal(7), pid_namespaces(7)),
+//! SIGKILL from inside included; a filter may refuse kill(2); SIGABRT may be ignored, or its handler return. After all
+//! of these comes exit_group(2), with the status of a shell's child that SIGABRT ended, and a trap where a filter
+//! refuses even that.
+
+use core::fmt::{self, Write};
+
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::io::{self, Errno, IoSlice, ReadWriteFlags, pwritev2, write};
+use rustix::net::{SendFlags, send};
+use rustix::pipe::{IoSliceRaw, SpliceFlags, vmsplice};
+
+use super::exit_group;
+
+/// 128 + SIGABRT, as a shell shows it.
+const STATUS: i32 = 134;
+
+/// Writes the message if that can be done without waiting, and stops the process.
+#[cold]
+pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
+    let mut line = Line { text: [0; Line::SIZE], length: 0 };
+    let _ = line.write_fmt(message); // what does not fit is cut off
+    let _ = write_at_once(line.text());
+    raise_abort();
+    exit_group(STATUS)
+}
+
+/// A line of text on the stack.
+struct Line {
+    text: [u8; Line::SIZE],
+    length: usize,
+}
+
+impl Line {
+    /// Of one page, so that a pipe takes it whole or not at all (PIPE_BUF).
+    const SIZE: usize = 2048;
+
+    fn text(&mut self) -> &[u8] {
+        self.text[self.length] = b'\n';
+        &self.text[..=self.length]
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = &mut self.text[self.length..Line::SIZE - 1]; // and one for the end of the line
+        let length = text.len().min(room.len());
+        room[..length].copy_from_slice(&text.as_bytes()[..length]);
+        self.length += length;
+        Ok(())
+    }
+}
+
+/// Writes to descriptor 2 what can be written without waiting for a reader.
+fn write_at_once(text: &[u8]) -> io::Result<usize> {
+    // SAFETY: the number is used here and not kept. Like every program that reports an error, this one takes
+    // whatever is open there for its standard error.
+    let stderr = unsafe { BorrowedFd::borrow_raw(rustix::stdio::raw_stderr()) };
+    match FileType::from_raw_mode(fstat(stderr)?.st_mode) {
+        FileType::RegularFile => write(stderr, text), // has no reader to wait for
+        FileType::Socket => send(stderr, text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+        FileType::Fifo => write_to_pipe(stderr, text),
+        // A terminal, which Ctrl-S stops, or another device. A descriptor of our own may be non-blocking.
+        _ => {
+            let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            write(open(c"/proc/self/fd/2", flags, Mode::empty())?, text)
+        }
+    }
+}
+
+/// By RWF_NOWAIT, which pipes know since Linux 6.4 (commit afed6271f5b0), or else by vmsplice(2), which filters
+/// allow less often.
+fn write_to_pipe(pipe: impl AsFd, text: &[u8]) -> io::Result<usize> {
+    // An offset of -1 is write(2)'s own: a pipe has no other.
+    match pwritev2(pipe.as_fd(), &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::SPIPE) => {
+            let slice = [IoSliceRaw::from_slice(text)];
+            // SAFETY: the text stays as it is for as long as this process exists, which ends here; the pipe keeps the
+            // page.
+            unsafe { vmsplice(pipe, &slice, SpliceFlags::NONBLOCK) }
+        }
+        outcome => outcome,
+    }
+}
+
+/// SIGABRT to this thread, so that debuggers, core dumps and the program's own handler see it; then once more
+/// with the default action. As abort(3), but for its last word: a trap there meets a handler that may return.
+#[cfg(feature = "std")]
+fn raise_abort() {
+    use core::mem::MaybeUninit;
+    use core::ptr;
+
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: there is room for a set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: the set was made just now.
+    unsafe { libc::sigaddset(set.as_mut_ptr(), libc::SIGABRT) };
+    // SAFETY: as above; the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut()) };
+    // SAFETY: a signal that the program handles, or that ends it.
+    unsafe { libc::raise(libc::SIGABRT) };
+    // SAFETY: the default action of a signal is a valid one.
+    unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+    // SAFETY: as above.
+    unsafe { libc::raise(libc::SIGABRT) };
+}
+
+/// The same as far as it goes without a C library: SIGABRT to the process.
+#[cfg(not(feature = "std"))]
+fn raise_abort() {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    let _ = kill_process(getpid(), Signal::ABORT);
+    // Another thread may be the one to take it. It is given time to, within bounds.
+    (0..1_000).for_each(|_| super::yield_now());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_cut_off_and_ends() {
+        let mut line = Line { text: [0; Line::SIZE], length: 0 };
+        assert_eq!(line.text(), b"\n");
+        line.write_str("one").expect("room");
+        assert_eq!(line.text(), b"one\n");
+        for _ in 0..Line::SIZE {
+            line.write_str("more").expect("cut off, which is no error");
+        }
+        assert_eq!(line.text().len(), Line::SIZE);
+        assert!(line.text().starts_with(b"onemore") && line.text().ends_with(b"\n"));
+    }
+}

@@ -1,0 +1,227 @@
+//! A heavy fence that cannot be had stops the process: whoever reads its messages, whatever its PID, whichever
+//! signals it may send.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::libc;
+use nix::pty::openpty;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::termios::{FlowArg, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, alarm, fork, pipe};
+use seccompiler::SeccompAction::Errno;
+use seccompiler::apply_filter_all_threads;
+
+use asymfence::{heavy_fence, init};
+
+use crate::child::Child;
+use crate::filter::{on_every_rung, on_pwritev2, on_signalling};
+
+/// 128 + SIGABRT: the status where the signal does not end the process.
+const STATUS: i32 = 134;
+
+/// Decides, loses every rung, and fences. A process that does not stop is ended by SIGALRM, which no test
+/// expects.
+fn fence_in_vain() {
+    init();
+    apply_filter_all_threads(&on_every_rung(Errno(libc::EPERM as u32))).expect("a filter");
+    alarm::set(60);
+    heavy_fence();
+    unreachable!("a heavy fence that was not had returned");
+}
+
+/// Makes `fd` the standard error.
+fn redirect(fd: &OwnedFd) {
+    // SAFETY: both are open; the old standard error is nobody's to close.
+    let answer = unsafe { libc::dup2(fd.as_raw_fd(), 2) };
+    assert_eq!(answer, 2);
+}
+
+/// Fills a pipe, a socket or a terminal, and leaves it as it would be: one that waits for its reader.
+fn fill(fd: &OwnedFd) {
+    let mut file = File::from(fd.try_clone().expect("a descriptor"));
+    let set = |flags: libc::c_int| {
+        // SAFETY: sets the flags of an open descriptor.
+        assert_eq!(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }, 0);
+    };
+    set(libc::O_NONBLOCK);
+    // The twin of what follows: a write that waits for room would wait for ever.
+    for chunk in [&[b'.'; 4096][..], b"."] {
+        let error = loop {
+            if let Err(error) = file.write(chunk) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+    set(0);
+}
+
+#[test]
+fn a_full_pipe_for_standard_error_holds_nobody_up() {
+    let outcome = Child::default().outcome(|| {
+        let (_reader, writer) = pipe().expect("a pipe");
+        fill(&writer);
+        redirect(&writer);
+        fence_in_vain();
+    });
+    assert_eq!(outcome.signal(), Some(libc::SIGABRT), "{outcome:?}");
+}
+
+#[test]
+fn a_full_pipe_of_an_older_kernel_holds_nobody_up() {
+    let outcome = Child::default().outcome(|| {
+        let (_reader, writer) = pipe().expect("a pipe");
+        fill(&writer);
+        redirect(&writer);
+        apply_filter_all_threads(&on_pwritev2(Errno(libc::EOPNOTSUPP as u32))).expect("a filter");
+        fence_in_vain();
+    });
+    assert_eq!(outcome.signal(), Some(libc::SIGABRT), "{outcome:?}");
+}
+
+#[test]
+fn a_full_socket_for_standard_error_holds_nobody_up() {
+    let outcome = Child::default().outcome(|| {
+        let (_reader, writer) =
+            socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty())
+                .expect("sockets");
+        fill(&writer);
+        redirect(&writer);
+        fence_in_vain();
+    });
+    assert_eq!(outcome.signal(), Some(libc::SIGABRT), "{outcome:?}");
+}
+
+#[test]
+fn a_stopped_terminal_for_standard_error_holds_nobody_up() {
+    let outcome = Child::default().outcome(|| {
+        let terminal = openpty(None, None).expect("a terminal");
+        // As Ctrl-S does.
+        tcflow(&terminal.slave, FlowArg::TCOOFF).expect("a terminal can be stopped");
+        redirect(&terminal.slave);
+        fence_in_vain();
+    });
+    assert_eq!(outcome.signal(), Some(libc::SIGABRT), "{outcome:?}");
+}
+
+/// The message gets through where somebody reads: the twin of the three above.
+#[test]
+fn whatever_standard_error_is_it_gets_the_message() {
+    fn said_to(make: impl FnOnce() -> (File, OwnedFd)) {
+        let (mut reader, writer) = make();
+        // SAFETY: the child makes the system calls below, and ends.
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Child => {
+                redirect(&writer);
+                fence_in_vain();
+            }
+            ForkResult::Parent { child } => {
+                assert_eq!(
+                    waitpid(child, None).map(|status| matches!(
+                        status,
+                        WaitStatus::Signaled(_, Signal::SIGABRT, _)
+                    )),
+                    Ok(true)
+                );
+                let mut said = [0; 64];
+                reader.read_exact(&mut said).expect("a message");
+                assert!(said.starts_with(b"asymfence: heavy fence on the rung private-expedited"));
+            }
+        }
+    }
+
+    Child::default().run(|| {
+        said_to(|| {
+            let (reader, writer) = pipe().expect("a pipe");
+            (reader.into(), writer)
+        });
+        said_to(|| {
+            let none = SockFlag::empty();
+            let sockets = socketpair(AddressFamily::Unix, SockType::Stream, None, none);
+            let (reader, writer) = sockets.expect("sockets");
+            (reader.into(), writer)
+        });
+        said_to(|| {
+            let terminal = openpty(None, None).expect("a terminal");
+            let mut settings = tcgetattr(&terminal.slave).expect("settings");
+            cfmakeraw(&mut settings);
+            tcsetattr(&terminal.slave, SetArg::TCSANOW, &settings).expect("settings");
+            (terminal.master.into(), terminal.slave)
+        });
+        said_to(|| {
+            let path = std::env::temp_dir().join(format!("asymfence-{}", std::process::id()));
+            let file = File::create_new(&path).expect("a file");
+            let reader = File::open(&path).expect("the file");
+            std::fs::remove_file(&path).expect("the file is ours");
+            (reader, file.into())
+        });
+        // A pipe of a kernel before 6.4.
+        apply_filter_all_threads(&on_pwritev2(Errno(libc::EOPNOTSUPP as u32))).expect("a filter");
+        said_to(|| {
+            let (reader, writer) = pipe().expect("a pipe");
+            (reader.into(), writer)
+        });
+    });
+}
+
+#[test]
+fn a_process_that_may_send_no_signal_stops() {
+    let outcome = Child::default().outcome(|| {
+        init();
+        apply_filter_all_threads(&on_signalling(Errno(libc::EPERM as u32))).expect("a filter");
+        fence_in_vain();
+    });
+    assert_eq!(outcome.code(), Some(STATUS), "{outcome:?}");
+}
+
+#[test]
+fn a_handler_of_sigabrt_that_returns_is_no_way_out() {
+    extern "C" fn ignore(_signal: libc::c_int) {}
+
+    let outcome = Child::default().outcome(|| {
+        // SAFETY: the handler does nothing.
+        unsafe { signal(Signal::SIGABRT, SigHandler::Handler(ignore)) }.expect("a handler");
+        fence_in_vain();
+    });
+    // With std by the signal all the same, as abort(3).
+    let code = if cfg!(feature = "std") { None } else { Some(STATUS) };
+    assert_eq!(outcome.code(), code, "{outcome:?}");
+}
+
+/// PID 1 of a namespace takes no signal that it does not handle.
+#[test]
+fn pid_1_of_a_namespace_stops() {
+    Child::default().run(|| {
+        let flags = CloneFlags::CLONE_NEWPID;
+        if let Err(error) = unshare(flags).or_else(|_| unshare(flags | CloneFlags::CLONE_NEWUSER)) {
+            println!("no PID namespace can be made here: {error}");
+            return;
+        }
+        // SAFETY: this process has one thread that runs; the child makes system calls and ends.
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Child => {
+                assert_eq!(std::process::id(), 1);
+                // The twin: the signals that end others pass it by.
+                for number in [Signal::SIGABRT, Signal::SIGKILL] {
+                    // SAFETY: a signal to this process.
+                    unsafe { libc::kill(1, number as i32) };
+                }
+                // Also one whose handlers return, as some runtimes have for their own purposes.
+                extern "C" fn ignore(_signal: libc::c_int) {}
+                for number in [Signal::SIGSEGV, Signal::SIGILL] {
+                    // SAFETY: the handler does nothing.
+                    unsafe { signal(number, SigHandler::Handler(ignore)) }.expect("a handler");
+                }
+                fence_in_vain();
+            }
+            ForkResult::Parent { child } => {
+                assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, STATUS)));
+            }
+        }
+    });
+}
