@@ -117,8 +117,7 @@ struct Stderr;
 impl fmt::Write for Stderr {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // SAFETY: the text is as long as it says.
-        let written =
-            unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+        let written = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
         if written < 0 { Err(fmt::Error) } else { Ok(()) }
     }
 }
