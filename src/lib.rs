@@ -4,8 +4,6 @@
 #[cfg(any(feature = "std", feature = "loom", test, doc))]
 #[macro_use]
 extern crate std;
-#[cfg(feature = "hazard")]
-extern crate alloc;
 
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/adopting.md")]
@@ -19,8 +17,6 @@ mod asymmetric;
 mod coalesce;
 mod failure;
 mod fence;
-#[cfg(feature = "hazard")]
-pub mod hazard;
 #[cfg(any(feature = "loom", doc))]
 pub mod model;
 mod refusal;

@@ -2,18 +2,12 @@
 
 #[cfg(not(feature = "loom"))]
 mod chosen {
-    #[cfg(feature = "hazard")]
-    pub(crate) use core::sync::atomic::AtomicPtr;
     #[cfg(not(asymfence_tsan))]
     pub(crate) use core::sync::atomic::fence;
     pub(crate) use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
     #[cfg(asymfence_tsan)]
     pub(crate) use crate::sys::sanitized::fence;
-
-    /// Whether loom looks at every access: then less is more.
-    #[cfg(feature = "hazard")]
-    pub(crate) const LOOM: bool = false;
 
     /// A process-wide value.
     macro_rules! global {
@@ -24,16 +18,6 @@ mod chosen {
         };
     }
     pub(crate) use global;
-
-    /// An array of values that cannot be copied.
-    #[cfg(feature = "hazard")]
-    macro_rules! array_of {
-        ($value:expr; $count:expr) => {
-            [const { $value }; $count]
-        };
-    }
-    #[cfg(feature = "hazard")]
-    pub(crate) use array_of;
 
     macro_rules! const_where_possible {
         ($function:ident) => {
@@ -46,12 +30,7 @@ mod chosen {
 #[cfg(feature = "loom")]
 mod chosen {
     pub(crate) use crate::sys::modelled::fence;
-    #[cfg(feature = "hazard")]
-    pub(crate) use loom::sync::atomic::AtomicPtr;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
-
-    #[cfg(feature = "hazard")]
-    pub(crate) const LOOM: bool = true;
 
     /// A value of the model that runs now.
     macro_rules! global {
@@ -71,15 +50,6 @@ mod chosen {
         };
     }
     pub(crate) use global;
-
-    #[cfg(feature = "hazard")]
-    macro_rules! array_of {
-        ($value:expr; $count:expr) => {
-            core::array::from_fn::<_, { $count }, _>(|_| $value)
-        };
-    }
-    #[cfg(feature = "hazard")]
-    pub(crate) use array_of;
 
     macro_rules! const_where_possible {
         ($function:ident) => {

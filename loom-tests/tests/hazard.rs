@@ -6,20 +6,20 @@
 #![cfg(loom)]
 
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../examples/hazard/cell.rs"]
+#[path = "../../hazard/examples/structures/cell.rs"]
 mod cell;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../examples/hazard/queue.rs"]
+#[path = "../../hazard/examples/structures/queue.rs"]
 mod queue;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../examples/hazard/stack.rs"]
+#[path = "../../hazard/examples/structures/stack.rs"]
 mod stack;
 
 use std::ptr;
 use std::sync::Arc;
 
-use asymfence::hazard::{AtomicPtr, Domain, Family};
 use asymfence::model::Start;
+use asymfence_hazard::{AtomicPtr, Domain, Family};
 use loom::cell::UnsafeCell;
 use loom::thread;
 

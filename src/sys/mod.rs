@@ -102,20 +102,8 @@ pub(crate) mod sanitized;
 #[cfg(any(feature = "loom", doc))]
 pub(crate) mod world;
 
-/// Objects under hazard pointers, as a model sees them; outside of one nobody looks.
 #[cfg(any(feature = "loom", doc))]
 pub mod witness;
-#[cfg(all(not(any(feature = "loom", doc)), feature = "hazard"))]
-pub(crate) mod witness {
-    #[inline(always)]
-    pub(crate) fn linked<T>(_object: *const T) {}
-    #[inline(always)]
-    pub(crate) fn used<T>(_slot: usize, _object: *const T) {}
-    #[inline(always)]
-    pub(crate) fn left(_slot: usize) {}
-    #[inline(always)]
-    pub(crate) fn freed<T>(_object: *const T) {}
-}
 
 #[allow(unused_imports, reason = "only the mprotect rung asks for CPUID")]
 #[cfg(target_arch = "x86")]

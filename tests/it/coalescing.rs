@@ -15,7 +15,7 @@ use seccompiler::apply_filter;
 
 use crate::child::Child;
 use crate::filter::on_protection_too;
-use crate::forking::in_fork;
+use crate::fork::in_fork;
 use crate::{fences_hold, force_mprotect};
 
 /// Enough to wait for any call of these tests.

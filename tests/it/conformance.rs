@@ -17,7 +17,7 @@ use seccompiler::SeccompAction;
 
 use crate::child::{Child, this_binary};
 use crate::filter::{on_command, on_membarrier};
-use crate::forking::in_fork;
+use crate::fork::in_fork;
 
 /// The system call itself: flags that no face of it would pass.
 fn raw(command: i32, flags: u32, cpu: i32) -> Result<u32, i32> {

@@ -4,6 +4,8 @@
 
 mod child;
 mod filter;
+#[cfg(not(asymfence_symmetric))]
+mod fork;
 #[allow(dead_code, reason = "the whole table is tests/litmus.rs and the doctor's")]
 #[path = "../../doctor/src/litmus.rs"]
 mod litmus;
@@ -24,8 +26,6 @@ mod cross_process;
 mod deciding;
 #[cfg(not(asymfence_symmetric))]
 mod forking;
-#[cfg(feature = "hazard")]
-mod hazard;
 #[cfg(not(asymfence_symmetric))]
 mod interrupts;
 #[cfg(not(asymfence_symmetric))]

@@ -16,7 +16,7 @@ use xshell::{Shell, cmd};
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Every feature of the workspace but `loom`, with which the fences act on a model.
-const EVERYTHING: [&str; 2] = ["--features", "hazard,adopter/asymmetric"];
+const EVERYTHING: [&str; 2] = ["--features", "adopter/asymmetric"];
 
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
@@ -93,11 +93,13 @@ fn help() -> Result {
 
 /// Everything that can fail by itself on a machine with a Rust toolchain and nothing else.
 fn test(sh: &Shell) -> Result {
-    cmd!(sh, "cargo test --features hazard").run()?;
-    cmd!(sh, "cargo test --no-default-features --features hazard --lib --test it").run()?;
+    cmd!(sh, "cargo test --package asymfence --package asymfence-hazard").run()?;
+    cmd!(sh, "cargo test --no-default-features --lib --test it").run()?;
+    cmd!(sh, "cargo test --package asymfence-hazard --no-default-features --lib --test it")
+        .run()?;
     {
         let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
-        cmd!(sh, "cargo test --features hazard --test it --target-dir target/symmetric").run()?;
+        cmd!(sh, "cargo test --package asymfence --package asymfence-hazard --test it --target-dir target/symmetric").run()?;
     }
     cmd!(sh, "cargo test --package cookbook").run()?;
     cmd!(sh, "cargo test --package cookbook --test it").env("ASYMFENCE", "symmetric").run()?;
@@ -123,7 +125,7 @@ fn asan(sh: &Shell) -> Result {
     let _flags = sh.push_env("RUSTFLAGS", "-Zsanitizer=address");
     // With a target given the flags are not for build scripts and macros.
     let build = ["--target", &host, "--target-dir", "target/asan", "--test", "it"];
-    cmd!(sh, "cargo test {build...} --features hazard hazard::").run()?;
+    cmd!(sh, "cargo test {build...} --package asymfence-hazard").run()?;
     // The one that leaks on purpose.
     let but = ["--skip", "a_reader_that_was_forgotten_leaks_and_no_more"];
     cmd!(sh, "cargo test {build...} --package cookbook -- {but...}").run()?;
@@ -135,7 +137,8 @@ fn ci(sh: &Shell) -> Result {
     format(sh, &["--check"])?;
     cmd!(sh, "cargo clippy --workspace --all-targets {EVERYTHING...} -- -D warnings").run()?;
     cmd!(sh, "cargo clippy --no-default-features -- -D warnings").run()?;
-    cmd!(sh, "cargo clippy --no-default-features --features hazard -- -D warnings").run()?;
+    cmd!(sh, "cargo clippy --package asymfence-hazard --no-default-features -- -D warnings")
+        .run()?;
     loom::lint(sh)?;
     {
         let _deny = sh.push_env("RUSTDOCFLAGS", "-D warnings");

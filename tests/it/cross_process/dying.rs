@@ -14,7 +14,7 @@ use seccompiler::apply_filter_all_threads;
 use super::{attach_asymmetric, attach_when_made, fresh, two_processes};
 use crate::child::Child;
 use crate::filter::{on_command, on_membarrier};
-use crate::forking::in_fork;
+use crate::fork::in_fork;
 use crate::memory::{Atomics, Layout};
 
 /// How far the peer has come.

@@ -20,11 +20,11 @@ const LINTED: [&str; 10] = [
 ];
 
 pub(super) fn lint(sh: &Shell) -> Result {
-    clippy(sh, "-Zbuild-std=core,alloc", &["--no-default-features", "--features", "hazard"])
+    clippy(sh, "-Zbuild-std=core,alloc", &["--no-default-features"])
 }
 
 pub(super) fn lint_with_std(sh: &Shell) -> Result {
-    clippy(sh, "-Zbuild-std=std,panic_abort", &["--features", "hazard"])
+    clippy(sh, "-Zbuild-std=std,panic_abort", &[])
 }
 
 fn clippy(sh: &Shell, std: &str, features: &[&str]) -> Result {
@@ -33,11 +33,12 @@ fn clippy(sh: &Shell, std: &str, features: &[&str]) -> Result {
     // Debian's cargo finds Debian's clippy where that comes before rustup's.
     let _path = sh.push_env("PATH", format!("/usr/bin:{}", std::env::var("PATH")?));
     let targets: &Vec<&str> = &LINTED.iter().flat_map(|target| ["--target", target]).collect();
+    let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
     // It sees through some targets' `thread_local!` to what is no `const` there.
     let lints = ["-D", "warnings", "-A", "clippy::missing-const-for-thread-local"];
     cmd!(
         sh,
-        "/usr/bin/cargo clippy --quiet --lib {std} {targets...} --target-dir {TARGET} {features...} -- {lints...}"
+        "/usr/bin/cargo clippy --quiet --lib {packages...} {std} {targets...} --target-dir {TARGET} {features...} -- {lints...}"
     )
     .run()?;
     Ok(())

@@ -15,7 +15,7 @@ pub(super) fn no_std(sh: &Shell) -> Result {
     for target in BARE {
         let options = ["--target", target, "--target-dir", TARGET, "--no-default-features"];
         cmd!(sh, "cargo build --quiet --lib -Zbuild-std=core {options...}").run()?;
-        cmd!(sh, "cargo build --quiet --lib -Zbuild-std=core,alloc {options...} --features hazard")
+        cmd!(sh, "cargo build --quiet --lib -Zbuild-std=core,alloc {options...} --package asymfence-hazard")
             .run()?;
     }
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
@@ -57,7 +57,8 @@ pub(super) fn tsan(sh: &Shell) -> Result {
     let flags = "--cfg asymfence_symmetric --cfg asymfence_tsan -Zsanitizer=thread";
     let _flags = sh.push_env("RUSTFLAGS", format!("{flags} --sysroot={}", sysroot.display()));
     let build = ["-Zbuild-std", "--target", target, "--target-dir", "target/platforms/tsan"];
-    cmd!(sh, "cargo test {build...} --features hazard --test it").run()?;
+    cmd!(sh, "cargo test {build...} --package asymfence --package asymfence-hazard --test it")
+        .run()?;
     cmd!(sh, "cargo test {build...} --package cookbook --test it").run()?;
     // A crate that takes the fences as an option, and its twin without one, which is reported.
     cmd!(sh, "cargo test {build...} --package adopter --features asymmetric --test it").run()?;

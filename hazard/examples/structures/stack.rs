@@ -3,7 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::ptr;
 
-use asymfence::hazard::{AtomicPtr, Domain, HazardPointer};
+use asymfence_hazard::{AtomicPtr, Domain, HazardPointer};
 
 /// A stack that any number of threads push to and pop from. Lock-free.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Hazard pointers on the asymmetric fences (feature `hazard`, needs an allocator).
+//! Hazard pointers on the asymmetric fences of [`asymfence`]. They need an allocator.
 //!
 //! A reader says in a slot of its own which object it is about to use, and looks again whether the
 //! object is still linked. Who unlinks an object *retires* it; from time to time the retired objects are
@@ -17,7 +17,7 @@
 //! being freed, while an epoch or an RCU section keeps everything.
 //!
 //! ```
-//! use asymfence::hazard::{AtomicPtr, Domain};
+//! use asymfence_hazard::{AtomicPtr, Domain};
 //!
 //! asymfence::init(); // before there are threads
 //!
@@ -39,21 +39,22 @@
 //! ```
 //!
 //! Modelled on C++26's `std::hazard_pointer` (P2530) and folly's hazptr; the method is Maged Michael's
-//! (IEEE TPDS 15(6), 2004). `examples/hazard` has a stack, a queue and a read-mostly cell.
+//! (IEEE TPDS 15(6), 2004). `examples/structures` has a stack, a queue and a read-mostly cell.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
 
 mod domain;
+mod family;
 mod pointer;
 mod retired;
 mod slots;
+mod sync;
 mod thread;
 
 pub use domain::{Domain, Reclaimed, Stats};
+pub use family::{Family, Global};
 pub use pointer::{AtomicPtr, HazardPointer};
-
-/// Tells domains apart: a type of your own for each, so that a pointer into one cannot be protected by a
-/// hazard pointer of another. See [`Domain`].
-pub trait Family {}
-
-/// The family of [`Domain::global`], which has no other domain.
-#[derive(Clone, Copy, Debug)]
-pub enum Global {}

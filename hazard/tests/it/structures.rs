@@ -1,13 +1,13 @@
 //! The structures of `examples/hazard`, by many threads at once.
 
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../../examples/hazard/cell.rs"]
+#[path = "../../examples/structures/cell.rs"]
 mod cell;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../../examples/hazard/queue.rs"]
+#[path = "../../examples/structures/queue.rs"]
 mod queue;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../../examples/hazard/stack.rs"]
+#[path = "../../examples/structures/stack.rs"]
 mod stack;
 
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
-use asymfence::hazard::Domain;
+use asymfence_hazard::Domain;
 
 use self::cell::ReadMostly;
 use self::queue::Queue;
 use self::stack::Stack;
-use super::Canary;
+use crate::Canary;
 
 /// The value itself, not a box's.
 fn canary(deaths: &Arc<AtomicUsize>) -> Canary {

@@ -5,17 +5,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use asymfence::hazard::{AtomicPtr, Domain, HazardPointer};
 use asymfence::{Strategy, init, strategy};
+use asymfence_hazard::{AtomicPtr, Domain, HazardPointer};
 use nix::libc;
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
-use super::structures::hammer;
-use super::{Canary, Source, Tests, end, replace};
 use crate::child::Child;
 use crate::filter::{on_every_rung, on_protection_too};
-use crate::forking::in_fork;
+use crate::fork::in_fork;
+use crate::structures::hammer;
+use crate::{Canary, Source, Tests, end, replace};
 
 #[test]
 fn a_heavy_fence_that_a_sandbox_refuses_frees_nothing_and_the_domain_says_so() {

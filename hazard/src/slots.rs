@@ -6,12 +6,11 @@ use core::ptr;
 use core::sync::atomic::AtomicUsize;
 
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{AtomicBool, AtomicPtr, LOOM};
-use crate::sys::witness;
+use crate::sync::{AtomicBool, AtomicPtr, LOOM, witness};
 
 /// Where one hazard pointer says what it protects.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     /// The address of the object, or null.
     protected: AtomicPtr<()>,
     /// Belongs to a hazard pointer, or to the cache of a thread.
@@ -25,7 +24,7 @@ impl Slot {
 
     /// Only by the one to whom the slot belongs.
     #[inline]
-    pub(super) fn protect<T>(&self, object: *mut T) {
+    pub(crate) fn protect<T>(&self, object: *mut T) {
         // Release: what this thread did with the object that it protected until now stands before
         // the store. Pairs with: the Acquire of the scan in `protected`, which frees that object
         // after it has seen this or a later value. That the store is *seen* in time is the work of
@@ -36,7 +35,7 @@ impl Slot {
 
     /// The object that this slot protects was still linked after that.
     #[inline]
-    pub(super) fn confirm<T>(&self, object: *mut T) {
+    pub(crate) fn confirm<T>(&self, object: *mut T) {
         witness::used(ptr::from_ref(self).addr(), object);
     }
 
@@ -47,7 +46,7 @@ impl Slot {
     }
 
     /// Gives the slot back to its domain. It protects nothing any more.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         // Release: as above. Pairs with: the Acquire in `try_take`.
         self.taken.store(false, Release);
     }
@@ -55,7 +54,7 @@ impl Slot {
 
 /// As many slots as fit with the link to the next block into the two cache lines that processors
 /// fetch together. A thread's cache takes whole blocks, so that threads share none.
-pub(super) const BLOCK: usize = if LOOM { 2 } else { 7 };
+pub(crate) const BLOCK: usize = if LOOM { 2 } else { 7 };
 
 #[derive(Debug)]
 #[repr(align(128))]
@@ -66,7 +65,7 @@ struct Block {
 
 /// Every slot of a domain. Blocks are added in front and stay until the end.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(crate) struct Slots {
     newest: AtomicPtr<Block>,
     /// Slots in all blocks. Never loom's: no order depends on it.
     made: AtomicUsize,
@@ -74,7 +73,7 @@ pub(super) struct Slots {
 
 macro_rules! new {
     ($($constness:ident)?) => {
-        pub(super) $($constness)? fn new() -> Self {
+        pub(crate) $($constness)? fn new() -> Self {
             Slots { newest: AtomicPtr::new(ptr::null_mut()), made: AtomicUsize::new(0) }
         }
     };
@@ -84,7 +83,7 @@ impl Slots {
     crate::sync::const_where_possible!(new);
 
     /// How many slots there are.
-    pub(super) fn made(&self) -> usize {
+    pub(crate) fn made(&self) -> usize {
         // Relaxed: a size, for thresholds and reports.
         self.made.load(Relaxed)
     }
@@ -101,7 +100,7 @@ impl Slots {
     }
 
     /// A slot that nobody else has, and up to `spare` more, handed to `keep`, of the same block.
-    pub(super) fn take<'s>(&'s self, spare: usize, mut keep: impl FnMut(&'s Slot)) -> &'s Slot {
+    pub(crate) fn take<'s>(&'s self, spare: usize, mut keep: impl FnMut(&'s Slot)) -> &'s Slot {
         for block in self.blocks() {
             let mut free = block.slots.iter().filter(|slot| slot.try_take());
             if let Some(slot) = free.next() {
@@ -140,7 +139,7 @@ impl Slots {
     }
 
     /// The addresses that are protected, sorted. What they mean is up to the fences of the caller.
-    pub(super) fn protected(&self) -> Vec<*mut ()> {
+    pub(crate) fn protected(&self) -> Vec<*mut ()> {
         // Acquire: see `Slot::protect`, its partner.
         let slots = self.blocks().flat_map(|block| &block.slots);
         let objects = slots.map(|slot| slot.protected.load(Acquire));

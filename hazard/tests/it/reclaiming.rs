@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use asymfence::hazard::{Domain, Family, HazardPointer};
+use asymfence_hazard::{Domain, Family, HazardPointer};
 
-use super::{Canary, Source, Tests, bound, end, replace};
 use crate::child::Child;
+use crate::{Canary, Source, Tests, bound, end, replace};
 
 #[test]
 fn what_is_protected_is_kept_until_it_is_not() {

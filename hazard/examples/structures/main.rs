@@ -1,6 +1,6 @@
 //! Three structures on hazard pointers, and a look at what became of their garbage.
 //!
-//! `cargo run --release --features hazard --example hazard`
+//! `cargo run --release -p asymfence-hazard --example structures`
 
 #![allow(dead_code, unreachable_pub, reason = "structures for a library, of which this is a part")]
 
@@ -10,7 +10,7 @@ mod stack;
 
 use std::thread;
 
-use asymfence::hazard::Domain;
+use asymfence_hazard::Domain;
 
 const ITEMS: usize = 100_000;
 

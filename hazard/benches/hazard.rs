@@ -4,13 +4,13 @@
 //! All contenders of a table run in turn, round after round, so that what else the machine does strikes
 //! all alike. Medians, and ratios to the first of each table.
 //!
-//! `cargo bench --bench hazard --features hazard`
+//! `cargo bench -p asymfence-hazard`
 
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../examples/hazard/cell.rs"]
+#[path = "../examples/structures/cell.rs"]
 mod cell;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../examples/hazard/stack.rs"]
+#[path = "../examples/structures/stack.rs"]
 mod stack;
 
 use std::hint::black_box;
@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use asymfence::hazard::{self, Domain};
+use asymfence_hazard::{self as hazard, Domain};
 use crossbeam_epoch::{Atomic, Owned};
 use seize::Guard;
 

@@ -5,16 +5,16 @@ use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::AtomicUsize;
 
+use asymfence::{HeavyFenceError, try_heavy_fence};
 use crossbeam_utils::CachePadded;
 
-use super::pointer::HazardPointer;
-use super::retired::{Bag, Chain, free_box};
-use super::slots::{Slot, Slots};
-use super::{Family, Global, thread};
-use crate::fence::{HeavyFenceError, try_heavy_fence};
+use crate::family::{Family, Global};
+use crate::pointer::HazardPointer;
+use crate::retired::{Bag, Chain, free_box};
+use crate::slots::{Slot, Slots};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{LOOM, array_of, global};
-use crate::sys;
+use crate::sync::{LOOM, array_of, global, yield_now};
+use crate::thread;
 
 /// Hazard pointers, and the objects that wait until none of them protects them.
 ///
@@ -23,7 +23,7 @@ use crate::sys;
 /// garbage from another's and frees what is left when it is dropped.
 ///
 /// ```
-/// use asymfence::hazard::{AtomicPtr, Domain, Family};
+/// use asymfence_hazard::{AtomicPtr, Domain, Family};
 ///
 /// struct Routes;
 /// impl Family for Routes {}
@@ -41,7 +41,7 @@ use crate::sys;
 /// A hazard pointer of another family does not protect it:
 ///
 /// ```compile_fail,E0308
-/// use asymfence::hazard::{AtomicPtr, Domain, Family};
+/// use asymfence_hazard::{AtomicPtr, Domain, Family};
 ///
 /// struct Routes;
 /// impl Family for Routes {}
@@ -152,7 +152,7 @@ impl<F> Domain<F> {
     /// Several hazard pointers at once.
     ///
     /// ```
-    /// use asymfence::hazard::Domain;
+    /// use asymfence_hazard::Domain;
     ///
     /// let [mut head, mut next] = Domain::global().hazard_pointers();
     /// # head.reset_protection();
@@ -288,7 +288,7 @@ impl<F> Domain<F> {
                 return Ok(Reclaimed { freed, kept });
             }
             if pass.freed == 0 {
-                sys::wait_a_little(tries);
+                yield_now();
                 tries += 1;
             }
         }
@@ -358,7 +358,7 @@ impl<F> Domain<F> {
 
     /// Takes back a slot that protects nothing.
     #[inline]
-    pub(super) fn give_back(&self, slot: &Slot) {
+    pub(crate) fn give_back(&self, slot: &Slot) {
         if self.if_global().is_some() {
             // SAFETY: a slot of the global domain is one for ever.
             thread::keep(unsafe { &*ptr::from_ref(slot) });

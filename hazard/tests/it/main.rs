@@ -1,4 +1,16 @@
 //! Hazard pointers: what is protected is kept, all else is freed, and nothing twice.
+#![cfg(target_os = "linux")]
+#![cfg_attr(asymfence_symmetric, allow(dead_code, reason = "one module is left out"))]
+
+#[allow(dead_code, reason = "some is for the tests of the fences")]
+#[path = "../../../tests/it/child.rs"]
+mod child;
+#[allow(dead_code, reason = "some is for the tests of the fences")]
+#[path = "../../../tests/it/filter.rs"]
+mod filter;
+#[cfg(not(asymfence_symmetric))]
+#[path = "../../../tests/it/fork.rs"]
+mod fork;
 
 #[cfg(not(asymfence_symmetric))]
 mod places;
@@ -10,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use asymfence::hazard::{AtomicPtr, Domain, Family};
+use asymfence_hazard::{AtomicPtr, Domain, Family};
 
 struct Tests;
 impl Family for Tests {}

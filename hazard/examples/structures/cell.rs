@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
-use asymfence::hazard::{AtomicPtr, Domain, HazardPointer};
+use asymfence_hazard::{AtomicPtr, Domain, HazardPointer};
 
 /// A value that many threads read while others replace it. To read is a few instructions, writes no
 /// memory that is shared with another reader, and counts no references.

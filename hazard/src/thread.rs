@@ -6,12 +6,12 @@ mod chosen {
     use core::cell::Cell;
     use core::ptr;
 
-    use crate::hazard::slots::{BLOCK, Slot};
+    use crate::slots::{BLOCK, Slot};
     use crate::sync::LOOM;
 
     /// How many slots a thread keeps: those of a block. In a model none, since the domain of the process
     /// ends there before its threads do.
-    pub(in crate::hazard) const CAPACITY: usize = if LOOM { 0 } else { BLOCK };
+    pub(crate) const CAPACITY: usize = if LOOM { 0 } else { BLOCK };
 
     struct Cached {
         slots: [Cell<Option<&'static Slot>>; CAPACITY],
@@ -32,7 +32,7 @@ mod chosen {
     }
 
     #[inline]
-    pub(in crate::hazard) fn take() -> Option<&'static Slot> {
+    pub(crate) fn take() -> Option<&'static Slot> {
         let take = |cached: &Cached| {
             let last = cached.count.get().checked_sub(1)?;
             cached.count.set(last);
@@ -43,7 +43,7 @@ mod chosen {
 
     /// Releases it where there is no room, or the thread's locals are gone.
     #[inline]
-    pub(in crate::hazard) fn keep(slot: &'static Slot) {
+    pub(crate) fn keep(slot: &'static Slot) {
         let keep = |cached: &Cached| {
             let place = cached.slots.get(cached.count.get())?;
             place.set(Some(slot));
@@ -69,7 +69,7 @@ mod chosen {
 
     /// Reclaims, and again if meanwhile destructors asked for that: within another reclaim of the domain
     /// it is left to that one, so that the depth of the stack does not grow with what they retire.
-    pub(in crate::hazard) fn not_nested(domain: *const (), mut reclaim: impl FnMut()) {
+    pub(crate) fn not_nested(domain: *const (), mut reclaim: impl FnMut()) {
         struct Leave;
         impl Drop for Leave {
             fn drop(&mut self) {
@@ -100,21 +100,21 @@ mod chosen {
 mod chosen {
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    use crate::hazard::slots::Slot;
+    use crate::slots::Slot;
 
-    pub(in crate::hazard) const CAPACITY: usize = 0;
+    pub(crate) const CAPACITY: usize = 0;
 
-    pub(in crate::hazard) fn take() -> Option<&'static Slot> {
+    pub(crate) fn take() -> Option<&'static Slot> {
         None
     }
 
-    pub(in crate::hazard) fn keep(slot: &'static Slot) {
+    pub(crate) fn keep(slot: &'static Slot) {
         slot.release();
     }
 
     /// Reclaims, unless that many reclaims are under way in the process: they may all be nested in one
     /// thread, and its stack has an end.
-    pub(in crate::hazard) fn not_nested(_domain: *const (), mut reclaim: impl FnMut()) {
+    pub(crate) fn not_nested(_domain: *const (), mut reclaim: impl FnMut()) {
         const MOST: usize = 16;
         static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
         struct Leave;
@@ -133,4 +133,4 @@ mod chosen {
     }
 }
 
-pub(super) use chosen::*;
+pub(crate) use chosen::*;

@@ -4,19 +4,18 @@ use alloc::boxed::Box;
 use core::ptr;
 use core::sync::atomic::AtomicUsize;
 
-use crate::sync::AtomicPtr;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sys::witness;
+use crate::sync::{AtomicPtr, witness};
 
 /// What frees an object.
-pub(super) type Deleter<T> = unsafe fn(*mut T);
+pub(crate) type Deleter<T> = unsafe fn(*mut T);
 
 /// Of an object that was a box's.
 ///
 /// # Safety
 ///
 /// `object` came from `Box::into_raw`, and nobody uses it.
-pub(super) unsafe fn free_box<T>(object: *mut T) {
+pub(crate) unsafe fn free_box<T>(object: *mut T) {
     // SAFETY: the contract of this function.
     drop(unsafe { Box::from_raw(object) });
 }
@@ -32,31 +31,31 @@ struct Retired {
 /// Retired objects that one thread has in hand. Dropped, they leak.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     first: *mut Retired,
 }
 
 impl Chain {
-    pub(super) const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         Chain { first: ptr::null_mut() }
     }
 
     /// # Safety
     ///
     /// `deleter` may be called with `object`, once, from any thread, by whoever frees the chain.
-    pub(super) unsafe fn of<T>(object: *mut T, deleter: Deleter<T>) -> Self {
+    pub(crate) unsafe fn of<T>(object: *mut T, deleter: Deleter<T>) -> Self {
         // SAFETY: functions that differ in what a thin pointer points to have the same ABI.
         let deleter = unsafe { core::mem::transmute::<Deleter<T>, Deleter<()>>(deleter) };
         let retired = Retired { object: object.cast(), deleter, next: ptr::null_mut() };
         Chain { first: Box::into_raw(Box::new(retired)) }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.first.is_null()
     }
 
     /// Moves the first object to the front of `other`.
-    pub(super) fn hand_on(&mut self, other: &mut Chain) {
+    pub(crate) fn hand_on(&mut self, other: &mut Chain) {
         // SAFETY: the chain is ours, and so is every node in it.
         if let Some(first) = unsafe { self.first.as_mut() } {
             self.first = core::mem::replace(&mut first.next, other.first);
@@ -65,7 +64,7 @@ impl Chain {
     }
 
     /// The address of the first object.
-    pub(super) fn first(&self) -> Option<*mut ()> {
+    pub(crate) fn first(&self) -> Option<*mut ()> {
         // SAFETY: as in `hand_on`.
         unsafe { self.first.as_ref() }.map(|first| first.object)
     }
@@ -75,7 +74,7 @@ impl Chain {
     /// # Safety
     ///
     /// Nobody uses the object.
-    pub(super) unsafe fn free_first(&mut self) {
+    pub(crate) unsafe fn free_first(&mut self) {
         if !self.first.is_null() {
             // SAFETY: as in `hand_on`; made by `of`, from a box.
             let first = unsafe { Box::from_raw(self.first) };
@@ -104,7 +103,7 @@ impl Chain {
 /// Objects are added one by one and removed all at once, so no address comes back in the middle of an
 /// exchange of the head.
 #[derive(Debug)]
-pub(super) struct Bag {
+pub(crate) struct Bag {
     newest: AtomicPtr<Retired>,
     /// Objects retired here, ever. Wraps. Never loom's: no order depends on it.
     retired: AtomicUsize,
@@ -112,7 +111,7 @@ pub(super) struct Bag {
 
 macro_rules! new {
     ($($constness:ident)?) => {
-        pub(super) $($constness)? fn new() -> Self {
+        pub(crate) $($constness)? fn new() -> Self {
             Bag {
                 newest: AtomicPtr::new(ptr::null_mut()),
                 retired: AtomicUsize::new(0),
@@ -125,7 +124,7 @@ impl Bag {
     crate::sync::const_where_possible!(new);
 
     /// Puts `chain` in.
-    pub(super) fn put(&self, chain: Chain) {
+    pub(crate) fn put(&self, chain: Chain) {
         let last = chain.last();
         if last.is_null() {
             return;
@@ -146,19 +145,19 @@ impl Bag {
     }
 
     /// Counts one more retired object, and returns the new number.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         // Relaxed: a number that decides when something is done, never what.
         self.retired.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     /// How many objects were retired here, ever.
-    pub(super) fn retired(&self) -> usize {
+    pub(crate) fn retired(&self) -> usize {
         // Relaxed: a number for reports.
         self.retired.load(Relaxed)
     }
 
     /// Takes all out.
-    pub(super) fn take(&self) -> Chain {
+    pub(crate) fn take(&self) -> Chain {
         // Acquire: see `put`, its partner. (The heavy fence that follows acquires too, unless it fails.)
         Chain { first: self.newest.swap(ptr::null_mut(), Acquire) }
     }

@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use asymfence::hazard::{AtomicPtr, Domain};
+use asymfence_hazard::{AtomicPtr, Domain};
 
 /// A first-in-first-out queue for any number of threads. Lock-free.
 #[derive(Debug)]

@@ -5,13 +5,14 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
 
-use super::Global;
-use super::domain::Domain;
-use super::slots::Slot;
-use crate::fence::light_fence;
+use asymfence::light_fence;
+
+use crate::domain::Domain;
+use crate::family::Global;
+use crate::slots::Slot;
 use crate::sync;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use crate::sys::witness;
+use crate::sync::witness;
 
 /// A pointer to an object that hazard pointers of the family `F` protect: `core`'s atomic pointer,
 /// with the promise that what it points to stays valid for them.
@@ -22,7 +23,7 @@ use crate::sys::witness;
 /// What it points to is seen by many threads, and freed by any:
 ///
 /// ```compile_fail,E0277
-/// use asymfence::hazard::AtomicPtr;
+/// use asymfence_hazard::AtomicPtr;
 /// static COUNT: AtomicPtr<std::cell::Cell<u32>> = AtomicPtr::null();
 /// ```
 #[repr(transparent)]
@@ -135,7 +136,7 @@ impl<T, F> fmt::Debug for AtomicPtr<T, F> {
 /// protect another object meanwhile:
 ///
 /// ```
-/// use asymfence::hazard::{AtomicPtr, Domain};
+/// use asymfence_hazard::{AtomicPtr, Domain};
 ///
 /// let source: AtomicPtr<u32> = AtomicPtr::from(Box::new(7));
 /// let mut hazard = Domain::global().hazard_pointer();
@@ -145,7 +146,7 @@ impl<T, F> fmt::Debug for AtomicPtr<T, F> {
 /// ```
 ///
 /// ```compile_fail,E0499
-/// use asymfence::hazard::{AtomicPtr, Domain};
+/// use asymfence_hazard::{AtomicPtr, Domain};
 ///
 /// let source: AtomicPtr<u32> = AtomicPtr::from(Box::new(7));
 /// let mut hazard = Domain::global().hazard_pointer();
@@ -157,7 +158,7 @@ impl<T, F> fmt::Debug for AtomicPtr<T, F> {
 /// Nor can it, or its domain, be dropped:
 ///
 /// ```compile_fail,E0505
-/// use asymfence::hazard::{AtomicPtr, Domain};
+/// use asymfence_hazard::{AtomicPtr, Domain};
 ///
 /// let source: AtomicPtr<u32> = AtomicPtr::from(Box::new(7));
 /// let mut hazard = Domain::global().hazard_pointer();
@@ -167,7 +168,7 @@ impl<T, F> fmt::Debug for AtomicPtr<T, F> {
 /// ```
 ///
 /// ```compile_fail,E0505
-/// use asymfence::hazard::{Domain, Family};
+/// use asymfence_hazard::{Domain, Family};
 ///
 /// struct Mine;
 /// impl Family for Mine {}
@@ -189,7 +190,7 @@ pub struct HazardPointer<'d, F = Global> {
 
 impl<'d, F> HazardPointer<'d, F> {
     #[inline]
-    pub(super) fn new(domain: &'d Domain<F>, slot: &'d Slot) -> Self {
+    pub(crate) fn new(domain: &'d Domain<F>, slot: &'d Slot) -> Self {
         HazardPointer { slot, domain }
     }
 
