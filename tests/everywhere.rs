@@ -1,13 +1,15 @@
 //! What can be asked of any target that has threads: the process decides, says why, and keeps the table
 //! on real cores. One test, since there is one decision.
 
+#[path = "it/ledger.rs"]
+mod ledger;
 #[allow(dead_code, reason = "the twins are tests/litmus.rs's")]
 #[path = "../doctor/src/litmus.rs"]
 mod litmus;
 
 use asymfence::{Asymmetric, Strategy, Verdict, init, ladder};
 
-use litmus::{Fence, Litmus};
+use litmus::Fence;
 
 #[test]
 fn the_table_holds_on_what_was_chosen() {
@@ -25,7 +27,7 @@ fn the_table_holds_on_what_was_chosen() {
     }
     assert_eq!(Asymmetric::new().is_ok(), strategy != Strategy::Symmetric);
 
-    let Some(mut litmus) = Litmus::new() else { return println!("one core shows no reordering") };
+    let Some(mut litmus) = ledger::litmus() else { return };
     for left in Fence::ALL {
         for right in Fence::ALL {
             if left.is_ordered_with(right, strategy) {

@@ -5,13 +5,15 @@
 #[allow(dead_code, reason = "sandboxes are tests/it's")]
 #[path = "it/child.rs"]
 mod child;
+#[path = "it/ledger.rs"]
+mod ledger;
 #[path = "../doctor/src/litmus.rs"]
 mod litmus;
 
 use asymfence::{ForceError, Strategy, force, ladder};
 
 use child::Child;
-use litmus::{Fence, Litmus};
+use litmus::Fence;
 
 /// Rounds after which an allowed outcome that never came is a fault of the test.
 const AT_MOST: u64 = 5_000_000;
@@ -20,21 +22,18 @@ const AT_MOST: u64 = 5_000_000;
 fn the_table_holds_on(name: &str) {
     let strategy = ladder().map(|report| report.strategy).find(|strategy| strategy.name() == name);
     let Some(strategy) = strategy else {
-        println!("this target has no rung {name}");
+        ledger::skipped(&format!("{name} rung"), "this target has none");
         return;
     };
     match force(strategy) {
-        Ok(()) => {}
+        Ok(()) => ledger::ran(&format!("{name} rung")),
         Err(ForceError::Refused(rung, refusal)) => {
-            println!("{rung} is not admitted on this machine: {refusal}");
+            ledger::skipped(&format!("{rung} rung"), refusal);
             return;
         }
         Err(error) => panic!("{error}"),
     }
-    let Some(mut litmus) = Litmus::new() else {
-        println!("one core shows no reordering");
-        return;
-    };
+    let Some(mut litmus) = ledger::litmus() else { return };
     for left in Fence::ALL {
         for right in Fence::ALL {
             let ordered = left.is_ordered_with(right, strategy);
@@ -73,9 +72,9 @@ fn a_symmetric_process_orders_all_nine() {
 fn neither_a_full_fence_nor_a_slow_one_replaces_the_heavy_fence() {
     Child::default().run(|| {
         if asymfence::init() == Strategy::Symmetric {
-            return;
+            return ledger::skipped("an asymmetric strategy", "the process is symmetric");
         }
-        let Some(mut litmus) = Litmus::new() else { return };
+        let Some(mut litmus) = ledger::litmus() else { return };
         for weaker in [Fence::Full, Fence::Decoy] {
             let seen = litmus
                 .run_while(Fence::Light, weaker, |seen| seen.weak == 0 && seen.rounds < AT_MOST);

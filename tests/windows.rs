@@ -2,6 +2,9 @@
 //! Wine the reason why that is refused.
 #![cfg(windows)]
 
+#[allow(dead_code, reason = "the litmus test is not run here")]
+#[path = "it/ledger.rs"]
+mod ledger;
 #[allow(dead_code, reason = "the table is tests/everywhere.rs's")]
 #[path = "../doctor/src/litmus.rs"]
 mod litmus;
@@ -23,7 +26,9 @@ fn flush() {
 fn the_call_is_a_barrier_on_windows_and_none_under_wine() {
     let under_wine = std::env::var_os("ASYMFENCE_TEST_EXPECTS_REFUSAL").is_some();
     let enough = if under_wine { 2_000_000 } else { 20_000 };
-    let Some(cores) = two_cores() else { return println!("one core shows no reordering") };
+    let Some(cores) = two_cores() else {
+        return ledger::skipped("two cores", "one core shows no reordering");
+    };
     let (shared, mut scatter) = (Shared::default(), scatter());
     let (mut rounds, mut weak) = (0, 0);
     while rounds < enough && weak == 0 {

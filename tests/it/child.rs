@@ -2,11 +2,14 @@
 //! so is a seccomp filter.
 
 use std::any::type_name;
+use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, exit};
 use std::sync::{Mutex, PoisonError};
 
 use seccompiler::{BpfProgram, apply_filter};
+
+use crate::ledger;
 
 const MARK: &str = "ASYMFENCE_TEST_CHILD";
 
@@ -15,7 +18,10 @@ const RUNNER: &str = "ASYMFENCE_TEST_RUNNER";
 
 /// This binary, to be started again.
 pub(crate) fn this_binary() -> Command {
-    let this = std::env::current_exe().expect("the test's binary");
+    // Without procfs by the name that it was started with.
+    let this =
+        std::env::current_exe().or_else(|_| std::env::args_os().next().map(Into::into).ok_or(()));
+    let this = this.expect("the test's binary");
     let runner = std::env::var(RUNNER).unwrap_or_default();
     let mut words = runner.split_whitespace();
     let Some(emulator) = words.next() else { return Command::new(this) };
@@ -73,6 +79,7 @@ impl Child {
         command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
         command.env(MARK, test).env_remove("ASYMFENCE");
         command.envs(self.variable);
+        let under_filter = self.filter.is_some();
         if let Some(filter) = self.filter {
             // SAFETY: between fork and exec the closure makes system calls only; the filter was
             // compiled before.
@@ -81,13 +88,22 @@ impl Child {
             };
         }
         let output = command.output().expect("the child runs");
-        Outcome {
+        if under_filter {
+            ledger::ran("seccomp");
+        }
+        let outcome = Outcome {
             code: output.status.code(),
             signal: output.status.signal(),
             output: [output.stdout, output.stderr]
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
                 .concat(),
-        }
+        };
+        // It has entered them in the ledger itself.
+        let skipped = outcome.output.lines().filter(|line| line.starts_with(ledger::SKIPPED));
+        skipped.for_each(|line| {
+            let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+        });
+        outcome
     }
 
     /// Runs `body` in the child; it must come to its end.

@@ -6,6 +6,7 @@ mod child;
 mod filter;
 #[cfg(not(asymfence_symmetric))]
 mod fork;
+mod ledger;
 #[allow(dead_code, reason = "the whole table is tests/litmus.rs and the doctor's")]
 #[path = "../../doctor/src/litmus.rs"]
 mod litmus;
@@ -40,7 +41,7 @@ mod stopping;
 mod switches;
 
 use asymfence::{ForceError, Rung, Strategy, Verdict, force, ladder};
-use litmus::{Fence, Litmus};
+use litmus::Fence;
 
 /// The rung of this name, if this target's ladder has it.
 fn rung(name: &str) -> Option<Rung> {
@@ -51,16 +52,19 @@ fn rung(name: &str) -> Option<Rung> {
     rungs.find(|rung| rung.name() == name)
 }
 
-/// Commits to mprotect; false, and the reason printed, where it is not admitted.
+/// Commits to mprotect; false, and said in the ledger, where it is not admitted.
 fn force_mprotect() -> bool {
     let Some(mprotect) = rung("mprotect") else {
-        println!("this target has no mprotect rung");
+        ledger::skipped("mprotect rung", "this target has none");
         return false;
     };
     match force(Strategy::Asymmetric(mprotect)) {
-        Ok(()) => true,
+        Ok(()) => {
+            ledger::ran("mprotect rung");
+            true
+        }
         Err(ForceError::Refused(_, refusal)) => {
-            println!("mprotect is not admitted on this machine: {refusal}");
+            ledger::skipped("mprotect rung", refusal);
             false
         }
         Err(error) => panic!("{error}"),
@@ -81,7 +85,7 @@ fn mprotect_is_refused() -> bool {
 #[track_caller]
 fn fences_hold() {
     let strategy = asymfence::strategy().expect("a decided process");
-    let Some(mut litmus) = Litmus::new() else { return };
+    let Some(mut litmus) = ledger::litmus() else { return };
     if strategy != Strategy::Symmetric {
         let control = litmus
             .run_while(Fence::Light, Fence::Full, |seen| seen.weak == 0 && seen.rounds < 5_000_000);

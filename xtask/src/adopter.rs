@@ -2,7 +2,7 @@
 
 use xshell::{Shell, cmd};
 
-use crate::Result;
+use crate::{Result, ledger};
 
 /// Without the feature, and with it.
 const OPTIONS: [&[&str]; 2] = [&[], &["--features", "asymmetric"]];
@@ -26,8 +26,7 @@ fn models(sh: &Shell, option: &[&str]) -> Result {
 
 fn miri(sh: &Shell) -> Result {
     if cmd!(sh, "cargo miri --version").quiet().ignore_stdout().ignore_stderr().run().is_err() {
-        println!("skipped: the adopter in Miri, which this toolchain does not have");
-        return Ok(());
+        return ledger::skipped(sh, "Miri", "this toolchain has none: the adopter");
     }
     let test = ["test", "--package", "adopter", "--target-dir", "target/miri", "--test", "it"];
     for option in OPTIONS {

@@ -5,7 +5,7 @@ use std::env::consts;
 
 use xshell::{Shell, cmd};
 
-use crate::{Result, msrv};
+use crate::{Result, ledger, msrv};
 
 /// How an architecture's assembly is read, by the beginnings of mnemonics.
 struct Isa {
@@ -53,8 +53,11 @@ const ISAS: [Isa; 3] = [
 pub(crate) fn native(sh: &Shell) -> Result {
     let mut isas = ISAS.iter().filter(|isa| consts::OS == "linux" && isa.arch == consts::ARCH);
     let Some(isa) = isas.next() else {
-        println!("skipped: code generation for this machine, whose assembly is not known here");
-        return Ok(());
+        return ledger::skipped(
+            sh,
+            &format!("code generation on {}", consts::ARCH),
+            "the assembly of this machine is not known here",
+        );
     };
     examine(sh, isa, &[])
 }
@@ -62,7 +65,7 @@ pub(crate) fn native(sh: &Shell) -> Result {
 /// By the oldest Rust, for every architecture: `core` is built from source, since its package has that
 /// of one architecture alone.
 pub(crate) fn foreign(sh: &Shell) -> Result {
-    let Some(_compiler) = msrv::compiler(sh, "code generation elsewhere") else { return Ok(()) };
+    let Some(_compiler) = msrv::compiler(sh)? else { return Ok(()) };
     let _unstable = sh.push_env("RUSTC_BOOTSTRAP", "1");
     ISAS.iter().try_for_each(|isa| examine(sh, isa, &["-Zbuild-std=core"]))
 }
@@ -79,7 +82,7 @@ fn examine(sh: &Shell, isa: &Isa, core: &[&str]) -> Result {
         verify(&assembly, isa, shape, asks)
             .map_err(|error| format!("{}, {shape}: {error}; see {}", isa.arch, file.display()))?;
     }
-    Ok(())
+    ledger::ran(sh, &format!("code generation on {}", isa.arch))
 }
 
 /// What the light fences may add to the hot path of their twin without a fence, and that the same eyes

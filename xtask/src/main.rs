@@ -3,6 +3,7 @@
 mod adopter;
 mod codegen;
 mod house;
+mod ledger;
 mod loom;
 mod msrv;
 mod mutants;
@@ -68,7 +69,13 @@ fn run() -> Result {
     }
     let sh = Shell::new()?;
     sh.change_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask has no parent")?);
-    match command.as_str() {
+    let required = match command.as_str() {
+        "test" => ledger::TEST,
+        "ci" => ledger::CI,
+        _ => &[],
+    };
+    let ledger = ledger::Ledger::open(&sh)?;
+    let outcome = match command.as_str() {
         "test" => test(&sh),
         "adopter" => adopter::check(&sh),
         "codegen" => {
@@ -83,7 +90,10 @@ fn run() -> Result {
         "fmt" => format(&sh, &[]),
         "house" => house::check(&sh),
         _ => help(),
-    }
+    };
+    // Last, also after a failure.
+    let account = ledger.close(required);
+    outcome.and(account)
 }
 
 fn help() -> Result {
@@ -91,7 +101,8 @@ fn help() -> Result {
     Err("no such command".into())
 }
 
-/// Everything that can fail by itself on a machine with a Rust toolchain and nothing else.
+/// Everything that can fail by itself on a machine with a Rust toolchain and nothing else. What such a
+/// machine cannot run is listed last.
 fn test(sh: &Shell) -> Result {
     cmd!(sh, "cargo test --package asymfence --package asymfence-hazard").run()?;
     cmd!(sh, "cargo test --no-default-features --lib --test it").run()?;
@@ -118,8 +129,7 @@ fn asan(sh: &Shell) -> Result {
     let host = cmd!(sh, "rustc --print host-tuple").read()?;
     let runtime = cmd!(sh, "rustc --print target-libdir").read()?;
     if cmd!(sh, "ls {runtime}/librustc-stable_rt.asan.a").quiet().ignore_stderr().run().is_err() {
-        println!("skipped: the address sanitizer, which this toolchain does not have");
-        return Ok(());
+        return ledger::skipped(sh, "the address sanitizer", "this toolchain has no runtime of it");
     }
     let _bootstrap = sh.push_env("RUSTC_BOOTSTRAP", "1");
     let _flags = sh.push_env("RUSTFLAGS", "-Zsanitizer=address");
@@ -129,7 +139,7 @@ fn asan(sh: &Shell) -> Result {
     // The one that leaks on purpose.
     let but = ["--skip", "a_reader_that_was_forgotten_leaks_and_no_more"];
     cmd!(sh, "cargo test {build...} --package cookbook -- {but...}").run()?;
-    Ok(())
+    ledger::ran(sh, "the address sanitizer")
 }
 
 fn ci(sh: &Shell) -> Result {
@@ -159,8 +169,7 @@ fn ci(sh: &Shell) -> Result {
 /// The picture of the README, roughly.
 fn costs(sh: &Shell) -> Result {
     if std::thread::available_parallelism()?.get() == 1 {
-        println!("skipped: the costs, since on one core a heavy fence interrupts nobody");
-        return Ok(());
+        return ledger::skipped(sh, "two cores", "the costs: one core has nobody to interrupt");
     }
     cmd!(sh, "cargo run --release --example costs -- --quick --out target/costs.svg").run()?;
     Ok(())
@@ -173,15 +182,14 @@ fn doctor(sh: &Shell) -> Result {
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
     let doctor = format!("{target}/release/asymfence-doctor");
     if cmd!(sh, "strace -f -o /dev/null true").quiet().ignore_stderr().run().is_err() {
-        println!("skipped: the doctor without membarrier, for want of a strace that may trace");
-        return Ok(());
+        return ledger::skipped(sh, "strace", "none that may trace: the doctor without membarrier");
     }
     cmd!(
         sh,
         "strace -f -qq -o /dev/null -e trace=membarrier -e inject=membarrier:error=ENOSYS {doctor} --seconds 5"
     )
     .run()?;
-    Ok(())
+    ledger::ran(sh, "strace")
 }
 
 /// rustfmt does not follow the modules that the ladder's macro declares: hand it every file.

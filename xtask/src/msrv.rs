@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use xshell::{PushEnv, Shell, cmd};
 
-use crate::Result;
+use crate::{Result, ledger};
 
 /// Debian's packages of that compiler, and what they are linked to.
 const VERSION: &str = "1.85.0+dfsg3-1~deb12u3";
@@ -17,30 +17,33 @@ const PACKAGES: [&str; 5] = [
 ];
 
 pub(crate) fn check(sh: &Shell) -> Result {
-    let Some(_compiler) = compiler(sh, "the oldest Rust") else { return Ok(()) };
+    let Some(_compiler) = compiler(sh)? else { return Ok(()) };
     for features in [&["--no-default-features"][..], &[]] {
         cmd!(sh, "cargo check --locked --target-dir target/msrv {features...}").run()?;
     }
-    Ok(())
+    ledger::ran(sh, WHAT)
 }
 
-/// That compiler is cargo's for as long as the answer lives. `None`, and a line that says that `what` is
-/// skipped and why, where it cannot be had.
-pub(crate) fn compiler<'sh>(sh: &'sh Shell, what: &str) -> Option<[PushEnv<'sh>; 2]> {
+/// In the ledger.
+const WHAT: &str = "the oldest Rust";
+
+/// That compiler is cargo's for as long as the answer lives. `None`, and said in the ledger, where it cannot
+/// be had.
+pub(crate) fn compiler(sh: &Shell) -> Result<Option<[PushEnv<'_>; 2]>> {
     let root = match fetch(sh) {
         Ok(root) => root,
         Err(error) => {
-            println!("skipped: {what}, since Debian's rustc-web {VERSION} cannot be had ({error})");
-            return None;
+            let why = format!("Debian's rustc-web {VERSION} cannot be had ({error})");
+            return ledger::skipped(sh, WHAT, why).map(|()| None);
         }
     };
     let compiler = root.join("usr/bin/rustc");
     let libraries = sh.push_env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"));
     if cmd!(sh, "{compiler} --version").quiet().run().is_err() {
-        println!("skipped: {what}, since Debian's rustc-web {VERSION} does not start here");
-        return None;
+        let why = format!("Debian's rustc-web {VERSION} does not start here");
+        return ledger::skipped(sh, WHAT, why).map(|()| None);
     }
-    Some([libraries, sh.push_env("RUSTC", &compiler)])
+    Ok(Some([libraries, sh.push_env("RUSTC", &compiler)]))
 }
 
 /// Unpacks the packages below `target`, and installs nothing.

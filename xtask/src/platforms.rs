@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use xshell::Shell;
 
-use crate::Result;
+use crate::{Result, ledger};
 use debian::Unavailable;
 
 /// One platform, and what its job shows of it.
@@ -119,9 +119,19 @@ pub(crate) fn run(sh: &Shell, word: &str, quick: bool) -> Result {
     let mut outcomes = Vec::new();
     for job in chosen {
         println!("\n{}: {}\n  not: {}", job.name, job.proves, job.not);
-        let outcome = match (job.run)(sh) {
-            Ok(()) => "passed".to_owned(),
-            Err(error) if error.is::<Unavailable>() => format!("skipped: {error}"),
+        let outcome = {
+            let _place = ledger::at(sh, job.name);
+            (job.run)(sh)
+        };
+        let outcome = match outcome {
+            Ok(()) => {
+                ledger::ran(sh, &format!("platform {}", job.name))?;
+                "passed".to_owned()
+            }
+            Err(error) if error.is::<Unavailable>() => {
+                ledger::skipped(sh, &format!("platform {}", job.name), &error)?;
+                format!("skipped: {error}")
+            }
             Err(error) => format!("FAILED: {error}"),
         };
         println!("{}: {outcome}", job.name);

@@ -4,7 +4,7 @@ use xshell::{Shell, cmd};
 
 use super::TARGET;
 use super::debian::{self, RUST, install};
-use crate::Result;
+use crate::{Result, ledger};
 
 /// Tests that are skipped, by words in their names, and why.
 type Skipped = (&'static str, &'static str);
@@ -68,7 +68,7 @@ fn suite(
     let skipped = [&[NO_SANDBOX], emulated].concat();
     let skip: &Vec<&str> = &skipped.iter().flat_map(|&(word, _)| ["--skip", word]).collect();
     for (word, why) in &skipped {
-        println!("  without the tests named `{word}`: {why}");
+        ledger::skipped(sh, &format!("tests named `{word}`"), why)?;
     }
     cmd!(sh, "cargo test {build...} {tests...} -- {skip...}").run()?;
     cmd!(sh, "cargo test {build...} --package asymfence-hazard --test it -- {skip...}").run()?;

@@ -1,0 +1,62 @@
+//! What ran, and what could not run here and why: told to the one who runs the tests, by a child process
+//! too. A test that passes without having tested says so here.
+//!
+//! Each line goes to the standard error as it is, past the harness, which keeps what passing tests print;
+//! and to the file that `ASYMFENCE_TEST_LEDGER` names, from which `cargo xtask test` makes its list.
+
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write;
+
+use crate::litmus::Litmus;
+
+/// Begins the line of a test that could not run.
+pub(crate) const SKIPPED: &str = "skipped: ";
+
+/// A test needs `what`, and had it.
+pub(crate) fn ran(what: &str) {
+    let what = of_platform(what);
+    enter(&format!("ran\t{what}\t{}\t\n", test()));
+}
+
+/// A test needs `what`, which is not to be had here.
+pub(crate) fn skipped(what: &str, why: impl Display) {
+    let what = of_platform(what);
+    // One line each, whatever the reason says.
+    let why = why.to_string().replace(['\n', '\t'], " ");
+    // One write(2): lines of several processes do not mix. A closed standard error is no fault.
+    let _ =
+        std::io::stderr().write_all(format!("{SKIPPED}{what}: {why} ({})\n", test()).as_bytes());
+    enter(&format!("skipped\t{what}\t{}\t{why}\n", test()));
+}
+
+/// The litmus test, or that it shows nothing here.
+pub(crate) fn litmus() -> Option<Litmus> {
+    let litmus = Litmus::new();
+    match &litmus {
+        Some(_) => ran("two cores"),
+        None => skipped("two cores", "one core shows no reordering: the litmus showed nothing"),
+    }
+    litmus
+}
+
+/// Where another platform is emulated, it is said.
+fn of_platform(what: &str) -> String {
+    let platform = std::env::var("ASYMFENCE_TEST_PLATFORM");
+    platform.map_or_else(|_| what.to_owned(), |platform| format!("on {platform}: {what}"))
+}
+
+fn enter(line: &str) {
+    let Some(path) = std::env::var_os("ASYMFENCE_TEST_LEDGER") else { return };
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    // In a process that may not open files the line above is all.
+    if let Ok(mut file) = file {
+        let _ = file.write_all(line.as_bytes());
+    }
+}
+
+/// The test's name. A child that runs one is told; else the harness names its threads.
+fn test() -> String {
+    let child = std::env::var("ASYMFENCE_TEST_CHILD").ok();
+    child.or_else(|| std::thread::current().name().map(str::to_owned)).unwrap_or_default()
+}
