@@ -5,15 +5,13 @@
 #[allow(dead_code, reason = "sandboxes are tests/it's")]
 #[path = "it/child.rs"]
 mod child;
-#[path = "it/ledger.rs"]
-mod ledger;
 #[path = "../doctor/src/litmus.rs"]
 mod litmus;
 
 use asymfence::{ForceError, Strategy, force, ladder};
 
-use child::Child;
-use litmus::Fence;
+use child::{Child, ledger};
+use litmus::{Fence, Litmus};
 
 /// Rounds after which an allowed outcome that never came is a fault of the test.
 const AT_MOST: u64 = 5_000_000;
@@ -33,7 +31,7 @@ fn the_table_holds_on(name: &str) {
         }
         Err(error) => panic!("{error}"),
     }
-    let Some(mut litmus) = ledger::litmus() else { return };
+    let Some(mut litmus) = ledger::on_two_cores(Litmus::new()) else { return };
     for left in Fence::ALL {
         for right in Fence::ALL {
             let ordered = left.is_ordered_with(right, strategy);
@@ -74,7 +72,7 @@ fn neither_a_full_fence_nor_a_slow_one_replaces_the_heavy_fence() {
         if asymfence::init() == Strategy::Symmetric {
             return ledger::skipped("an asymmetric strategy", "the process is symmetric");
         }
-        let Some(mut litmus) = ledger::litmus() else { return };
+        let Some(mut litmus) = ledger::on_two_cores(Litmus::new()) else { return };
         for weaker in [Fence::Full, Fence::Decoy] {
             let seen = litmus
                 .run_while(Fence::Light, weaker, |seen| seen.weak == 0 && seen.rounds < AT_MOST);

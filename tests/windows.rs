@@ -2,7 +2,7 @@
 //! Wine the reason why that is refused.
 #![cfg(windows)]
 
-#[allow(dead_code, reason = "the litmus test is not run here")]
+#[allow(dead_code, reason = "what ran is not told here")]
 #[path = "it/ledger.rs"]
 mod ledger;
 #[allow(dead_code, reason = "the table is tests/everywhere.rs's")]

@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use seccompiler::{BpfProgram, apply_filter};
 
-use crate::ledger;
+#[path = "ledger.rs"]
+pub(crate) mod ledger;
 
 const MARK: &str = "ASYMFENCE_TEST_CHILD";
 

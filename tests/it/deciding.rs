@@ -11,7 +11,7 @@ use asymfence::{
 use crate::child::Child;
 use crate::filter::on_membarrier;
 use crate::ledger;
-use crate::litmus::Fence;
+use crate::litmus::{Fence, Litmus};
 use crate::{fences_hold, force_mprotect, mprotect_is_refused, rung, verdict};
 
 #[test]
@@ -135,7 +135,7 @@ fn light_before_the_decision_pairs_with_heavy_after_it() {
     for _ in 0..4 {
         Child::default().run(|| {
             assert_eq!(strategy(), None);
-            let Some(mut litmus) = ledger::litmus() else { return };
+            let Some(mut litmus) = ledger::on_two_cores(Litmus::new()) else { return };
             let seen = litmus.run_while(Fence::Light, Fence::Heavy, |seen| seen.rounds < 2_000);
             assert_eq!(seen.weak, 0, "{seen:?}");
             assert!(strategy().is_some());

@@ -8,8 +8,6 @@ use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write;
 
-use crate::litmus::Litmus;
-
 /// Begins the line of a test that could not run.
 pub(crate) const SKIPPED: &str = "skipped: ";
 
@@ -30,9 +28,9 @@ pub(crate) fn skipped(what: &str, why: impl Display) {
     enter(&format!("skipped\t{what}\t{}\t{why}\n", test()));
 }
 
-/// The litmus test, or that it shows nothing here.
-pub(crate) fn litmus() -> Option<Litmus> {
-    let litmus = Litmus::new();
+/// The same for a litmus test, of which there is none where there are no two cores.
+#[allow(dead_code, reason = "not every binary has one")]
+pub(crate) fn on_two_cores<T>(litmus: Option<T>) -> Option<T> {
     match &litmus {
         Some(_) => ran("two cores"),
         None => skipped("two cores", "one core shows no reordering: the litmus showed nothing"),

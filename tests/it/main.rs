@@ -6,7 +6,6 @@ mod child;
 mod filter;
 #[cfg(not(asymfence_symmetric))]
 mod fork;
-mod ledger;
 #[allow(dead_code, reason = "the whole table is tests/litmus.rs and the doctor's")]
 #[path = "../../doctor/src/litmus.rs"]
 mod litmus;
@@ -41,7 +40,8 @@ mod stopping;
 mod switches;
 
 use asymfence::{ForceError, Rung, Strategy, Verdict, force, ladder};
-use litmus::Fence;
+use child::ledger;
+use litmus::{Fence, Litmus};
 
 /// The rung of this name, if this target's ladder has it.
 fn rung(name: &str) -> Option<Rung> {
@@ -85,7 +85,7 @@ fn mprotect_is_refused() -> bool {
 #[track_caller]
 fn fences_hold() {
     let strategy = asymfence::strategy().expect("a decided process");
-    let Some(mut litmus) = ledger::litmus() else { return };
+    let Some(mut litmus) = ledger::on_two_cores(Litmus::new()) else { return };
     if strategy != Strategy::Symmetric {
         let control = litmus
             .run_while(Fence::Light, Fence::Full, |seen| seen.weak == 0 && seen.rounds < 5_000_000);
