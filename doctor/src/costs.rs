@@ -3,6 +3,7 @@
 //! The machine may be shared: variants are interleaved, the minimum of many samples is taken for a
 //! loop of instructions, the median for a heavy fence, whose cost depends on whom it interrupts.
 
+use std::fmt;
 use std::sync::atomic::{Ordering, fence};
 
 use asymfence::{Asymmetric, light_fence};
@@ -24,13 +25,77 @@ pub(crate) struct Costs {
     pub(crate) heavy_running: Option<Heavy>,
 }
 
+/// One line of the report.
+pub(crate) struct Cost {
+    /// In JSON.
+    pub(crate) key: &'static str,
+    pub(crate) words: &'static str,
+    /// `None` where there is nothing to measure.
+    pub(crate) ns: Option<f64>,
+}
+
+/// From how many light fences for each heavy one the asymmetric pair is the cheaper.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BreakEven {
+    At(f64),
+    Symmetric,
+    NoSibling,
+    Never,
+}
+
+impl BreakEven {
+    pub(crate) fn rounds(self) -> Option<f64> {
+        if let BreakEven::At(rounds) = self { Some(rounds) } else { None }
+    }
+}
+
+impl fmt::Display for BreakEven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BreakEven::At(rounds) => {
+                return write!(f, "{rounds:.0} light fences for each heavy one");
+            }
+            BreakEven::Symmetric => "both fences are fence(SeqCst)",
+            BreakEven::NoSibling => "no sibling ran, so it cannot be told",
+            BreakEven::Never => "never, light saves nothing here",
+        })
+    }
+}
+
 impl Costs {
-    /// How many light fences, each cheaper than a full one, pay for one heavy fence. `None` where
-    /// they are not cheaper, as in a symmetric process.
-    pub(crate) fn break_even(&self) -> Option<f64> {
-        self.asymmetric_light?;
-        let (light, full, heavy) = (self.light, self.seqcst, self.heavy_running?.in_all());
-        Model { light, full, heavy, instead: full - self.none }.crossing()
+    pub(crate) fn list(&self) -> [Cost; 7] {
+        let running = self.heavy_running;
+        let cost = |key, words, ns| Cost { key, words, ns };
+        [
+            cost("none", "no fence", Some(self.none)),
+            cost("light", "light_fence", Some(self.light)),
+            cost("asymmetric_light", "Asymmetric::light_fence", self.asymmetric_light),
+            cost("seqcst", "fence(SeqCst)", Some(self.seqcst)),
+            cost("heavy_idle", "heavy_fence, alone", Some(self.heavy_idle)),
+            cost("heavy_running", "heavy_fence, one running sibling", running.map(|it| it.caller)),
+            cost(
+                "heavy_running_sibling",
+                "what that sibling loses by it",
+                running.map(|it| it.sibling),
+            ),
+        ]
+    }
+
+    /// By a light fence, of a full one.
+    pub(crate) fn saved(&self) -> f64 {
+        self.seqcst - self.light
+    }
+
+    pub(crate) fn break_even(&self) -> BreakEven {
+        if self.asymmetric_light.is_none() {
+            return BreakEven::Symmetric;
+        }
+        let Some(heavy) = self.heavy_running.map(Heavy::in_all) else {
+            return BreakEven::NoSibling;
+        };
+        let (light, full) = (self.light, self.seqcst);
+        let model = Model { light, full, heavy, instead: full - self.none };
+        model.crossing().map_or(BreakEven::Never, BreakEven::At)
     }
 
     pub(crate) fn measure(mut tick: impl FnMut()) -> Self {

@@ -1,22 +1,36 @@
 //! What this machine says of itself.
 
+use std::env;
+
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) kernel: String,
-    pub(crate) cpu: String,
-    pub(crate) cores: usize,
-    /// What membarrier(2) QUERY offers, by name; or why it does not.
+    pub(crate) processor: String,
+    /// How many processors this process may use.
+    pub(crate) processors: usize,
+    /// What membarrier(2) QUERY offers, by name; or why that cannot be told.
     pub(crate) commands: Result<Vec<String>, String>,
     /// What this process is registered for, by GET_REGISTRATIONS; or why that cannot be told.
     pub(crate) registrations: Result<Vec<String>, String>,
 }
 
 impl Machine {
-    pub(crate) fn this() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let [commands, registrations] = membarrier();
-        Machine { kernel: kernel(), cpu: cpu(), cores, commands, registrations }
+    /// Makes no call of membarrier(2) unless it `asks`.
+    pub(crate) fn this(asks: bool) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let unasked = || [(); 2].map(|()| Err("switched off, so not asked".to_owned()));
+        let [commands, registrations] = if asks { membarrier() } else { unasked() };
+        Machine { kernel: kernel(), processor: processor(), processors, commands, registrations }
     }
+}
+
+/// Whether this process will call membarrier(2), or something switches the asymmetry off: the build, the
+/// environment, or the `strategy` that was asked for.
+pub(crate) fn calls_membarrier(strategy: Option<&str>) -> bool {
+    // Any other word than `symmetric` is taken for it.
+    let is_switched_off = cfg!(any(asymfence_symmetric, asymfence_tsan))
+        || env::var_os("ASYMFENCE").is_some_and(|word| !word.is_empty());
+    !is_switched_off && strategy != Some("symmetric")
 }
 
 #[cfg(target_os = "linux")]
@@ -27,14 +41,14 @@ fn kernel() -> String {
 
 #[cfg(not(target_os = "linux"))]
 fn kernel() -> String {
-    format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)
+    format!("{} {}", env::consts::OS, env::consts::ARCH)
 }
 
-fn cpu() -> String {
+fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     info.lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned())
+        .map_or_else(|| format!("{}, unknown", env::consts::ARCH), |(_, name)| name.to_owned())
 }
 
 #[cfg(target_os = "linux")]
@@ -53,5 +67,5 @@ fn membarrier() -> [Result<Vec<String>, String>; 2] {
 
 #[cfg(not(target_os = "linux"))]
 fn membarrier() -> [Result<Vec<String>, String>; 2] {
-    [(); 2].map(|()| Err("this is not Linux".to_owned()))
+    [(); 2].map(|()| Err("not Linux".to_owned()))
 }

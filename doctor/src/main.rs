@@ -1,134 +1,115 @@
-//! What this machine offers, which rung of the ladder was taken and why, what the fences cost here,
-//! and the pairing table as seen on its real cores.
+//! What asymmetric fences are and cost on this machine: the rungs of the ladder with the reason for each, the
+//! costs, and the pairing table as seen on two real processors.
 
+mod arguments;
+mod bar;
 mod break_even;
+mod busy;
+mod compare;
 mod costs;
+mod decode;
 mod heavy;
 mod litmus;
 mod machine;
+mod pairing;
 mod report;
 mod round;
 mod sibling;
+mod text;
 
+use std::io::{ErrorKind, Write, stderr, stdout};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use asymfence::{Strategy, force, init, ladder, stats};
-use indicatif::{ProgressBar, ProgressStyle};
 
+use arguments::{Arguments, HELP, Task};
+use bar::Bar;
+use busy::Clock;
+use compare::Earlier;
 use costs::Costs;
-use litmus::{Fence, Litmus};
 use machine::Machine;
-use report::{Cell, Report};
+use report::Report;
 
-const HELP: &str = "\
-What the fences of asymfence are and cost on this machine.
-
-Usage: doctor [--json] [--seconds N] [--strategy NAME]
-
-  --json            print one JSON object
-  --seconds N       spend N seconds on the pairing table (default: 10)
-  --strategy NAME   run on this rung of the ladder, or on `symmetric`
-
-Exit code: 0 if all is well, 1 if an ordered pair was seen unordered, 2 if the
-arguments are wrong or the strategy asked for is refused.
-";
+/// The version of this program, and of the library in it.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse() {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
+    let said = Arguments::parse().and_then(|task| match task {
+        Task::Help => say(HELP).map(|()| ExitCode::SUCCESS),
+        Task::Version => say(&format!("asymfence-doctor {VERSION}\n")).map(|()| ExitCode::SUCCESS),
+        Task::Schema => say(report::SCHEMA).map(|()| ExitCode::SUCCESS),
+        Task::Decode(command, flags) => {
+            say(&decode::words(command, flags)).map(|()| ExitCode::SUCCESS)
         }
-        Err(error) => {
-            eprintln!("doctor: {error}\n\n{HELP}");
-            return ExitCode::from(2);
-        }
-    };
-    let strategy = match arguments.strategy.as_deref().map_or_else(|| Ok(init()), choose) {
-        Ok(strategy) => strategy,
-        Err(error) => {
-            eprintln!("doctor: {error}");
-            return ExitCode::from(2);
-        }
-    };
+        Task::Examine(arguments) => examine(&arguments),
+    });
+    said.unwrap_or_else(|error| {
+        warn(&text::wrap(&format!("asymfence-doctor: {error}"), ""));
+        ExitCode::from(2)
+    })
+}
 
-    let bar = ProgressBar::new(Costs::TICKS + 9);
-    bar.set_style(
-        ProgressStyle::with_template("{msg:22} {wide_bar} {percent:>3} %")
-            .expect("a valid template"),
-    );
-    bar.set_message("costs");
-    let machine = Machine::this();
-    let costs = Costs::measure(|| bar.inc(1));
-    let pairing = pairing(strategy, arguments.litmus, &bar);
-    bar.finish_and_clear();
+fn examine(arguments: &Arguments) -> Result<ExitCode, String> {
+    // Before anything is measured: a file that cannot be read is known at once.
+    let earlier = arguments.compare.as_deref().map(Earlier::read).transpose()?;
+    let asks = machine::calls_membarrier(arguments.strategy.as_deref());
+    warn(&announcement(asks));
+    let strategy = arguments.strategy.as_deref().map_or_else(|| Ok(init()), choose)?;
+    let machine = Machine::this(asks);
 
-    let report =
-        Report { machine, strategy, rungs: ladder().collect(), costs, stats: stats(), pairing };
-    if arguments.json {
-        println!("{:#}", report.to_json());
+    let bar = Bar::new(Costs::TICKS + pairing::TICKS);
+    let clock = Clock::now();
+    let costs = Costs::measure(|| bar.advance("costs"));
+    let cells = pairing::observe(strategy, arguments.seconds, &bar);
+    let busy = clock.and_then(Clock::others_since);
+    bar.clear();
+
+    let (rungs, stats) = (ladder().collect(), stats());
+    let asked_for = arguments.strategy.is_some();
+    let report = Report { machine, busy, strategy, asked_for, rungs, costs, stats, cells };
+    let mut words =
+        if arguments.json { report.to_json().pretty(2) + "\n" } else { report.to_text() };
+    words += &earlier.map_or_else(String::new, |earlier| earlier.against(&report));
+    say(&words)?;
+    Ok(if report.is_violated() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What comes next, said before the first call that a sandbox may kill for.
+fn announcement(asks: bool) -> String {
+    let next = if !asks {
+        "makes no call of membarrier(2): it is switched off.\n"
+    } else if cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd")) {
+        "calls membarrier(2), and mprotect(2) if that is refused.\n\
+         If this is the last line, a sandbox kills on the call: set ASYMFENCE=symmetric.\n"
     } else {
-        report.print();
-    }
-    if report.is_violated() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-struct Arguments {
-    json: bool,
-    litmus: Duration,
-    strategy: Option<String>,
-}
-
-impl Arguments {
-    /// `None` asks for the help.
-    fn parse() -> Result<Option<Self>, lexopt::Error> {
-        use lexopt::prelude::{Long, Short, ValueExt};
-
-        let mut arguments =
-            Arguments { json: false, litmus: Duration::from_secs(10), strategy: None };
-        let mut parser = lexopt::Parser::from_env();
-        while let Some(argument) = parser.next()? {
-            match argument {
-                Long("json") => arguments.json = true,
-                Long("seconds") => {
-                    arguments.litmus = parser.value()?.parse_with(|seconds| {
-                        let seconds = seconds.parse::<f64>().map_err(|error| error.to_string())?;
-                        Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-                    })?;
-                }
-                Long("strategy") => arguments.strategy = Some(parser.value()?.string()?),
-                Long("help") | Short('h') => return Ok(None),
-                other => return Err(other.unexpected()),
-            }
-        }
-        Ok(Some(arguments))
-    }
+        "decides how the fences of this process work.\n"
+    };
+    format!("asymfence-doctor {VERSION} {next}")
 }
 
 fn choose(name: &str) -> Result<Strategy, String> {
     let mut known = ladder().map(|rung| rung.strategy);
     let Some(wanted) = known.find(|strategy| strategy.name() == name) else {
         let names: Vec<_> = ladder().map(|rung| rung.strategy.name()).collect();
-        return Err(format!("there is no strategy `{name}` here; there is {}", names.join(", ")));
+        return Err(format!("no strategy `{name}` on this target; there is {}", names.join(", ")));
     };
     force(wanted).map_err(|error| error.to_string())?;
     Ok(wanted)
 }
 
-/// The nine cells. Empty on a machine of one core.
-fn pairing(strategy: Strategy, time: Duration, bar: &ProgressBar) -> Vec<Cell> {
-    let Some(mut litmus) = Litmus::new() else { return Vec::new() };
-    let pairs = Fence::ALL.into_iter().flat_map(|left| Fence::ALL.map(|right| (left, right)));
-    pairs
-        .map(|(left, right)| {
-            bar.set_message(format!("{} against {}", left.name(), right.name()));
-            let end = Instant::now() + time / 9;
-            let observed =
-                litmus.run_while(left, right, |seen| seen.rounds == 0 || Instant::now() < end);
-            bar.inc(1);
-            Cell { left, right, ordered: left.is_ordered_with(right, strategy), observed }
-        })
-        .collect()
+/// To the standard output. A reader that has gone has read enough.
+fn say(words: &str) -> Result<(), String> {
+    let mut out = stdout().lock();
+    match out.write_all(words.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("the report cannot be written: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// To the standard error, which nothing depends on.
+fn warn(words: &str) {
+    let mut err = stderr().lock();
+    _ = err.write_all(words.as_bytes()).and_then(|()| err.flush());
 }

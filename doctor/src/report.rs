@@ -1,189 +1,269 @@
 //! What was found, for a person or for a program.
 
-use asymfence::{RungReport, Stats, Strategy, Verdict};
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Color, ContentArrangement, Table};
-use serde_json::{Value, json};
+use asymfence::{Reason, RungReport, Stats, Strategy, Verdict};
+use jzon::{JsonValue, object};
 
-use crate::costs::Costs;
-use crate::litmus::{Fence, Observed};
+use crate::VERSION;
+use crate::busy::DOUBTFUL;
+use crate::costs::{BreakEven, Costs};
 use crate::machine::Machine;
+use crate::pairing::Cell;
+use crate::text::{Column, rounded, table, wrap};
+
+/// The JSON Schema of `to_json`.
+pub(crate) const SCHEMA: &str = include_str!("../schema.json");
 
 pub(crate) struct Report {
     pub(crate) machine: Machine,
+    /// The share of the processors' time that others took.
+    pub(crate) busy: Option<f64>,
     pub(crate) strategy: Strategy,
+    /// By --strategy.
+    pub(crate) asked_for: bool,
     pub(crate) rungs: Vec<RungReport>,
     pub(crate) costs: Costs,
     pub(crate) stats: Stats,
-    pub(crate) pairing: Vec<Cell>,
-}
-
-/// One pair of fences, as expected and as observed.
-pub(crate) struct Cell {
-    pub(crate) left: Fence,
-    pub(crate) right: Fence,
-    pub(crate) ordered: bool,
-    pub(crate) observed: Observed,
-}
-
-impl Cell {
-    fn expected(&self) -> &'static str {
-        if self.ordered { "ordered" } else { "unordered" }
-    }
-
-    fn is_violated(&self) -> bool {
-        self.ordered && self.observed.weak > 0
-    }
-
-    fn verdict(&self) -> (&'static str, Color) {
-        match (self.ordered, self.observed.weak) {
-            (true, 0) => ("never seen, as it must be", Color::Green),
-            (true, _) => ("VIOLATED", Color::Red),
-            (false, 0) => ("allowed, but not seen in this time", Color::Yellow),
-            (false, _) => ("allowed, and seen", Color::Green),
-        }
-    }
-}
-
-fn words(rung: &RungReport) -> (&'static str, String) {
-    match rung.verdict {
-        Verdict::Taken => ("taken", "the best that works here, or the one asked for".to_owned()),
-        Verdict::NotReached => ("not reached", "another was taken before".to_owned()),
-        Verdict::Refused(refusal) => ("refused", refusal.to_string()),
-    }
+    /// Empty on one processor, or where no time was given.
+    pub(crate) cells: Vec<Cell>,
 }
 
 impl Report {
     pub(crate) fn is_violated(&self) -> bool {
-        self.pairing.iter().any(Cell::is_violated)
+        self.cells.iter().any(Cell::is_violated)
     }
 
-    pub(crate) fn to_json(&self) -> Value {
-        let rung = |rung: &RungReport| {
-            let (verdict, reason) = words(rung);
-            json!({ "name": rung.strategy.name(), "verdict": verdict, "reason": reason })
-        };
-        let cell = |cell: &Cell| {
-            json!({
-                "left": cell.left.name(),
-                "right": cell.right.name(),
-                "expected": cell.expected(),
-                "rounds": cell.observed.rounds,
-                "weak": cell.observed.weak,
-            })
-        };
-        let costs = &self.costs;
-        json!({
-            "kernel": self.machine.kernel,
-            "cpu": self.machine.cpu,
-            "cores": self.machine.cores,
-            "strategy": self.strategy.name(),
-            "rungs": self.rungs.iter().map(rung).collect::<Vec<_>>(),
-            "membarrier": {
-                "commands": self.machine.commands.as_deref().unwrap_or_default(),
-                "registered_for": self.machine.registrations.as_ref().ok(),
-            },
-            "costs_ns": {
-                "none": costs.none,
-                "light": costs.light,
-                "asymmetric_light": costs.asymmetric_light,
-                "seqcst": costs.seqcst,
-                "heavy_idle": costs.heavy_idle,
-                "heavy_running": costs.heavy_running.map(|heavy| heavy.caller),
-                "heavy_running_sibling": costs.heavy_running.map(|heavy| heavy.sibling),
-            },
-            "break_even": costs.break_even(),
-            "heavy": {
-                "asked": self.stats.heavy.asked,
-                "calls": self.stats.heavy.calls,
-                "shared": self.stats.heavy.shared,
-                "retries": self.stats.retries,
-            },
-            "pairing": self.pairing.iter().map(cell).collect::<Vec<_>>(),
-        })
-    }
-
-    pub(crate) fn print(&self) {
-        let machine = &self.machine;
-        println!("{}, {}, {} cores", machine.kernel, machine.cpu, machine.cores);
-        println!("membarrier offers: {}", list(&machine.commands));
-        println!("this process is registered for: {}", list(&machine.registrations));
-        println!("strategy: {}\n", self.strategy);
-
-        let mut rungs = table(["rung", "verdict", "reason"]);
-        for rung in &self.rungs {
-            let (verdict, reason) = words(rung);
-            let color = match rung.verdict {
-                Verdict::Taken => Color::Green,
-                Verdict::NotReached => Color::Grey,
-                Verdict::Refused(_) => Color::Yellow,
-            };
-            let verdict = comfy_table::Cell::new(verdict).fg(color);
-            rungs.add_row([rung.strategy.name().into(), verdict, reason.into()]);
-        }
-        println!("{rungs}\n");
-
-        self.print_costs();
-        self.print_pairing();
-        let Stats { heavy, retries, .. } = self.stats;
-        println!(
-            "\nheavy fences of this run: {} asked for, {} calls made, {} shared, {retries} retries",
-            heavy.asked, heavy.calls, heavy.shared
-        );
-    }
-
-    fn print_costs(&self) {
-        let costs = &self.costs;
-        let mut table = table(["cost", "ns"]);
-        let mut row = |what: &str, cost: Option<f64>| {
-            let cost = cost.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.2}"));
-            table.add_row([what, &cost]);
-        };
-        row("no fence", Some(costs.none));
-        row("light_fence", Some(costs.light));
-        row("Asymmetric::light_fence", costs.asymmetric_light);
-        row("fence(SeqCst)", Some(costs.seqcst));
-        row("heavy_fence, alone", Some(costs.heavy_idle));
-        let running = costs.heavy_running;
-        row("heavy_fence, one running sibling", running.map(|heavy| heavy.caller));
-        row("what that sibling loses by it", running.map(|heavy| heavy.sibling));
-        table.column_mut(1).expect("two columns").set_cell_alignment(CellAlignment::Right);
-        println!("{table}");
-        println!("the first four: one round of publish, fence, look again; least of many samples");
-        println!("heavy_fence: median of many samples");
-        match costs.break_even() {
-            Some(count) => {
-                println!("one heavy fence beside a sibling is paid for by {count:.0} light ones\n")
+    /// The verdict in a word, and why.
+    fn words(&self, rung: &RungReport) -> (&'static str, String) {
+        let reason = match rung.verdict {
+            Verdict::Taken if self.asked_for => "asked for by --strategy".to_owned(),
+            Verdict::Taken if rung.strategy != Strategy::Symmetric => {
+                "the best that works here".to_owned()
             }
-            None => println!("no break-even: the light fence is no cheaper than a full one here\n"),
+            Verdict::Taken if self.is_switched_off() => "the asymmetry is switched off".to_owned(),
+            Verdict::Taken => "no rung works here".to_owned(),
+            Verdict::NotReached if self.asked_for => {
+                format!("--strategy asked for {}", self.strategy)
+            }
+            Verdict::NotReached => format!("{} was taken before", self.strategy),
+            Verdict::Refused(refusal) => refusal.to_string(),
+        };
+        let word = match rung.verdict {
+            Verdict::Taken => "taken",
+            Verdict::NotReached => "not reached",
+            Verdict::Refused(_) => "refused",
+        };
+        (word, reason)
+    }
+
+    fn is_switched_off(&self) -> bool {
+        let is_switch = |reason| {
+            use Reason::{SwitchNotUnderstood, SwitchedOffByCfg, SwitchedOffByEnvironment};
+            matches!(reason, SwitchNotUnderstood | SwitchedOffByCfg | SwitchedOffByEnvironment)
+        };
+        let mut verdicts = self.rungs.iter().map(|rung| rung.verdict);
+        verdicts.any(
+            |verdict| matches!(verdict, Verdict::Refused(refusal) if is_switch(refusal.reason())),
+        )
+    }
+
+    pub(crate) fn to_json(&self) -> JsonValue {
+        let rungs: Vec<JsonValue> = self
+            .rungs
+            .iter()
+            .map(|rung| {
+                let (verdict, reason) = self.words(rung);
+                object! { name: rung.strategy.name(), verdict: verdict, reason: reason }
+            })
+            .collect();
+        let cells: Vec<JsonValue> = self
+            .cells
+            .iter()
+            .map(|cell| {
+                object! {
+                    left: cell.left.name(),
+                    right: cell.right.name(),
+                    expected: cell.expected(),
+                    rounds: cell.observed.rounds,
+                    weak: cell.observed.weak,
+                }
+            })
+            .collect();
+        let mut costs = object! {};
+        for cost in self.costs.list() {
+            costs[cost.key] = cost.ns.into();
+        }
+        object! {
+            version: VERSION,
+            kernel: self.machine.kernel.as_str(),
+            processor: self.machine.processor.as_str(),
+            processors: self.machine.processors,
+            busy: self.busy,
+            strategy: self.strategy.name(),
+            rungs: rungs,
+            membarrier: {
+                commands: self.machine.commands.clone().ok(),
+                registered_for: self.machine.registrations.clone().ok(),
+            },
+            costs_ns: costs,
+            break_even: self.costs.break_even().rounds(),
+            heavy: {
+                asked: self.stats.heavy.asked,
+                calls: self.stats.heavy.calls,
+                shared: self.stats.heavy.shared,
+                retries: self.stats.retries,
+            },
+            pairing: cells,
         }
     }
 
-    fn print_pairing(&self) {
-        if self.pairing.is_empty() {
-            println!("pairing: not observed, since a single core shows no reordering");
-            return;
+    pub(crate) fn to_text(&self) -> String {
+        let machine = &self.machine;
+        let processors = match machine.processors {
+            1 => "1 processor".to_owned(),
+            more => format!("{more} processors"),
+        };
+        let line = |words: String| wrap(&words, "  ");
+        [
+            wrap(&self.summary(), ""),
+            line(format!(
+                "asymfence {VERSION}, {}, {}, {processors}",
+                machine.kernel, machine.processor
+            )),
+            self.warnings(),
+            line(format!("membarrier offers: {}", list(&machine.commands))),
+            line(format!("this process is registered for: {}", list(&machine.registrations))),
+            "\n".to_owned(),
+            self.rungs_to_text(),
+            "\n".to_owned(),
+            self.costs_to_text(),
+            "\n".to_owned(),
+            self.pairing_to_text(),
+            "\n".to_owned(),
+            self.stats_to_text(),
+        ]
+        .concat()
+    }
+
+    fn summary(&self) -> String {
+        let how = match self.strategy {
+            Strategy::Asymmetric(rung) => format!("asymmetric by {rung}"),
+            Strategy::Symmetric if self.is_switched_off() => "symmetric, switched off".to_owned(),
+            Strategy::Symmetric => "symmetric".to_owned(),
+        };
+        let break_even = match self.costs.break_even() {
+            BreakEven::At(rounds) => format!(
+                "light saves {:.1} ns here; break-even {} light for one heavy",
+                self.costs.saved(),
+                rounded(rounds)
+            ),
+            other => other.to_string(),
+        };
+        let unseen =
+            self.cells.iter().filter(|cell| !cell.ordered && cell.observed.weak == 0).count();
+        let table = if self.cells.is_empty() {
+            "table not observed".to_owned()
+        } else if self.is_violated() {
+            "TABLE VIOLATED".to_owned()
+        } else if unseen > 0 {
+            format!("table as expected, {unseen} allowed not seen")
+        } else {
+            "table as expected".to_owned()
+        };
+        format!("{how}; {break_even}; {table}")
+    }
+
+    fn warnings(&self) -> String {
+        let mut warnings = String::new();
+        if self.machine.processors == 1 {
+            warnings += &wrap(
+                "warning: one processor. No sibling runs beside a heavy fence, so what it costs others \
+                 and the pairing table cannot be seen here.",
+                "  ",
+            );
         }
-        let mut table = table(["left", "right", "expected", "rounds", "weak", "verdict"]);
-        for cell in &self.pairing {
-            let (verdict, color) = cell.verdict();
-            table.add_row([
-                cell.left.name().into(),
-                cell.right.name().into(),
-                cell.expected().into(),
-                cell.observed.rounds.into(),
-                cell.observed.weak.into(),
-                comfy_table::Cell::new(verdict).fg(color),
-            ]);
+        if let Some(busy) = self.busy.filter(|&busy| busy > DOUBTFUL) {
+            let warning = format!(
+                "warning: busy. Others took {:.0} % of the processors' time: the costs are too high. \
+                 Run it again on an idle machine.",
+                100.0 * busy
+            );
+            warnings += &wrap(&warning, "  ");
         }
-        for numbers in [3, 4] {
-            table
-                .column_mut(numbers)
-                .expect("six columns")
-                .set_cell_alignment(CellAlignment::Right);
+        warnings
+    }
+
+    fn rungs_to_text(&self) -> String {
+        let line = |rung: &RungReport| {
+            let (verdict, reason) = self.words(rung);
+            wrap(&format!("{}: {verdict}: {reason}", rung.strategy), "  ")
+        };
+        self.rungs.iter().map(line).collect()
+    }
+
+    fn costs_to_text(&self) -> String {
+        let row = |cost: crate::costs::Cost| {
+            let ns = cost.ns.map_or_else(|| "-".to_owned(), |ns| format!("{ns:.2}"));
+            [cost.words.to_owned(), ns]
+        };
+        let rows = self.costs.list().map(row).into();
+        table([Column("cost", false), Column("ns", true)], rows)
+            + &wrap(
+                "The first four: one round of publish, fence, look again; the least of many samples. \
+                 heavy_fence: the median of many samples.",
+                "",
+            )
+            + &match self.costs.break_even() {
+                BreakEven::At(rounds) => wrap(
+                    &format!(
+                        "Break-even: {} light fences for each heavy fence beside a sibling. With more, \
+                         the asymmetric pair costs less than fence(SeqCst) on both sides.",
+                        rounded(rounds)
+                    ),
+                    "",
+                ),
+                other => wrap(&format!("Break-even: {other}."), ""),
+            }
+    }
+
+    fn pairing_to_text(&self) -> String {
+        if self.cells.is_empty() {
+            let why = match self.machine.processors {
+                1 => "one processor shows no reordering",
+                _ => "it was left out, or there are no two processors to stay on",
+            };
+            return wrap(&format!("Pairing table: not observed; {why}."), "");
         }
-        println!("{table}");
-        println!("weak: both sides of a store-buffering test missed the other's store");
+        let columns = [
+            Column("left", false),
+            Column("right", false),
+            Column("expected", false),
+            Column("rounds", true),
+            Column("weak", true),
+            Column("verdict", false),
+        ];
+        let row = |cell: &Cell| {
+            [
+                cell.left.name().to_owned(),
+                cell.right.name().to_owned(),
+                cell.expected().to_owned(),
+                cell.observed.rounds.to_string(),
+                cell.observed.weak.to_string(),
+                cell.verdict().to_owned(),
+            ]
+        };
+        table(columns, self.cells.iter().map(row).collect())
+            + "weak: both sides of a store-buffering test missed the other's store\n"
+    }
+
+    fn stats_to_text(&self) -> String {
+        let Stats { heavy, retries, .. } = self.stats;
+        wrap(
+            &format!(
+                "Heavy fences of this run: {} asked for, {} calls made, {} shared, {retries} retries",
+                heavy.asked, heavy.calls, heavy.shared
+            ),
+            "  ",
+        )
     }
 }
 
@@ -191,16 +271,6 @@ fn list(names: &Result<Vec<String>, String>) -> String {
     match names {
         Ok(names) if names.is_empty() => "nothing".to_owned(),
         Ok(names) => names.join(", "),
-        Err(reason) => format!("cannot be told: {reason}"),
+        Err(reason) => format!("unknown ({reason})"),
     }
-}
-
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN).set_header(header);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    if !table.is_tty() {
-        table.set_width(100);
-    }
-    table
 }
