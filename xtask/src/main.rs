@@ -111,7 +111,10 @@ fn test(sh: &Shell) -> Result {
     {
         let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
         cmd!(sh, "cargo test --package asymfence --package asymfence-hazard --test it --target-dir target/symmetric").run()?;
+        let doctor = ["--package", "asymfence-doctor", "--test", "it", "the_switch_of_the_build"];
+        cmd!(sh, "cargo test --target-dir target/symmetric {doctor...}").run()?;
     }
+    cmd!(sh, "cargo test --package asymfence-doctor").run()?;
     cmd!(sh, "cargo test --package cookbook").run()?;
     cmd!(sh, "cargo test --package cookbook --test it").env("ASYMFENCE", "symmetric").run()?;
     for program in ["event_count", "rcu", "biased_lock", "deque"] {
