@@ -38,7 +38,7 @@ pub(crate) fn beside_running(threads: usize, samples: usize) -> Option<Heavy> {
     let come_on = || _ = progress.fetch_add(1, Relaxed);
     let heavy: Vec<Heavy> = beside(threads, 0, come_on, || {
         // The machine has other things to do: samples in which the sibling stood still do not count.
-        (0..200 * samples).filter_map(|_| sample(&progress)).take(samples).collect()
+        (0..20 * samples).filter_map(|_| sample(&progress)).take(samples).collect()
     })?;
     if heavy.is_empty() {
         return None;

@@ -165,6 +165,7 @@ fn ci(sh: &Shell) -> Result {
     platforms::run(sh, "", true)?;
     mutants::run(sh, "hazard")?;
     mutants::run(sh, "cookbook")?;
+    mutants::run(sh, "first example")?;
     doctor(sh)?;
     costs(sh)
 }

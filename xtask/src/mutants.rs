@@ -5,6 +5,7 @@ mod biased_lock;
 mod deque;
 mod event_count;
 mod fences;
+mod first;
 mod hazard;
 mod rcu;
 
@@ -40,6 +41,7 @@ const SUITES: &[Suite] = &[
         ],
         mutants: fences::MUTANTS,
     },
+    Suite { name: "first example", test: "first", models: &[&[]], mutants: first::MUTANTS },
     Suite { name: "hazard", test: "hazard", models: &[&[]], mutants: hazard::MUTANTS },
     Suite {
         name: "cookbook event count",

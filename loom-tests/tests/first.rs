@@ -1,0 +1,58 @@
+//! The README's first example, as it stands there: its `std` is loom here. Its mutants: `cargo xtask mutants
+//! first`.
+#![cfg(loom)]
+#![allow(dead_code, unused_imports, reason = "the example's `main` is a program's")]
+
+extern crate loom as std;
+
+use asymfence::model::Start;
+use loom::cell::UnsafeCell;
+
+use loom_tests::check::check;
+
+// Here and not in a module: its items are private. It brings `Arc` and `thread`.
+include!("../../examples/first.rs");
+
+const STARTS: [Start; 3] =
+    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
+
+/// What the publisher writes before it publishes, and the waiter reads when it has waited.
+#[derive(Default)]
+struct Items([UnsafeCell<u64>; 2]);
+
+// SAFETY: loom fails the model where an item is read and written at the same time.
+unsafe impl Sync for Items {}
+
+/// One thread publishes two items; the other waits for each of these. loom's `unpark` wakes a thread from a
+/// `join` too, so the waiter joins nobody.
+fn hand_over(waits: &'static [u64]) {
+    let shared = Arc::new((Progress::default(), Items::default()));
+    let waiter = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            for &done in waits {
+                shared.0.wait_for(done);
+                for (item, number) in shared.1.0.iter().zip(1..=done) {
+                    // SAFETY: loom sees to it.
+                    assert_eq!(item.with(|item| unsafe { *item }), number);
+                }
+            }
+        })
+    };
+    for (item, done) in shared.1.0.iter().zip(1..) {
+        // SAFETY: as above.
+        item.with_mut(|item| unsafe { *item = done });
+        shared.0.publish(done, waiter.thread());
+    }
+    waiter.join().expect("no panic");
+}
+
+/// loom fails a model that ends with a thread asleep.
+#[test]
+fn nobody_sleeps_for_ever_and_what_was_waited_for_is_there() {
+    for start in STARTS {
+        check(start, || hand_over(&[2]));
+        check(start, || hand_over(&[1]));
+        check(start, || hand_over(&[1, 2]));
+    }
+}
