@@ -4,5 +4,5 @@
 fn the_readme_shows_the_example_that_is_run_and_modelled() {
     let readme = include_str!("../README.md");
     let first = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next());
-    assert_eq!(first, Some(include_str!("../examples/first.rs")));
+    assert_eq!(first, Some(include_str!("../examples/first/progress.rs")));
 }

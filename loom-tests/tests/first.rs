@@ -11,7 +11,7 @@ use loom::cell::UnsafeCell;
 use loom_tests::check::check;
 
 // Here and not in a module: its items are private. It brings `Arc` and `thread`.
-include!("../../examples/first.rs");
+include!("../../examples/first/progress.rs");
 
 const STARTS: [Start; 3] =
     [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
