@@ -25,6 +25,7 @@ mod sync;
 mod sys;
 
 sys::on_linux! {
+    #[cfg(feature = "std")]
     pub mod cross_process;
     pub mod membarrier;
 }

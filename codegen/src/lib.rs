@@ -12,7 +12,7 @@ use core::sync::atomic::{
     fence,
 };
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "std"))]
 use asymfence::cross_process::{Asymmetric as Processes, Participant};
 use asymfence::{Asymmetric, light_fence};
 
@@ -63,7 +63,7 @@ hot_paths! {
 }
 
 // Between processes.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "std"))]
 hot_paths! {
     once_participant, walk_participant: |me: &Participant<'_, Processes>| me.light_fence();
 }

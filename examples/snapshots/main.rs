@@ -81,14 +81,16 @@ mod measured {
         }
         let memories = [Memory::new::<Track>()?, Memory::new::<Track>()?];
         for (memory, mode) in memories.iter().zip(MODES) {
-            create(&memory.layout::<Track>().header, mode)?;
+            create(&memory.layout::<Track>().header, memory.file(), mode)?;
         }
         let mut reader = Command::new(std::env::current_exe()?)
             .args(memories.each_ref().map(Memory::path))
             .spawn()?;
 
         let [fast, slow] = memories.each_ref().map(Memory::layout::<Track>);
-        let (fast_me, slow_me) = match (attach(&fast.header)?, attach(&slow.header)?) {
+        let [fast_file, slow_file] = memories.each_ref().map(Memory::file);
+        let attached = (attach(&fast.header, fast_file)?, attach(&slow.header, slow_file)?);
+        let (fast_me, slow_me) = match attached {
             (Attached::Asymmetric(fast), Attached::Symmetric(slow)) => (fast, slow),
             other => return Err(format!("not what was created: {other:?}").into()),
         };
@@ -142,9 +144,9 @@ mod measured {
         pin(1);
         let memories = [Memory::open(paths[0])?, Memory::open(paths[1])?];
         let [fast, slow] = memories.each_ref().map(Memory::layout::<Track>);
-        let (Attached::Asymmetric(fast_me), Attached::Symmetric(slow_me)) =
-            (attach(&fast.header)?, attach(&slow.header)?)
-        else {
+        let [fast_file, slow_file] = memories.each_ref().map(Memory::file);
+        let attached = (attach(&fast.header, fast_file)?, attach(&slow.header, slow_file)?);
+        let (Attached::Asymmetric(fast_me), Attached::Symmetric(slow_me)) = attached else {
             return Err("not the memories of a writer".into());
         };
         for run in 1..=RUNS {

@@ -3,7 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
-use std::{fs::File, os::fd::AsRawFd};
+use std::{
+    fs::File,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
 
 use asymfence::cross_process::WORDS;
 use memmap2::MmapRaw;
@@ -52,6 +55,11 @@ impl Memory {
     /// Where other processes of the same user find it, as long as this one lives.
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
+    }
+
+    /// What the segment is made with, beside the header.
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     pub(crate) fn layout<T: Atomics>(&self) -> &Layout<T> {

@@ -2,7 +2,10 @@
 
 use core::fmt;
 
-use super::header::{PARTICIPANTS, VERSION, WORDS};
+use rustix::io::Errno;
+
+use super::header::{Misfit, PARTICIPANTS, VERSION};
+use super::segment::{FIRST_BYTE, WORDS};
 use crate::refusal::Refusal;
 
 /// Why a segment was not made, or a process not let in.
@@ -23,14 +26,100 @@ pub enum Error {
     Mode(u32),
     /// The segment was made under another kernel.
     OtherKernel,
-    /// The kernel's boot id cannot be read.
-    NoBootId,
+    /// The segment was made with another file.
+    OtherFile,
     /// This process cannot be asymmetric.
     Refused(Refusal),
-    /// Every place is taken.
-    Full,
-    /// This process is not in the PID namespace in which the segment was made.
-    OtherPidNamespace,
+    /// Every place is taken; so many of them by processes that have ended.
+    Full {
+        /// How many [`reap`](super::reap) can free.
+        ended: usize,
+    },
+    /// No place can be locked, though some are free.
+    Locked,
+    /// The file system does not keep a lock for a mapping.
+    LockNotKept,
+    /// The place that this process had is not its own any more.
+    PlaceLost,
+    /// The step failed with this errno.
+    Failed(Step, i32),
+}
+
+/// What [`create`](super::create), [`attach`](super::attach) and [`reap`](super::reap) ask of the kernel beside
+/// membarrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Reading `/proc/sys/kernel/random/boot_id`, which tells this kernel from others.
+    ReadBootId,
+    /// fstat(2) of the file, to know it again.
+    Identify,
+    /// Opening the file anew, as `/proc/self/fd/N`, to have locks of one's own.
+    Reopen,
+    /// fcntl(2) F_OFD_SETLK or F_OFD_GETLK on one byte of the file.
+    Lock,
+    /// mmap(2) of one page of the file, which keeps the lock.
+    Map,
+}
+
+impl Step {
+    pub(super) fn failed(self) -> impl Fn(Errno) -> Error {
+        move |errno| Error::Failed(self, errno.raw_os_error())
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Step::ReadBootId => "reading /proc/sys/kernel/random/boot_id",
+            Step::Identify => "fstat of the segment's file",
+            Step::Reopen => "opening the segment's file anew by /proc/self/fd",
+            Step::Lock => "fcntl(F_OFD_SETLK or F_OFD_GETLK) on the segment's file",
+            Step::Map => "mmap of the segment's file",
+        }
+    }
+
+    fn advice(self, errno: Errno) -> &'static str {
+        match (self, errno) {
+            (_, Errno::MFILE) => {
+                "EMFILE: this process has no descriptor left; close some, or raise RLIMIT_NOFILE"
+            }
+            (_, Errno::NFILE) => "ENFILE: the system has no descriptor left; close some",
+            (_, Errno::NOMEM) => "ENOMEM: no memory, or no room for one more mapping",
+            (Step::ReadBootId | Step::Reopen, Errno::NOENT) => "ENOENT: mount /proc",
+            (Step::ReadBootId, Errno::INVAL) => "the file holds no boot id: mount the kernel's own",
+            (Step::Reopen, Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
+                "the file must be open to this process for reading and writing; give it the permission, or take \
+                 a memfd"
+            }
+            (Step::ReadBootId, Errno::ACCESS | Errno::PERM) => {
+                "a sandbox forbids it; attach before it is closed"
+            }
+            (Step::Lock, Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP) => {
+                "the kernel is older than 3.15, or the file system has no such locks; take a memfd"
+            }
+            (Step::Map, Errno::NODEV | Errno::ACCESS) => {
+                "the file cannot be mapped; take a memfd"
+            }
+            (_, Errno::BADF) => "EBADF: the descriptor is closed, or was opened with O_PATH",
+            _ => "a sandbox may forbid it; attach before it is closed",
+        }
+    }
+}
+
+impl From<Misfit> for Error {
+    fn from(misfit: Misfit) -> Self {
+        match misfit {
+            Misfit::NotEmpty => Error::NotEmpty,
+            Misfit::NotCreated => Error::NotCreated,
+            Misfit::Foreign(word) => Error::Foreign(word),
+            Misfit::Version(version) => Error::Version(version),
+            Misfit::Mode(mode) => Error::Mode(mode),
+            Misfit::OtherKernel => Error::OtherKernel,
+            Misfit::OtherFile => Error::OtherFile,
+            Misfit::Full { ended } => Error::Full { ended },
+            Misfit::Locked => Error::Locked,
+            Misfit::LockNotKept => Error::LockNotKept,
+        }
+    }
 }
 
 impl From<Refusal> for Error {
@@ -65,27 +154,45 @@ impl fmt::Display for Error {
                 write!(f, "the segment's mode is {mode}, which is none; somebody wrote over it")
             }
             Error::OtherKernel => f.write_str(
-                "the segment was made under another kernel (another machine, another virtual \
-                 machine, or before a reboot), which no interrupt of this one reaches; create it \
-                 anew, or symmetric",
+                "the segment was made under another kernel (another machine, another virtual machine, or \
+                 before a reboot), which no interrupt and no lock of this one reaches; create it anew",
             ),
-            Error::NoBootId => f.write_str(
-                "/proc/sys/kernel/random/boot_id cannot be read, so other kernels cannot be told from \
-                 this one; mount /proc, or create the segment symmetric",
+            Error::OtherFile => f.write_str(
+                "the segment was made with another file than this; every process must give the same file, by \
+                 whatever descriptor or path",
             ),
             Error::Refused(refusal) => write!(
                 f,
                 "this process cannot take part in asymmetric fences: {refusal}. Or create the \
                  segment symmetric"
             ),
-            Error::Full => write!(
+            Error::Full { ended: 0 } => write!(
                 f,
-                "all {PARTICIPANTS} places are taken; let a participant reap those of processes \
-                 that ended"
+                "all {PARTICIPANTS} places are taken by processes that live; drop participants that are not \
+                 needed, also the copies in forked children"
             ),
-            Error::OtherPidNamespace => f.write_str(
-                "from this PID namespace it cannot be told which participants have ended; let one in \
-                 the namespace of the segment's maker do it",
+            Error::Full { ended } => write!(
+                f,
+                "all {PARTICIPANTS} places are taken, {ended} of them by processes that have ended; free \
+                 those with `reap`"
+            ),
+            Error::Locked => write!(
+                f,
+                "the free places are locked, by processes that attach at this moment or by a lock of the \
+                 program's own on the segment's file, from byte {FIRST_BYTE} on; try again, or lock less"
+            ),
+            Error::LockNotKept => f.write_str(
+                "the file system does not keep a lock for as long as the file is mapped (overlayfs does not); \
+                 take a memfd, or a file in /dev/shm",
+            ),
+            Error::PlaceLost => f.write_str(
+                "the place in the table is not held any more, as after the restore of a checkpoint; attach anew",
+            ),
+            Error::Failed(step, errno) => write!(
+                f,
+                "{} failed with errno {errno}: {}",
+                step.words(),
+                step.advice(Errno::from_raw_os_error(*errno))
             ),
         }
     }

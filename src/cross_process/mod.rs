@@ -10,9 +10,12 @@
 //!   [`Participant`], and only a participant has fences.
 //!
 //! ```
+//! use std::fs::File;
+//! use std::os::fd::AsFd;
 //! use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 //!
 //! use asymfence::cross_process::{Attached, Error, Fences, Mode, Participant, WORDS, attach, create};
+//! use rustix::fs::{MemfdFlags, memfd_create};
 //!
 //! /// One that reads often: says that it reads, and looks whether the writer is at it.
 //! fn read<F: Fences>(me: &Participant<'_, F>, reading: &AtomicU32, writing: &AtomicU32) -> bool {
@@ -21,19 +24,20 @@
 //!     writing.load(Relaxed) == 0
 //! }
 //!
-//! # fn main() -> Result<(), Error> {
-//! // In earnest: the words of a shared mapping.
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! // In earnest: the words of a mapping of this file.
+//! let file = File::from(memfd_create("segment", MemfdFlags::CLOEXEC)?);
 //! let memory: Vec<AtomicU32> = (0..WORDS + 2).map(|_| AtomicU32::new(0)).collect();
 //! let (header, data) = memory.split_at(WORDS);
 //!
 //! // Once, by the process that makes the segment. It is told if it cannot be asymmetric, and why.
-//! create(header, Mode::Asymmetric).or_else(|refusal| match refusal {
-//!     Error::Refused(_) | Error::NoBootId => create(header, Mode::Symmetric),
+//! create(header, file.as_fd(), Mode::Asymmetric).or_else(|refusal| match refusal {
+//!     Error::Refused(_) => create(header, file.as_fd(), Mode::Symmetric),
 //!     error => Err(error),
 //! })?;
 //!
 //! // Every process, after exec and before it starts threads.
-//! let may_read = match attach(header)? {
+//! let may_read = match attach(header, file.as_fd())? {
 //!     Attached::Asymmetric(me) => read(&me, &data[0], &data[1]),
 //!     Attached::Symmetric(me) => read(&me, &data[0], &data[1]),
 //! };
@@ -48,16 +52,37 @@
 //! two threads of the participating processes, those of the same process included. The fences of the
 //! crate's root do not pair with these.
 //!
+//! # Who holds a place
+//!
+//! Each participant has a place in the header's table, whose number, [`Participant::index`], no other has. A
+//! process that ends without giving its place back leaves it taken, and [`reap`] frees it. What says that the
+//! process has ended is the kernel: each participant has a lock of its own (fcntl(2) F_OFD_SETLK, on the bytes of
+//! the segment's file from 2^62 on), which a mapping of one page keeps. No process number is compared, so
+//!
+//! - a place is never reaped while a process has the participant, or a copy of it by fork(2): a daemon keeps
+//!   the place that it had before its parent exited;
+//! - a place is free to be reaped as soon as the last of them has ended or executed another program, in
+//!   whatever PID namespace, and whoever has its number now;
+//! - closing descriptors, all of them too, gives no place back.
+//!
+//! Other mechanisms lose one of these: a process number and a start time say nothing in another PID namespace;
+//! a robust mutex belongs to a thread; locks of fcntl(2) F_SETLK go when the process closes *any* descriptor of
+//! the file; a descriptor that is kept open goes when a daemon closes all.
+//!
+//! A file must be locked by all, therefore, and its file system must keep a lock for a mapping, which
+//! [`attach`] verifies: a memfd and files on tmpfs, ext4, xfs, btrfs do, overlayfs does not. Between two
+//! participants the program must not lock those bytes itself.
+//!
 //! # What would be lost in silence
 //!
 //! | what | why | what is done about it |
 //! | --- | --- | --- |
-//! | a process that is not registered | the kernel passes over it | no [`Participant`] without a registration, which [`attach`] checks with the kernel where that can tell (6.3, feature `std`) |
-//! | exec(2) | clears the registration | a participant is a value in memory, which exec clears too; the new program attaches anew. Its old place stays taken until the process ends |
-//! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold; its drop leaves the parent's place alone. The *index* is the parent's: a child that needs its own attaches |
-//! | the end of a process | its place, and what it said it was reading, stay | [`Participant::reap`] |
-//! | checkpoint and restore, a migrated container | the registration may be gone, the kernel another | detach before, or [`Participant::renew`] after the restore and before the next light fence. Nothing notices by itself |
-//! | memory shared with another virtual machine, or another kernel | no interrupt reaches it | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same: do not share between them |
+//! | a process that is not registered | the kernel passes over it | no [`Participant`] without a registration, which [`attach`] checks with the kernel where that can tell (6.3) |
+//! | exec(2) | clears the registration | a participant is a value in memory, which exec clears too; the new program attaches anew. Its old place can be reaped |
+//! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold. Both hold one place, with one *index*, until both have dropped it or ended: a child that needs its own attaches |
+//! | the end of a process | its place, and what it said it was reading, stay | [`reap`] |
+//! | checkpoint and restore, a migrated container | the registration and the place may be gone, the kernel another | detach before, or [`Participant::renew`] after the restore and before the next light fence. Nothing notices by itself |
+//! | memory shared with another virtual machine, or another kernel | no interrupt reaches it, and no lock | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same: do not share between them |
 //! | a program with another version of this crate | another protocol | the header holds a version; another one is refused |
 //! | a sandbox closed later | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] says so. The light side makes no call |
 //! | riscv before 6.9 | the command is not always a full barrier | the kernel's version is looked at, and refused |
@@ -78,14 +103,17 @@
 mod error;
 mod header;
 mod participant;
+mod segment;
 
 use core::sync::atomic::AtomicU32;
+use std::os::fd::BorrowedFd;
 
-pub use error::Error;
-pub use header::{Mode, PARTICIPANTS, WORDS};
+pub use error::{Error, Step};
+pub use header::{Mode, PARTICIPANTS};
 pub use participant::{Asymmetric, Attached, Fences, Participant, Symmetric};
+pub use segment::WORDS;
 
-use header::Header;
+use segment::{LockFile, over};
 
 /// Makes a segment of memory whose first [`WORDS`] words are zero, and fixes how the fences work there.
 ///
@@ -93,36 +121,65 @@ use header::Header;
 /// a mapping, it must be mapped shared, readable and writable, aligned to 4 bytes, and stay so for as long
 /// as the slice is used; seal a memfd against shrinking.
 ///
+/// `file` is the file of that memory, or another that every process of the segment can open for writing. The
+/// header remembers which. What its locks are for: [the module's documentation](self#who-holds-a-place).
+///
 /// [`Mode::Asymmetric`] registers this process with the kernel, for the sake of the answer. It does not
 /// attach it.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] and [`Error::NoBootId`] if the segment cannot be asymmetric here: then create it
-/// with [`Mode::Symmetric`], which always works, and in which every fence is `fence(SeqCst)`.
+/// [`Error::Refused`] if the segment cannot be asymmetric here: then create it with [`Mode::Symmetric`], in
+/// which every fence is `fence(SeqCst)`. [`Error::Failed`] names what failed, with its errno.
 /// [`Error::TooShort`], [`Error::NotEmpty`] say what they mean. Nothing is written unless it succeeds.
-pub fn create(words: &[AtomicU32], mode: Mode) -> Result<(), Error> {
-    let boot_id = match mode {
-        Mode::Asymmetric => participant::register()?,
-        Mode::Symmetric => [0; 4],
-    };
-    Header::create(words, mode, boot_id)
+pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(), Error> {
+    let header = over(words)?;
+    if let Mode::Asymmetric = mode {
+        participant::register()?;
+    }
+    Ok(header.create(mode, LockFile(file).common()?)?)
 }
 
 /// Takes part: registers this process if the segment is asymmetric, and takes a place in its table.
 ///
 /// Call it after exec and before the process starts threads: registering takes half a microsecond in a
 /// process of one thread, and milliseconds once there are more. Every thread of the process may use the
-/// participant.
+/// participant. `file` is the file that [`create`] got, by any descriptor. It takes one more descriptor while
+/// it runs, and afterwards none.
 ///
 /// # Errors
 ///
 /// See [`Error`]. A process that cannot be asymmetric is refused by an asymmetric segment; what it can do is
 /// in the error's words.
-pub fn attach(words: &[AtomicU32]) -> Result<Attached<'_>, Error> {
-    let header = Header::over(words)?;
-    Ok(match header.mode()? {
-        Mode::Asymmetric => Attached::Asymmetric(Participant::new(header)?),
-        Mode::Symmetric => Attached::Symmetric(Participant::new(header)?),
+pub fn attach<'a>(words: &'a [AtomicU32], file: BorrowedFd<'a>) -> Result<Attached<'a>, Error> {
+    let (header, file) = (over(words)?, LockFile(file));
+    let mode = header.mode()?;
+    header.admit(file.common()?)?;
+    Ok(match mode {
+        Mode::Asymmetric => Attached::Asymmetric(Participant::new(header, file)?),
+        Mode::Symmetric => Attached::Symmetric(Participant::new(header, file)?),
     })
+}
+
+/// Frees the places of processes that have ended without giving them back. `clean` is told the number of each
+/// before anybody else can take it, to clear what the process left in the shared data. Returns how many there
+/// were.
+///
+/// Any process can do it that can attach, in whatever PID namespace, and needs no place for it: also where
+/// [`attach`] says [`Error::Full`]. Only places that nobody holds are freed. If `clean` panics, or the process
+/// ends in it, the place stays taken, and is found again by the next call. `clean` may also be told of a
+/// participant that is being dropped at this moment.
+///
+/// # Errors
+///
+/// As [`attach`]. Those before the error are freed.
+pub fn reap(
+    words: &[AtomicU32],
+    file: BorrowedFd<'_>,
+    clean: impl FnMut(usize),
+) -> Result<usize, Error> {
+    let (header, file) = (over(words)?, LockFile(file));
+    header.mode()?;
+    header.admit(file.common()?)?;
+    header.reap(&file, clean)
 }

@@ -19,8 +19,8 @@
 use core::fmt;
 use core::marker::PhantomData;
 
+use super::segment::{Header, LockFile, Place};
 use super::Error;
-use super::header::{Header, Place};
 use crate::coalesce::between_full_fences;
 use crate::failure::Failure;
 use crate::fence::insist;
@@ -29,7 +29,6 @@ use crate::strategy::switched_off;
 use crate::sync::{Ordering::SeqCst, fence};
 use crate::sys;
 use crate::sys::global_expedited::BETWEEN_PROCESSES;
-use crate::sys::kernel::boot_id;
 
 /// A participant of a segment of one mode or the other.
 #[derive(Debug)]
@@ -41,6 +40,10 @@ pub enum Attached<'a> {
 }
 
 /// A process that takes part in a segment, with a place in its table until this is dropped.
+///
+/// A child of fork(2) has a copy. The place is given back when the last copy is dropped; a copy whose process
+/// ends without that leaves the place to be [reaped](super::reap). Dropping makes two system calls, munmap(2)
+/// and fcntl(2).
 ///
 /// The mode is in the type, so that no fence asks for it. Code that is to work in both is generic over
 /// [`Fences`].
@@ -68,11 +71,11 @@ pub enum Asymmetric {}
 pub enum Symmetric {}
 
 mod sealed {
-    use super::{Error, Failure};
+    use super::{Failure, Refusal};
 
     pub trait Fences {
-        /// Whether this process may take part in what was made under that kernel; gets it ready to.
-        fn admit(boot_id: [u32; 4]) -> Result<(), Error>;
+        /// Gets this process ready to be reached.
+        fn register() -> Result<(), Refusal>;
         fn light();
         fn heavy() -> Result<(), Failure>;
     }
@@ -80,8 +83,8 @@ mod sealed {
 
 impl Fences for Asymmetric {}
 impl sealed::Fences for Asymmetric {
-    fn admit(boot_id: [u32; 4]) -> Result<(), Error> {
-        if register()? == boot_id { Ok(()) } else { Err(Error::OtherKernel) }
+    fn register() -> Result<(), Refusal> {
+        register()
     }
 
     #[inline(always)]
@@ -97,7 +100,7 @@ impl sealed::Fences for Asymmetric {
 
 impl Fences for Symmetric {}
 impl sealed::Fences for Symmetric {
-    fn admit(_: [u32; 4]) -> Result<(), Error> {
+    fn register() -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -114,21 +117,19 @@ impl sealed::Fences for Symmetric {
     }
 }
 
-/// Registers this process to be reached by heavy fences, and answers under which kernel.
-pub(super) fn register() -> Result<[u32; 4], Error> {
-    if let Some(off) = switched_off() {
-        return Err(Refusal::new(off).into());
+/// Registers this process to be reached by heavy fences.
+pub(super) fn register() -> Result<(), Refusal> {
+    match switched_off() {
+        Some(off) => Err(Refusal::new(off)),
+        None => sys::no_unwind(BETWEEN_PROCESSES.probe),
     }
-    let boot_id = boot_id().ok_or(Error::NoBootId)?;
-    sys::no_unwind(BETWEEN_PROCESSES.probe)?;
-    Ok(boot_id)
 }
 
 impl<'a, F: Fences> Participant<'a, F> {
-    pub(super) fn new(header: &'a Header) -> Result<Self, Error> {
+    pub(super) fn new(header: &'a Header, file: LockFile<'a>) -> Result<Self, Error> {
         // REGISTERED-BEFORE: first the registration, then the place in the table, then light fences.
-        F::admit(header.boot_id())?;
-        Ok(Participant { place: header.take_place()?, fences: PhantomData })
+        F::register()?;
+        Ok(Participant { place: header.take_place(file)?, fences: PhantomData })
     }
 
     /// Orders the memory accesses before it against those after it, as seen by whoever executes a
@@ -172,8 +173,8 @@ impl<'a, F: Fences> Participant<'a, F> {
         F::heavy()
     }
 
-    /// The number of this participant's place, below [`PARTICIPANTS`](super::PARTICIPANTS): no other has
-    /// it at the same time. For a slot of one's own in the shared data.
+    /// The number of this participant's place, below [`PARTICIPANTS`](super::PARTICIPANTS): no other has it at the same time. For a
+    /// slot of one's own in the shared data.
     ///
     /// In a child of fork(2) the copy's is the parent's.
     #[must_use]
@@ -186,30 +187,27 @@ impl<'a, F: Fences> Participant<'a, F> {
         self.place.header.taken()
     }
 
-    /// Frees the places of processes that have ended without giving them back. `clean` is told the number of
-    /// each before anybody else can take it, to clear what the process left in the shared data. Answers how
-    /// many there were.
-    ///
-    /// Only what is known to have ended is freed: not a zombie, not a process whose number another has got,
-    /// and not one in another PID namespace than that in which the segment was made. A process that dies
-    /// in `clean` leaves the place for another to reap.
+    /// Frees the places of processes that have ended without giving them back: see
+    /// [`reap`](super::reap), which does the same without a participant.
     ///
     /// # Errors
     ///
-    /// [`Error::OtherPidNamespace`] if this process cannot tell who has ended.
-    pub fn reap(&self, mut clean: impl FnMut(usize)) -> Result<usize, Error> {
-        let abandoned = self.place.header.abandoned()?;
-        Ok(abandoned.map(|place| clean(place.index)).count())
+    /// [`Error::Failed`].
+    pub fn reap(&self, clean: impl FnMut(usize)) -> Result<usize, Error> {
+        self.place.header.reap(&self.place.locks, clean)
     }
 
-    /// Registers this process again, and looks whether the kernel is still the same: for a process that
-    /// was restored from a checkpoint, before its next light fence. Cheap if nothing has changed.
+    /// Registers this process again, and looks whether kernel, file and place are still the same: for a
+    /// process that was restored from a checkpoint, before its next light fence. Cheap if nothing has changed.
     ///
     /// # Errors
     ///
-    /// As [`attach`](super::attach). Then the process must execute no light fence of this participant.
+    /// As [`attach`](super::attach), and [`Error::PlaceLost`]. Then the process must execute no light fence of
+    /// this participant.
     pub fn renew(&self) -> Result<(), Error> {
-        F::admit(self.place.header.boot_id())
+        F::register()?;
+        self.place.header.admit(self.place.locks.common()?)?;
+        if self.place.is_held()? { Ok(()) } else { Err(Error::PlaceLost) }
     }
 }
 

@@ -26,8 +26,7 @@ fn probe() -> Result<(), Refusal> {
         MembarrierQuery::GLOBAL_EXPEDITED.union(MembarrierQuery::REGISTER_GLOBAL_EXPEDITED);
     membarrier::probe(NEEDED, REGISTER, CALL)?;
     // A process that believes it is registered, and is not, is passed over in silence. Kernels before
-    // 6.3 cannot be asked, nor can any without a C library.
-    #[cfg(feature = "std")]
+    // 6.3 cannot be asked.
     if let Ok(mask) = membarrier::registrations() {
         let registered = MembarrierQuery::REGISTER_GLOBAL_EXPEDITED.bits();
         if mask & registered == 0 {

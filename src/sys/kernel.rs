@@ -22,30 +22,29 @@ impl Kernel {
     pub(super) fn running() -> Self {
         // Not uname(2): the personality UNAME26 makes it lie, and rustix takes it for infallible.
         let mut buffer = [0; 64];
-        let release = beginning(c"/proc/sys/kernel/osrelease", &mut buffer);
+        let release = beginning(c"/proc/sys/kernel/osrelease", &mut buffer).unwrap_or_default();
         Kernel { version: parse_release(release), plain_x86_linux: is_plain_x86_linux(release) }
     }
 }
 
-/// What the file begins with; nothing if it cannot be read.
-fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> &'a [u8] {
-    open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .and_then(|file| read(file, &mut buffer[..]))
-        .map_or(&[], |length| &buffer[..length])
+/// What the file begins with.
+fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errno> {
+    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let length = read(file, &mut buffer[..])?;
+    Ok(&buffer[..length])
 }
 
 super::on_linux! {
     /// Tells this kernel, since it booted, from every other.
-    pub(crate) fn boot_id() -> Option<[u32; 4]> {
-        parse_uuid(beginning(c"/proc/sys/kernel/random/boot_id", &mut [0; 64]))
-    }
-
-    /// Tells the PID namespace of this process from the others of this kernel.
-    pub(crate) fn pid_namespace() -> Option<u32> {
-        rustix::fs::stat(c"/proc/self/ns/pid").ok()?.st_ino.try_into().ok()
+    #[cfg(feature = "std")]
+    pub(crate) fn boot_id() -> Result<[u32; 4], Errno> {
+        let mut buffer = [0; 64];
+        let text = beginning(c"/proc/sys/kernel/random/boot_id", &mut buffer)?;
+        parse_uuid(text).ok_or(Errno::INVAL)
     }
 
     /// Reads `d8e0d1a7-…`, 32 hexadecimal digits, with whatever stands between them.
+    #[cfg(feature = "std")]
     fn parse_uuid(text: &[u8]) -> Option<[u32; 4]> {
         let mut digits = text.iter().filter_map(|&byte| char::from(byte).to_digit(16));
         let mut words = [0; 4];
@@ -99,6 +98,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "std")]
     #[test]
     fn a_boot_id_is_32_digits() {
         let uuid = b"01234567-89ab-cdef-0123-456789abcdef\n";
@@ -107,6 +107,6 @@ mod tests {
         assert_eq!(parse_uuid(&[&uuid[..], b"0"].concat()), None);
         assert_eq!(parse_uuid(b""), None);
         assert_eq!(boot_id(), boot_id());
-        assert!(boot_id().is_some() && pid_namespace().is_some());
+        assert!(boot_id().is_ok());
     }
 }

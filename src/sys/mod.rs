@@ -71,8 +71,25 @@ pub(crate) mod kernel;
 pub(crate) mod membarrier;
 
 on_linux! {
+    #[cfg(feature = "std")]
     pub(crate) mod global_expedited;
+    #[cfg(feature = "std")]
+    pub(crate) mod ofd_lock;
 }
+
+/// The call that takes a `struct flock64`.
+#[cfg(all(
+    target_os = "linux",
+    feature = "std",
+    any(target_pointer_width = "64", target_arch = "x86_64")
+))]
+const SYS_FCNTL64: core::ffi::c_long = libc::SYS_fcntl;
+#[cfg(all(
+    target_os = "linux",
+    feature = "std",
+    not(any(target_pointer_width = "64", target_arch = "x86_64"))
+))]
+const SYS_FCNTL64: core::ffi::c_long = libc::SYS_fcntl64 as core::ffi::c_long;
 
 #[cfg(any(target_os = "android", test))]
 mod android;

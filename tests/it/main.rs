@@ -20,7 +20,7 @@ mod snapshots;
 mod coalescing;
 #[cfg(all(feature = "std", not(asymfence_symmetric)))]
 mod conformance;
-#[cfg(not(asymfence_symmetric))]
+#[cfg(all(feature = "std", not(asymfence_symmetric)))]
 mod cross_process;
 #[cfg(not(asymfence_symmetric))]
 mod deciding;

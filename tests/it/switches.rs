@@ -15,16 +15,19 @@ fn refused(name: &str, reason: Reason) {
 }
 
 /// Between processes the switch refuses what is asymmetric, and whoever would attach to it.
+#[cfg(feature = "std")]
 #[track_caller]
 fn refused_between_processes(reason: Reason) {
     use asymfence::cross_process::{Error, Mode, WORDS, create};
+    use std::os::fd::AsFd;
 
+    let file = std::fs::File::open("/dev/null").expect("a file");
     let memory: Vec<_> = (0..WORDS).map(|_| std::sync::atomic::AtomicU32::new(0)).collect();
-    match create(&memory, Mode::Asymmetric) {
+    match create(&memory, file.as_fd(), Mode::Asymmetric) {
         Err(Error::Refused(refusal)) => assert_eq!(refusal.reason(), reason),
         other => panic!("{other:?}"),
     }
-    assert_eq!(create(&memory, Mode::Symmetric), Ok(()));
+    assert_eq!(create(&memory, file.as_fd(), Mode::Symmetric), Ok(()));
 }
 
 #[cfg(asymfence_symmetric)]
@@ -34,6 +37,7 @@ fn a_cfg_switches_the_asymmetry_off() {
         assert_eq!(init(), Strategy::Symmetric);
         refused("private-expedited", Reason::SwitchedOffByCfg);
         refused("mprotect", Reason::SwitchedOffByCfg);
+        #[cfg(feature = "std")]
         refused_between_processes(Reason::SwitchedOffByCfg);
         let words = Asymmetric::new().expect_err("symmetric").to_string();
         assert!(words.contains("--cfg asymfence_symmetric"), "{words}");

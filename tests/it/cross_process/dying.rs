@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 
-use asymfence::cross_process::{Attached, Error, Mode, PARTICIPANTS, attach, create};
+use asymfence::cross_process::{Attached, Error, Mode, PARTICIPANTS};
 use asymfence::{Call, Reason};
 use nix::libc::{EINVAL, EPERM};
 use rustix::process::{Signal, getpid, kill_process};
@@ -11,11 +11,10 @@ use rustix::thread::MembarrierCommand::{GlobalExpedited, RegisterGlobalExpedited
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter_all_threads;
 
-use super::{attach_asymmetric, attach_when_made, fresh, two_processes};
+use super::{Segment, attach, attach_asymmetric, attach_when_made, create, fresh, two_processes};
 use crate::child::Child;
 use crate::filter::{on_command, on_membarrier};
-use crate::fork::in_fork;
-use crate::memory::{Atomics, Layout};
+use crate::memory::Atomics;
 
 /// How far the peer has come.
 #[repr(C)]
@@ -29,7 +28,7 @@ fn the_place_of_a_process_that_died_is_reaped_once() {
     Child::default().run(|| {
         two_processes(
             None,
-            |Layout::<Step> { header, data }, mut peer| {
+            |Segment::<Step> { header, data }, mut peer| {
                 create(header, Mode::Asymmetric).expect("membarrier is offered");
                 let me = attach_asymmetric(header);
                 peer.wait_until(|| data.0.load(SeqCst) == 1);
@@ -48,7 +47,7 @@ fn the_place_of_a_process_that_died_is_reaped_once() {
                 assert_eq!(me.reap(|_| panic!("it was reaped")), Ok(0));
                 assert_eq!(attach_asymmetric(header).index(), 1, "the place can be taken again");
             },
-            |Layout { header, data }| {
+            |Segment { header, data }| {
                 let Attached::Asymmetric(_me) = attach_when_made(header) else {
                     panic!("symmetric")
                 };
@@ -67,12 +66,12 @@ fn a_process_whose_sandbox_forbids_to_register_is_refused_and_told_what_to_do() 
     Child::default().run(|| {
         two_processes(
             Some(on_command(RegisterGlobalExpedited, Errno(EPERM as u32))),
-            |Layout::<Step> { header, .. }, peer| {
+            |Segment::<Step> { header, .. }, peer| {
                 create(header, Mode::Asymmetric).expect("membarrier is offered");
                 peer.ends_well();
                 assert_eq!(attach_asymmetric(header).index(), 0, "it took no place");
             },
-            |Layout { header, .. }| {
+            |Segment { header, .. }| {
                 let error = loop {
                     match attach(header) {
                         Err(Error::NotCreated) => std::thread::yield_now(),
@@ -95,17 +94,17 @@ fn a_process_in_a_sandbox_without_membarrier_takes_part_in_a_symmetric_segment()
     Child::default().run(|| {
         two_processes(
             Some(on_membarrier(Errno(EPERM as u32))),
-            |Layout::<Step> { header, .. }, peer| {
+            |Segment::<Step> { header, .. }, peer| {
                 create(header, Mode::Symmetric).expect("always");
                 peer.ends_well();
             },
-            |Layout { header, .. }| {
+            |Segment { header, .. }| {
                 let Attached::Symmetric(me) = attach_when_made(header) else {
                     panic!("asymmetric")
                 };
                 me.light_fence();
                 me.heavy_fence();
-                let error = create(&fresh(), Mode::Asymmetric).expect_err("no membarrier");
+                let error = create(fresh().header(), Mode::Asymmetric).expect_err("no membarrier");
                 assert!(matches!(error, Error::Refused(_)), "{error}");
             },
         );
@@ -116,7 +115,9 @@ fn a_process_in_a_sandbox_without_membarrier_takes_part_in_a_symmetric_segment()
 #[test]
 fn a_success_of_a_sandbox_that_query_does_not_bear_out_is_not_believed() {
     Child::under(on_membarrier(Errno(0))).run(|| {
-        let Err(Error::Refused(refusal)) = create(&fresh(), Mode::Asymmetric) else { panic!() };
+        let Err(Error::Refused(refusal)) = create(fresh().header(), Mode::Asymmetric) else {
+            panic!()
+        };
         assert_eq!(refusal.reason(), Reason::CommandsNotOffered);
     });
 }
@@ -124,7 +125,7 @@ fn a_success_of_a_sandbox_that_query_does_not_bear_out_is_not_believed() {
 #[test]
 fn a_registration_with_a_sandbox_and_not_the_kernel_is_not_believed() {
     Child::under(on_command(RegisterGlobalExpedited, Errno(0))).run(|| {
-        let Err(Error::Refused(refusal)) = create(&fresh(), Mode::Asymmetric) else {
+        let Err(Error::Refused(refusal)) = create(fresh().header(), Mode::Asymmetric) else {
             println!("a kernel before 6.3 cannot be asked");
             return;
         };
@@ -136,8 +137,8 @@ fn a_registration_with_a_sandbox_and_not_the_kernel_is_not_believed() {
 fn a_sandbox_closed_later_is_an_error_of_try_heavy_fence() {
     Child::default().run(|| {
         let header = fresh();
-        create(&header, Mode::Asymmetric).expect("membarrier is offered");
-        let me = attach_asymmetric(&header);
+        create(header.header(), Mode::Asymmetric).expect("membarrier is offered");
+        let me = attach_asymmetric(header.header());
         apply_filter_all_threads(&on_command(GlobalExpedited, Errno(EINVAL as u32)))
             .expect("the filter is accepted");
         let failure = me.try_heavy_fence().expect_err("refused");
@@ -149,8 +150,8 @@ fn a_sandbox_closed_later_is_an_error_of_try_heavy_fence() {
 fn a_sandbox_closed_later_aborts_heavy_fence() {
     let outcome = Child::default().outcome(|| {
         let header = fresh();
-        create(&header, Mode::Asymmetric).expect("membarrier is offered");
-        let me = attach_asymmetric(&header);
+        create(header.header(), Mode::Asymmetric).expect("membarrier is offered");
+        let me = attach_asymmetric(header.header());
         apply_filter_all_threads(&on_membarrier(Errno(EPERM as u32)))
             .expect("the filter is accepted");
         me.heavy_fence();
@@ -162,44 +163,26 @@ fn a_sandbox_closed_later_aborts_heavy_fence() {
 }
 
 #[test]
-fn a_forked_child_leaves_the_place_of_its_parent_alone() {
-    Child::default().run(|| {
-        let header = fresh();
-        create(&header, Mode::Asymmetric).expect("membarrier is offered");
-        let me = attach_asymmetric(&header);
-        // The header is not shared here: the child looks at its copy.
-        in_fork(|| {
-            let copy = attach_asymmetric(&header);
-            assert_eq!(copy.index(), 1, "a place of its own");
-            // SAFETY: `me` is forgotten below, where the child has ended.
-            drop(unsafe { std::ptr::read(&me) });
-            assert_eq!(copy.places().collect::<Vec<_>>(), [0, 1]);
-        });
-        assert_eq!(me.places().collect::<Vec<_>>(), [0]);
-        drop(me);
-        assert_eq!(attach_asymmetric(&header).index(), 0);
-    });
-}
-
-#[test]
 fn when_every_place_is_taken_the_next_is_told() {
     Child::default().run(|| {
-        let header = fresh();
-        create(&header, Mode::Asymmetric).expect("membarrier is offered");
-        let taken: Vec<_> = (0..PARTICIPANTS).map(|_| attach_asymmetric(&header)).collect();
+        let segment = fresh();
+        let header = segment.header();
+        create(header, Mode::Asymmetric).expect("membarrier is offered");
+        let taken: Vec<_> = (0..PARTICIPANTS).map(|_| attach_asymmetric(header)).collect();
         assert!(taken.iter().map(|participant| participant.index()).eq(0..PARTICIPANTS));
-        let error = attach(&header).expect_err("full");
-        assert_eq!(error, Error::Full);
-        assert!(error.to_string().contains("reap"));
+        let error = attach(header).expect_err("full");
+        assert_eq!(error, Error::Full { ended: 0 });
+        assert!(error.to_string().contains("processes that live"), "{error}");
         drop(taken);
-        assert_eq!(attach_asymmetric(&header).index(), 0);
+        assert_eq!(attach_asymmetric(header).index(), 0);
     });
 }
 
 #[test]
 fn threads_that_attach_at_once_get_places_of_their_own() {
     Child::default().run(|| {
-        let header = &fresh();
+        let segment = fresh();
+        let header = segment.header();
         create(header, Mode::Symmetric).expect("always");
         let barrier = &std::sync::Barrier::new(8);
         std::thread::scope(|scope| {

@@ -2,20 +2,24 @@
 
 mod dying;
 mod headers;
+mod holding;
 mod ordering;
 mod snapshots;
 
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::ExitStatus;
 use std::sync::atomic::AtomicU32;
 use std::thread;
 
-use asymfence::cross_process::{Asymmetric, Attached, Error, Participant, WORDS, attach};
+use asymfence::cross_process::{self, Asymmetric, Attached, Error, Mode, Participant, WORDS};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use seccompiler::{BpfProgram, apply_filter};
 
 use crate::child::this_binary;
-use crate::memory::{Atomics, Layout, Memory};
+use crate::memory::{Atomics, Memory};
 
 const PEER: &str = "ASYMFENCE_TEST_PEER";
 
@@ -52,17 +56,40 @@ impl Peer {
     }
 }
 
+/// The words of a header, and the file whose locks it goes by.
+#[derive(Clone, Copy)]
+struct Header<'a> {
+    words: &'a [AtomicU32],
+    file: BorrowedFd<'a>,
+}
+
+/// What two processes share.
+struct Segment<'a, T> {
+    header: Header<'a>,
+    data: &'a T,
+}
+
+impl<'a, T: Atomics> Segment<'a, T> {
+    fn of(memory: &'a Memory) -> Self {
+        let layout = memory.layout::<T>();
+        Segment {
+            header: Header { words: &layout.header, file: memory.file() },
+            data: &layout.data,
+        }
+    }
+}
+
 /// In a test's own process: runs `here` in this process, and `there` in a new one, a second run of the
 /// same test under `filter`. Both have the same memory.
 fn two_processes<T: Atomics>(
     filter: Option<BpfProgram>,
-    here: impl FnOnce(&Layout<T>, Peer),
-    there: impl FnOnce(&Layout<T>),
+    here: impl FnOnce(Segment<'_, T>, Peer),
+    there: impl FnOnce(Segment<'_, T>),
 ) {
     if let Ok(path) = std::env::var(PEER) {
         // Nobody may wait for a peer that does not come.
         set_parent_process_death_signal(Some(Signal::KILL)).expect("a signal");
-        return there(Memory::open(&path).expect("the memory of the parent").layout());
+        return there(Segment::of(&Memory::open(&path).expect("the memory of the parent")));
     }
     let memory = Memory::new::<T>().expect("a memfd");
     let mut command = this_binary();
@@ -72,12 +99,24 @@ fn two_processes<T: Atomics>(
         // before.
         unsafe { command.pre_exec(move || apply_filter(&filter).map_err(std::io::Error::other)) };
     }
-    here(memory.layout(), Peer(command.spawn().expect("the peer runs")));
+    here(Segment::of(&memory), Peer(command.spawn().expect("the peer runs")));
+}
+
+fn create(header: Header<'_>, mode: Mode) -> Result<(), Error> {
+    cross_process::create(header.words, header.file, mode)
+}
+
+fn attach(header: Header<'_>) -> Result<Attached<'_>, Error> {
+    cross_process::attach(header.words, header.file)
+}
+
+fn reap(header: Header<'_>, clean: impl FnMut(usize)) -> Result<usize, Error> {
+    cross_process::reap(header.words, header.file, clean)
 }
 
 /// Attaches to a segment that must be asymmetric.
 #[track_caller]
-fn attach_asymmetric(header: &[AtomicU32]) -> Participant<'_, Asymmetric> {
+fn attach_asymmetric(header: Header<'_>) -> Participant<'_, Asymmetric> {
     match attach(header) {
         Ok(Attached::Asymmetric(participant)) => participant,
         other => panic!("{other:?}"),
@@ -86,7 +125,7 @@ fn attach_asymmetric(header: &[AtomicU32]) -> Participant<'_, Asymmetric> {
 
 /// Attaches as soon as the segment is there.
 #[track_caller]
-fn attach_when_made(header: &[AtomicU32]) -> Attached<'_> {
+fn attach_when_made(header: Header<'_>) -> Attached<'_> {
     loop {
         match attach(header) {
             Err(Error::NotCreated) => thread::yield_now(),
@@ -95,7 +134,19 @@ fn attach_when_made(header: &[AtomicU32]) -> Attached<'_> {
     }
 }
 
-/// Fresh memory of this process alone, for what needs no other.
-fn fresh() -> Vec<AtomicU32> {
-    (0..WORDS).map(|_| AtomicU32::new(0)).collect()
+/// Fresh memory of this process alone, for what needs no other, with a file to lock.
+struct Fresh {
+    words: Vec<AtomicU32>,
+    file: File,
+}
+
+fn fresh() -> Fresh {
+    let file = memfd_create("locks", MemfdFlags::CLOEXEC).expect("a memfd");
+    Fresh { words: (0..WORDS).map(|_| AtomicU32::new(0)).collect(), file: file.into() }
+}
+
+impl Fresh {
+    fn header(&self) -> Header<'_> {
+        Header { words: &self.words, file: self.file.as_fd() }
+    }
 }

@@ -3,15 +3,15 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU64, compiler_fence, fence};
 
-use asymfence::cross_process::{Asymmetric, Attached, Fences, Mode, Participant, attach, create};
+use asymfence::cross_process::{Asymmetric, Attached, Fences, Mode, Participant};
 use asymfence::membarrier::{PrivateExpedited, register};
 
-use super::{Peer, attach_asymmetric, attach_when_made, two_processes};
+use super::{Peer, Segment, attach, attach_asymmetric, attach_when_made, create, two_processes};
 use core_affinity::CoreId;
 
 use crate::child::Child;
 use crate::litmus::{Fence, PORTION, Shared, longest_pause, scatter, two_cores};
-use crate::memory::{Atomics, Layout};
+use crate::memory::Atomics;
 
 /// What the sides share: the litmus test itself, and which portion of which pair is to be run.
 #[repr(C)]
@@ -172,7 +172,7 @@ fn the_table_holds_between_processes(mode: Mode) {
     }
     two_processes(
         None,
-        |Layout::<Table> { header, data }, peer| {
+        |Segment::<Table> { header, data }, peer| {
             create(header, mode).expect("membarrier is offered");
             match attach(header).expect("a place") {
                 Attached::Asymmetric(me) => lead(&me, data, peer, |left, right| {
@@ -181,7 +181,7 @@ fn the_table_holds_between_processes(mode: Mode) {
                 Attached::Symmetric(me) => lead(&me, data, peer, |_, _| true),
             }
         },
-        |Layout { header, data }| match attach_when_made(header) {
+        |Segment { header, data }| match attach_when_made(header) {
             Attached::Asymmetric(me) => data.follow(&nine_pairs(&me)),
             Attached::Symmetric(me) => data.follow(&nine_pairs(&me)),
         },
@@ -214,7 +214,7 @@ fn the_weak_outcome_comes(heavy: impl Fn(&Participant<'_, Asymmetric>), peer_reg
     };
     two_processes(
         None,
-        |Layout::<Table> { header, data }, mut peer| {
+        |Segment::<Table> { header, data }, mut peer| {
             create(header, Mode::Asymmetric).expect("membarrier is offered");
             let me = attach_asymmetric(header);
             let heavy = Side {
@@ -232,7 +232,7 @@ fn the_weak_outcome_comes(heavy: impl Fn(&Participant<'_, Asymmetric>), peer_reg
             data.end();
             peer.ends_well();
         },
-        |Layout { header, data }| {
+        |Segment { header, data }| {
             let _registered = peer_registers.then(|| attach_when_made(header));
             let heavy =
                 Side { fence: Box::new(|| {}), fills_the_store_buffer: false, takes_long: true };

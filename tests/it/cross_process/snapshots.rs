@@ -1,13 +1,13 @@
 //! The example's protocol, under a reader in another process.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use asymfence::cross_process::{Asymmetric, Mode, create};
+use asymfence::cross_process::{Asymmetric, Mode};
 
-use super::{attach_asymmetric, attach_when_made, two_processes};
+use super::{Header, Segment, attach_asymmetric, attach_when_made, create, two_processes};
 use crate::child::Child;
-use crate::memory::{Atomics, Layout};
+use crate::memory::Atomics;
 use crate::snapshots::{Snapshots, Writer};
 
 #[repr(C)]
@@ -23,7 +23,7 @@ const READS: u64 = 2_000_000;
 
 /// Makes the segment, and does `work` as the one that publishes there.
 fn as_writer(
-    header: &[AtomicU32],
+    header: Header<'_>,
     snapshots: &Snapshots,
     work: impl FnOnce(&mut Writer<'_, Asymmetric>),
 ) {
@@ -37,7 +37,7 @@ fn no_snapshot_is_torn_and_none_is_older_than_the_last() {
     Child::default().run(|| {
         two_processes(
             None,
-            |Layout::<Read> { header, data }, mut peer| {
+            |Segment::<Read> { header, data }, mut peer| {
                 as_writer(header, &data.snapshots, |writer| {
                     while data.reads.load(Acquire) < READS {
                         (0..100).for_each(|_| writer.publish());
@@ -47,7 +47,7 @@ fn no_snapshot_is_torn_and_none_is_older_than_the_last() {
                     peer.ends_well();
                 });
             },
-            |Layout { header, data }| {
+            |Segment { header, data }| {
                 let _ = attach_when_made(header);
                 let me = attach_asymmetric(header);
                 let mut newest = 0;
@@ -69,7 +69,7 @@ fn what_a_dead_reader_reads_is_kept_until_it_is_reaped() {
     Child::default().run(|| {
         two_processes(
             None,
-            |Layout::<Read> { header, data }, mut peer| {
+            |Segment::<Read> { header, data }, mut peer| {
                 as_writer(header, &data.snapshots, |writer| {
                     writer.publish();
                     peer.wait_until(|| data.reads.load(SeqCst) == 1);
@@ -81,7 +81,7 @@ fn what_a_dead_reader_reads_is_kept_until_it_is_reaped() {
                     assert_eq!(writer.kept_by_readers(), 0);
                 });
             },
-            |Layout { header, data }| {
+            |Segment { header, data }| {
                 let _ = attach_when_made(header);
                 let me = attach_asymmetric(header);
                 data.snapshots.read(&me, |_| {

@@ -1,0 +1,550 @@
+//! Who holds a place, and until when: whatever forks, namespaces, process numbers and descriptors do.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::mem::forget;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, Stdio};
+use std::ptr;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Barrier, Mutex};
+use std::thread;
+
+use asymfence::cross_process::{Attached, Error, Mode, PARTICIPANTS, Participant, Step, Symmetric};
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getpid};
+use rustix::process::{Signal, kill_process, set_child_subreaper};
+
+use super::{Header, Segment, attach, attach_asymmetric, create, fresh, reap};
+use crate::child::Child;
+use crate::fork::in_fork;
+use crate::memory::{Atomics, Memory};
+
+/// How far the other process has come.
+#[repr(C)]
+struct Progress(AtomicU32);
+
+// SAFETY: an atomic integer.
+unsafe impl Atomics for Progress {}
+
+/// A symmetric segment that forked processes share. Its fences are not the question here.
+fn shared(work: impl FnOnce(Header<'_>, &AtomicU32)) {
+    let memory = Memory::new::<Progress>().expect("a memfd");
+    let Segment { header, data } = Segment::<Progress>::of(&memory);
+    create(header, Mode::Symmetric).expect("a memfd can be locked");
+    work(header, &data.0);
+}
+
+#[track_caller]
+fn attach_symmetric(header: Header<'_>) -> Participant<'_, Symmetric> {
+    match attach(header) {
+        Ok(Attached::Symmetric(participant)) => participant,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn wait_for(step: &AtomicU32, value: u32) {
+    while step.load(SeqCst) != value {
+        thread::yield_now();
+    }
+}
+
+/// Runs `body` in a forked process, which then ends without a destructor.
+fn fork_off(body: impl FnOnce()) -> Pid {
+    // SAFETY: as in `in_fork`.
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Child => {
+            let fails = catch_unwind(AssertUnwindSafe(body)).is_err();
+            // SAFETY: ends the process without running the test harness's destructors.
+            unsafe { libc::_exit(i32::from(fails)) }
+        }
+        ForkResult::Parent { child } => child,
+    }
+}
+
+#[track_caller]
+fn ends_well(child: Pid) {
+    assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+}
+
+#[track_caller]
+fn kill(child: Pid) {
+    let pid = rustix::process::Pid::from_raw(child.as_raw()).expect("a process");
+    kill_process(pid, Signal::KILL).expect("a child");
+    waitpid(child, None).expect("a child");
+}
+
+fn places<F: asymfence::cross_process::Fences>(me: &Participant<'_, F>) -> Vec<usize> {
+    me.places().collect()
+}
+
+/// The places that are reaped.
+fn reaped(header: Header<'_>) -> Vec<usize> {
+    let mut dead = Vec::new();
+    let count = reap(header, |place| dead.push(place)).expect("the file can be locked");
+    assert_eq!(count, dead.len());
+    dead
+}
+
+/// The copy of the participant that a forked child has.
+///
+/// # Safety
+///
+/// `me` is a forked process's parent's, and is not used in this process any more.
+unsafe fn copy_of<T>(me: &T) -> T {
+    // SAFETY: as the caller says.
+    unsafe { ptr::read(me) }
+}
+
+/// A new PID namespace for the next child; false, and the reason printed, where that is forbidden.
+fn next_child_is_pid_1() -> bool {
+    // SAFETY: takes no memory.
+    let may = unsafe { libc::unshare(libc::CLONE_NEWPID) } == 0;
+    if !may {
+        println!("a PID namespace cannot be made: {}", std::io::Error::last_os_error());
+    }
+    may
+}
+
+#[test]
+fn a_forked_child_that_drops_its_copy_leaves_the_place_to_its_parent() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            let me = attach_symmetric(header);
+            in_fork(|| {
+                // SAFETY: in the child `me` is forgotten with the process.
+                drop(unsafe { copy_of(&me) });
+                let other = attach_symmetric(header);
+                assert_eq!((other.index(), places(&other)), (1, vec![0, 1]), "one of its own");
+            });
+            assert_eq!(places(&me), [0]);
+            assert_eq!(reaped(header), []);
+            drop(me);
+            assert_eq!(attach_symmetric(header).index(), 0);
+        });
+    });
+}
+
+/// A process and its child can both be PID 1.
+#[test]
+fn pid_1_and_its_child_pid_1_are_told_apart() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            if !next_child_is_pid_1() {
+                return;
+            }
+            in_fork(|| {
+                assert_eq!(getpid().as_raw(), 1);
+                let me = attach_symmetric(header);
+                assert!(next_child_is_pid_1());
+                in_fork(|| {
+                    assert_eq!(getpid().as_raw(), 1);
+                    // SAFETY: in the child `me` is forgotten with the process.
+                    drop(unsafe { copy_of(&me) });
+                });
+                assert_eq!(places(&me), [0]);
+                assert_eq!(attach_symmetric(header).index(), 1);
+            });
+        });
+    });
+}
+
+#[test]
+fn those_that_die_in_another_pid_namespace_are_reaped_from_anywhere() {
+    Child::default().run(|| {
+        shared(|header, step| {
+            let me = attach_symmetric(header);
+            if !next_child_is_pid_1() {
+                return;
+            }
+            // In a namespace of their own: one that lives, and three that die.
+            let init = fork_off(|| {
+                let me = attach_symmetric(header);
+                for _ in 0..3 {
+                    ends_well(fork_off(|| forget(attach_symmetric(header))));
+                }
+                step.store(1, SeqCst);
+                wait_for(step, 2);
+                drop(me);
+            });
+            wait_for(step, 1);
+            assert_eq!(places(&me), [0, 1, 2, 3, 4]);
+            assert_eq!(reaped(header), [2, 3, 4], "from here, and not the one that lives");
+            step.store(2, SeqCst);
+            ends_well(init);
+            assert_eq!(places(&me), [0]);
+        });
+    });
+}
+
+/// From one namespace into another, neither of which sees the other.
+#[test]
+fn those_that_die_in_a_sibling_pid_namespace_are_reaped() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            // This process cannot leave its own twice.
+            in_fork(|| {
+                if next_child_is_pid_1() {
+                    ends_well(fork_off(|| forget(attach_symmetric(header))));
+                } else {
+                    forget(attach_symmetric(header));
+                }
+            });
+            in_fork(|| {
+                next_child_is_pid_1();
+                in_fork(|| assert_eq!(reaped(header), [0]));
+            });
+        });
+    });
+}
+
+#[test]
+fn a_process_that_has_the_number_of_one_that_died_is_not_taken_for_it() {
+    Child::default().run(|| {
+        shared(|header, step| {
+            if !next_child_is_pid_1() {
+                return;
+            }
+            in_fork(|| {
+                let dead = fork_off(|| forget(attach_symmetric(header)));
+                ends_well(dead);
+                let last = (dead.as_raw() - 1).to_string();
+                fs::write("/proc/sys/kernel/ns_last_pid", last).expect("root of the namespace");
+                let other = fork_off(|| wait_for(step, 1));
+                assert_eq!(other, dead, "the number is given again");
+                assert_eq!(reaped(header), [0]);
+                step.store(1, SeqCst);
+                ends_well(other);
+            });
+        });
+    });
+}
+
+/// fork(2), the parent exits, the child goes on: a daemon.
+#[test]
+fn a_daemon_keeps_the_place_that_it_had_before_its_parent_exited() {
+    Child::default().run(|| {
+        set_child_subreaper(Some(rustix::process::getpid())).expect("the daemon's new parent");
+        shared(|header, step| {
+            for parent_drops in [false, true] {
+                step.store(0, SeqCst);
+                let parent = fork_off(|| {
+                    let me = attach_symmetric(header);
+                    fork_off(|| {
+                        wait_for(step, 1);
+                        assert_eq!(me.index(), 0);
+                    });
+                    if parent_drops { drop(me) } else { forget(me) }
+                });
+                ends_well(parent);
+                let other = attach_symmetric(header);
+                assert_eq!((other.index(), places(&other)), (1, vec![0, 1]), "the daemon has it");
+                assert_eq!(reaped(header), []);
+                step.store(1, SeqCst);
+                let Ok(WaitStatus::Exited(_, 0)) = waitpid(None, None) else { panic!() };
+                assert_eq!(reaped(header), [0], "the twin: nobody has it now");
+            }
+        });
+    });
+}
+
+/// As a daemon does, which does not know what its libraries have opened.
+#[test]
+fn closing_every_descriptor_does_not_give_the_place_back() {
+    Child::default().run(|| {
+        shared(|header, step| {
+            let other = fork_off(|| {
+                forget(attach_symmetric(header));
+                // SAFETY: what this forked process uses afterwards is no descriptor.
+                assert_eq!(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) }, 0);
+                step.store(1, SeqCst);
+                wait_for(step, 2);
+            });
+            wait_for(step, 1);
+            assert_eq!(reaped(header), []);
+            kill(other);
+            assert_eq!(reaped(header), [0]);
+        });
+    });
+}
+
+#[test]
+fn exec_gives_the_place_to_be_reaped() {
+    Child::default().run(|| {
+        let memory: &'static Memory =
+            Box::leak(Box::new(Memory::new::<Progress>().expect("a memfd")));
+        let Segment { header, .. } = Segment::<Progress>::of(memory);
+        create(header, Mode::Symmetric).expect("a memfd can be locked");
+        let mut command = Command::new("cat");
+        // SAFETY: between fork and exec the closure makes system calls only.
+        unsafe {
+            command.pre_exec(move || {
+                forget(attach(header).map_err(std::io::Error::other)?);
+                Ok(())
+            })
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut cat = command.spawn().expect("a program that waits");
+        // What it has written it wrote in the new program, when the kernel was through with the old memory.
+        cat.stdin.as_mut().expect("a pipe").write_all(b"x").expect("a pipe");
+        cat.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("a byte");
+        assert_eq!(reaped(header), [0]);
+        assert!(cat.try_wait().expect("a child").is_none(), "it lives");
+        cat.kill().expect("a child");
+        cat.wait().expect("a child");
+    });
+}
+
+#[test]
+fn the_place_of_a_zombie_is_reaped() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            let zombie = fork_off(|| forget(attach_symmetric(header)));
+            waitid(Id::Pid(zombie), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).expect("a child");
+            assert_eq!(reaped(header), [0]);
+            ends_well(zombie);
+        });
+    });
+}
+
+#[test]
+fn a_place_whose_cleaning_panics_stays_taken_and_is_found_again() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            let me = attach_symmetric(header);
+            ends_well(fork_off(|| forget(attach_symmetric(header))));
+            let panics = AssertUnwindSafe(|| me.reap(|_| panic!("on purpose")));
+            assert!(catch_unwind(panics).is_err());
+            assert_eq!(places(&me), [0, 1]);
+            assert_eq!(attach_symmetric(header).index(), 2, "nobody gets what is not clean");
+            assert_eq!(reaped(header), [1]);
+            assert_eq!(attach_symmetric(header).index(), 1);
+        });
+    });
+}
+
+#[test]
+fn a_process_that_dies_while_it_cleans_leaves_the_place_to_be_reaped() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            ends_well(fork_off(|| forget(attach_symmetric(header))));
+            ends_well(fork_off(|| {
+                // SAFETY: ends the process.
+                let count = reap(header, |_| unsafe { libc::_exit(0) });
+                panic!("it did not end in there: {count:?}");
+            }));
+            assert_eq!(reaped(header), [0]);
+        });
+    });
+}
+
+#[test]
+fn nobody_takes_or_reaps_a_place_that_is_being_cleaned() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            let me = attach_symmetric(header);
+            ends_well(fork_off(|| forget(attach_symmetric(header))));
+            let cleaned = me.reap(|place| {
+                assert_eq!(place, 1);
+                assert_eq!(me.reap(|_| panic!("it is being cleaned")), Ok(0));
+                assert_eq!(reaped(header), []);
+                assert_eq!(attach_symmetric(header).index(), 2);
+            });
+            assert_eq!(cleaned, Ok(1));
+        });
+    });
+}
+
+#[test]
+fn of_several_that_reap_each_cleans_other_places() {
+    const DEAD: usize = 8;
+    Child::default().run(|| {
+        shared(|header, _| {
+            let me = attach_symmetric(header);
+            for _ in 0..20 {
+                let first = places(&me).len();
+                (0..DEAD).for_each(|_| ends_well(fork_off(|| forget(attach_symmetric(header)))));
+                let (barrier, cleaned) = (Barrier::new(3), Mutex::new(Vec::new()));
+                thread::scope(|scope| {
+                    for _ in 0..3 {
+                        scope.spawn(|| {
+                            barrier.wait();
+                            me.reap(|place| cleaned.lock().expect("no panic").push(place))
+                                .expect("the file can be locked");
+                        });
+                    }
+                });
+                let mut cleaned = cleaned.into_inner().expect("no panic");
+                cleaned.sort_unstable();
+                assert_eq!(cleaned.len(), DEAD);
+                assert!(cleaned.iter().copied().eq(first..first + DEAD));
+            }
+        });
+    });
+}
+
+#[test]
+fn a_segment_full_of_the_dead_can_be_reaped_by_a_process_that_has_no_place() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            for _ in 0..PARTICIPANTS {
+                ends_well(fork_off(|| forget(attach_symmetric(header))));
+            }
+            let error = attach(header).expect_err("full");
+            assert_eq!(error, Error::Full { ended: PARTICIPANTS });
+            assert!(error.to_string().contains("reap"), "{error}");
+            assert!(reaped(header).into_iter().eq(0..PARTICIPANTS));
+            assert_eq!(attach_symmetric(header).index(), 0);
+        });
+    });
+}
+
+#[test]
+fn a_lock_of_the_programs_own_on_the_whole_file_is_named() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            let path = format!("/proc/self/fd/{}", header.file.as_raw_fd());
+            let file = fs::File::options().write(true).open(path).expect("our own");
+            file.lock().expect("another kind of lock, which is no matter");
+            drop(attach_symmetric(header));
+            let whole = libc::flock {
+                l_type: libc::F_WRLCK as _,
+                l_whence: libc::SEEK_SET as _,
+                l_start: 0,
+                l_len: 0,
+                l_pid: 0,
+            };
+            // SAFETY: the call reads the struct.
+            assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &whole) }, 0);
+            let error = attach(header).expect_err("locked");
+            assert_eq!(error, Error::Locked);
+            assert!(error.to_string().contains("lock less"), "{error}");
+        });
+    });
+}
+
+/// The file system is asked whether it does what a place needs.
+#[test]
+fn a_file_system_that_does_not_keep_the_lock_is_refused() {
+    Child::default().run(|| {
+        let folder = std::env::temp_dir().join(format!("asymfence-{}", std::process::id()));
+        let path = |name: &str| folder.join(name).to_str().expect("plain").to_owned();
+        fs::create_dir(&folder).expect("a folder");
+        // SAFETY: takes no memory.
+        let apart = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
+        let private = libc::MS_PRIVATE | libc::MS_REC;
+        let mounted = apart && mount("none", "/", "", private, "") && {
+            let made = mount("tmpfs", &path(""), "tmpfs", 0, "");
+            for name in ["lower", "upper", "work", "merged"] {
+                fs::create_dir(path(name)).expect("a folder");
+            }
+            let [lower, upper, work] = ["lower", "upper", "work"].map(path);
+            let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+            made && mount("overlay", &path("merged"), "overlay", 0, &options)
+        };
+        if mounted {
+            for (name, expected) in [("merged/file", Err(Error::LockNotKept)), ("file", Ok(0))] {
+                let file = fs::File::create_new(path(name)).expect("a file");
+                let segment = fresh();
+                let header = Header { file: file.as_fd(), ..segment.header() };
+                create(header, Mode::Symmetric).expect("the file is known");
+                let outcome = attach(header).map(|_| 0);
+                assert_eq!(outcome, expected, "{name}");
+                assert_eq!(reaped(header), [], "the place is free");
+            }
+        } else {
+            println!("no overlay can be mounted: {}", std::io::Error::last_os_error());
+        }
+        fs::remove_dir_all(&folder).or_else(|_| fs::remove_dir(&folder)).ok();
+    });
+}
+
+fn mount(what: &str, target: &str, kind: &str, flags: libc::c_ulong, options: &str) -> bool {
+    let [what, target, kind, options] =
+        [what, target, kind, options].map(|text| std::ffi::CString::new(text).expect("plain"));
+    let options = options.as_ptr().cast();
+    // SAFETY: the texts are terminated and live as long as the call.
+    unsafe { libc::mount(what.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, options) == 0 }
+}
+
+#[test]
+fn who_has_no_descriptor_left_is_told_so_and_its_fences_go_on() {
+    Child::default().run(|| {
+        let (segment, other) = (fresh(), fresh());
+        let header = segment.header();
+        create(header, Mode::Asymmetric).expect("membarrier is offered");
+        let me = attach_asymmetric(header);
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        setrlimit(Resource::RLIMIT_NOFILE, 0, most).expect("a lower one");
+        for error in [
+            create(other.header(), Mode::Asymmetric).expect_err("refused"),
+            create(other.header(), Mode::Symmetric).expect_err("refused"),
+            attach(header).expect_err("refused"),
+            reap(header, |_| ()).expect_err("refused"),
+            me.reap(|_| ()).expect_err("refused"),
+        ] {
+            let Error::Failed(step, libc::EMFILE) = error else { panic!("{error:?}") };
+            assert!(matches!(step, Step::ReadBootId | Step::Reopen));
+            let words = error.to_string();
+            assert!(words.contains("no descriptor left"), "{words}");
+            assert!(!words.contains("mount"), "{words}");
+        }
+        assert!(other.words.iter().all(|word| word.load(SeqCst) == 0), "nothing was written");
+        me.heavy_fence();
+        drop(me);
+        setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("the same as before");
+        let me = attach_asymmetric(header);
+        assert_eq!(me.index(), 0, "a place is given back without a descriptor");
+    });
+}
+
+/// The twin of the one before: here that is the advice.
+#[test]
+fn who_has_no_proc_is_told_to_mount_it() {
+    Child::default().run(|| {
+        let segment = fresh();
+        let folder = std::env::temp_dir().join(format!("asymfence-{}", std::process::id()));
+        fs::create_dir(&folder).expect("a folder");
+        let entered = std::os::unix::fs::chroot(&folder);
+        if let Err(error) = &entered {
+            println!("chroot: {error}");
+        } else {
+            let error = create(segment.header(), Mode::Asymmetric).expect_err("refused");
+            assert_eq!(error, Error::Failed(Step::ReadBootId, libc::ENOENT));
+            assert!(error.to_string().contains("mount /proc"), "{error}");
+        }
+        // Where we could not go away.
+        fs::remove_dir(&folder).ok();
+    });
+}
+
+#[test]
+fn a_participant_that_has_lost_its_place_is_told() {
+    Child::default().run(|| {
+        let segment = fresh();
+        let header = segment.header();
+        create(header, Mode::Asymmetric).expect("membarrier is offered");
+        let me = attach_asymmetric(header);
+        assert_eq!(me.renew(), Ok(()));
+        header.words[16].fetch_add(2, SeqCst);
+        assert_eq!(me.renew(), Err(Error::PlaceLost));
+        header.words[16].fetch_sub(2, SeqCst);
+        assert_eq!(me.renew(), Ok(()));
+
+        // As a restored process would be: without the lock. What keeps that is a mapping without access.
+        let maps = fs::read_to_string("/proc/self/maps").expect("our own");
+        let hold = maps.lines().find(|line| line.contains("---p") && line.contains("/memfd:locks"));
+        let start = hold.expect("the mapping").split('-').next().expect("an address");
+        let start = usize::from_str_radix(start, 16).expect("an address");
+        // SAFETY: the mapping is `me`'s, who uses it for nothing but to unmap it.
+        assert_eq!(unsafe { libc::munmap(ptr::without_provenance_mut(start), 1) }, 0);
+        assert_eq!(me.renew(), Err(Error::PlaceLost));
+        forget(me);
+        assert_eq!(reaped(header), [0]);
+    });
+}
