@@ -109,16 +109,15 @@ pub(super) struct Common {
 }
 
 #[repr(C)]
-#[cfg_attr(test, derive(Debug))]
 pub(super) struct Header<W, const N: usize> {
-    magic: W,
-    version: W,
-    mode: W,
+    pub(super) magic: W,
+    pub(super) version: W,
+    pub(super) mode: W,
     /// Zero.
-    reserved: [W; 5],
-    kernel: [W; 4],
-    file: [W; 4],
-    places: [W; N],
+    pub(super) reserved: [W; 5],
+    pub(super) kernel: [W; 4],
+    pub(super) file: [W; 4],
+    pub(super) places: [W; N],
 }
 
 impl<W: Word, const N: usize> Header<W, N> {

@@ -21,7 +21,7 @@ use nix::unistd::{ForkResult, Pid, fork, getpid};
 use rustix::process::{Signal, kill_process, set_child_subreaper};
 
 use super::{Header, Segment, attach, attach_asymmetric, create, fresh, reap};
-use crate::child::Child;
+use crate::child::{Child, ledger};
 use crate::fork::in_fork;
 use crate::memory::{Atomics, Memory};
 
@@ -101,12 +101,12 @@ unsafe fn copy_of<T>(me: &T) -> T {
     unsafe { ptr::read(me) }
 }
 
-/// A new PID namespace for the next child; false, and the reason printed, where that is forbidden.
+/// A new PID namespace for the next child; false, and said in the ledger, where that is forbidden.
 fn next_child_is_pid_1() -> bool {
     // SAFETY: takes no memory.
     let may = unsafe { libc::unshare(libc::CLONE_NEWPID) } == 0;
     if !may {
-        println!("a PID namespace cannot be made: {}", std::io::Error::last_os_error());
+        ledger::skipped("PID namespace", std::io::Error::last_os_error());
     }
     may
 }
@@ -458,7 +458,7 @@ fn a_file_system_that_does_not_keep_the_lock_is_refused() {
                 assert_eq!(reaped(header), [], "the place is free");
             }
         } else {
-            println!("no overlay can be mounted: {}", std::io::Error::last_os_error());
+            ledger::skipped("overlayfs", std::io::Error::last_os_error());
         }
         fs::remove_dir_all(&folder).or_else(|_| fs::remove_dir(&folder)).ok();
     });
@@ -512,7 +512,7 @@ fn who_has_no_proc_is_told_to_mount_it() {
         fs::create_dir(&folder).expect("a folder");
         let entered = std::os::unix::fs::chroot(&folder);
         if let Err(error) = &entered {
-            println!("chroot: {error}");
+            ledger::skipped("chroot", error);
         } else {
             let error = create(segment.header(), Mode::Asymmetric).expect_err("refused");
             assert_eq!(error, Error::Failed(Step::ReadBootId, libc::ENOENT));

@@ -1,0 +1,375 @@
+//! What lies in the shared memory of a segment, and who has which place: src/cross_process/header.rs itself, over
+//! loom's atomics and a model of the kernel's locks.
+//!
+//! HELD-BY-LOCK rests on one thing that fcntl(2) does not say: that the kernel orders what was done under a lock
+//! before what is done under the next. A kernel that does not is the twin.
+#![cfg(loom)]
+#![allow(dead_code, reason = "the library uses all of the file")]
+
+#[path = "../../src/cross_process/header.rs"]
+mod header;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use header::{Common, Description, Header, Locks, Misfit, Mode, Place, Word};
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
+use loom::sync::atomic::{AtomicU32, AtomicUsize};
+use loom::thread;
+
+impl Word for AtomicU32 {
+    fn load(&self, order: Ordering) -> u32 {
+        self.load(order)
+    }
+
+    fn store(&self, value: u32, order: Ordering) {
+        self.store(value, order);
+    }
+
+    fn compare_exchange(
+        &self,
+        current: u32,
+        new: u32,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u32, u32> {
+        self.compare_exchange(current, new, success, failure)
+    }
+}
+
+const N: usize = 1;
+const COMMON: Common = Common { kernel: [1, 2, 3, 4], file: [5, 6, 7, 8] };
+
+/// The memory, the data that belong to each place, and the locks.
+struct Segment {
+    header: Header<AtomicU32, N>,
+    data: [UnsafeCell<u32>; N],
+    /// Who has the lock; 0 for nobody.
+    locks: [AtomicUsize; N],
+    /// Whether the kernel orders what is done under a lock before what is done under the next.
+    orders: bool,
+}
+
+// SAFETY: loom checks the accesses to `data`.
+unsafe impl Sync for Segment {}
+// SAFETY: as above.
+unsafe impl Send for Segment {}
+
+impl Segment {
+    fn new(orders: bool) -> Arc<Self> {
+        Arc::new(Segment {
+            header: Header {
+                magic: AtomicU32::new(0),
+                version: AtomicU32::new(0),
+                mode: AtomicU32::new(0),
+                reserved: [(); 5].map(|()| AtomicU32::new(0)),
+                kernel: [(); 4].map(|()| AtomicU32::new(0)),
+                file: [(); 4].map(|()| AtomicU32::new(0)),
+                places: [(); N].map(|()| AtomicU32::new(0)),
+            },
+            data: [(); N].map(|()| UnsafeCell::new(0)),
+            locks: [(); N].map(|()| AtomicUsize::new(0)),
+            orders,
+        })
+    }
+
+    fn add(&self, place: usize) -> u32 {
+        self.data[place].with_mut(|data| {
+            // SAFETY: the place is ours, which loom checks.
+            let data = unsafe { &mut *data };
+            *data += 1;
+            *data
+        })
+    }
+
+    fn clean(&self, place: usize) {
+        // SAFETY: as above.
+        self.data[place].with_mut(|data| unsafe { *data = 0 });
+    }
+}
+
+/// A process: what it has open, and mapped.
+struct Process {
+    segment: Arc<Segment>,
+    number: usize,
+    files: Mutex<Vec<Arc<OpenFile>>>,
+}
+
+/// An open file description, with the number of references to it.
+struct OpenFile {
+    segment: Arc<Segment>,
+    id: usize,
+    references: AtomicUsize,
+}
+
+impl OpenFile {
+    fn refer(self: &Arc<Self>) -> Reference {
+        // Relaxed: there is another.
+        self.references.fetch_add(1, Relaxed);
+        Reference(Arc::clone(self))
+    }
+
+    fn give_back(&self) {
+        if self.references.fetch_sub(1, AcqRel) == 1 {
+            (0..N).for_each(|index| self.unlock(index));
+        }
+    }
+
+    fn unlock(&self, index: usize) {
+        let lock = &self.segment.locks[index];
+        if lock.load(Relaxed) == self.id {
+            lock.store(0, if self.segment.orders { Release } else { Relaxed });
+        }
+    }
+}
+
+struct Reference(Arc<OpenFile>);
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
+}
+
+impl Process {
+    fn new(segment: &Arc<Segment>, number: usize) -> Self {
+        Process { segment: Arc::clone(segment), number, files: Mutex::default() }
+    }
+
+    /// Attaches, if there is a place.
+    fn take(&self) -> Option<Participant<'_>> {
+        match self.segment.header.take_place(self) {
+            Ok(place) => Some(place),
+            Err(Misfit::Full { .. } | Misfit::Locked) => None,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    fn reap(&self) -> usize {
+        let clean = |index| self.segment.clean(index);
+        self.segment.header.reap(&self, clean).expect("never fails here")
+    }
+
+    /// What `place` holds is in this process and in a copy of it.
+    fn fork(&self) {
+        let files = self.files.lock().expect("no panic");
+        files.iter().for_each(|file| std::mem::forget(file.refer()));
+    }
+
+    /// The process ends, and drops nothing.
+    fn exit(&self, place: Participant<'_>) {
+        std::mem::forget(place);
+        let files = self.files.lock().expect("no panic");
+        files.iter().for_each(|file| file.give_back());
+    }
+}
+
+type Participant<'a> = Place<'a, AtomicU32, N, &'a Process, Reference>;
+
+impl Locks for &Process {
+    type Description = Reference;
+    type Hold = Reference;
+    type Error = Misfit;
+
+    fn open(&self) -> Result<Reference, Misfit> {
+        let mut files = self.files.lock().expect("no panic");
+        let file = Arc::new(OpenFile {
+            segment: Arc::clone(&self.segment),
+            id: self.number * 10 + files.len(),
+            references: AtomicUsize::new(1),
+        });
+        files.push(Arc::clone(&file));
+        Ok(Reference(file))
+    }
+
+    fn is_locked(&self, index: usize) -> Result<bool, Misfit> {
+        // Relaxed: the kernel looks without its spin lock (`posix_test_lock`, fs/locks.c@v6.18).
+        Ok(self.segment.locks[index].load(Relaxed) != 0)
+    }
+}
+
+impl Description for Reference {
+    type Hold = Reference;
+    type Error = Misfit;
+
+    fn try_lock(&self, index: usize) -> Result<bool, Misfit> {
+        let lock = &self.0.segment.locks[index];
+        let success = if self.0.segment.orders { Acquire } else { Relaxed };
+        Ok(match lock.compare_exchange(0, self.0.id, success, Relaxed) {
+            Ok(_) => true,
+            Err(holder) => holder == self.0.id,
+        })
+    }
+
+    fn unlock(&self, index: usize) {
+        self.0.unlock(index);
+    }
+
+    fn hold(&self) -> Result<Reference, Misfit> {
+        Ok(self.0.refer())
+    }
+}
+
+fn check(f: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(f);
+}
+
+fn fails(f: impl Fn() + Send + Sync + 'static) -> bool {
+    catch_unwind(AssertUnwindSafe(|| check(f))).is_err()
+}
+
+fn created(orders: bool) -> Arc<Segment> {
+    let segment = Segment::new(orders);
+    segment.header.create(Mode::Symmetric, COMMON).expect("empty");
+    segment
+}
+
+#[test]
+fn whoever_finds_a_segment_finds_all_of_its_header() {
+    check(|| {
+        let segment = Segment::new(true);
+        let maker = Arc::clone(&segment);
+        let maker = thread::spawn(move || maker.header.create(Mode::Asymmetric, COMMON));
+        match segment.header.mode() {
+            Err(error) => assert_eq!(error, Misfit::NotCreated),
+            Ok(mode) => {
+                assert_eq!(mode, Mode::Asymmetric);
+                assert_eq!(segment.header.admit(COMMON), Ok(()));
+            }
+        }
+        assert_eq!(maker.join().expect("no panic"), Ok(()));
+    });
+}
+
+#[test]
+fn of_two_makers_one_comes_first_and_the_header_is_its() {
+    check(|| {
+        let segment = Segment::new(true);
+        let other = Common { kernel: [9; 4], file: [9; 4] };
+        let maker = Arc::clone(&segment);
+        let maker = thread::spawn(move || maker.header.create(Mode::Asymmetric, other));
+        let here = segment.header.create(Mode::Symmetric, COMMON);
+        let there = maker.join().expect("no panic");
+        let (mode, common) = match (here, there) {
+            (Ok(()), Err(Misfit::NotEmpty)) => (Mode::Symmetric, COMMON),
+            (Err(Misfit::NotEmpty), Ok(())) => (Mode::Asymmetric, other),
+            both => panic!("{both:?}"),
+        };
+        assert_eq!(segment.header.mode(), Ok(mode));
+        assert_eq!(segment.header.admit(common), Ok(()));
+    });
+}
+
+/// Two take the place, use it and give it back.
+fn two_come_and_go(orders: bool) {
+    let segment = created(orders);
+    let other = Arc::clone(&segment);
+    let come_and_go = |process: &Process| {
+        if let Some(place) = process.take() {
+            process.segment.add(place.index);
+            assert_eq!(place.is_held(), Ok(true));
+        }
+    };
+    let other = thread::spawn(move || come_and_go(&Process::new(&other, 1)));
+    come_and_go(&Process::new(&segment, 2));
+    other.join().expect("no panic");
+    // One that left while the other had the lock for a moment has left the place to be reaped.
+    let last = Process::new(&segment, 3);
+    assert!(last.reap() <= 1);
+    assert!(last.take().is_some());
+}
+
+#[test]
+fn a_place_has_one_holder_at_a_time_and_the_next_sees_what_the_last_did() {
+    check(|| two_come_and_go(true));
+    assert!(fails(|| two_come_and_go(false)), "the twin: a kernel that orders nothing");
+}
+
+/// One dies in its place, a second reaps it, a third takes it.
+fn one_dies(orders: bool) {
+    let segment = created(orders);
+    let (dies, reaps) = (Arc::clone(&segment), Arc::clone(&segment));
+    let process = Process::new(&dies, 1);
+    let dies = thread::spawn(move || {
+        let place = process.take().expect("nobody else does");
+        process.segment.add(place.index);
+        process.exit(place);
+    });
+    let reaps = thread::spawn(move || Process::new(&reaps, 2).reap());
+    dies.join().expect("no panic");
+    let taker = Process::new(&segment, 3);
+    if let Some(place) = taker.take() {
+        assert_eq!(segment.add(place.index), 1, "the place was not clean");
+    }
+    reaps.join().expect("no panic");
+}
+
+#[test]
+fn the_place_of_a_dead_process_is_clean_before_the_next_has_it() {
+    check(|| one_dies(true));
+    assert!(fails(|| one_dies(false)), "the twin: a kernel that orders nothing");
+}
+
+#[test]
+fn of_two_that_reap_one_cleans() {
+    check(|| {
+        let segment = created(true);
+        let dead = Process::new(&segment, 1);
+        dead.exit(dead.take().expect("a place"));
+        let other = Arc::clone(&segment);
+        let other = thread::spawn(move || Process::new(&other, 2).reap());
+        let here = Process::new(&segment, 3).reap();
+        assert_eq!(here + other.join().expect("no panic"), 1);
+    });
+}
+
+/// One that leaves is slow: between its lock and its word others reap the place, and take it.
+#[test]
+fn one_that_leaves_late_does_not_free_the_place_of_the_next() {
+    check(|| {
+        let segment = created(true);
+        let leaves = Process::new(&segment, 1);
+        let place = leaves.take().expect("a place");
+        let other = Arc::clone(&segment);
+        let other = thread::spawn(move || {
+            let process = Process::new(&other, 2);
+            process.reap();
+            if let Some(place) = process.take() {
+                process.segment.add(place.index);
+                thread::yield_now();
+                assert_eq!(place.is_held(), Ok(true), "somebody freed it");
+            }
+        });
+        drop(place);
+        other.join().expect("no panic");
+    });
+}
+
+#[test]
+fn a_place_is_taken_until_the_last_copy_of_it_is_dropped() {
+    check(|| {
+        let segment = created(true);
+        let process = Arc::new(Process::new(&segment, 1));
+        let child = Arc::clone(&process);
+        let place = process.take().expect("a place");
+        process.fork();
+        // SAFETY: a copy, as fork makes one; each is dropped once.
+        let copy: Participant<'_> = unsafe { std::ptr::read(&place) };
+        // SAFETY: the child has its own reference to the process that it is in.
+        let copy: Participant<'static> = unsafe { std::mem::transmute(copy) };
+        let child = thread::spawn(move || {
+            let _child = child;
+            assert_eq!(copy.is_held(), Ok(true), "the parent gave it back");
+            drop(copy);
+        });
+        drop(place);
+        child.join().expect("no panic");
+        // Both left at once: then it was given back, or can be reaped.
+        let last = Process::new(&segment, 2);
+        last.reap();
+        assert!(last.take().is_some());
+    });
+}
