@@ -126,9 +126,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         let rest = reserved.iter().chain(&self.kernel).chain(&self.file).chain(&self.places);
         // Relaxed, both: nothing was written here that we could read. Of several makers one comes first.
         let is_empty = head.into_iter().chain(rest).all(|word| word.load(Relaxed) == 0);
-        if !is_empty
-            || self.magic.compare_exchange(0, IN_THE_MAKING, Relaxed, Relaxed).is_err()
-        {
+        if !is_empty || self.magic.compare_exchange(0, IN_THE_MAKING, Relaxed, Relaxed).is_err() {
             return Err(Misfit::NotEmpty);
         }
         // Relaxed, all: published by the magic.

@@ -69,9 +69,9 @@
 //! a robust mutex belongs to a thread; locks of fcntl(2) F_SETLK go when the process closes *any* descriptor of
 //! the file; a descriptor that is kept open goes when a daemon closes all.
 //!
-//! A file must be locked by all, therefore, and its file system must keep a lock for a mapping, which
-//! [`attach`] verifies: a memfd and files on tmpfs, ext4, xfs, btrfs do, overlayfs does not. Between two
-//! participants the program must not lock those bytes itself.
+//! So all processes give the same file, and its file system must keep a lock for a mapping. [`attach`] verifies
+//! both: a memfd keeps it, and a file on tmpfs or ext4; overlayfs does not. The program itself must not lock
+//! those bytes. The lock of a process that has been waited for is free.
 //!
 //! # What would be lost in silence
 //!
@@ -92,8 +92,8 @@
 //! refused.) All who can write the memory are trusted: one that scribbles over it breaks the others'
 //! data, though never the memory safety of this module, which takes nothing from it but numbers.
 //!
-//! Not modelled under loom: check the same protocol with the fences of one process, whose contract is
-//! the same.
+//! With the feature `loom` the fences of a participant are the modelled ones of one process: attach in the
+//! model, and let its threads stand for the processes. The segment itself is a real one.
 //!
 //! # Source
 //!

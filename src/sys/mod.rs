@@ -71,8 +71,13 @@ pub(crate) mod kernel;
 pub(crate) mod membarrier;
 
 on_linux! {
-    #[cfg(feature = "std")]
+    #[cfg(all(feature = "std", not(feature = "loom")))]
     pub(crate) mod global_expedited;
+    /// In a model all participants are of one process.
+    #[cfg(all(feature = "std", feature = "loom"))]
+    pub(crate) mod global_expedited {
+        pub(crate) const BETWEEN_PROCESSES: super::Mechanism = super::modelled::RUNG;
+    }
     #[cfg(feature = "std")]
     pub(crate) mod ofd_lock;
 }

@@ -8,6 +8,7 @@ mod fences;
 mod first;
 mod hazard;
 mod rcu;
+mod segments;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -43,6 +44,7 @@ const SUITES: &[Suite] = &[
     },
     Suite { name: "first example", test: "first", models: &[&[]], mutants: first::MUTANTS },
     Suite { name: "hazard", test: "hazard", models: &[&[]], mutants: hazard::MUTANTS },
+    Suite { name: "segments", test: "segments", models: &[&[]], mutants: segments::MUTANTS },
     Suite {
         name: "cookbook event count",
         test: "cookbook",

@@ -2,6 +2,7 @@
 #![cfg(loom)]
 
 mod battery;
+mod between_processes;
 mod coalesce;
 mod deciding;
 mod lazily;

@@ -10,6 +10,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "    let outcome = call();",
     ),
     Mutant(
+        "heavy between processes: no fences around the call",
+        "src/cross_process/participant.rs",
+        "between_full_fences(|| insist(&BETWEEN_PROCESSES))",
+        "insist(&BETWEEN_PROCESSES)",
+    ),
+    Mutant(
         "heavy: an opening fence that acquires and releases",
         "src/coalesce.rs",
         "    fence(SeqCst);\n    let outcome = call();",

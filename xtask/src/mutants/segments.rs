@@ -1,0 +1,68 @@
+//! Of the segments that processes share.
+
+use super::Mutant;
+
+const HEADER: &str = "src/cross_process/header.rs";
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant(
+        "the magic does not publish the header",
+        HEADER,
+        "self.magic.store(MAGIC, Release);",
+        "self.magic.store(MAGIC, Relaxed);",
+    ),
+    Mutant(
+        "the magic is read relaxed",
+        HEADER,
+        "match self.magic.load(Acquire) {",
+        "match self.magic.load(Relaxed) {",
+    ),
+    Mutant(
+        "two makers",
+        HEADER,
+        "self.magic.compare_exchange(0, IN_THE_MAKING, Relaxed, Relaxed).is_err()",
+        "{ self.magic.store(IN_THE_MAKING, Relaxed); false }",
+    ),
+    Mutant(
+        "a place is taken without its lock",
+        HEADER,
+        "            if !description.try_lock(index)? {\n                continue;\n            }\n            let mine",
+        "            let mine",
+    ),
+    Mutant(
+        "a place is taken by a store",
+        HEADER,
+        "if word.compare_exchange(found.0, mine.0, Relaxed, Relaxed).is_err() {",
+        "word.store(mine.0, Relaxed);\n            if false {",
+    ),
+    Mutant(
+        "a place is reaped without its lock",
+        HEADER,
+        "            if !description.try_lock(index)? {\n                continue;\n            }\n            let _unlocks",
+        "            let _unlocks",
+    ),
+    Mutant(
+        "a place is reaped without a second look",
+        HEADER,
+        "            if !found.is_taken() {\n                continue;\n            }\n            clean(index);",
+        "            clean(index);",
+    ),
+    Mutant(
+        "words of a place come again",
+        HEADER,
+        "Taken(self.0.wrapping_add(1))",
+        "Taken(self.0 ^ 1)",
+    ),
+    Mutant(
+        "a place is given back though a copy is left",
+        HEADER,
+        "if let Ok(false) = self.locks.is_locked(self.index) {",
+        "if let Ok(_) = self.locks.is_locked(self.index) {",
+    ),
+    Mutant(
+        "a place is given back before its lock",
+        HEADER,
+        "        drop(self.hold.take());\n",
+        "",
+    ),
+];
