@@ -4,7 +4,7 @@
 //! HELD-BY-LOCK rests on one thing that fcntl(2) does not say: that the kernel orders what was done under a lock
 //! before what is done under the next. A kernel that does not is the twin.
 #![cfg(loom)]
-#![allow(dead_code, reason = "the library uses all of the file")]
+#![allow(dead_code, unreachable_pub, reason = "the library uses all of the file")]
 
 #[path = "../../src/cross_process/header.rs"]
 mod header;
