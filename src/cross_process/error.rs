@@ -4,8 +4,7 @@ use core::fmt;
 
 use rustix::io::Errno;
 
-use super::header::{Misfit, PARTICIPANTS, VERSION};
-use super::segment::{FIRST_BYTE, WORDS};
+use super::header::{FIRST_BYTE, Misfit, PARTICIPANTS, VERSION, WORDS};
 use crate::refusal::Refusal;
 
 /// Why a segment was not made, or a process not let in.

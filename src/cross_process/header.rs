@@ -25,6 +25,12 @@
 
 use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 
+/// How many words of shared memory a segment takes: 1 KiB.
+pub const WORDS: usize = 256;
+
+/// The bytes of the file that are locked begin here. There need be no such bytes, and nobody else locks them.
+pub(super) const FIRST_BYTE: u64 = 1 << 62;
+
 /// How many participants a segment has places for.
 pub const PARTICIPANTS: usize = 240;
 

@@ -109,9 +109,8 @@ use core::sync::atomic::AtomicU32;
 use std::os::fd::BorrowedFd;
 
 pub use error::{Error, Step};
-pub use header::{Mode, PARTICIPANTS};
+pub use header::{Mode, PARTICIPANTS, WORDS};
 pub use participant::{Asymmetric, Attached, Fences, Participant, Symmetric};
-pub use segment::WORDS;
 
 use segment::{LockFile, over};
 

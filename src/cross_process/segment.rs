@@ -4,15 +4,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use std::os::fd::BorrowedFd;
 
 use super::error::{Error, Step};
-use super::header::{self, Common, Locks, PARTICIPANTS, Word};
+use super::header::{self, Common, FIRST_BYTE, Locks, PARTICIPANTS, WORDS, Word};
 use crate::sys::kernel::boot_id;
 use crate::sys::ofd_lock::{self, Hold, identity};
-
-/// How many words of shared memory a segment takes: 1 KiB.
-pub const WORDS: usize = 256;
-
-/// The bytes of the file that are locked begin here. There need be no such bytes, and nobody else locks them.
-pub(super) const FIRST_BYTE: u64 = 1 << 62;
 
 pub(super) type Header = header::Header<AtomicU32, PARTICIPANTS>;
 pub(super) type Place<'a> = header::Place<'a, AtomicU32, PARTICIPANTS, LockFile<'a>, Hold>;
