@@ -39,11 +39,12 @@
 //! stops. The light fences that were executed already cannot be made stronger, so weaker would be
 //! wrong.
 
+use core::cell::Cell;
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::coalesce::{Calls, Coalesce};
-use crate::refusal::Failure;
+use crate::refusal::{Failure, Refusal};
 use crate::strategy::{self, Rung, Strategy};
 use crate::sync::{Ordering::SeqCst, fence, global};
 use crate::sys::{self, Mechanism};
@@ -128,7 +129,8 @@ fn seldom() {}
 /// that signal does not end it (PID 1 of a PID namespace, a sandbox). A message on the standard error names the
 /// rung, the call and the errno; it is left out where it would have to wait for a reader. A call that fails for want of memory,
 /// or is interrupted, is tried again a bounded number of times; one that the kernel says was never registered is
-/// registered again and tried once more; then every other rung that is sound here is tried. An abort
+/// registered again and tried once more; then every other rung that is sound here is tried, by what was seen of the
+/// machine at the decision: no file is opened. An abort
 /// means that the process decided outside of a sandbox that this thread is in, or that the kernel is
 /// out of memory. Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the
 /// symmetric strategy. A sandbox closed later that answers success without calling the kernel is not
@@ -184,14 +186,19 @@ pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
         fence(SeqCst);
         return Ok(());
     };
-    let call = || barrier_elsewhere(rung).map_err(Failure::to_word);
+    let instead = Cell::new(None);
+    let call = || barrier_elsewhere(rung, &instead).map_err(Failure::to_word);
     let outcome = match rung.mechanism().patience {
         // A call that was shared may have failed for a reason of its caller's, such as a sandbox around
         // that one thread. Then one's own may still succeed.
         Some(patience) => HEAVY.run(patience, call).or_else(|_| HEAVY.run_alone(call)),
         None => HEAVY.run_alone(call),
     };
-    outcome.map_err(|word| HeavyFenceError { rung, failure: Failure::from_word(word) })
+    outcome.map_err(|word| HeavyFenceError {
+        rung,
+        failure: Failure::from_word(word),
+        instead: instead.get(),
+    })
 }
 
 global! {
@@ -202,14 +209,19 @@ global! {
 /// How often a rung's call is made in all, if it fails for want of memory, or is interrupted, each time.
 const ATTEMPTS: u32 = 64;
 
-/// Every other thread passes a full barrier, by `rung` or, if that fails now, by another.
-fn barrier_elsewhere(rung: Rung) -> Result<(), Failure> {
+/// Every other thread passes a full barrier, by `rung` or, if that fails now, by another. Says why not by the last of
+/// these `instead`.
+fn barrier_elsewhere(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Result<(), Failure> {
     let Err(failure) = insist(rung.mechanism()) else { return Ok(()) };
     // All rungs pair with the same light fence, so any that is sound here will do.
-    let mut others = Rung::all().filter(|&other| other != rung);
-    let holds =
-        |other| strategy::try_rung(other, None).is_ok() && insist(other.mechanism()).is_ok();
-    if others.any(holds) { Ok(()) } else { Err(failure) }
+    for other in Rung::all().filter(|&other| other != rung) {
+        let stands_in = strategy::stand_in(other);
+        let Err(refusal) = stands_in.and_then(|()| Ok(insist(other.mechanism())?)) else {
+            return Ok(());
+        };
+        instead.set(Some((other, refusal)));
+    }
+    Err(failure)
 }
 
 /// The rung's call, made again where that may help.
@@ -259,6 +271,7 @@ static RETRIES: AtomicUsize = AtomicUsize::new(0);
 pub struct HeavyFenceError {
     rung: Rung,
     failure: Failure,
+    instead: Option<(Rung, Refusal)>,
 }
 
 impl HeavyFenceError {
@@ -275,9 +288,22 @@ impl HeavyFenceError {
     }
 }
 
+impl HeavyFenceError {
+    /// The rung that was tried in its place, and why that could not be had. `None` if this target has no other, or
+    /// if the failure is that of a call which another thread made for both.
+    #[must_use]
+    pub fn instead(self) -> Option<(Rung, Refusal)> {
+        self.instead
+    }
+}
+
 impl fmt::Display for HeavyFenceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "heavy fence on the rung {}: {}", self.rung, self.failure)
+        write!(f, "heavy fence on the rung {}: {}", self.rung, self.failure)?;
+        match self.instead {
+            Some((rung, refusal)) => write!(f, "; nor by {rung}: {refusal}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -303,6 +329,7 @@ mod tests {
             static REGISTRATIONS: AtomicU32 = AtomicU32::new(0);
             let rung = Mechanism {
                 name: "failing",
+                admit: || Ok(()),
                 probe: || Ok(()),
                 patience: None,
                 call: || {

@@ -72,6 +72,16 @@ reasons! {
     KernelTooOld:
         "in this kernel the call is not always a full barrier (membarrier on riscv before 6.9, mprotect \
          from 4.3 to 4.12); update the kernel",
+    /// The kernel's documentation does not say that its switch between processes is the barrier that
+    /// membarrier(2) relies on, for this architecture.
+    ArchitectureNotListed:
+        "the kernel's documentation (Documentation/scheduler/membarrier.rst) does not list this architecture \
+         among those whose context switch gives membarrier its barrier; nothing to be done until it does",
+    /// The kernel's TLB flush may pass over a processor that is just switching to the process (CVE-2025-37964,
+    /// CVE-2025-40174), or its release does not tell whether it does.
+    KernelMaySkip:
+        "this kernel's TLB flush may pass over a processor (CVE-2025-37964, CVE-2025-40174), or its release \
+         does not tell whether it does, as a distribution's; allow membarrier, or run Linux 6.18",
     /// Android below API level 29, whose sandbox ends a process that calls membarrier; FreeBSD before
     /// 14.1, which has none and may send SIGSYS. The call was not made.
     SystemTooOld:
@@ -87,8 +97,8 @@ reasons! {
          every processor; allow membarrier, or update asymfence",
     /// Not a Linux kernel, or one that hides what it is.
     KernelUnknown:
-        "this cannot be told for a plain Linux kernel (gVisor, WSL1, Xen, a translated binary, or no \
-         /proc or /sys), and of no other is it known what it does here; allow membarrier",
+        "this cannot be told for a plain Linux kernel (gVisor, WSL1, Xen, a translated binary; or no \
+         /proc, /sys or file descriptor to look with), and of no other is it known what it does here; allow membarrier",
     /// A processor that can invalidate other processors' TLBs without an interrupt.
     Invlpgb:
         "the processor has INVLPGB, with which Linux flushes other processors' TLBs without \

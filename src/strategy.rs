@@ -11,6 +11,8 @@ use core::sync::atomic::AtomicU32;
 use crate::refusal::{Reason, Refusal};
 use crate::sync::Ordering::{Relaxed, Release};
 use crate::sync::{AtomicU8, global};
+#[cfg(feature = "std")]
+use crate::sys::environment::Switch;
 use crate::sys::{self, LADDER, Mechanism};
 
 /// How the fences of this process work. Decided once and never changed.
@@ -82,6 +84,8 @@ struct Decision {
     mode: AtomicU8,
     /// For each rung its refusal as a word, 0 for none. Never loom's: no order depends on a report.
     refusals: [AtomicU32; LADDER.len()],
+    /// For each rung what `admit` said at the decision, in the same form.
+    admissions: [AtomicU32; LADDER.len()],
 }
 
 const UNDECIDED: u8 = 0;
@@ -93,6 +97,7 @@ global! {
     static DECISION: Decision = Decision {
         mode: AtomicU8::new(UNDECIDED),
         refusals: [const { AtomicU32::new(0) }; LADDER.len()],
+        admissions: [const { AtomicU32::new(0) }; LADDER.len()],
     };
 }
 
@@ -137,6 +142,16 @@ pub fn strategy() -> Option<Strategy> {
 /// None of its own: a climb that finds nothing ends at [`Strategy::Symmetric`], which works
 /// everywhere. (A build with debug assertions in rustix aborts if a sandbox answers a system call with
 /// a value that no kernel gives.)
+///
+/// # Files and allocations
+///
+/// On Linux it reads /proc/self/environ (feature `std`), and on x86 also what says which kernel this is, so that a
+/// heavy fence need not look later: /proc/sys/kernel/osrelease and the presence of two files below /sys. What cannot be
+/// read is taken for the safe side.
+///
+/// Allocates nothing, so an allocator may fence. Exceptions: a program that sets `ASYMFENCE` for itself, and one that
+/// has it set without /proc/self/environ (no /proc, another system). Such an allocator calls
+/// [`force`]`(Strategy::Symmetric)` first.
 ///
 /// # Signal safety
 ///
@@ -190,7 +205,13 @@ pub fn force(wanted: Strategy) -> Result<(), ForceError> {
 fn commit(found: Strategy) -> Strategy {
     let mode = match found {
         Strategy::Symmetric => SYMMETRIC,
-        Strategy::Asymmetric(Rung(index)) => FIRST_RUNG + index,
+        Strategy::Asymmetric(Rung(index)) => {
+            // Later there may be no /proc and no descriptor to look with.
+            for rung in Rung::all().filter(|rung| rung.0 != index) {
+                let _ = admit(rung); // recorded
+            }
+            FIRST_RUNG + index
+        }
     };
     // Release: the rung was made ready before the mode says so. Pairs with the opening fence of a
     // heavy fence that reads the mode. Relaxed on failure, as the load in `strategy`.
@@ -209,15 +230,36 @@ fn climb() -> Strategy {
 
 /// Makes `rung` ready, or records why it cannot be: it does not work here, or the switch `off`
 /// forbids it.
-pub(crate) fn try_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
+fn try_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
     let verdict = match off {
         Some(switch) => Err(Refusal::new(switch)),
-        None => sys::no_unwind(rung.mechanism().probe),
+        None => admit(rung).and_then(|()| sys::no_unwind(rung.mechanism().probe)),
     };
-    let word = verdict.err().map_or(0, |refusal| refusal.to_word().get());
     // Relaxed: one word, read for reports alone. Of several climbs the last to record wins.
-    DECISION.refusals[usize::from(rung.0)].store(word, Relaxed);
+    DECISION.refusals[usize::from(rung.0)].store(word(verdict), Relaxed);
     verdict
+}
+
+/// Whether this machine is one for `rung`, as far as its files say; remembered.
+fn admit(rung: Rung) -> Result<(), Refusal> {
+    let verdict = sys::no_unwind(rung.mechanism().admit);
+    // Relaxed: one word. Whoever reads it has read the decision, or has written it here itself; the opening fence of
+    // its heavy fence and the Release in `commit` order the two. Of several climbs the last to look wins.
+    DECISION.admissions[usize::from(rung.0)].store(word(verdict), Relaxed);
+    verdict
+}
+
+fn word(verdict: Result<(), Refusal>) -> u32 {
+    verdict.err().map_or(0, |refusal| refusal.to_word().get())
+}
+
+/// Makes `rung` ready to stand in for the one that the process is committed to, whose call fails: by what was seen at
+/// the decision, and by system calls that need no file.
+pub(crate) fn stand_in(rung: Rung) -> Result<(), Refusal> {
+    // Relaxed: as where it is stored.
+    let admitted = DECISION.admissions[usize::from(rung.0)].load(Relaxed);
+    Refusal::from_word(admitted).map_or(Ok(()), Err)?;
+    sys::no_unwind(rung.mechanism().probe)
 }
 
 /// Which switch, if any, forbids every rung.
@@ -226,13 +268,11 @@ pub(crate) fn switched_off() -> Option<Reason> {
         return Some(Reason::SwitchedOffByCfg);
     }
     #[cfg(feature = "std")]
-    if let Some(word) = std::env::var_os("ASYMFENCE").filter(|word| !word.is_empty()) {
-        return Some(if word == "symmetric" {
-            Reason::SwitchedOffByEnvironment
-        } else {
-            Reason::SwitchNotUnderstood
-        });
-    }
+    return sys::environment::switch().map(|word| match word {
+        Switch::Symmetric => Reason::SwitchedOffByEnvironment,
+        Switch::NotUnderstood => Reason::SwitchNotUnderstood,
+    });
+    #[cfg(not(feature = "std"))]
     None
 }
 

@@ -95,9 +95,7 @@ impl Step {
             (Step::Lock, Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP) => {
                 "the kernel is older than 3.15, or the file system has no such locks; take a memfd"
             }
-            (Step::Map, Errno::NODEV | Errno::ACCESS) => {
-                "the file cannot be mapped; take a memfd"
-            }
+            (Step::Map, Errno::NODEV | Errno::ACCESS) => "the file cannot be mapped; take a memfd",
             (_, Errno::BADF) => "EBADF: the descriptor is closed, or was opened with O_PATH",
             _ => "a sandbox may forbid it; attach before it is closed",
         }

@@ -19,8 +19,8 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use super::segment::{Header, LockFile, Place};
 use super::Error;
+use super::segment::{Header, LockFile, Place};
 use crate::coalesce::between_full_fences;
 use crate::failure::Failure;
 use crate::fence::insist;

@@ -1,6 +1,7 @@
 //! Which kernel this is, as far as it can be told.
 
 use core::ffi::CStr;
+use core::num::NonZeroU32;
 
 use rustix::fs::{Access, Mode, OFlags, access, open};
 use rustix::io::{Errno, read};
@@ -13,6 +14,13 @@ pub(super) type Version = (u32, u32);
 pub(super) struct Kernel {
     /// `None` if it does not say, or in no known form.
     pub(super) version: Option<Version>,
+    /// The 123 of `6.1.123-anything`, which says what a stable tree holds. 0 says nothing: distributions keep
+    /// `6.1.0` for whatever they put in.
+    #[allow(dead_code, reason = "only the mprotect rung asks")]
+    pub(super) level: Option<NonZeroU32>,
+    /// `6.18.0-rc3`: not yet what the version says.
+    #[allow(dead_code, reason = "only the mprotect rung asks")]
+    pub(super) is_candidate: bool,
     /// Nothing else stands in for Linux on a processor of its own architecture.
     #[allow(dead_code, reason = "only the mprotect rung asks")]
     pub(super) plain_x86_linux: bool,
@@ -23,15 +31,41 @@ impl Kernel {
         // Not uname(2): the personality UNAME26 makes it lie, and rustix takes it for infallible.
         let mut buffer = [0; 64];
         let release = beginning(c"/proc/sys/kernel/osrelease", &mut buffer).unwrap_or_default();
-        Kernel { version: parse_release(release), plain_x86_linux: is_plain_x86_linux(release) }
+        let (version, level) = parse_release(release);
+        let is_candidate = is_candidate(release);
+        Kernel { version, level, is_candidate, plain_x86_linux: is_plain_x86_linux(release) }
     }
 }
 
 /// What the file begins with.
 fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errno> {
     let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let length = read(file, &mut buffer[..])?;
-    Ok(&buffer[..length])
+    let mut length = 0;
+    // A read(2) may give less than there is.
+    loop {
+        match read(&file, &mut buffer[length..]) {
+            Ok(0) => return Ok(&buffer[..length]),
+            Ok(more) => length += more,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The switch in the environment that this process was started with; `None` also if that cannot be read.
+#[cfg(feature = "std")]
+pub(super) fn search_environment() -> Option<super::environment::Switch> {
+    let environment = open(c"/proc/self/environ", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let (environment, mut buffer) = (environment.ok()?, [0; 512]);
+    let mut search = super::environment::Search::default();
+    loop {
+        match read(&environment, &mut buffer[..]) {
+            Ok(0) => return search.found(),
+            Ok(length) => search.read(&buffer[..length]),
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 super::on_linux! {
@@ -57,11 +91,20 @@ super::on_linux! {
     }
 }
 
-/// Reads `6.8.0-45-generic` as `(6, 8)`.
-fn parse_release(release: &[u8]) -> Option<Version> {
+/// Reads `6.8.12-45-generic` as `(6, 8)` and 12.
+fn parse_release(release: &[u8]) -> (Option<Version>, Option<NonZeroU32>) {
     let mut parts = release.split(|byte| !byte.is_ascii_digit());
     let mut number = || core::str::from_utf8(parts.next()?).ok()?.parse().ok();
-    Some((number()?, number()?))
+    let (Some(major), Some(minor)) = (number(), number()) else { return (None, None) };
+    // What comes after the minor number's dot alone: `6.8-45` has no level.
+    let dots = release.split(|byte| !b"0123456789.".contains(byte)).next().unwrap_or_default();
+    let has_level = dots.iter().filter(|&&byte| byte == b'.').count() >= 2;
+    let level = if has_level { number() } else { None };
+    (Some((major, minor)), level.and_then(NonZeroU32::new))
+}
+
+fn is_candidate(release: &[u8]) -> bool {
+    release.windows(3).any(|word| word == b"-rc")
 }
 
 /// Whether no other kernel, and no other program, stands in for Linux.
@@ -82,23 +125,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases_are_read_by_their_first_two_numbers() {
-        for (release, version) in [
-            ("6.8.0-45-generic", Some((6, 8))),
-            ("6.18.44-custom", Some((6, 18))),
-            ("4.4.0", Some((4, 4))),
-            ("7.0", Some((7, 0))),
-            ("6.19-rc1", Some((6, 19))),
-            ("6", None),
-            ("six.eight", None),
-            ("", None),
-            ("99999999999.1", None),
+    fn releases_are_read_by_their_numbers() {
+        for (release, version, level) in [
+            ("6.8.0-45-generic", Some((6, 8)), 0),
+            ("6.18.44-custom", Some((6, 18)), 44),
+            ("6.12.57+deb13-amd64", Some((6, 12)), 57),
+            ("6.1.0-44-amd64", Some((6, 1)), 0),
+            ("6.1.141-155.222.amzn2023.x86_64", Some((6, 1)), 141),
+            ("5.15.167.4-microsoft-standard-WSL2", Some((5, 15)), 167),
+            ("4.4.0", Some((4, 4)), 0),
+            ("7.0", Some((7, 0)), 0),
+            ("7.0-45", Some((7, 0)), 0),
+            ("6.19-rc1", Some((6, 19)), 0),
+            ("6.19.0-rc1", Some((6, 19)), 0),
+            ("6.1.7-rc2", Some((6, 1)), 7),
+            ("6", None, 0),
+            ("six.eight", None, 0),
+            ("", None, 0),
+            ("99999999999.1", None, 0),
         ] {
-            assert_eq!(parse_release(release.as_bytes()), version, "{release}");
+            let read = parse_release(release.as_bytes());
+            assert_eq!(read, (version, NonZeroU32::new(level)), "{release}");
+            assert_eq!(is_candidate(release.as_bytes()), release.contains("-rc"), "{release}");
         }
     }
 
     #[cfg(feature = "std")]
+    #[test]
+    fn a_file_is_read_to_its_end_and_a_missing_one_is_told() {
+        let mut buffer = [0; 64];
+        let release = beginning(c"/proc/sys/kernel/osrelease", &mut buffer).expect("procfs");
+        assert!(release.ends_with(b"\n") && release.len() > 3, "{release:?}");
+        assert_eq!(beginning(c"/proc/sys/kernel/no_such_file", &mut [0; 64]), Err(Errno::NOENT));
+        // Longer than the buffer.
+        let mut buffer = [0; 64];
+        assert_eq!(beginning(c"/proc/self/status", &mut buffer).map(<[u8]>::len), Ok(64));
+    }
+
     #[test]
     fn a_boot_id_is_32_digits() {
         let uuid = b"01234567-89ab-cdef-0123-456789abcdef\n";

@@ -5,9 +5,7 @@
 
 use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
 
-use super::MEMBARRIER_SOUND_SINCE;
-use super::kernel::Kernel;
-use crate::refusal::{Call, Failure, Reason, Refusal};
+use crate::refusal::{Call, Failure, Refusal};
 
 /// A command that answers 0, and its name in a [`Failure`].
 pub(crate) type Command = (MembarrierCommand, Call);
@@ -59,12 +57,6 @@ pub(super) fn probe(
     call: Command,
 ) -> Result<(), Refusal> {
     super::may_ask_for_membarrier()?;
-    if let Some(sound) = MEMBARRIER_SOUND_SINCE {
-        let version = Kernel::running().version.ok_or(Refusal::new(Reason::KernelUnknown))?;
-        if version < sound {
-            return Err(Refusal::new(Reason::KernelTooOld));
-        }
-    }
     // A filter that answers 0 to everything, or a stub kernel, would pass for success below: the
     // bits of QUERY are the proof that somebody means it.
     let offered = query();

@@ -11,8 +11,13 @@ use crate::refusal::{Failure, Refusal};
 pub(crate) struct Mechanism {
     pub(crate) name: &'static str,
 
+    /// Judges what a later `probe` may not be able to look at any more: files. Before `probe`, and at the decision
+    /// for every rung, whichever is taken.
+    pub(crate) admit: fn() -> Result<(), Refusal>,
+
     /// Finds out whether `call` is a barrier on this machine, by what the system promises and by
-    /// one trial call, and gets it ready. May run more than once, and in several threads at a time.
+    /// one trial call, and gets it ready. May run more than once, and in several threads at a time. Where another
+    /// rung can be taken in its place, it opens no file: that is for `admit`.
     pub(crate) probe: fn() -> Result<(), Refusal>,
 
     /// Every other thread of the process executes a full barrier between the call and the return.
@@ -96,16 +101,32 @@ const SYS_FCNTL64: core::ffi::c_long = libc::SYS_fcntl;
 ))]
 const SYS_FCNTL64: core::ffi::c_long = libc::SYS_fcntl64 as core::ffi::c_long;
 
+#[cfg(feature = "std")]
+pub(crate) mod environment;
+
+/// The switch that the process was started with, as far as the system can tell without an allocation.
+#[cfg(feature = "std")]
+fn switch_at_start() -> Option<environment::Switch> {
+    #[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
+    return kernel::search_environment();
+    #[cfg(any(not(any(target_os = "linux", target_os = "android")), miri))]
+    None
+}
+
 #[cfg(any(target_os = "android", test))]
 mod android;
 
-/// Whether membarrier(2) may be called at all, if only to ask. Everywhere but on Android.
+/// Whether membarrier(2) may be called at all, if only to ask, and whether its commands are full barriers if they
+/// are there.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn may_ask_for_membarrier() -> Result<(), Refusal> {
     #[cfg(target_os = "android")]
     android::admit(android_sdk(&mut [0; libc::PROP_VALUE_MAX as usize]))?;
-    Ok(())
+    architecture::admit(MEMBARRIER_SOUND_SINCE, || kernel::Kernel::running().version)
 }
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod architecture;
 
 /// The system property that `android_get_device_api_level` reads, which older systems do not export.
 #[cfg(target_os = "android")]
@@ -134,11 +155,44 @@ pub(crate) use core::arch::x86;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use core::arch::x86_64 as x86;
 
-/// The first Linux whose PRIVATE_EXPEDITED is a full barrier, where not every kernel's is that has
-/// it: riscv lacked a barrier in `switch_mm` until 6.9 (commit d6cfd1770f20).
+/// Since when the expedited commands of membarrier(2) are full barriers on this architecture; `None` if the kernel's
+/// documentation does not list it. They rely on a full barrier between the update of `rq->curr` and the return to user
+/// space, which each architecture has at another place.
+///
+/// Documentation/scheduler/membarrier.rst@v6.9, and the same list in `__schedule`, kernel/sched/core.c, before:
+///
+/// - x86, s390, sparc: switch_mm();
+/// - arm64: switch_to();
+/// - arm, hexagon, mips (and alpha and arc, for which there is no Rust): spin_unlock() in finish_lock_switch();
+/// - powerpc: switch_mm(), by membarrier_arch_switch_mm();
+/// - riscv: the same, since 6.9 (commit d6cfd1770f20): before, there was no barrier.
+///
+/// loongarch, csky, m68k, openrisc, parisc and xtensa are not listed.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const MEMBARRIER_SOUND_SINCE: Option<kernel::Version> =
-    if cfg!(any(target_arch = "riscv32", target_arch = "riscv64")) { Some((6, 9)) } else { None };
+const MEMBARRIER_SOUND_SINCE: Option<kernel::Version> = {
+    if cfg!(any(target_arch = "riscv32", target_arch = "riscv64")) {
+        Some((6, 9))
+    } else if cfg!(any(
+        target_arch = "x86",
+        target_arch = "x86_64",
+        target_arch = "s390x",
+        target_arch = "sparc",
+        target_arch = "sparc64",
+        target_arch = "arm",
+        target_arch = "aarch64",
+        target_arch = "hexagon",
+        target_arch = "mips",
+        target_arch = "mips64",
+        target_arch = "mips32r6",
+        target_arch = "mips64r6",
+        target_arch = "powerpc",
+        target_arch = "powerpc64",
+    )) {
+        Some(architecture::ALWAYS)
+    } else {
+        None
+    }
+};
 
 /// Built with `--cfg asymfence_symmetric`, or with `--cfg asymfence_tsan`, which implies it.
 pub(crate) const SWITCHED_OFF: bool = cfg!(any(asymfence_symmetric, asymfence_tsan));
@@ -206,7 +260,7 @@ pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     stop::stop(format_args!("asymfence: {message}"));
 
-    #[cfg(all(target_os = "freebsd", target_arch = "x86_64", not(any(miri, loom))))]
+    #[cfg(all(target_os = "freebsd", target_arch = "x86_64", not(any(miri, feature = "loom"))))]
     private_expedited_freebsd::stop(format_args!("asymfence: {message}\n"));
     // No rung of another target can fail.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -25,8 +25,14 @@ use super::world::{Start, Visit};
 use crate::refusal::{Call, Failure, Refusal};
 use crate::sync::Ordering::{self, AcqRel, Relaxed, Release};
 
-pub(super) const RUNG: Mechanism =
-    Mechanism { name: "modelled", probe, call, patience: None, register: || Ok(()) };
+pub(super) const RUNG: Mechanism = Mechanism {
+    name: "modelled",
+    admit: || Ok(()),
+    probe,
+    call,
+    patience: None,
+    register: || Ok(()),
+};
 
 /// loom's five threads, and a row for threads whose locals are gone.
 const THREADS: usize = 6;

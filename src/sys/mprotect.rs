@@ -17,34 +17,45 @@ use core::sync::atomic::{
     AtomicBool, AtomicU8, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
-use crossbeam_utils::{Backoff, CachePadded};
+use crossbeam_utils::CachePadded;
 use once_cell::race::OnceRef;
 use rustix::io::Errno;
 use rustix::mm::{
     Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mlock, mmap_anonymous, mprotect, munmap,
 };
 
-use super::{Mechanism, yield_now};
+use super::Mechanism;
+use super::kernel::Kernel;
 use crate::refusal::{Call, Failure, Refusal};
 
-/// Its calls are shared as those of membarrier are: they take longer, and only one at a time can be made.
+/// Its calls are shared as those of membarrier are: they take longer.
 pub(super) const RUNG: Mechanism =
-    Mechanism { name: "mprotect", probe, call, patience: Some(256), register: || Ok(()) };
+    Mechanism { name: "mprotect", admit, probe, call, patience: Some(256), register: || Ok(()) };
 
-/// The page of the process, kept for ever: a heavy fence must not depend on being given another.
-static STANDING: OnceRef<'static, Page> = OnceRef::new();
+/// A page that is kept for ever, and whether somebody works on it. Between the write and the loss of the permission
+/// nobody else may take the permission away.
+struct Standing {
+    page: OnceRef<'static, Page>,
+    busy: AtomicBool,
+}
 
-/// Whether somebody works on the standing page. Between the write and the loss of the permission
-/// nobody else may take it away.
-static BUSY: CachePadded<AtomicBool> = CachePadded::new(AtomicBool::new(false));
+/// Whoever finds one page in use takes the next, and waits for nobody: its holder may be the code that this signal
+/// handler interrupted, or a thread that a fork left behind, which holds it for ever. The first page is locked into
+/// memory, before the rung is taken; the others are mapped when they are needed.
+static STANDING: [CachePadded<Standing>; 4] =
+    [const { CachePadded::new(Standing { page: OnceRef::new(), busy: AtomicBool::new(false) }) };
+        4];
 
-/// How often a caller lets others run before it takes a page of its own.
-const PATIENCE: u32 = 64;
+/// The kernel's part of the gate. The processor's needs no file.
+fn admit() -> Result<(), Refusal> {
+    gate::admit_kernel(&Kernel::running())
+}
 
 fn probe() -> Result<(), Refusal> {
-    gate::admit(&gate::Facts::of_this_machine(), lock_standing_page)?;
+    gate::admit_processor(&gate::Cpu::of_this_machine())?;
+    // RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page: no reason to stop the process.
+    let page = STANDING[0].page(Page::lock)?;
     // A sandbox that answers 0 to everything takes this for a success too; the kernel does not.
-    let page = STANDING.get().expect("a standing page, once there, stays");
     let misaligned = page.address().wrapping_byte_add(1);
     // SAFETY: the kernel refuses the address and changes nothing.
     match unsafe { mprotect(misaligned, LENGTH, MprotectFlags::READ) } {
@@ -55,42 +66,43 @@ fn probe() -> Result<(), Refusal> {
     Ok(())
 }
 
-fn lock_standing_page() -> Result<(), Failure> {
-    if STANDING.get().is_none() {
-        let page = Page::map()?;
-        if let Err(failure) = page.lock() {
-            page.unmap();
-            return Err(failure);
-        }
-        if STANDING.set(page).is_err() {
-            page.unmap(); // another thread's came first
-        }
-    }
-    Ok(())
-}
-
-/// Waiting for the standing page is bounded: its holder may be a thread that a fork left behind, or
-/// the code that this signal handler interrupted. A page of one's own, which needs no lock, always
-/// does.
+/// Where every standing page is in use, a page of one's own, which needs no lock, does.
 fn call() -> Result<(), Failure> {
-    if let Some(page) = STANDING.get() {
-        let backoff = Backoff::new();
-        for _ in 0..PATIENCE {
-            // Acquire: the last holder's mprotect stands before ours. Pairs with the Release below.
-            if BUSY.compare_exchange(false, true, Acquire, Relaxed).is_ok() {
-                let outcome = page.drop_write_permission();
-                // Release: our mprotect stands before the next holder's. Pairs with the Acquire
-                // above.
-                BUSY.store(false, Release);
-                return outcome;
-            }
-            if backoff.is_completed() { yield_now() } else { backoff.snooze() }
+    for standing in &STANDING {
+        // Acquire: the last holder's mprotect stands before ours. Pairs with the Release below. Relaxed: in use.
+        if standing.busy.compare_exchange(false, true, Acquire, Relaxed).is_ok() {
+            let page = standing.page(|_| Ok(()));
+            let outcome = page.and_then(Page::drop_write_permission);
+            // Release: our mprotect stands before the next holder's. Pairs with the Acquire above.
+            standing.busy.store(false, Release);
+            return outcome;
         }
     }
     let page = Page::map()?;
     let outcome = page.drop_write_permission();
     page.unmap();
     outcome
+}
+
+impl Standing {
+    /// The page, made and prepared if it is not there yet.
+    fn page(
+        &self,
+        prepare: impl FnOnce(&Page) -> Result<(), Failure>,
+    ) -> Result<&'static Page, Failure> {
+        if let Some(page) = self.page.get() {
+            return Ok(page);
+        }
+        let page = Page::map()?;
+        if let Err(failure) = prepare(page) {
+            page.unmap();
+            return Err(failure);
+        }
+        if self.page.set(page).is_err() {
+            page.unmap(); // another thread's came first
+        }
+        Ok(self.page.get().expect("a standing page, once there, stays"))
+    }
 }
 
 /// The first byte of a page that this module alone maps, writes and protects.
@@ -136,7 +148,7 @@ impl Page {
 
     fn protect(&self, protection: MprotectFlags) -> Result<(), Failure> {
         // SAFETY: the page stays readable; only `drop_write_permission` writes to it, when it may,
-        // and no two threads do so at once (BUSY, or a page that nobody else knows).
+        // and no two threads do so at once (`busy`, or a page that nobody else knows).
         unsafe { mprotect(self.address(), LENGTH, protection) }
             .map_err(|errno| Failure::new(Call::Mprotect, errno.raw_os_error()))
     }
@@ -151,21 +163,51 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
-    fn standing() -> &'static Page {
-        STANDING.get_or_init(|| Page::map().expect("a page can be mapped"))
+    /// The pages are the process's.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+    /// As a forked child finds them whose parent was in the middle of a call, or as a signal handler does.
+    fn while_busy(standing: &[CachePadded<Standing>], body: impl FnOnce()) {
+        let set = |busy| standing.iter().for_each(|standing| standing.busy.store(busy, Relaxed));
+        set(true);
+        body();
+        assert!(
+            standing.iter().all(|standing| standing.busy.load(Relaxed)),
+            "taken from its holder"
+        );
+        set(false);
+    }
+
+    fn pages() -> usize {
+        STANDING.iter().filter(|standing| standing.page.get().is_some()).count()
     }
 
     #[test]
-    fn a_holder_that_never_lets_go_hangs_nobody() {
-        standing();
-        // As a forked child finds it whose parent was in the middle of a call in another thread.
-        BUSY.store(true, Relaxed);
-        let outcome = call();
-        assert!(BUSY.load(Relaxed), "the standing page was taken from its holder");
-        BUSY.store(false, Relaxed);
-        assert_eq!(outcome, Ok(()));
+    fn a_holder_that_never_lets_go_costs_one_page_and_no_wait() {
+        let _guard = ONE_AT_A_TIME.lock();
+        while_busy(&STANDING[..1], || {
+            assert_eq!(call(), Ok(()));
+            let before = pages();
+            let second = STANDING[1].page.get().map(Page::address);
+            assert!(second.is_some(), "the next page is kept, and not mapped for each call");
+            (0..100).for_each(|_| assert_eq!(call(), Ok(())));
+            assert_eq!((pages(), STANDING[1].page.get().map(Page::address)), (before, second));
+        });
+        assert_eq!(call(), Ok(()));
+    }
+
+    #[test]
+    fn where_every_page_is_held_one_of_its_own_does() {
+        let _guard = ONE_AT_A_TIME.lock();
+        while_busy(&STANDING, || {
+            let before = pages();
+            assert_eq!(call(), Ok(()));
+            assert_eq!(pages(), before);
+        });
         assert_eq!(call(), Ok(()));
     }
 }

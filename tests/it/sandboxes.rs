@@ -173,6 +173,61 @@ fn a_sandbox_closed_later_leaves_the_other_rung_where_that_is_sound() {
     });
 }
 
+/// Closes a sandbox over membarrier after the decision, takes `away` what the other rung's gate looks at, and fences.
+fn falls_back_without(away: impl FnOnce()) {
+    init();
+    install(on_membarrier(Errno(libc::EPERM as u32)));
+    away();
+    match try_heavy_fence() {
+        Ok(()) => (0..100).for_each(|_| heavy_fence()),
+        Err(error) => {
+            let (other, refusal) = error.instead().expect("a second rung");
+            println!("{other} is not admitted on this machine: {refusal}");
+            assert_ne!(refusal.reason(), Reason::KernelUnknown, "{refusal}");
+        }
+    }
+}
+
+#[test]
+fn the_other_rung_needs_no_descriptor_once_decided() {
+    Child::default().run(|| {
+        falls_back_without(|| {
+            setrlimit(Resource::RLIMIT_NOFILE, 0, 0).expect("a limit can be lowered");
+            assert!(std::fs::File::open("/proc/self/status").is_err());
+        });
+    });
+}
+
+#[test]
+fn the_other_rung_needs_no_proc_once_decided() {
+    Child::default().run(|| {
+        falls_back_without(|| {
+            let empty = std::env::temp_dir().join(format!("asymfence-{}", std::process::id()));
+            std::fs::create_dir(&empty).expect("a folder");
+            match nix::unistd::chroot(&empty) {
+                Ok(()) => assert!(!std::path::Path::new("/proc").exists()),
+                Err(error) => println!("chroot is not allowed here: {error}"),
+            }
+            let _ = std::fs::remove_dir(&empty);
+        });
+    });
+}
+
+/// The twin of both: without a descriptor before the decision, the gate cannot look, and says so.
+#[test]
+fn without_a_descriptor_at_the_decision_the_other_rung_is_refused() {
+    Child::default().run(|| {
+        setrlimit(Resource::RLIMIT_NOFILE, 0, 0).expect("a limit can be lowered");
+        assert!(matches!(init(), Strategy::Asymmetric(_)), "membarrier needs none");
+        install(on_membarrier(Errno(libc::EPERM as u32)));
+        let error = try_heavy_fence().expect_err("no rung is left");
+        if let Some((_, refusal)) = error.instead() {
+            assert_eq!(refusal.reason(), Reason::KernelUnknown);
+            assert!(refusal.to_string().contains("file descriptor"), "{refusal}");
+        }
+    });
+}
+
 #[test]
 fn a_sandbox_closed_over_every_rung_is_an_error_of_try_heavy_fence() {
     for errno in ["1", "12", "38"] {
@@ -184,6 +239,8 @@ fn a_sandbox_closed_over_every_rung_is_an_error_of_try_heavy_fence() {
             assert_eq!(Some(error.rung()), rung("private-expedited"));
             assert_eq!(error.failure().call(), Call::PrivateExpedited);
             assert_eq!(error.failure().errno(), errno);
+            let instead = error.instead().map(|(other, _)| other);
+            assert_eq!(instead, rung("mprotect"), "the second reason is told too");
             // Still asymmetric: a heavy fence that only fenced would be wrong.
             assert!(matches!(strategy(), Some(Strategy::Asymmetric(_))));
         });
@@ -200,6 +257,7 @@ fn a_sandbox_closed_over_every_rung_aborts_heavy_fence() {
     outcome.aborted_saying(&[
         "asymfence: heavy fence on the rung private-expedited",
         "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) failed with EPERM (1)",
+        if rung("mprotect").is_some() { "nor by mprotect: " } else { "" },
     ]);
 }
 

@@ -3,25 +3,73 @@
 //! That it does is a consequence of how x86 Linux flushes TLBs, and no contract. So the gate admits
 //! what is known to be sound and refuses the rest, each refusal with its reason. It looks at facts
 //! and makes no call of its own.
+//!
+//! # Whom the flush passes over, and why that is sound
+//!
+//! `flush_tlb_mm_range` (arch/x86/mm/tlb.c@v6.18) counts up `tlb_gen`, a locked instruction and a full barrier, and
+//! interrupts each processor in `mm_cpumask`, and waits for it, but for those that `should_flush_tlb` takes out:
+//!
+//! - *Processors with another process.* A thread of ours that ran there has passed the full barrier of `__schedule`
+//!   (`rq_lock`, `smp_mb__after_spinlock`; kernel/sched/core.c), one that is to run there will pass the write to CR3 of
+//!   `switch_mm_irqs_off`, which serializes. In between stands `loaded_mm`: a processor that is seen with another process
+//!   has not written CR3 yet, so what comes after that write comes after the flush began. (From the write to CR3 until
+//!   `loaded_mm` says so, `LOADED_MM_SWITCHING` must be there for the flush to see: commit fea4e317f9e7.)
+//! - *Lazy processors*, which run a kernel thread with our page tables. The thread of ours passed `__schedule` on the way
+//!   there, and passes it again, and the `smp_mb()` of `switch_mm_irqs_off` for a process that is still loaded, on the
+//!   way back. Flush and return are ordered by `is_lazy` and `tlb_gen`: one of the two sees the other.
+//! - *Preempted vCPUs of a guest of KVM.* `kvm_flush_tlb_multi` (arch/x86/kernel/kvm.c@v6.18) does not interrupt a vCPU
+//!   that the host has marked preempted; it sets KVM_VCPU_FLUSH_TLB in the mark, by a locked exchange that fails if the
+//!   vCPU has come back. The host writes the mark after VM exit, and x86 keeps stores in order: who sees it sees what
+//!   the vCPU stored before. The host takes it back by a locked exchange, a full barrier, before VM entry
+//!   (`record_steal_time`, arch/x86/kvm/x86.c@v6.18): what the vCPU loads then is not older than the flush.
+//!
+//! # Kernels whose flush passes over one too many
+//!
+//! Commit 6db2526c1d69 (6.14) made the flush leave out processors whose `loaded_mm` is another's, also between the write
+//! to CR3 and that of `loaded_mm` (CVE-2025-37964). Commit fea4e317f9e7 closed the window (6.15-rc6). Its backports stand
+//! at the wrong place: `loaded_mm` is marked after `tlb_gen` was read, so that a processor may go on with a stale entry
+//! (S. Dolan, linux-kernel, 2025-10-09). Mainline had no barrier between the two until commit 83b0177a6c48 (6.17.5,
+//! 6.18-rc2; CVE-2025-40174). A stale entry is as bad here as an interrupt that is missing: through one that is still
+//! writable the page is written without a fault, stays read-only in the page table, and then there is nothing to flush.
+//!
+//! The first releases that have the fault are from the record of CVE-2025-37964: 5.15.179, 6.1.129, 6.6.79, 6.12.16,
+//! 6.13.4, 6.14. Of stable trees only 6.12.97 is known to have it mended (commit 0650f1c8b6b0). A tree of which the
+//! number does not tell what is in it, as a distribution's `6.1.0-44-amd64`, is refused.
 
-use crate::refusal::{Failure, Reason, Refusal};
+use core::num::NonZeroU32;
+
+use crate::refusal::{Reason, Refusal};
 use crate::sys::kernel::{Kernel, Version};
 use crate::sys::x86::__cpuid;
 
-/// The newest kernel whose x86 TLB flush was read: `arch/x86/mm/tlb.c@v6.18` interrupts, unless the
+/// The newest kernel whose x86 TLB flush was read: arch/x86/mm/tlb.c@v7.2 interrupts, unless the
 /// processor has INVLPGB. (Intel's Remote Action Requests, which need no interrupt that fences,
 /// were patches under discussion in 2025.)
-pub(super) const NEWEST_KNOWN: Version = (6, 18);
+pub(super) const NEWEST_KNOWN: Version = (7, 2);
+
+/// Of those between, none was read.
+const NOT_READ: core::ops::Range<Version> = (6, 19)..NEWEST_KNOWN;
 
 /// The kernels in which a page that reclaim unmapped behind our back could go without a flush.
 const PENDING_FLUSH_LOST: core::ops::Range<Version> = (4, 3)..(4, 13);
 
-/// What the gate wants to know of a machine.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
-    pub(super) cpu: Cpu,
-    pub(super) kernel: Kernel,
-}
+/// The kernels that have membarrier too, and may have got commit 6db2526c1d69 from somebody. What it changes is not
+/// there before 4.14 (`cpu_tlbstate.loaded_mm`, commit 3d28ebceaffa).
+const MAY_SKIP: core::ops::Range<Version> = (4, 14)..(6, 18);
+
+/// The levels of stable trees in that range that are known to be sound.
+const SOUND_LEVELS: [(Version, core::ops::Range<u32>); 10] = [
+    ((4, 14), 1..u32::MAX),
+    ((4, 19), 1..u32::MAX),
+    ((5, 4), 1..u32::MAX),
+    ((5, 10), 1..u32::MAX),
+    ((5, 15), 1..179),
+    ((6, 1), 1..129),
+    ((6, 6), 1..79),
+    ((6, 12), 1..16),
+    ((6, 12), 97..u32::MAX),
+    ((6, 17), 5..u32::MAX),
+];
 
 /// What CPUID says.
 #[derive(Clone, Copy, Debug)]
@@ -36,37 +84,42 @@ pub(super) struct Cpu {
     pub(super) invlpgb: bool,
 }
 
-/// Judges the facts, and then whether the page can be locked, which is not tried before.
-pub(super) fn admit(
-    facts: &Facts,
-    lock: impl FnOnce() -> Result<(), Failure>,
-) -> Result<(), Refusal> {
+/// Judges the processor.
+pub(super) fn admit_processor(cpu: &Cpu) -> Result<(), Refusal> {
     let refuse = |reason| Err(Refusal::new(reason));
 
     // An x86 program translated on another processor: its mprotect is the other architecture's,
     // which broadcasts invalidations and interrupts nobody. Translators say the maker's name for
     // compatibility and their own, or the true processor's, in the brand ("VirtualApple").
-    let known_maker = match &facts.cpu.vendor {
-        b"GenuineIntel" => contains(&facts.cpu.brand, b"Intel"),
-        b"AuthenticAMD" => contains(&facts.cpu.brand, b"AMD"),
+    let known_maker = match &cpu.vendor {
+        b"GenuineIntel" => contains(&cpu.brand, b"Intel"),
+        b"AuthenticAMD" => contains(&cpu.brand, b"AMD"),
         _ => false,
     };
     if !known_maker {
         return refuse(Reason::ProcessorUnknown);
     }
     // Hyper-V's flush is a hypercall, Xen's too; an emulator (TCG) may be anything below.
-    if facts.cpu.hypervisor.is_some_and(|name| name != *b"KVMKVMKVM\0\0\0") {
+    if cpu.hypervisor.is_some_and(|name| name != *b"KVMKVMKVM\0\0\0") {
         return refuse(Reason::Hypervisor);
     }
     // Since Linux 6.15 (parts since 6.14, and distributions backport) a process may be given a
     // global ASID in the middle of its life, and from then on nobody is interrupted.
-    if facts.cpu.invlpgb {
+    if cpu.invlpgb {
         return refuse(Reason::Invlpgb);
     }
-    let Kernel { version: Some(version), plain_x86_linux: true } = facts.kernel else {
+    Ok(())
+}
+
+/// Judges the kernel.
+pub(super) fn admit_kernel(kernel: &Kernel) -> Result<(), Refusal> {
+    let refuse = |reason| Err(Refusal::new(reason));
+
+    let Kernel { version: Some(version), level, is_candidate, plain_x86_linux: true } = *kernel
+    else {
         return refuse(Reason::KernelUnknown);
     };
-    if version > NEWEST_KNOWN {
+    if version > NEWEST_KNOWN || NOT_READ.contains(&version) {
         return refuse(Reason::KernelTooNew);
     }
     // Reclaim unmaps pages now and flushes later since 4.3 (commit 72b252aed506); mprotect(2)
@@ -74,23 +127,25 @@ pub(super) fn admit(
     if PENDING_FLUSH_LOST.contains(&version) {
         return refuse(Reason::KernelTooOld);
     }
-    // A page that is not locked may be gone at the wrong moment. RLIMIT_MEMLOCK of an unprivileged user
-    // may leave no room for one: no reason to stop the process.
-    lock().map_err(Refusal::from)
+    let is_sound_level = |level: NonZeroU32| {
+        let level = level.get();
+        SOUND_LEVELS.iter().any(|(tree, sound)| *tree == version && sound.contains(&level))
+    };
+    // The last fix came between two candidates.
+    let is_told = if MAY_SKIP.contains(&version) {
+        !is_candidate && level.is_some_and(is_sound_level)
+    } else {
+        !(version == MAY_SKIP.end && is_candidate)
+    };
+    if is_told { Ok(()) } else { refuse(Reason::KernelMaySkip) }
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
-impl Facts {
-    pub(super) fn of_this_machine() -> Self {
-        Facts { cpu: Cpu::of_this_machine(), kernel: Kernel::running() }
-    }
-}
-
 impl Cpu {
-    fn of_this_machine() -> Self {
+    pub(super) fn of_this_machine() -> Self {
         let highest = cpuid(0x8000_0000)[0];
         let extended = |leaf| if leaf <= highest { cpuid(leaf) } else { [0; 4] };
 
@@ -129,7 +184,6 @@ fn bytes<const WORDS: usize, const BYTES: usize>(words: [u32; WORDS]) -> [u8; BY
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::Call;
 
     const KVM: [u8; 12] = *b"KVMKVMKVM\0\0\0";
     const INTEL: ([u8; 12], &str) = (*b"GenuineIntel", "Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz");
@@ -143,9 +197,9 @@ mod tests {
         hypervisor: Option<[u8; 12]>,
         invlpgb: bool,
         kernel: Option<Version>,
+        level: u32,
+        is_candidate: bool,
         plain_linux: bool,
-        /// The errno with which mlock(2) meets the limit.
-        lock: Option<i32>,
     }
 
     /// The trick is sound here; each row below changes something.
@@ -153,37 +207,35 @@ mod tests {
         cpu: INTEL,
         hypervisor: None,
         invlpgb: false,
-        kernel: Some((5, 4)),
+        kernel: Some((6, 18)),
+        level: 0,
+        is_candidate: false,
         plain_linux: true,
-        lock: None,
     };
 
     fn verdict(machine: Machine) -> Result<(), Reason> {
         let (vendor, words) = machine.cpu;
         let mut brand = [0; 48];
         brand[..words.len()].copy_from_slice(words.as_bytes());
-        let Machine { hypervisor, invlpgb, kernel: version, plain_linux, lock, .. } = machine;
-        let facts = Facts {
-            cpu: Cpu { vendor, brand, hypervisor, invlpgb },
-            kernel: Kernel { version, plain_x86_linux: plain_linux },
-        };
-        let lock = || lock.map_or(Ok(()), |errno| Err(Failure::new(Call::Mlock, errno)));
-        admit(&facts, lock).map_err(Refusal::reason)
+        let Machine { hypervisor, invlpgb, kernel: version, level, is_candidate, .. } = machine;
+        let level = NonZeroU32::new(level);
+        let kernel = Kernel { version, level, is_candidate, plain_x86_linux: machine.plain_linux };
+        let cpu = Cpu { vendor, brand, hypervisor, invlpgb };
+        admit_kernel(&kernel).and_then(|()| admit_processor(&cpu)).map_err(Refusal::reason)
     }
-
-    const NO_LOCK: Reason = Reason::Failed(Call::Mlock);
 
     #[test]
     fn each_sentence_of_what_is_known_has_its_rows() {
         use Reason::{
-            Hypervisor, Invlpgb, KernelTooNew, KernelTooOld, KernelUnknown, ProcessorUnknown,
+            Hypervisor, Invlpgb, KernelMaySkip, KernelTooNew, KernelTooOld, KernelUnknown,
+            ProcessorUnknown,
         };
         let (major, minor) = NEWEST_KNOWN;
         let on = |cpu| Machine { cpu, ..SOUND };
         let under = |name: &[u8; 12]| Machine { hypervisor: Some(*name), ..SOUND };
-        let linux = |major, minor| Machine { kernel: Some((major, minor)), ..SOUND };
-        let invlpgb = |kernel| Machine { invlpgb: true, cpu: AMD, kernel, ..SOUND };
-        let limited = |errno| Machine { lock: Some(errno), ..SOUND };
+        let linux = |major, minor, level| Machine { kernel: Some((major, minor)), level, ..SOUND };
+        let candidate = |major, minor| Machine { is_candidate: true, ..linux(major, minor, 0) };
+        let invlpgb = |kernel| Machine { invlpgb: true, cpu: AMD, kernel, level: 100, ..SOUND };
         let rows: &[(&str, &[Machine], Result<(), Reason>)] = &[
             ("x86 Linux interrupts, on bare metal", &[SOUND, on(AMD)], Ok(())),
             ("and as a guest of KVM", &[under(&KVM), Machine { cpu: AMD, ..under(&KVM) }], Ok(())),
@@ -191,25 +243,24 @@ mod tests {
                 "INVLPGB flushes without an interrupt, since 6.15, 6.14 in part, or a backport",
                 &[
                     invlpgb(Some((5, 4))),
-                    invlpgb(Some((6, 13))),
-                    invlpgb(Some((6, 14))),
-                    invlpgb(Some((6, 15))),
+                    invlpgb(Some((6, 12))),
+                    invlpgb(Some((6, 17))),
                     invlpgb(Some(NEWEST_KNOWN)),
                     Machine { hypervisor: Some(KVM), ..invlpgb(Some((6, 1))) },
                 ],
                 Err(Invlpgb),
             ),
             (
-                "a processor without the bit cannot, on any kernel that was read",
-                &[linux(6, 14), linux(6, 15), Machine { cpu: AMD, ..linux(6, 15) }],
-                Ok(()),
-            ),
-            (
                 "Remote Action Requests, and what else a newer kernel may bring, are not known",
-                &[linux(major, minor + 1), linux(major + 1, 0)],
+                &[linux(major, minor + 1, 0), linux(major + 1, 0, 0), linux(major, minor + 1, 7)],
                 Err(KernelTooNew),
             ),
-            ("the newest kernel that was read is the last", &[linux(major, minor)], Ok(())),
+            (
+                "what was not read between two that were",
+                &[linux(6, 19, 0), linux(6, 19, 5), linux(7, 0, 0), linux(7, 1, 9)],
+                Err(KernelTooNew),
+            ),
+            ("the newest kernel that was read is the last", &[linux(major, minor, 0)], Ok(())),
             ("Hyper-V's flush is a hypercall", &[under(b"Microsoft Hv")], Err(Hypervisor)),
             ("Xen's too", &[under(b"XenVMMXenVMM")], Err(Hypervisor)),
             (
@@ -240,18 +291,85 @@ mod tests {
             ),
             (
                 "a page that reclaim unmapped could go without a flush from 4.3 to 4.12",
-                &[linux(4, 3), linux(4, 12)],
+                &[linux(4, 3, 0), linux(4, 12, 14)],
                 Err(KernelTooOld),
             ),
             (
                 "kernels that are too old for membarrier are why the rung is there",
-                &[linux(3, 10), linux(4, 2), linux(4, 13)],
+                &[linux(3, 10, 0), linux(4, 2, 0), linux(4, 13, 0), linux(2, 6, 32)],
                 Ok(()),
             ),
             (
-                "a lock that RLIMIT_MEMLOCK refuses (0: EPERM, too low: ENOMEM) is a refusal",
-                &[limited(1), limited(12), limited(11), Machine { cpu: AMD, ..limited(12) }],
-                Err(NO_LOCK),
+                "stable trees before commit 6db2526c1d69",
+                &[
+                    linux(4, 14, 336),
+                    linux(4, 19, 325),
+                    linux(5, 4, 290),
+                    linux(5, 10, 240),
+                    linux(5, 15, 178),
+                    linux(6, 1, 128),
+                    linux(6, 6, 78),
+                    linux(6, 12, 15),
+                ],
+                Ok(()),
+            ),
+            (
+                "and from it on, also with the first fix at the wrong place",
+                &[
+                    linux(5, 15, 179),
+                    linux(5, 15, 183),
+                    linux(5, 15, 200),
+                    linux(6, 1, 129),
+                    linux(6, 1, 139),
+                    linux(6, 1, 172),
+                    linux(6, 6, 79),
+                    linux(6, 6, 91),
+                    linux(6, 12, 16),
+                    linux(6, 12, 29),
+                    linux(6, 12, 96),
+                    linux(6, 13, 4),
+                ],
+                Err(KernelMaySkip),
+            ),
+            ("until the second", &[linux(6, 12, 97), linux(6, 12, 200)], Ok(())),
+            (
+                "mainline had the fault from 6.14, and missed a barrier until 6.17.5 and 6.18-rc2",
+                &[
+                    linux(6, 14, 0),
+                    linux(6, 14, 7),
+                    linux(6, 15, 1),
+                    linux(6, 16, 12),
+                    linux(6, 17, 4),
+                    candidate(6, 15),
+                    candidate(6, 17),
+                    candidate(6, 18),
+                ],
+                Err(KernelMaySkip),
+            ),
+            (
+                "it has neither since",
+                &[
+                    linux(6, 17, 5),
+                    linux(6, 17, 13),
+                    linux(6, 18, 0),
+                    linux(6, 18, 44),
+                    candidate(7, 2),
+                ],
+                Ok(()),
+            ),
+            (
+                "a distribution's number says nothing of what is in it",
+                &[
+                    linux(4, 18, 0),
+                    linux(5, 14, 0),
+                    linux(5, 14, 21),
+                    linux(5, 15, 0),
+                    linux(6, 1, 0),
+                    linux(6, 8, 12),
+                    linux(6, 11, 0),
+                    linux(6, 12, 0),
+                ],
+                Err(KernelMaySkip),
             ),
         ];
         for &(sentence, machines, expected) in rows {
@@ -267,40 +385,40 @@ mod tests {
         let cpus = [(INTEL, true), (AMD, true), ((INTEL.0, "VirtualApple"), false)];
         let hypervisors = [(None, true), (Some(KVM), true), (Some(*b"Microsoft Hv"), false)];
         let kernels = [
-            (Some((4, 2)), true),
-            (Some((4, 3)), false),
-            (Some((4, 13)), true),
-            (Some(NEWEST_KNOWN), true),
-            (Some((NEWEST_KNOWN.0 + 1, 0)), false),
-            (None, false),
+            (Some((4, 2)), 0, true),
+            (Some((4, 3)), 0, false),
+            (Some((5, 4)), 200, true),
+            (Some((5, 4)), 0, false),
+            (Some((6, 14)), 3, false),
+            (Some(NEWEST_KNOWN), 0, true),
+            (Some((NEWEST_KNOWN.0 + 1, 0)), 0, false),
+            (None, 0, false),
         ];
-        let locks = [(None, true), (Some(1), false), (Some(12), false)];
         let mut admitted = 0;
         for (cpu, a) in cpus {
             for (hypervisor, b) in hypervisors {
-                for (kernel, c) in kernels {
-                    for (lock, d) in locks {
-                        for (invlpgb, plain_linux) in
-                            [(false, true), (false, false), (true, true), (true, false)]
-                        {
-                            let machine =
-                                Machine { cpu, hypervisor, invlpgb, kernel, plain_linux, lock };
-                            let sound = a && b && c && d && !invlpgb && plain_linux;
-                            assert_eq!(verdict(machine).is_ok(), sound, "{machine:?}");
-                            admitted += usize::from(sound);
-                        }
+                for (kernel, level, c) in kernels {
+                    for (invlpgb, plain_linux) in
+                        [(false, true), (false, false), (true, true), (true, false)]
+                    {
+                        let is_candidate = false;
+                        let machine = Machine {
+                            cpu,
+                            hypervisor,
+                            invlpgb,
+                            kernel,
+                            level,
+                            is_candidate,
+                            plain_linux,
+                        };
+                        let sound = a && b && c && !invlpgb && plain_linux;
+                        assert_eq!(verdict(machine).is_ok(), sound, "{machine:?}");
+                        admitted += usize::from(sound);
                     }
                 }
             }
         }
         assert_eq!(admitted, 2 * 2 * 3);
-    }
-
-    #[test]
-    fn no_page_is_locked_for_a_machine_that_is_refused() {
-        let facts = Facts { cpu: Cpu::of_this_machine(), kernel: Kernel::running() };
-        let refused = Facts { cpu: Cpu { invlpgb: true, ..facts.cpu }, ..facts };
-        assert!(admit(&refused, || panic!("locked")).is_err());
     }
 
     #[test]

@@ -1,0 +1,109 @@
+//! The environment variable ASYMFENCE, looked up without an allocation where that can be had: whoever writes an
+//! allocator that fences would otherwise be called by its own first fence.
+//!
+//! The standard library copies a variable that is set into an allocation, under a lock. The C library's getenv(3) does
+//! not, but races with a setenv(3) in another thread, which safe code may call (`std::env::set_var` before the edition
+//! of 2024). /proc/self/environ is neither: what the process was started with, copied by the kernel (proc(5)). What the
+//! program set since is found by the standard library, which allocates only then.
+
+/// What ASYMFENCE says. Unset or empty it says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Switch {
+    Symmetric,
+    /// A word that is not known.
+    NotUnderstood,
+}
+
+const NAME: &str = "ASYMFENCE";
+
+pub(crate) fn switch() -> Option<Switch> {
+    super::switch_at_start().or_else(|| {
+        let word = std::env::var_os(NAME)?;
+        understand(word.as_encoded_bytes())
+    })
+}
+
+fn understand(word: &[u8]) -> Option<Switch> {
+    match word {
+        b"" => None,
+        b"symmetric" => Some(Switch::Symmetric),
+        _ => Some(Switch::NotUnderstood),
+    }
+}
+
+/// Looks for the variable in `NAME=value` blocks that end with a zero, as they come in pieces of any length.
+#[cfg_attr(not(test), allow(dead_code, reason = "for the systems that have the file"))]
+#[derive(Default)]
+pub(super) struct Search {
+    /// The block's first bytes, as far as they are wanted.
+    block: [u8; Search::ENOUGH],
+    /// Of any length.
+    length: usize,
+    found: Option<Switch>,
+}
+
+#[cfg_attr(not(test), allow(dead_code, reason = "for the systems that have the file"))]
+impl Search {
+    /// The longest block that is understood, and one byte more.
+    const ENOUGH: usize = "ASYMFENCE=symmetric".len() + 1;
+
+    pub(super) fn read(&mut self, piece: &[u8]) {
+        for &byte in piece {
+            if byte == 0 {
+                self.end_block();
+            } else {
+                if let Some(place) = self.block.get_mut(self.length) {
+                    *place = byte;
+                }
+                self.length += 1;
+            }
+        }
+    }
+
+    /// The first one counts, as for getenv(3).
+    fn end_block(&mut self) {
+        let block = &self.block[..self.length.min(Self::ENOUGH)];
+        let value = block.strip_prefix(NAME.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        self.found = self.found.or(value.and_then(understand));
+        self.length = 0;
+    }
+
+    pub(super) fn found(mut self) -> Option<Switch> {
+        self.end_block();
+        self.found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_switch_is_found_however_the_pieces_are_cut() {
+        let rows: &[(&[u8], Option<Switch>)] = &[
+            (b"", None),
+            (b"HOME=/\0", None),
+            (b"ASYMFENCE=symmetric\0", Some(Switch::Symmetric)),
+            (b"ASYMFENCE=symmetric", Some(Switch::Symmetric)),
+            (b"A=1\0ASYMFENCE=symmetric\0B=2\0", Some(Switch::Symmetric)),
+            (b"ASYMFENCE=\0", None),
+            (b"ASYMFENCE=\0B=2\0", None),
+            (b"ASYMFENCE=symmetrical\0", Some(Switch::NotUnderstood)),
+            (b"ASYMFENCE=symmetric and more and more and more\0", Some(Switch::NotUnderstood)),
+            (b"ASYMFENCE=asymmetric\0", Some(Switch::NotUnderstood)),
+            (b"ASYMFENCES=symmetric\0", None),
+            (b"MY_ASYMFENCE=symmetric\0", None),
+            (b"X=ASYMFENCE=symmetric\0", None),
+            (b"ASYMFENCE\0", None),
+            (b"ASYMFENCE=symmetric\0ASYMFENCE=no\0", Some(Switch::Symmetric)),
+        ];
+        for &(environment, expected) in rows {
+            for size in 1..=environment.len().max(1) {
+                let mut search = Search::default();
+                environment.chunks(size).for_each(|piece| search.read(piece));
+                let words = std::string::String::from_utf8_lossy(environment);
+                assert_eq!(search.found(), expected, "{words:?} in pieces of {size}");
+            }
+        }
+    }
+}
