@@ -17,6 +17,8 @@ mod memory;
 mod snapshots;
 
 #[cfg(not(asymfence_symmetric))]
+mod calls;
+#[cfg(not(asymfence_symmetric))]
 mod coalescing;
 #[cfg(all(feature = "std", not(asymfence_symmetric)))]
 mod conformance;

@@ -1,0 +1,97 @@
+//! Which functions make no system call at all: in a child whose filter kills on every one but its end.
+
+use std::collections::BTreeMap;
+
+use nix::libc::{_exit, SIGSYS, SYS_exit_group, SYS_membarrier, c_long};
+use seccompiler::SeccompAction::{Allow, KillProcess};
+use seccompiler::{BpfProgram, SeccompFilter, apply_filter};
+
+use asymfence::{
+    Asymmetric, Strategy, force, heavy_fence, init, ladder, light_fence, stats, strategy,
+};
+
+use crate::child::{Child, DONE};
+
+/// The calls that are allowed, for this thread.
+fn allow(calls: &[c_long]) {
+    #[allow(clippy::useless_conversion, reason = "a c_long has 32 bits on some targets")]
+    let rules = calls.iter().map(|&call| (i64::from(call), Vec::new())).collect::<BTreeMap<_, _>>();
+    let arch = std::env::consts::ARCH.try_into().expect("an architecture that seccompiler knows");
+    let filter = SeccompFilter::new(rules, KillProcess, Allow, arch).and_then(TryInto::try_into);
+    let filter: BpfProgram = filter.expect("a valid filter");
+    apply_filter(&filter).expect("the filter is accepted");
+}
+
+/// Ends the child by the one call that is left to it.
+fn end() -> ! {
+    // SAFETY: nothing is to be done at the end of this process.
+    unsafe { _exit(DONE) }
+}
+
+#[test]
+fn a_light_fence_makes_no_system_call_before_the_decision() {
+    Child::default().run(|| {
+        allow(&[SYS_exit_group]);
+        (0..100).for_each(|_| light_fence());
+        if strategy().is_some() {
+            return; // a write, at the latest, which kills
+        }
+        end();
+    });
+}
+
+#[test]
+fn no_light_fence_and_no_report_makes_a_system_call_after_it() {
+    Child::default().run(|| {
+        init();
+        let proof = Asymmetric::new();
+        allow(&[SYS_exit_group]);
+        for _ in 0..100 {
+            light_fence();
+            if let Ok(proof) = proof {
+                proof.light_fence();
+            }
+            _ = (strategy(), stats(), ladder().count());
+        }
+        end();
+    });
+}
+
+#[test]
+fn the_symmetric_strategy_is_chosen_and_fences_without_a_system_call() {
+    Child::default().run(|| {
+        allow(&[SYS_exit_group]);
+        if force(Strategy::Symmetric).is_ok() {
+            (0..100).for_each(|_| heavy_fence());
+            end();
+        }
+    });
+}
+
+#[test]
+fn a_heavy_fence_makes_calls_of_membarrier_alone() {
+    Child::default().run(|| {
+        init();
+        if strategy().map(Strategy::name) != Some("private-expedited") {
+            end();
+        }
+        allow(&[SYS_exit_group, SYS_membarrier]);
+        (0..100).for_each(|_| heavy_fence());
+        end();
+    });
+}
+
+/// The twin of them all: the filter does kill, here for a heavy fence.
+#[test]
+fn a_heavy_fence_makes_a_system_call() {
+    let outcome = Child::default().outcome(|| {
+        if init() == Strategy::Symmetric {
+            // SAFETY: as a filter would end it.
+            unsafe { nix::libc::raise(SIGSYS) };
+        }
+        allow(&[SYS_exit_group]);
+        heavy_fence();
+        end();
+    });
+    assert_eq!(outcome.signal(), Some(SIGSYS), "{outcome:?}");
+}
