@@ -8,6 +8,7 @@ mod loom;
 mod msrv;
 mod mutants;
 mod platforms;
+mod spin;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,8 +27,11 @@ Usage: cargo xtask COMMAND
   adopter         a crate that takes the fences as an option: without them, with them, modelled, in Miri
   codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone; --deep with wider bounds or none
-  mutants [WORD]  the fences of the library, each removed or weakened: a loom model must fail
-                  (30 minutes; in ci those of the hazard pointers and of the cookbook)
+  mutants [--all|--named] [WORD]
+                  orderings weakened and fences removed: a model must fail (10 minutes at most);
+                  --all inverts guards too, and has tests judge as well (hours); --named those that
+                  no rule makes, each a build of its own (in ci those of some areas)
+  spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the address sanitizer
   platforms [--quick] [WORD]
                   other systems and processors: emulated, linked, type-checked (on Debian, as root,
@@ -56,10 +60,13 @@ fn run() -> Result {
         _ => return help(),
     };
     let (mut deep, mut quick) = (false, false);
+    let (mut all, mut named) = (false, false);
     let mut word = String::new();
     while let Some(argument) = arguments.next()? {
         match argument {
             lexopt::Arg::Long("deep") if command == "loom" => deep = true,
+            lexopt::Arg::Long("all") if command == "mutants" => all = true,
+            lexopt::Arg::Long("named") if command == "mutants" => named = true,
             lexopt::Arg::Long("quick") if command == "platforms" => quick = true,
             lexopt::Arg::Value(value) if command == "mutants" || command == "platforms" => {
                 word = value.to_string_lossy().into_owned();
@@ -83,8 +90,10 @@ fn run() -> Result {
             codegen::foreign(&sh)
         }
         "loom" => loom::models(&sh, deep),
-        "mutants" => mutants::run(&sh, &word),
+        "mutants" if named => mutants::run(&sh, &word),
+        "mutants" => mutants::run_generated(&sh, all, &word),
         "asan" => asan(&sh),
+        "spin" => spin::models(&sh),
         "platforms" => platforms::run(&sh, &word, quick),
         "ci" => ci(&sh),
         "fmt" => format(&sh, &[]),
@@ -162,6 +171,7 @@ fn ci(sh: &Shell) -> Result {
     codegen::foreign(sh)?;
     test(sh)?;
     asan(sh)?;
+    spin::models(sh)?;
     platforms::run(sh, "", true)?;
     mutants::run(sh, "hazard")?;
     mutants::run(sh, "cookbook")?;

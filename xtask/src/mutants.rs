@@ -1,13 +1,16 @@
-//! The mutants that the loom models must catch: the tree with one fence, or one ordering, removed or
-//! weakened.
+//! The mutants that models and tests must catch. Those with a name are changes that no rule makes, each a build of its
+//! own; the generated ones are one build, in which an environment variable chooses.
 
 mod biased_lock;
 mod deque;
 mod event_count;
 mod fences;
 mod first;
+mod generated;
 mod hazard;
+mod judges;
 mod rcu;
+mod rewrite;
 mod segments;
 
 use std::path::Path;
@@ -17,6 +20,7 @@ use std::thread;
 use xshell::{Shell, cmd};
 
 use crate::Result;
+pub(crate) use generated::run as run_generated;
 
 /// One change: what is done, the file, the text there, and what stands in its place.
 struct Mutant(&'static str, &'static str, &'static str, &'static str);

@@ -1,0 +1,137 @@
+//! Who judges a mutant: the models and tests of its area, the quick ones first.
+
+/// A build of test binaries.
+#[derive(Debug)]
+pub(super) struct Build {
+    pub(super) name: &'static str,
+    /// Of `cargo test`.
+    pub(super) arguments: &'static [&'static str],
+    /// Of the compiler.
+    pub(super) flags: &'static str,
+    /// Where it is built.
+    pub(super) target: &'static str,
+}
+
+pub(super) const BUILDS: [Build; 4] = [
+    Build {
+        name: "models",
+        arguments: &["--release", "--package", "loom-tests"],
+        flags: "--cfg loom",
+        target: "target/loom",
+    },
+    Build { name: "library", arguments: &["--lib", "--test", "it"], flags: "", target: "target" },
+    Build {
+        name: "hazard",
+        arguments: &["--package", "asymfence-hazard", "--lib", "--test", "it"],
+        flags: "",
+        target: "target",
+    },
+    Build {
+        name: "cookbook",
+        arguments: &["--package", "cookbook", "--test", "it"],
+        flags: "",
+        target: "target",
+    },
+];
+
+/// Tests of one binary.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Judge {
+    /// The name of the build, and the source of the binary.
+    pub(super) binary: (&'static str, &'static str),
+    /// What the harness is told.
+    pub(super) filter: &'static [&'static str],
+}
+
+const fn judge(
+    build: &'static str,
+    source: &'static str,
+    filter: &'static [&'static str],
+) -> Judge {
+    Judge { binary: (build, source), filter }
+}
+
+const IT: &str = "tests/it/main.rs";
+const LIB: &str = "src/lib.rs";
+
+/// Of each area, by the beginning of its files' paths. The first that fits.
+pub(super) const AREAS: &[(&str, &[Judge])] = &[
+    (
+        "src/coalesce.rs",
+        &[
+            judge("models", IT, &["coalesce", "hand_on", "pairing"]),
+            judge("library", LIB, &["coalesce"]),
+            judge("library", IT, &["coalescing"]),
+        ],
+    ),
+    (
+        "src/sys/modelled.rs",
+        &[
+            judge("models", IT, &["--skip", "exact"]),
+            judge("models", IT, &["exact", "--skip", "iriw", "--skip", "z6"]),
+        ],
+    ),
+    (
+        "src/cross_process/",
+        &[judge("library", LIB, &["cross_process"]), judge("library", IT, &["cross_process"])],
+    ),
+    (
+        "src/sys/",
+        &[
+            judge("library", LIB, &["sys"]),
+            judge(
+                "library",
+                IT,
+                &["deciding", "sandboxes", "forking", "signals", "interrupts", "coalescing"],
+            ),
+        ],
+    ),
+    ("hazard/src/", &[judge("models", "tests/hazard.rs", &[]), judge("hazard", IT, &[])]),
+    (
+        "cookbook/src/rcu.rs",
+        &[judge("models", "tests/cookbook/main.rs", &["rcu::"]), judge("cookbook", IT, &["rcu::"])],
+    ),
+    (
+        "cookbook/src/deque.rs",
+        &[
+            judge("models", "tests/cookbook/main.rs", &["deque::"]),
+            judge("cookbook", IT, &["deque::"]),
+        ],
+    ),
+    (
+        "cookbook/src/event_count.rs",
+        &[
+            judge("models", "tests/cookbook/main.rs", &["event_count::"]),
+            judge("cookbook", IT, &["event_count::"]),
+        ],
+    ),
+    (
+        "cookbook/src/biased_lock.rs",
+        &[
+            judge("models", "tests/cookbook/main.rs", &["biased_lock::"]),
+            judge("cookbook", IT, &["biased_lock::"]),
+        ],
+    ),
+    // fence.rs, strategy.rs, asymmetric.rs, membarrier.rs.
+    (
+        "src/",
+        &[
+            judge("models", IT, &["pairing", "deciding", "lazily", "misuse"]),
+            judge("library", LIB, &[]),
+            judge("library", IT, &["deciding", "sandboxes", "switches", "conformance", "signals"]),
+        ],
+    ),
+];
+
+/// Files without mutants, and why.
+pub(super) const LEFT_OUT: &[(&str, &str)] = &[
+    ("src/sys/witness.rs", "built for models, and asserts: its own tests are its mutants"),
+    ("src/model.rs", "how a model begins"),
+    ("src/sync.rs", "declarations"),
+    ("src/sys/sanitized.rs", "ThreadSanitizer's own job judges it"),
+    ("src/sys/android.rs", "another system"),
+    ("src/sys/flush_process_write_buffers.rs", "another system"),
+    ("src/sys/private_expedited_freebsd.rs", "another system"),
+    ("cookbook/src/sync.rs", "declarations"),
+    ("hazard/src/sync.rs", "declarations"),
+];
