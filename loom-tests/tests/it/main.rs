@@ -9,3 +9,4 @@ mod lazily;
 mod misuse;
 mod mutants;
 mod pairing;
+mod witness;
