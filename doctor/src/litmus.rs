@@ -14,7 +14,7 @@
 //! behind them.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ pub(crate) struct Observed {
 }
 
 /// The bytes over which a side scatters the stores that fill its store buffer: more than the caches
-/// hold.
+/// hold, and less where memory or address space is short.
 const SCATTER: usize = 128 << 20;
 
 /// How many of them: about as many as a store buffer has entries.
@@ -75,9 +75,13 @@ pub(crate) const PORTION: u64 = 2_000;
 
 /// Where a side's stores go that fill its store buffer.
 pub(crate) fn scatter() -> Vec<u8> {
+    // Twice as much must be to be had: the threads' stacks are still to come.
+    let fits = |length: &usize| Vec::<u8>::new().try_reserve_exact(2 * length).is_ok();
+    let mut lengths = (0..12).map(|halvings| SCATTER >> halvings);
+    let length = lengths.find(fits).expect("a few pages of memory");
     // Not zero: a page of zeros is not mapped before its first write, and a page fault drains the store
     // buffer.
-    vec![1; SCATTER]
+    vec![1; length]
 }
 
 /// `None` where there are no two cores to run on: one core alone shows no reordering.
@@ -106,7 +110,10 @@ pub(crate) struct Litmus {
 pub(crate) struct Shared {
     x: CachePadded<AtomicU64>,
     y: CachePadded<AtomicU64>,
-    arrived: [CachePadded<AtomicU64>; 2],
+    /// The last round to which each side has come, modulo 2^32.
+    arrived: [CachePadded<AtomicU32>; 2],
+    /// Whether a side sleeps until the other arrives.
+    sleeps: [CachePadded<AtomicBool>; 2],
 }
 
 impl Litmus {
@@ -199,7 +206,8 @@ impl Shared {
             if let Some(scatter) = &mut scatter {
                 for i in 0..STUFFING {
                     // A large odd stride: each store to a page of its own.
-                    scatter[start.wrapping_add(i.wrapping_mul(0x9E37_79B1)) % SCATTER] = k as u8;
+                    scatter[start.wrapping_add(i.wrapping_mul(0x9E37_79B1)) % scatter.len()] =
+                        k as u8;
                 }
                 // The compiler keeps these stores before the one that is to wait behind them.
                 compiler_fence(Ordering::SeqCst);
@@ -211,16 +219,56 @@ impl Shared {
         missed
     }
 
-    /// Both sides leave round `k`'s meeting within a few nanoseconds of each other.
+    /// Both sides leave round `k`'s meeting within a few nanoseconds of each other, if both run. A side that waits
+    /// for one that does not run sleeps: it would take the processor from it.
     fn meet(&self, me: usize, k: u64) {
-        self.arrived[me].store(k, Ordering::Release);
-        let mut spins = 0u32;
-        while self.arrived[1 - me].load(Ordering::Acquire) < k {
-            spins += 1;
-            if spins % 4096 == 0 { thread::yield_now() } else { std::hint::spin_loop() }
+        const SPINS: u32 = 10_000;
+        let (mine, other) = (&self.arrived[me], &self.arrived[1 - me]);
+        let has_come = |last: u32| last.wrapping_sub(k as u32) as i32 >= 0;
+        // SeqCst, here and below: either we see that the other sleeps, or it sees that we have come.
+        mine.swap(k as u32, Ordering::SeqCst);
+        if self.sleeps[1 - me].load(Ordering::SeqCst) {
+            wake(mine);
         }
+        for _ in 0..SPINS {
+            if has_come(other.load(Ordering::Acquire)) {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        self.sleeps[me].swap(true, Ordering::SeqCst);
+        loop {
+            let last = other.load(Ordering::SeqCst);
+            if has_come(last) {
+                break;
+            }
+            wait_while(other, last);
+        }
+        self.sleeps[me].store(false, Ordering::Relaxed);
     }
 }
+
+/// Returns when it is woken, or the value is another; or for nothing.
+#[cfg(target_os = "linux")]
+fn wait_while(word: &AtomicU32, value: u32) {
+    use rustix::thread::futex::{Flags, wait};
+    // Not private: the sides may be two processes. An error is a return for nothing.
+    let _ = wait(word, Flags::empty(), value, None);
+}
+
+#[cfg(target_os = "linux")]
+fn wake(word: &AtomicU32) {
+    use rustix::thread::futex::{Flags, wake};
+    let _ = wake(word, Flags::empty(), 1);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wait_while(_word: &AtomicU32, _value: u32) {
+    thread::yield_now();
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wake(_word: &AtomicU32) {}
 
 fn decoy() {
     fence(Ordering::SeqCst);

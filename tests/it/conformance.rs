@@ -204,6 +204,7 @@ fn a_proof_outlives_neither_the_kernels_memory_nor_a_sandbox_in_silence() {
         for (errno, words) in [
             (libc::EPERM, "not registered prior to using private expedited commands"),
             (libc::ENOMEM, "short of memory"),
+            (libc::EAGAIN, "short of memory"),
             (libc::EINVAL, "QUERY"),
             (libc::ENOSYS, "not implemented by this kernel"),
         ] {
@@ -216,6 +217,9 @@ fn a_proof_outlives_neither_the_kernels_memory_nor_a_sandbox_in_silence() {
                 let failure = private.barrier().expect_err("refused");
                 assert_eq!((failure.call(), failure.errno()), (Call::PrivateExpedited, errno));
                 assert!(failure.to_string().contains(words), "{failure}");
+                // The number's name is the C library's.
+                let name = format!("{:?} ({errno})", Errno::from_raw(errno));
+                assert!(failure.to_string().contains(&name), "no {name} in: {failure}");
             });
         }
     });
