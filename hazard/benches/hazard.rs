@@ -1,5 +1,6 @@
 //! Hazard pointers against the crates that one would take otherwise: to protect, to take and release, a
-//! read-mostly cell, a stack, and much garbage. Writers run meanwhile.
+//! read-mostly cell, a list, a stack, and much garbage. Each safe form stands beside its raw one. Writers run
+//! meanwhile.
 //!
 //! All contenders of a table run in turn, round after round, so that what else the machine does strikes
 //! all alike. Medians, and ratios to the first of each table.
@@ -7,8 +8,9 @@
 //! `cargo bench -p asymfence-hazard`
 
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../examples/structures/cell.rs"]
-mod cell;
+#[path = "../examples/structures/list.rs"]
+mod list;
+mod lists;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../examples/structures/stack.rs"]
 mod stack;
@@ -22,7 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use asymfence_hazard::{self as hazard, Domain};
+use asymfence_hazard::{AtomicBox, Domain, HazardCell, HazardPointer, Link, Tagged, domain};
 use crossbeam_epoch::{Atomic, Owned};
 use seize::Guard;
 
@@ -33,35 +35,57 @@ fn boxed(version: u64) -> *mut Object {
     Box::into_raw(Box::new([version; 4]))
 }
 
+domain! {
+    /// A domain of the bench's own.
+    enum Own {}
+}
+
 /// Objects that each library reclaims.
 struct Sources {
-    asymfence: hazard::AtomicPtr<Object>,
+    asymfence: AtomicBox<Object>,
+    raw: Link<Object>,
+    own: AtomicBox<Object, Own>,
     haphazard: AtomicPtr<Object>,
     epoch: Atomic<Object>,
     seize: AtomicPtr<Object>,
     collector: seize::Collector,
     arc_swap: ArcSwap<Object>,
-    cell: cell::ReadMostly<Object>,
+    cell: HazardCell<Object>,
     /// Never replaced.
     plain: AtomicPtr<Object>,
 }
 
 static SOURCES: LazyLock<Sources> = LazyLock::new(|| Sources {
-    asymfence: hazard::AtomicPtr::from(Box::new([0; 4])),
+    asymfence: AtomicBox::from(Box::new([0; 4])),
+    raw: {
+        let raw = Link::null();
+        // SAFETY: retired when it has been replaced.
+        unsafe { raw.store(Tagged::from(Box::new([0; 4]))) };
+        raw
+    },
+    own: AtomicBox::from(Box::new([0; 4])),
     haphazard: AtomicPtr::new(boxed(0)),
     epoch: Atomic::new([0; 4]),
     seize: AtomicPtr::new(boxed(0)),
     collector: seize::Collector::new(),
     arc_swap: ArcSwap::from_pointee([0; 4]),
-    cell: cell::ReadMostly::new([0; 4]),
+    cell: HazardCell::new([0; 4]),
     plain: AtomicPtr::new(boxed(0)),
 });
 
 fn replace_asymfence(sources: &Sources) {
-    // SAFETY: a box's, freed by `retire` alone.
-    let old = unsafe { sources.asymfence.swap(boxed(1)) };
+    sources.asymfence.store(Box::new([1; 4]));
+}
+
+fn replace_raw(sources: &Sources) {
+    // SAFETY: retired when it has been replaced.
+    let old = unsafe { sources.raw.swap(Tagged::from(Box::new([1; 4]))) };
     // SAFETY: from a box, and unlinked by us.
-    unsafe { Domain::global().retire(old) };
+    unsafe { Domain::global().retire(old.as_ptr()) };
+}
+
+fn replace_own(sources: &Sources) {
+    sources.own.store(Box::new([1; 4]));
 }
 
 fn replace_haphazard(sources: &Sources) {
@@ -111,9 +135,15 @@ fn first(object: &Object) -> u64 {
 
 const PROTECT: &[Contender] = &[
     Contender("protect", replace_asymfence, |sources, times| {
-        let mut hazard = Domain::global().hazard_pointer();
+        let mut hazard = HazardPointer::new();
         repeat(times, || {
             black_box(hazard.protect(&sources.asymfence).map(first));
+        });
+    }),
+    Contender("protect, raw link", replace_raw, |sources, times| {
+        let mut hazard = HazardPointer::new();
+        repeat(times, || {
+            black_box(hazard.protect_link(&sources.raw).ok().flatten().map(first));
         });
     }),
     Contender("load and re-check, no hazard pointer", replace_nothing, |sources, times| {
@@ -162,8 +192,19 @@ const PROTECT: &[Contender] = &[
 const TAKE: &[Contender] = &[
     Contender("take, protect, release", replace_asymfence, |sources, times| {
         repeat(times, || {
-            let mut hazard = Domain::global().hazard_pointer();
+            let mut hazard = HazardPointer::new();
             black_box(hazard.protect(&sources.asymfence).map(first));
+        });
+    }),
+    Contender("a guard of its own", replace_asymfence, |sources, times| {
+        repeat(times, || {
+            black_box(sources.asymfence.load().as_deref().map(first));
+        });
+    }),
+    Contender("take, protect, release, own domain", replace_own, |sources, times| {
+        repeat(times, || {
+            let mut hazard = HazardPointer::new();
+            black_box(hazard.protect(&sources.own).map(first));
         });
     }),
     Contender("haphazard, new", replace_haphazard, |sources, times| {
@@ -196,7 +237,7 @@ const CELL: &[Contender] = &[
         });
     }),
     Contender("load_with", replace_cell, |sources, times| {
-        let mut hazard = Domain::global().hazard_pointer();
+        let mut hazard = HazardPointer::new();
         repeat(times, || {
             black_box(first(sources.cell.load_with(&mut hazard)));
         });
@@ -212,13 +253,16 @@ const CELL: &[Contender] = &[
             black_box(first(cache.load()));
         });
     }),
-    Contender("crossbeam-epoch, pin", replace_epoch, TAKE[2].2),
-    Contender("seize, enter", replace_seize, TAKE[3].2),
+    Contender("crossbeam-epoch, pin", replace_epoch, TAKE[4].2),
+    Contender("seize, enter", replace_seize, TAKE[5].2),
 ];
 
 const CHURN: &[Contender] = &[
     Contender("swap and retire", replace_nothing, |sources, times| {
         repeat(times, || replace_asymfence(sources));
+    }),
+    Contender("swap and retire, raw link", replace_nothing, |sources, times| {
+        repeat(times, || replace_raw(sources));
     }),
     Contender("haphazard", replace_nothing, |sources, times| {
         repeat(times, || replace_haphazard(sources));
@@ -339,6 +383,84 @@ const STACK: &[Contender] = &[
     }),
 ];
 
+/// The ordered list, of even keys.
+struct Lists {
+    keys: u64,
+    safe: list::List<u64, u64>,
+    raw: lists::Raw,
+    epoch: lists::Epoch,
+}
+
+impl Lists {
+    fn of(keys: u64) -> Self {
+        let lists = Lists {
+            keys,
+            safe: list::List::new(),
+            raw: lists::Raw::new(),
+            epoch: lists::Epoch::new(),
+        };
+        for key in (0..keys).map(|key| 2 * key) {
+            lists.safe.insert(key, key).expect("a new key");
+            lists.raw.insert(key, key);
+            lists.epoch.insert(key, key);
+        }
+        lists
+    }
+
+    /// Runs `work` so many times with a key of these, the same keys for all.
+    fn repeat(&self, times: u64, mut work: impl FnMut(u64)) {
+        let mut random = fastrand::Rng::with_seed(1);
+        repeat(times, || work(2 * random.u64(0..self.keys)));
+    }
+}
+
+static FEW: LazyLock<Lists> = LazyLock::new(|| Lists::of(64));
+static MANY: LazyLock<Lists> = LazyLock::new(|| Lists::of(512));
+
+/// The contenders of a list.
+macro_rules! list {
+    ($lists:ident) => {
+        &[
+            Contender("list, no unsafe", replace_nothing, |_, times| {
+                $lists
+                    .repeat(times, |key| _ = black_box($lists.safe.get(&key).map(|e| *e.value())));
+            }),
+            Contender("list, raw", replace_nothing, |_, times| {
+                $lists.repeat(times, |key| _ = black_box($lists.raw.get(key)));
+            }),
+            Contender("list, crossbeam-epoch", replace_nothing, |_, times| {
+                $lists.repeat(times, |key| _ = black_box($lists.epoch.get(key)));
+            }),
+        ]
+    };
+}
+
+/// As `list`, to insert a key that is not there and remove it.
+macro_rules! change {
+    ($lists:ident) => {
+        &[
+            Contender("list, no unsafe", replace_nothing, |_, times| {
+                $lists.repeat(times, |key| {
+                    let _ = $lists.safe.insert(key + 1, key);
+                    drop($lists.safe.remove(&(key + 1)));
+                });
+            }),
+            Contender("list, raw", replace_nothing, |_, times| {
+                $lists.repeat(times, |key| {
+                    $lists.raw.insert(key + 1, key);
+                    $lists.raw.remove(key + 1);
+                });
+            }),
+            Contender("list, crossbeam-epoch", replace_nothing, |_, times| {
+                $lists.repeat(times, |key| {
+                    $lists.epoch.insert(key + 1, key);
+                    $lists.epoch.remove(key + 1);
+                });
+            }),
+        ]
+    };
+}
+
 /// Keeps this thread on the core of that number, or of one less if there are fewer.
 fn stay_on(core: usize) {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
@@ -427,28 +549,40 @@ fn aim(what: &str, ratio: f64, largest: f64) {
 fn main() {
     println!("fences: {}", asymfence::init());
     // Long enough for the reclaims of a writer to come in: each 1,024 replacements.
-    const MANY: u64 = 20_000_000;
-    let protect = table("1 protect", PROTECT, 1, true, MANY);
-    let take = table("2 take, protect and release", TAKE, 1, true, MANY);
-    let alone = table("3 read-mostly cell", CELL, 1, false, MANY);
-    let cell = table("3 read-mostly cell", CELL, 1, true, MANY);
-    table("3 read-mostly cell", CELL, 2, false, MANY);
-    table("3 read-mostly cell", CELL, 2, true, MANY);
-    table("4 stack", STACK, 1, false, MANY / 200);
-    table("4 stack", STACK, 2, false, MANY / 200);
-    let churn = table("5 churn", CHURN, 1, false, MANY / 200);
-    let churn_2 = table("5 churn", CHURN, 2, false, MANY / 200);
+    const TIMES: u64 = 20_000_000;
+    let times = std::env::var("TIMES").map_or(TIMES, |times| times.parse().expect("a number"));
+    let protect = table("1 protect", PROTECT, 1, true, times);
+    let take = table("2 take, protect and release", TAKE, 1, true, times);
+    let alone = table("3 read-mostly cell", CELL, 1, false, times);
+    let cell = table("3 read-mostly cell", CELL, 1, true, times);
+    table("3 read-mostly cell", CELL, 2, false, times);
+    table("3 read-mostly cell", CELL, 2, true, times);
+    table("4 stack", STACK, 1, false, times / 200);
+    table("4 stack", STACK, 2, false, times / 200);
+    let churn = table("5 churn", CHURN, 1, false, times / 200);
+    let churn_2 = table("5 churn", CHURN, 2, false, times / 200);
+    let few = table("6 list of 64: get", list!(FEW), 1, false, times / 100);
+    let many = table("6 list of 512: get", list!(MANY), 1, false, times / 1000);
+    let change_few = table("7 list of 64: insert and remove", change!(FEW), 1, false, times / 200);
+    table("7 list of 512: insert and remove", change!(MANY), 1, false, times / 1000);
 
     println!("\nAs ratios:");
-    aim("protect to a plain load and re-check", protect[0] / protect[1], 1.5);
-    aim("protect to load, store and re-check", protect[0] / protect[2], 1.5);
-    aim("protect to haphazard's", protect[0] / protect[3], 0.2);
-    aim("take, protect, release to crossbeam-epoch's pin", take[0] / take[2], 0.5);
-    aim("take, protect, release to seize's enter", take[0] / take[3], 0.5);
+    aim("protect to its raw form", protect[0] / protect[1], 1.05);
+    aim("protect to a plain load and re-check", protect[0] / protect[2], 1.5);
+    aim("protect to load, store and re-check", protect[0] / protect[3], 1.5);
+    aim("protect to haphazard's", protect[0] / protect[4], 0.2);
+    aim("a guard of its own to take, protect, release", take[1] / take[0], 1.1);
+    aim("an own domain to that of the process", take[2] / take[0], 1.1);
+    aim("take, protect, release to crossbeam-epoch's pin", take[0] / take[4], 0.5);
+    aim("take, protect, release to seize's enter", take[0] / take[5], 0.5);
     aim("cell load to arc-swap's", alone[0] / alone[2], 1.0 / 3.0);
     aim("cell load_with to arc-swap's load", alone[1] / alone[2], 1.0 / 3.0);
     aim("cell load to arc-swap's, beside a writer", cell[0] / cell[2], 1.0 / 3.0);
     aim("cell load_with to arc-swap's load, beside a writer", cell[1] / cell[2], 1.0 / 3.0);
-    aim("churn to haphazard's, 1 thread", churn[0] / churn[1], 1.0);
-    aim("churn to haphazard's, 2 threads", churn_2[0] / churn_2[1], 1.0);
+    aim("churn to its raw form", churn[0] / churn[1], 1.05);
+    aim("churn to haphazard's, 1 thread", churn[0] / churn[2], 1.0);
+    aim("churn to haphazard's, 2 threads", churn_2[0] / churn_2[2], 1.0);
+    aim("list of 64, get, to its raw form", few[0] / few[1], 1.05);
+    aim("list of 512, get, to its raw form", many[0] / many[1], 1.05);
+    aim("list of 64, insert and remove, to its raw form", change_few[0] / change_few[1], 1.05);
 }

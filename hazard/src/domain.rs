@@ -1,5 +1,6 @@
 //! The heavy side: what is retired, and when it is freed.
 
+use alloc::boxed::Box;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
@@ -8,52 +9,36 @@ use core::sync::atomic::AtomicUsize;
 use asymfence::{HeavyFenceError, try_heavy_fence};
 use crossbeam_utils::CachePadded;
 
-use crate::family::{Family, Global};
-use crate::pointer::HazardPointer;
-use crate::retired::{Bag, Chain, free_box};
-use crate::slots::{Slot, Slots};
+use crate::retired::{Bag, Garbage, through_panics};
+use crate::slots::Slots;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{LOOM, array_of, global, yield_now};
+use crate::sync::{LOOM, array_of, yield_now};
 use crate::thread;
 
-/// Hazard pointers, and the objects that wait until none of them protects them.
+/// The hazard pointers of one family, and the objects that wait until none of them protects them.
 ///
 /// The hazard pointers of a domain protect what is retired to it, and nothing else. Most programs use
-/// [`Domain::global`]; a domain of one's own, with a [`Family`] to tell it apart, keeps one structure's
-/// garbage from another's and frees what is left when it is dropped.
+/// [`Domain::global`] without naming it. [`domain!`](crate::domain!) makes a domain of one's own.
 ///
 /// ```
-/// use asymfence_hazard::{AtomicPtr, Domain, Family};
+/// use asymfence_hazard::{AtomicBox, Domain};
 ///
-/// struct Routes;
-/// impl Family for Routes {}
-/// static ROUTES: Domain<Routes> = Domain::new();
-///
-/// let table: AtomicPtr<[u8; 4], Routes> = AtomicPtr::from(Box::new([127, 0, 0, 1]));
-/// let mut hazard = ROUTES.hazard_pointer();
-/// assert_eq!(hazard.protect(&table), Some(&[127, 0, 0, 1]));
-/// # drop(hazard);
-/// # let old = unsafe { table.swap(std::ptr::null_mut()) };
-/// # unsafe { ROUTES.retire(old) };
-/// # assert_eq!(ROUTES.reclaim_all().unwrap().freed, 1);
+/// let config: AtomicBox<String> = AtomicBox::from(Box::new("one".to_owned()));
+/// config.store(Box::new("two".to_owned())); // retires the first
+/// assert!(Domain::global().reclaim_all().unwrap().freed >= 1);
 /// ```
 ///
-/// A hazard pointer of another family does not protect it:
+/// Nothing takes a domain, so a second one of a family cannot be made to matter:
 ///
-/// ```compile_fail,E0308
-/// use asymfence_hazard::{AtomicPtr, Domain, Family};
+/// ```compile_fail,E0061
+/// use asymfence_hazard::{Domain, Global, HazardPointer};
 ///
-/// struct Routes;
-/// impl Family for Routes {}
-///
-/// let table: AtomicPtr<[u8; 4], Routes> = AtomicPtr::from(Box::new([127, 0, 0, 1]));
-/// let mut hazard = Domain::global().hazard_pointer();
-/// assert_eq!(hazard.protect(&table), Some(&[127, 0, 0, 1]));
+/// let mut hazard = HazardPointer::<Global>::new(Domain::global());
 /// ```
 ///
 /// # How much garbage there can be
 ///
-/// With `H` hazard pointers ([`Stats::hazard_pointers`]), at most `2·H + 1536` objects wait, and as many
+/// With `H` hazard pointers ([`DomainStats::hazard_pointers`]), at most `2·H + 1536` objects wait, and as many
 /// again for each reclaim that is in progress, whether it runs or was preempted; a thread is in at most one
 /// that [`retire`](Domain::retire) began. A reclaim leaves at most the one object that each hazard pointer
 /// protects, `H`; the next begins when `max(1024, H)` more have been retired, up to 64 in each of 8 bags not
@@ -61,14 +46,14 @@ use crate::thread;
 ///
 /// Not in this count: what destructors retire, until the reclaim that runs them is done; objects of no
 /// size, which share one address and so wait for each other; everything, while heavy fences *fail*
-/// ([`Stats::failed`]); and without the feature `std` what is retired while 16 reclaims are in progress.
+/// ([`DomainStats::failed`]); and without the feature `std` what is retired while 16 reclaims are in progress.
 ///
 /// # Fork
 ///
 /// A child of fork(2) can go on. What the parent's other threads protected stays protected in it, what
 /// they were about to free is not freed, and their hazard pointers are not used again. (Without the feature
 /// `std`, reclaims that they were in count as in progress in the child too.)
-pub struct Domain<F = Global> {
+pub struct Domain<F> {
     bags: [CachePadded<Bag>; BAGS],
     slots: Slots,
     /// Objects freed, ever. Never loom's, as the other numbers: no order depends on them.
@@ -93,36 +78,12 @@ const AT_ONCE: usize = 64;
 /// How often `reclaim_all` looks again whether another thread is done.
 const PATIENCE: u32 = 1_000;
 
-global! {
-    /// Of the process.
-    static GLOBAL: Domain<Global> = Domain::empty();
-}
-
-impl Domain<Global> {
-    /// The domain of the process. Threads keep some of its hazard pointers at hand (feature `std`), so
-    /// that taking one costs a few instructions.
-    ///
-    /// What was retired to it and not reclaimed when the process ends is never freed: call
-    /// [`reclaim_all`](Domain::reclaim_all) if destructors have to run.
-    #[must_use]
-    pub fn global() -> &'static Self {
-        &GLOBAL
-    }
-}
-
-/// The constructors, `const` where the atomics' are.
+/// The constructor, `const` where the atomics' is.
 macro_rules! new {
     ($($constness:ident)?) => {
-        /// A domain of one's own.
+        #[doc(hidden)]
         #[must_use]
-        pub $($constness)? fn new() -> Self
-        where
-            F: Family,
-        {
-            Self::empty()
-        }
-
-        $($constness)? fn empty() -> Self {
+        pub $($constness)? fn __new() -> Self {
             Domain {
                 bags: array_of!(CachePadded::new(Bag::new()); BAGS),
                 slots: Slots::new(),
@@ -139,76 +100,97 @@ macro_rules! new {
 impl<F> Domain<F> {
     crate::sync::const_where_possible!(new);
 
-    /// A hazard pointer that protects nothing yet. It goes back to the domain when it is dropped.
-    ///
-    /// Of the global domain: a few instructions, as long as the thread has one at hand. Of another: a
-    /// search for a free one. Allocates where there is none.
-    #[inline]
-    #[must_use]
-    pub fn hazard_pointer(&self) -> HazardPointer<'_, F> {
-        HazardPointer::new(self, self.take_slot())
-    }
-
-    /// Several hazard pointers at once.
-    ///
-    /// ```
-    /// use asymfence_hazard::Domain;
-    ///
-    /// let [mut head, mut next] = Domain::global().hazard_pointers();
-    /// # head.reset_protection();
-    /// # next.reset_protection();
-    /// ```
-    #[inline]
-    #[must_use]
-    pub fn hazard_pointers<const N: usize>(&self) -> [HazardPointer<'_, F>; N] {
-        core::array::from_fn(|_| self.hazard_pointer())
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     /// Frees `object`, a box's, as soon as no hazard pointer protects it.
     ///
     /// Once in a while this reclaims, like [`reclaim`](Domain::reclaim): it makes a heavy fence and runs the
-    /// destructors of whatever was retired by whomever. So hold no lock that one of them may want. May be
+    /// destructors of whatever any thread has retired. So hold no lock that one of them may want. May be
     /// called in a destructor.
+    ///
+    /// ```
+    /// use asymfence_hazard::Domain;
+    ///
+    /// let object = Box::into_raw(Box::new(7));
+    /// // SAFETY: from a box, and never linked.
+    /// unsafe { Domain::global().retire(object) };
+    /// ```
     ///
     /// # Safety
     ///
-    /// - `object` came from [`Box::into_raw`](alloc::boxed::Box::into_raw) and is retired once. Hand over
-    ///   the pointer that a `swap` or `compare_exchange` returned, not one made from the `&T` of a
-    ///   `protect`, which nobody may write through, let alone free.
+    /// - `object` came from [`Box::into_raw`] and is retired once. Hand over the pointer that a `swap` or
+    ///   `compare_exchange` returned, not one made from a `&T`, which nobody may write through, let alone free.
     /// - It was unlinked *before*: no pointer by which another thread may find and protect it leads to it
     ///   any more, or will again. What unlinked it happens before this call.
-    /// - Whoever still uses it has protected it by a hazard pointer with this very address, not that of a
-    ///   part of it, and of *this* domain. (For the global domain the family sees to that, and for any other
-    ///   that is the only one of its family.)
-    /// - If its destructor runs when the domain is dropped, it does not use the domain.
+    /// - Whoever still uses it has protected it by a hazard pointer of this family with this very address, not
+    ///   that of a part of it.
+    /// - This is the domain of its family.
     ///
     /// # Panics
     ///
-    /// If the destructor of an object that is freed here panics. The object counts as freed, and the
-    /// others that were to be freed stay retired.
+    /// If the destructor of an object that is freed here panics. The panic goes on when all others have been
+    /// freed. (Without `std` it goes on at once, and the others stay retired.)
     #[inline]
     pub unsafe fn retire<T: Send + 'static>(&self, object: *mut T) {
-        // SAFETY: that the object came from a box is the caller's to promise; the rest as well.
-        unsafe { self.retire_with(object, free_box) };
+        // SAFETY: the contract of this function.
+        self.put(unsafe { Garbage::of_box(object) });
     }
 
     /// Frees `object` by `deleter`, as soon as no hazard pointer protects it.
     ///
+    /// ```
+    /// use asymfence_hazard::Domain;
+    /// use std::sync::Arc;
+    ///
+    /// let object = Arc::into_raw(Arc::new(7)).cast_mut();
+    /// // SAFETY: an Arc's, and never linked.
+    /// unsafe { Domain::global().retire_with(object, |object| drop(Arc::from_raw(object))) };
+    /// ```
+    ///
     /// # Safety
     ///
     /// As [`retire`](Domain::retire), except that `object` came from where `deleter` knows; and `deleter`
-    /// may be called with it in any thread, as late as when the domain is dropped, and until then both are
-    /// valid. It may also never be called.
+    /// may be called with it in any thread, and until then the object is valid. It may also never be called.
     ///
     /// # Panics
     ///
     /// As [`retire`](Domain::retire).
-    pub unsafe fn retire_with<T>(&self, object: *mut T, deleter: unsafe fn(*mut T)) {
+    pub unsafe fn retire_with<T, D>(&self, object: *mut T, deleter: D)
+    where
+        D: FnOnce(*mut T) + Send + 'static,
+    {
+        // SAFETY: the contract of this function.
+        self.put(unsafe { Garbage::with(object, deleter) });
+    }
+
+    /// Frees `object` with the next reclaim. For what has never been linked: it is freed in the thread that
+    /// reclaims, beside others.
+    ///
+    /// ```
+    /// use asymfence_hazard::Domain;
+    ///
+    /// let object: Box<dyn std::any::Any + Send> = Box::new(7);
+    /// Domain::global().retire_box(object);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`retire`](Domain::retire).
+    pub fn retire_box<T: ?Sized + Send + 'static>(&self, object: Box<T>) {
+        let object = Box::into_raw(object);
+        // SAFETY: a box's, which nobody else has.
+        let free = move |_: *mut ()| drop(unsafe { Box::from_raw(object) });
+        // SAFETY: the object is `Send`, and nobody else's.
+        self.put(unsafe { Garbage::with(object.cast::<()>(), free) });
+    }
+
+    fn put(&self, garbage: Garbage) {
         let bag = self.bag();
         // Counted before it can be found, so that the numbers never say that more was freed.
         let count = bag.count();
-        // SAFETY: the contract of this function.
-        bag.put(unsafe { Chain::of(object, deleter) });
+        bag.put(garbage);
         if count % AT_ONCE == 0 {
             self.reclaim_if_due();
         }
@@ -231,13 +213,13 @@ impl<F> Domain<F> {
         // Relaxed, both: numbers that decide when a reclaim begins, never what it frees.
         self.looked_at.store(self.counted.load(Relaxed), Relaxed);
         let mut freed = Tally { total: &self.freed, count: 0 };
-        let mut taken = self.bags.each_ref().map(|bag| InHand { chain: bag.take(), bag });
-        if taken.iter().all(|taken| taken.chain.is_empty()) {
+        let mut taken = self.bags.each_ref().map(|bag| InHand { garbage: bag.take(), bag });
+        if taken.iter().all(|taken| taken.garbage.is_empty()) {
             return Ok(Reclaimed::default());
         }
         // Heavy fence: every object in hand was unlinked before it, by us or by a thread whose Release
         // in `Bag::put` we have acquired.
-        // Pairs with: the light fence in `HazardPointer::protect` (scenario A).
+        // Pairs with: the light fence in `HazardPointer::protect_raw` (scenario A).
         //  - the reader's publication came first: we see it below, and keep the object;
         //  - the heavy fence came first: the reader sees that the source has changed, and tries again.
         if let Err(error) = try_heavy_fence() {
@@ -246,21 +228,17 @@ impl<F> Domain<F> {
             return Err(error);
         }
         let protected = self.slots.protected();
-        let mut kept = InHand { chain: Chain::empty(), bag: self.bag() };
+        let mut kept = InHand { garbage: Garbage::empty(), bag: self.bag() };
         let mut done = Reclaimed::default();
-        for InHand { chain, .. } in &mut taken {
-            while let Some(object) = chain.first() {
-                if protected.binary_search(&object).is_ok() {
-                    done.kept += 1;
-                    chain.hand_on(&mut kept.chain);
-                } else {
-                    freed.count += 1;
-                    // SAFETY: unlinked before the heavy fence, and not protected after it; those who
-                    // used it are done, as the Acquire in `Slots::protected` says.
-                    unsafe { chain.free_first() };
-                }
+        through_panics(|| {
+            for InHand { garbage, .. } in &mut taken {
+                // SAFETY: all was unlinked before the heavy fence, and `protected` read after it; those who
+                // used an object are done, as the Acquire in `Slots::protected` says.
+                done.kept += unsafe {
+                    free_unprotected(&protected, garbage, &mut kept.garbage, &mut freed.count)
+                };
             }
-        }
+        });
         done.freed = freed.count;
         Ok(done)
     }
@@ -296,11 +274,11 @@ impl<F> Domain<F> {
 
     /// What the domain has done so far.
     #[must_use]
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> DomainStats {
         // Acquire, and before the others: what was freed was counted as retired before. Pairs with: the
         // Release in `Tally`, by way of that in `Bag::put`. The others Relaxed: numbers for reports.
         let freed = self.freed.load(Acquire);
-        Stats {
+        DomainStats {
             hazard_pointers: self.slots.made(),
             retired: self.bags.iter().fold(0, |sum, bag| sum.wrapping_add(bag.retired())),
             freed,
@@ -338,54 +316,43 @@ impl<F> Domain<F> {
     }
 }
 
-impl<F> Domain<F> {
-    /// A slot for a hazard pointer of this domain.
-    #[inline]
-    fn take_slot(&self) -> &Slot {
-        match self.if_global().map(|_| thread::take()) {
-            Some(Some(slot)) => slot,
-            _ => self.find_slot(),
-        }
-    }
-
-    #[cold]
-    fn find_slot(&self) -> &Slot {
-        match self.if_global() {
-            Some(slots) => slots.take(thread::CAPACITY.saturating_sub(1), thread::keep),
-            None => self.slots.take(0, |_| ()),
-        }
-    }
-
-    /// Takes back a slot that protects nothing.
-    #[inline]
-    pub(crate) fn give_back(&self, slot: &Slot) {
-        if self.if_global().is_some() {
-            // SAFETY: a slot of the global domain is one for ever.
-            thread::keep(unsafe { &*ptr::from_ref(slot) });
-        } else {
-            slot.release();
-        }
-    }
-
-    /// The slots of the global domain, if this is it.
-    #[inline]
-    fn if_global(&self) -> Option<&'static Slots> {
-        let global = Domain::global();
-        ptr::eq(ptr::from_ref(self).cast(), global).then_some(&global.slots)
-    }
-}
-
 /// Retired objects that a reclaim has in hand. What is left of them at its end, or when a destructor
 /// panics, goes back into a bag.
-struct InHand<'d> {
-    chain: Chain,
-    bag: &'d Bag,
+pub(crate) struct InHand<'b> {
+    pub(crate) garbage: Garbage,
+    pub(crate) bag: &'b Bag,
 }
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        self.bag.put(core::mem::replace(&mut self.chain, Chain::empty()));
+        self.bag.put(core::mem::replace(&mut self.garbage, Garbage::empty()));
     }
+}
+
+/// Frees what is in `garbage` and not `protected`, counts it in `freed`, and moves the rest to `kept`.
+/// Returns how many those are.
+///
+/// # Safety
+///
+/// All of it was unlinked before a heavy fence. `protected` is sorted, and was read after that fence.
+pub(crate) unsafe fn free_unprotected(
+    protected: &[*mut ()],
+    garbage: &mut Garbage,
+    kept: &mut Garbage,
+    freed: &mut usize,
+) -> usize {
+    let mut count = 0;
+    while let Some(object) = garbage.first() {
+        if protected.binary_search(&object).is_ok() {
+            count += 1;
+            garbage.hand_on(kept);
+        } else {
+            *freed += 1;
+            // SAFETY: nobody protects it, and nobody can find it.
+            unsafe { garbage.free_first() };
+        }
+    }
+    count
 }
 
 /// Adds to a total at the end, also if that is a panic.
@@ -414,7 +381,7 @@ pub struct Reclaimed {
 /// What a domain has done since it was made. The numbers wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Stats {
+pub struct DomainStats {
     /// Hazard pointers that there are, free ones included: as many as were ever needed at the same time,
     /// with those that threads keep at hand, 7 each.
     pub hazard_pointers: usize,
@@ -427,17 +394,11 @@ pub struct Stats {
     pub failed: usize,
 }
 
-impl Stats {
+impl DomainStats {
     /// Objects that are retired and not freed.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.retired.wrapping_sub(self.freed)
-    }
-}
-
-impl<F: Family> Default for Domain<F> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -1,8 +1,8 @@
-//! Hazard pointers on the asymmetric fences of [`asymfence`]. They need an allocator.
+//! Hazard pointers whose readers execute no fence, on the asymmetric fences of [`asymfence`].
 //!
-//! A reader says in a slot of its own which object it is about to use, and looks again whether the
-//! object is still linked. Who unlinks an object *retires* it; from time to time the retired objects are
-//! *reclaimed*: those that no slot names are freed.
+//! A reader writes into a slot of its own which object it is about to use, and then looks again whether the
+//! object is still linked. A writer that unlinks an object *retires* it. From time to time the retired objects
+//! are *reclaimed*: those that no slot names are freed.
 //!
 //! ```text
 //! A (store buffering)   reader                     reclaimer
@@ -12,34 +12,82 @@
 //!                       forbidden: both find what was there before
 //! ```
 //!
-//! The reader runs millions of times a second and pays a store, a compiler barrier and a load. The
-//! heavy fence is shared by a thousand objects. A reader that stops keeps only what it protects from
-//! being freed, while an epoch or an RCU section keeps everything.
+//! The reader runs millions of times a second: a store, a compiler barrier and a load. A thousand objects share
+//! one heavy fence. A reader that stops keeps the object that it protects from being freed, while an epoch or an
+//! RCU section keeps everything.
 //!
 //! ```
-//! use asymfence_hazard::{AtomicPtr, Domain};
+//! #![forbid(unsafe_code)]
+//! use asymfence_hazard::HazardCell;
 //!
 //! asymfence::init(); // before there are threads
 //!
-//! static CONFIG: AtomicPtr<String> = AtomicPtr::null();
-//! let publish = |new: &str| {
-//!     // SAFETY: a box's, and freed by `retire` alone.
-//!     let old = unsafe { CONFIG.swap(Box::into_raw(Box::new(new.to_owned()))) };
-//!     if !old.is_null() {
-//!         // SAFETY: from a box, and unlinked by the swap, by us alone.
-//!         unsafe { Domain::global().retire(old) };
-//!     }
-//! };
-//!
-//! publish("one");
-//! let mut hazard = Domain::global().hazard_pointer();
-//! let config = hazard.protect(&CONFIG).expect("published");
-//! publish("two");
-//! assert_eq!(config, "one"); // retired, and not freed
+//! let config = HazardCell::<String>::new("one".to_owned());
+//! let guard = config.load();
+//! config.store("two".to_owned());
+//! assert_eq!(*guard, "one"); // retired, and not freed
+//! assert_eq!(*config.load(), "two");
 //! ```
 //!
-//! Modelled on C++26's `std::hazard_pointer` (P2530) and folly's hazptr; the method is Maged Michael's
-//! (IEEE TPDS 15(6), 2004). `examples/structures` has a stack, a queue and a read-mostly cell.
+//! # Which type
+//!
+//! | | for | unsafe to use |
+//! | --- | --- | --- |
+//! | [`HazardCell`] | a value that is read all the time and replaced now and then | nothing |
+//! | [`AtomicBox`] | a place that may be empty; objects that own others | nothing |
+//! | [`Chain`] | lists, and what is made of lists | nothing |
+//! | [`Link`], [`Tagged`] | structures of another shape | to write a link, to retire |
+//! | [`HazardPointer::protect_raw`] | structures whose links are atomics of their own | the same |
+//! | [`Cohort`] | garbage that ends with its structure, and may borrow | to retire |
+//!
+//! Each belongs to the domain of the process, or to one of your own by its last type parameter: see [`domain!`].
+//! `examples/structures` has a list, a hash map, a stack and a queue.
+//!
+//! # Coming from another crate
+//!
+//! | there | here |
+//! | --- | --- |
+//! | haphazard `HazardPointer::new`, `new_in_domain` | [`HazardPointer::new`]: the family is a type |
+//! | haphazard `AtomicPtr::safe_load`, `load` | [`HazardPointer::protect`] |
+//! | haphazard `AtomicPtr::swap`, `Replaced::retire` | [`AtomicBox::swap`]; [`Replaced`] retires when it is dropped |
+//! | haphazard `Domain::retire_ptr` | [`Domain::retire`], [`Domain::retire_with`] |
+//! | haphazard `Domain::eager_reclaim` | [`Domain::reclaim`], [`Domain::reclaim_all`] |
+//! | haphazard `unique_domain!` | [`domain!`] |
+//! | crossbeam-epoch `pin` | a [`HazardPointer`] for each object that is used at a time |
+//! | crossbeam-epoch `Atomic`, `Owned`, `Shared` | [`Link`], `Box`, [`Protected`] and [`Tagged`] |
+//! | crossbeam-epoch `Guard::defer_destroy` | [`Domain::retire`] |
+//! | crossbeam-epoch `Guard::defer` | nothing: a hazard pointer protects an address, not a time |
+//! | seize `Guard::protect` | [`HazardPointer::follow`] |
+//! | seize `Collector::retire`, with a collector in each structure | [`Cohort::retire`] |
+//! | arc-swap `ArcSwap::load`, `store`, `swap`, `rcu` | [`HazardCell`], the same names |
+//! | arc-swap `Cache`, `load_full` | [`HazardCell::load_with`]; no counted reference |
+//!
+//! An epoch protects whatever is reached while it is pinned. A hazard pointer protects one object, and each step
+//! from object to object needs a look at the link behind it: that is what [`Follow::Frozen`] is for.
+//!
+//! # C++26
+//!
+//! Modelled on `std::hazard_pointer` (P2530R3) and folly's hazptr; the method is Maged Michael's (IEEE TPDS 15(6),
+//! 2004).
+//!
+//! | P2530 | here |
+//! | --- | --- |
+//! | `hazard_pointer_obj_base<T, D>` | no base class: any object, [`Domain::retire_with`] for a deleter |
+//! | `retire(d)` | [`Domain::retire`] |
+//! | `make_hazard_pointer()` | [`HazardPointer::new`] |
+//! | `hazard_pointer()`, `empty()` | `Option<HazardPointer>`, which is one word too |
+//! | `protect(src)` | [`HazardPointer::protect`], [`HazardPointer::protect_link`] |
+//! | `try_protect(ptr, src)` | [`HazardPointer::try_protect`] |
+//! | `reset_protection(ptr)` | [`HazardPointer::protect_raw`] |
+//! | `reset_protection()` | [`HazardPointer::reset_protection`] |
+//! | `swap` | `core::mem::swap` |
+//! | cohorts, synchronous reclamation (P3135) | [`Cohort`] |
+//! | batches of hazard pointers (P3428) | [`HazardPointer::array`] |
+//!
+//! # Limits
+//!
+//! It needs an allocator. A model ([`asymfence::checking_under_loom`]) takes the feature `loom`. Signal
+//! handlers may protect, and may not retire. After a fork the child goes on: see [`Domain`].
 
 #![no_std]
 
@@ -47,14 +95,40 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod atomic_box;
+mod cell;
+mod chain;
+mod cohort;
 mod domain;
 mod family;
+mod link;
 mod pointer;
+mod protected;
+mod replaced;
 mod retired;
 mod slots;
 mod sync;
 mod thread;
 
-pub use domain::{Domain, Reclaimed, Stats};
+pub use atomic_box::AtomicBox;
+pub use cell::{CellGuard, HazardCell};
+pub use chain::{Chain, Cursor, Guard, NewNode, Place};
+pub use cohort::Cohort;
+pub use domain::{Domain, DomainStats, Reclaimed};
 pub use family::{Family, Global};
-pub use pointer::{AtomicPtr, HazardPointer};
+pub use link::{Follow, Frozen, Link, Tagged};
+pub use pointer::HazardPointer;
+pub use protected::Protected;
+pub use replaced::Replaced;
+
+/// For what the macro [`domain!`] expands to.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::domain::Domain;
+    pub use crate::family::Family;
+    pub use crate::thread::Cache;
+    #[cfg(feature = "loom")]
+    pub use loom;
+    #[cfg(feature = "std")]
+    pub extern crate std;
+}

@@ -1,267 +1,132 @@
 //! The light side: what is protected, and by whom.
 
-use alloc::boxed::Box;
-use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
 
 use asymfence::light_fence;
 
-use crate::domain::Domain;
-use crate::family::Global;
+use crate::family::{Family, Global, Of};
 use crate::slots::Slot;
-use crate::sync;
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use crate::sync::witness;
+use crate::sync::AtomicPtr;
+use crate::sync::Ordering::{Acquire, Relaxed};
+use crate::thread::{CAPACITY, Cache};
 
-/// A pointer to an object that hazard pointers of the family `F` protect: `core`'s atomic pointer,
-/// with the promise that what it points to stays valid for them.
+/// Protects one object at a time from being freed. One word.
 ///
-/// It owns nothing: dropped, it leaks. Every store is a Release and every load an Acquire, so an object is
-/// complete before it is found.
+/// It belongs to the domain of its family, which the compiler infers from the places that it protects from.
 ///
-/// What it points to is seen by many threads, and freed by any:
-///
-/// ```compile_fail,E0277
-/// use asymfence_hazard::AtomicPtr;
-/// static COUNT: AtomicPtr<std::cell::Cell<u32>> = AtomicPtr::null();
-/// ```
-#[repr(transparent)]
-pub struct AtomicPtr<T, F = Global> {
-    pointer: sync::AtomicPtr<T>,
-    /// Invariant, and without a value of its own.
-    family: PhantomData<fn(F) -> F>,
-}
-
-// SAFETY: it hands out `&T` in every thread that can name it, and `*mut T` to free in another.
-unsafe impl<T: Send + Sync, F> Send for AtomicPtr<T, F> {}
-// SAFETY: as above.
-unsafe impl<T: Send + Sync, F> Sync for AtomicPtr<T, F> {}
-
-/// The constructor, `const` where the atomics' is.
-macro_rules! null {
-    ($($constness:ident)?) => {
-        /// Points to nothing.
-        #[must_use]
-        pub $($constness)? fn null() -> Self {
-            AtomicPtr { pointer: sync::AtomicPtr::new(ptr::null_mut()), family: PhantomData }
-        }
-    };
-}
-
-impl<T, F> AtomicPtr<T, F> {
-    crate::sync::const_where_possible!(null);
-
-    /// The address, to be compared, or followed by who knows that the object is valid. To use an object
-    /// that others may retire, [`protect`](HazardPointer::protect) it.
-    #[inline]
-    #[must_use]
-    pub fn load(&self) -> *mut T {
-        // Acquire: the object is complete before we use it. Pairs with: the Releases below.
-        self.pointer.load(Acquire)
-    }
-
-    /// Points to `new` from now on.
-    ///
-    /// # Safety
-    ///
-    /// `new` is null, or points to an object that is valid as long as somebody may
-    /// [`protect`](HazardPointer::protect) it by way of this `AtomicPtr`; and after that until it has been
-    /// freed by [`Domain::retire`], on the domain of the hazard pointers that may protect it, or by who
-    /// knows that no `&T` of a `protect` is in use.
-    ///
-    /// A link *inside* of an object that may itself be retired goes on pointing to the next one when that
-    /// has been freed. Such a link must not be handed to `protect`: [`load`](AtomicPtr::load) it, and see
-    /// [`protect_raw`](HazardPointer::protect_raw).
-    #[inline]
-    pub unsafe fn store(&self, new: *mut T) {
-        witness::linked(new);
-        // Release: the object is complete. Pairs with: the Acquire of `load` and `protect`.
-        self.pointer.store(new, Release);
-    }
-
-    /// Points to `new` from now on. Returns what it pointed to, which is unlinked now unless another
-    /// `AtomicPtr` holds it.
-    ///
-    /// # Safety
-    ///
-    /// As [`store`](AtomicPtr::store).
-    #[inline]
-    pub unsafe fn swap(&self, new: *mut T) -> *mut T {
-        witness::linked(new);
-        // Release: as `store`. Acquire: as `load`; who retires the old object may look into it.
-        self.pointer.swap(new, AcqRel)
-    }
-
-    /// Points to `new` from now on if it pointed to `current`.
-    ///
-    /// An address that was freed may come back. Protect `current`, so that it is not.
-    ///
-    /// # Errors
-    ///
-    /// What it points to, if that is not `current`.
-    ///
-    /// # Safety
-    ///
-    /// As [`store`](AtomicPtr::store).
-    #[inline]
-    pub unsafe fn compare_exchange(&self, current: *mut T, new: *mut T) -> Result<*mut T, *mut T> {
-        // Release: as `store`. Acquire, both: as `load`.
-        let exchanged = self.pointer.compare_exchange(current, new, AcqRel, Acquire);
-        if exchanged.is_ok() {
-            witness::linked(new);
-        }
-        exchanged
-    }
-}
-
-impl<T, F> From<Box<T>> for AtomicPtr<T, F> {
-    /// Points to what was the box's. Nothing frees it but [`Domain::retire`], or who takes it back.
-    fn from(object: Box<T>) -> Self {
-        let object = Box::into_raw(object);
-        witness::linked(object);
-        AtomicPtr { pointer: sync::AtomicPtr::new(object), family: PhantomData }
-    }
-}
-
-impl<T, F> fmt::Debug for AtomicPtr<T, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.load().fmt(f)
-    }
-}
-
-/// Protects one object at a time from being freed.
-///
-/// Made by [`Domain::hazard_pointer`]. What it protects is borrowed from it, so it cannot be made to
-/// protect another object meanwhile:
+/// What it protects is borrowed from it, so it cannot be made to protect another object meanwhile:
 ///
 /// ```
-/// use asymfence_hazard::{AtomicPtr, Domain};
+/// use asymfence_hazard::{AtomicBox, HazardPointer};
 ///
-/// let source: AtomicPtr<u32> = AtomicPtr::from(Box::new(7));
-/// let mut hazard = Domain::global().hazard_pointer();
+/// let source: AtomicBox<u32> = AtomicBox::from(Box::new(7));
+/// let mut hazard = HazardPointer::new();
 /// let seven = hazard.protect(&source).expect("not null");
 /// assert_eq!(*seven, 7);
 /// hazard.reset_protection();
 /// ```
 ///
 /// ```compile_fail,E0499
-/// use asymfence_hazard::{AtomicPtr, Domain};
+/// use asymfence_hazard::{AtomicBox, HazardPointer};
 ///
-/// let source: AtomicPtr<u32> = AtomicPtr::from(Box::new(7));
-/// let mut hazard = Domain::global().hazard_pointer();
+/// let source: AtomicBox<u32> = AtomicBox::from(Box::new(7));
+/// let mut hazard = HazardPointer::new();
 /// let seven = hazard.protect(&source).expect("not null");
 /// hazard.reset_protection();
 /// assert_eq!(*seven, 7);
 /// ```
 ///
-/// Nor can it, or its domain, be dropped:
-///
 /// ```compile_fail,E0505
-/// use asymfence_hazard::{AtomicPtr, Domain};
+/// use asymfence_hazard::{AtomicBox, HazardPointer};
 ///
-/// let source: AtomicPtr<u32> = AtomicPtr::from(Box::new(7));
-/// let mut hazard = Domain::global().hazard_pointer();
+/// let source: AtomicBox<u32> = AtomicBox::from(Box::new(7));
+/// let mut hazard = HazardPointer::new();
 /// let seven = hazard.protect(&source).expect("not null");
 /// drop(hazard);
 /// assert_eq!(*seven, 7);
 /// ```
 ///
-/// ```compile_fail,E0505
-/// use asymfence_hazard::{Domain, Family};
+/// A hazard pointer of another family protects nothing of this one:
 ///
-/// struct Mine;
-/// impl Family for Mine {}
-/// let domain: Domain<Mine> = Domain::new();
-/// let mut hazard = domain.hazard_pointer();
-/// drop(domain);
-/// hazard.reset_protection();
+/// ```compile_fail,E0308
+/// use asymfence_hazard::{AtomicBox, Global, HazardPointer, domain};
+///
+/// domain! { enum Routes {} }
+/// let table: AtomicBox<[u8; 4], Routes> = AtomicBox::null();
+/// HazardPointer::<Global>::new().protect(&table);
 /// ```
+///
+/// # Cost
+///
+/// To take one and to drop it are a few instructions, as long as the thread has one at hand (feature
+/// `std`): a thread keeps up to seven for each family. Otherwise it searches for a free one, and allocates
+/// where there is none.
 ///
 /// # Signal safety
 ///
 /// What a hazard pointer does is wait-free or lock-free, and async-signal-safe. To make one and to drop
 /// it are not.
 #[derive(Debug)]
-pub struct HazardPointer<'d, F = Global> {
-    slot: &'d Slot,
-    domain: &'d Domain<F>,
+pub struct HazardPointer<F: Family = Global> {
+    slot: &'static Slot,
+    family: Of<F>,
 }
 
-impl<'d, F> HazardPointer<'d, F> {
+impl<F: Family> HazardPointer<F> {
+    /// Protects nothing yet.
+    ///
+    /// ```
+    /// use asymfence_hazard::{Global, HazardPointer};
+    ///
+    /// let hazard: HazardPointer = HazardPointer::new();
+    /// let of_the_process = HazardPointer::<Global>::new();
+    /// ```
     #[inline]
-    pub(crate) fn new(domain: &'d Domain<F>, slot: &'d Slot) -> Self {
-        HazardPointer { slot, domain }
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "nobody looks for a default slot")]
+    pub fn new() -> Self {
+        let slot = F::with_cache(Cache::take).flatten().unwrap_or_else(Self::find_slot);
+        HazardPointer { slot, family: PhantomData }
     }
 
-    /// The object that `source` points to, protected; `None` if it is null.
+    /// Several at once.
     ///
-    /// The object stays valid as long as it is borrowed from this hazard pointer, also when it is
-    /// retired meanwhile. Tries again as often as `source` changes at the very moment.
+    /// ```
+    /// use asymfence_hazard::{AtomicBox, HazardPointer};
     ///
-    /// No read-modify-write and no fence instruction: a store, a [`light_fence`],
-    /// which pairs with the heavy fence of [`Domain::reclaim`], and a load.
+    /// let [left, right] = [1, 2].map(|value| AtomicBox::<u32>::from(Box::new(value)));
+    /// let [mut a, mut b] = HazardPointer::array();
+    /// assert_eq!((a.protect(&left), b.protect(&right)), (Some(&1), Some(&2)));
+    /// ```
     #[inline]
-    pub fn protect<'h, T>(&'h mut self, source: &AtomicPtr<T, F>) -> Option<&'h T> {
-        // Relaxed: a guess. What is used is what `look_again` finds.
-        let mut object = source.pointer.load(Relaxed);
-        loop {
-            match self.look_again(object, source) {
-                // SAFETY: protected, and the source held it after that.
-                Ok(object) => return unsafe { object.as_ref() },
-                Err(other) => object = other,
-            }
-        }
+    #[must_use]
+    pub fn array<const N: usize>() -> [Self; N] {
+        core::array::from_fn(|_| Self::new())
     }
 
-    /// As [`protect`](HazardPointer::protect), once, for who has a pointer from `source` already.
-    ///
-    /// # Errors
-    ///
-    /// What `source` points to, if that is not `expected` any more. Then nothing is protected.
-    #[inline]
-    pub fn try_protect<'h, T>(
-        &'h mut self,
-        expected: *mut T,
-        source: &AtomicPtr<T, F>,
-    ) -> Result<Option<&'h T>, *mut T> {
-        match self.look_again(expected, source) {
-            // SAFETY: protected, and the source held it after that.
-            Ok(object) => Ok(unsafe { object.as_ref() }),
-            Err(other) => {
-                self.reset_protection();
-                Err(other)
-            }
-        }
+    /// A slot from the domain, and the free rest of its block for the thread's cache.
+    #[cold]
+    fn find_slot() -> &'static Slot {
+        F::domain().slots().take(CAPACITY.saturating_sub(1), keep::<F>)
     }
 
-    /// Protects `expected`, and looks whether `source` still holds it.
-    #[inline]
-    fn look_again<T>(
-        &mut self,
-        expected: *mut T,
-        source: &AtomicPtr<T, F>,
-    ) -> Result<*mut T, *mut T> {
-        self.protect_raw(expected);
-        // Acquire: the object is complete before we use it. Pairs with: the Releases of `AtomicPtr`.
-        let found = source.pointer.load(Acquire);
-        if found == expected {
-            self.slot.confirm(found);
-            Ok(found)
-        } else {
-            Err(found)
-        }
-    }
-
-    /// Protects `object` if it is not retired yet, which the caller has to find out: by a load *after* this
-    /// call which shows that it was still linked. Until then it must not even be referred to.
+    /// Protects `object` if it is not retired yet. The caller has to find that out by a load *after* this
+    /// call, which shows that the object was still linked. Until then it must not even be referred to.
     ///
-    /// For a link inside of an object that may be unlinked itself, since such a link does not change when
-    /// the next object is retired (see the queue in `examples/hazard`); for pointers that carry a mark; for
-    /// structures that tell by other means.
+    /// For structures whose links are none of this crate's: see the queue in `examples/structures`. To pass on
+    /// what another hazard pointer protects needs no such load.
     ///
-    /// The publication, and the light fence between it and that load. To pass on what another hazard
-    /// pointer protects needs no such load.
+    /// The publication, and the light fence between it and that load.
+    ///
+    /// ```
+    /// use asymfence_hazard::HazardPointer;
+    ///
+    /// let object = Box::into_raw(Box::new(7));
+    /// let mut hazard: HazardPointer = HazardPointer::new();
+    /// hazard.protect_raw(object); // and now look whether it is still linked
+    /// # drop(unsafe { Box::from_raw(object) });
+    /// ```
     #[inline]
     pub fn protect_raw<T>(&mut self, object: *mut T) {
         self.slot.protect(object);
@@ -277,12 +142,54 @@ impl<'d, F> HazardPointer<'d, F> {
     pub fn reset_protection(&mut self) {
         self.slot.protect(ptr::null_mut::<()>());
     }
+
+    /// Publishes what `source` holds until it holds still, and returns that: null, or protected if what
+    /// `source` holds is not retired.
+    #[inline]
+    pub(crate) fn settle<T>(&mut self, source: &AtomicPtr<T>) -> *mut T {
+        // Relaxed: a guess. What is used is what `look_again` finds.
+        let mut object = source.load(Relaxed);
+        loop {
+            match self.look_again(object, object, source) {
+                Ok(object) => return object,
+                Err(found) => object = found,
+            }
+        }
+    }
+
+    /// Publishes `object`, and looks whether `source` still holds `expected`: its address, and tags. Returns
+    /// what it holds, in any case: an equal address that was read earlier may be that of an object that is gone.
+    #[inline]
+    pub(crate) fn look_again<T>(
+        &mut self,
+        object: *mut T,
+        expected: *mut T,
+        source: &AtomicPtr<T>,
+    ) -> Result<*mut T, *mut T> {
+        self.protect_raw(object);
+        // Acquire: the object is complete before we use it. Pairs with: the Releases of whoever links.
+        let found = source.load(Acquire);
+        if found == expected {
+            self.slot.confirm(object);
+            Ok(found)
+        } else {
+            Err(found)
+        }
+    }
 }
 
-impl<F> Drop for HazardPointer<'_, F> {
+impl<F: Family> Drop for HazardPointer<F> {
     #[inline]
     fn drop(&mut self) {
         self.reset_protection();
-        self.domain.give_back(self.slot);
+        keep::<F>(self.slot);
+    }
+}
+
+/// Into the thread's cache, or back to the domain where there is no room, or the thread's locals are gone.
+#[inline]
+fn keep<F: Family>(slot: &'static Slot) {
+    if F::with_cache(|cache| cache.keep(slot)) != Some(true) {
+        slot.release();
     }
 }

@@ -5,49 +5,80 @@ use core::ptr;
 use core::sync::atomic::AtomicUsize;
 
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{AtomicPtr, witness};
-
-/// What frees an object.
-pub(crate) type Deleter<T> = unsafe fn(*mut T);
-
-/// Of an object that was a box's.
-///
-/// # Safety
-///
-/// `object` came from `Box::into_raw`, and nobody uses it.
-pub(crate) unsafe fn free_box<T>(object: *mut T) {
-    // SAFETY: the contract of this function.
-    drop(unsafe { Box::from_raw(object) });
-}
+use crate::sync::{AtomicPtr, get_mut, witness};
 
 /// One object, and how to free it.
 #[derive(Debug)]
+#[repr(C)]
 struct Retired {
     object: *mut (),
-    deleter: Deleter<()>,
+    /// Frees the object, and this.
+    free: unsafe fn(*mut Retired),
     next: *mut Retired,
+}
+
+/// An object with a deleter of its own.
+#[repr(C)]
+struct WithDeleter<D> {
+    /// The first field, so that the address of the whole is this one's.
+    retired: Retired,
+    deleter: D,
+}
+
+/// Frees an object that was a box's.
+///
+/// # Safety
+///
+/// Made by [`Garbage::of_box`] for this type; nobody uses the object.
+unsafe fn free_box<T>(retired: *mut Retired) {
+    // SAFETY: a box's, and ours.
+    let Retired { object, .. } = *unsafe { Box::from_raw(retired) };
+    witness::freed(object);
+    // SAFETY: the object was a box's, and nobody uses it.
+    drop(unsafe { Box::from_raw(object.cast::<T>()) });
+}
+
+/// Frees an object by its deleter.
+///
+/// # Safety
+///
+/// Made by [`Garbage::with`] for these types; nobody uses the object.
+unsafe fn free_with<T, D: FnOnce(*mut T)>(retired: *mut Retired) {
+    // SAFETY: a box of this type's, whose first field the address is.
+    let with = *unsafe { Box::from_raw(retired.cast::<WithDeleter<D>>()) };
+    let object = with.retired.object;
+    witness::freed(object);
+    (with.deleter)(object.cast());
 }
 
 /// Retired objects that one thread has in hand. Dropped, they leak.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Chain {
+pub(crate) struct Garbage {
     first: *mut Retired,
 }
 
-impl Chain {
+impl Garbage {
     pub(crate) const fn empty() -> Self {
-        Chain { first: ptr::null_mut() }
+        Garbage { first: ptr::null_mut() }
     }
 
     /// # Safety
     ///
-    /// `deleter` may be called with `object`, once, from any thread, by whoever frees the chain.
-    pub(crate) unsafe fn of<T>(object: *mut T, deleter: Deleter<T>) -> Self {
-        // SAFETY: functions that differ in what a thin pointer points to have the same ABI.
-        let deleter = unsafe { core::mem::transmute::<Deleter<T>, Deleter<()>>(deleter) };
-        let retired = Retired { object: object.cast(), deleter, next: ptr::null_mut() };
-        Chain { first: Box::into_raw(Box::new(retired)) }
+    /// `object` was a box's, and may be dropped by whoever frees the garbage.
+    pub(crate) unsafe fn of_box<T>(object: *mut T) -> Self {
+        let next = ptr::null_mut();
+        let retired = Retired { object: object.cast(), free: free_box::<T>, next };
+        Garbage { first: Box::into_raw(Box::new(retired)) }
+    }
+
+    /// # Safety
+    ///
+    /// `deleter` may be called with `object` by whoever frees the garbage.
+    pub(crate) unsafe fn with<T, D: FnOnce(*mut T)>(object: *mut T, deleter: D) -> Self {
+        let next = ptr::null_mut();
+        let retired = Retired { object: object.cast(), free: free_with::<T, D>, next };
+        Garbage { first: Box::into_raw(Box::new(WithDeleter { retired, deleter })).cast() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -55,11 +86,12 @@ impl Chain {
     }
 
     /// Moves the first object to the front of `other`.
-    pub(crate) fn hand_on(&mut self, other: &mut Chain) {
-        // SAFETY: the chain is ours, and so is every node in it.
+    pub(crate) fn hand_on(&mut self, other: &mut Garbage) {
+        // SAFETY: the garbage is ours, and so is every node in it.
         if let Some(first) = unsafe { self.first.as_mut() } {
+            let first_address = self.first;
             self.first = core::mem::replace(&mut first.next, other.first);
-            other.first = first;
+            other.first = first_address;
         }
     }
 
@@ -69,21 +101,21 @@ impl Chain {
         unsafe { self.first.as_ref() }.map(|first| first.object)
     }
 
-    /// Frees the first object. It has left the chain before its destructor runs.
+    /// Frees the first object. It has left the garbage before its destructor runs.
     ///
     /// # Safety
     ///
     /// Nobody uses the object.
     pub(crate) unsafe fn free_first(&mut self) {
-        if !self.first.is_null() {
-            // SAFETY: as in `hand_on`; made by `of`, from a box.
-            let first = unsafe { Box::from_raw(self.first) };
-            self.first = first.next;
-            let Retired { object, deleter, .. } = *first;
-            witness::freed(object);
-            // SAFETY: the contract of `of`, and that of this function.
-            unsafe { deleter(object) };
+        let first = self.first;
+        if first.is_null() {
+            return;
         }
+        // SAFETY: as in `hand_on`.
+        let Retired { next, free, .. } = unsafe { &*first };
+        (self.first, *self) = (ptr::null_mut(), Garbage { first: *next });
+        // SAFETY: made for this node, and nobody uses the object.
+        unsafe { free(first) };
     }
 
     /// The last node; null if there is none.
@@ -96,6 +128,24 @@ impl Chain {
         }
         last
     }
+}
+
+/// Runs `work`, and again after each panic, until it ends without one. Then the first panic goes on. Each
+/// run has to make progress. Without `std` a panic goes on at once.
+pub(crate) fn through_panics(mut work: impl FnMut()) {
+    #[cfg(feature = "std")]
+    {
+        use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+        let mut first = None;
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut work)) {
+            first.get_or_insert(panic);
+        }
+        if let Some(panic) = first {
+            resume_unwind(panic);
+        }
+    }
+    #[cfg(not(feature = "std"))]
+    work();
 }
 
 /// Retired objects that nobody has in hand, and how many of them came here.
@@ -112,10 +162,7 @@ pub(crate) struct Bag {
 macro_rules! new {
     ($($constness:ident)?) => {
         pub(crate) $($constness)? fn new() -> Self {
-            Bag {
-                newest: AtomicPtr::new(ptr::null_mut()),
-                retired: AtomicUsize::new(0),
-            }
+            Bag { newest: AtomicPtr::new(ptr::null_mut()), retired: AtomicUsize::new(0) }
         }
     };
 }
@@ -123,21 +170,21 @@ macro_rules! new {
 impl Bag {
     crate::sync::const_where_possible!(new);
 
-    /// Puts `chain` in.
-    pub(crate) fn put(&self, chain: Chain) {
-        let last = chain.last();
+    /// Puts `garbage` in.
+    pub(crate) fn put(&self, garbage: Garbage) {
+        let last = garbage.last();
         if last.is_null() {
             return;
         }
         // Relaxed: only compared with.
         let mut newest = self.newest.load(Relaxed);
         loop {
-            // SAFETY: the chain is ours until it is in the bag.
+            // SAFETY: the garbage is ours until it is in the bag.
             unsafe { (*last).next = newest };
             // Release: the objects were unlinked, and these nodes written, before they can be found
             // here. Pairs with: the Acquire in `take`, and so with the heavy fence behind that. What
             // we find instead we do not look into: Relaxed.
-            match self.newest.compare_exchange(newest, chain.first, Release, Relaxed) {
+            match self.newest.compare_exchange(newest, garbage.first, Release, Relaxed) {
                 Ok(_) => return,
                 Err(found) => newest = found,
             }
@@ -157,30 +204,21 @@ impl Bag {
     }
 
     /// Takes all out.
-    pub(crate) fn take(&self) -> Chain {
+    pub(crate) fn take(&self) -> Garbage {
         // Acquire: see `put`, its partner. (The heavy fence that follows acquires too, unless it fails.)
-        Chain { first: self.newest.swap(ptr::null_mut(), Acquire) }
+        Garbage { first: self.newest.swap(ptr::null_mut(), Acquire) }
     }
 }
 
 impl Drop for Bag {
-    /// Frees what is in it: the domain is dropped, and hazard pointers borrow that, so there are none. A
-    /// destructor that panics keeps no other from running, unless that panics too.
+    /// Frees what is in it. Whoever has the bag promises that no hazard pointer protects that any more.
     fn drop(&mut self) {
-        struct Rest(Chain);
-        impl Rest {
-            fn free(&mut self) {
-                while !self.0.is_empty() {
-                    // SAFETY: nobody uses what no hazard pointer protects.
-                    unsafe { self.0.free_first() };
-                }
+        let mut rest = Garbage { first: get_mut(&mut self.newest) };
+        through_panics(|| {
+            while !rest.is_empty() {
+                // SAFETY: nobody uses what no hazard pointer protects.
+                unsafe { rest.free_first() };
             }
-        }
-        impl Drop for Rest {
-            fn drop(&mut self) {
-                self.free();
-            }
-        }
-        Rest(self.take()).free();
+        });
     }
 }

@@ -7,15 +7,15 @@ mod chosen {
     /// Whether loom explores every access. Its models use smaller sizes.
     pub(crate) const LOOM: bool = false;
 
-    /// A process-wide value.
-    macro_rules! global {
-        ($(#[$doc:meta])* static $name:ident: $type:ty = $init:expr;) => {
-            $(#[$doc])*
-            static $name: crossbeam_utils::CachePadded<$type> =
-                crossbeam_utils::CachePadded::new($init);
-        };
+    /// A static domain of the family.
+    #[doc(hidden)]
+    #[macro_export]
+    macro_rules! __domain {
+        ($family:ty) => {{
+            static DOMAIN: $crate::__private::Domain<$family> = $crate::__private::Domain::__new();
+            &DOMAIN
+        }};
     }
-    pub(crate) use global;
 
     /// An array of values that cannot be copied.
     macro_rules! array_of {
@@ -40,16 +40,21 @@ mod chosen {
         core::hint::spin_loop();
     }
 
+    /// The value behind `&mut`, without an atomic access.
+    pub(crate) fn get_mut<T>(pointer: &mut AtomicPtr<T>) -> *mut T {
+        *pointer.get_mut()
+    }
+
     /// The witness of `asymfence::model`. Outside of a model nobody looks.
     pub(crate) mod witness {
         #[inline(always)]
-        pub(crate) fn linked<T>(_object: *mut T) {}
+        pub(crate) fn linked<T>(_object: *const T) {}
         #[inline(always)]
-        pub(crate) fn used<T>(_slot: usize, _object: *mut T) {}
+        pub(crate) fn used<T>(_slot: usize, _object: *const T) {}
         #[inline(always)]
         pub(crate) fn left(_slot: usize) {}
         #[inline(always)]
-        pub(crate) fn freed<T>(_object: *mut T) {}
+        pub(crate) fn freed<T>(_object: *const T) {}
     }
 }
 
@@ -61,16 +66,17 @@ mod chosen {
 
     pub(crate) const LOOM: bool = true;
 
-    /// A value of the model that runs now.
-    macro_rules! global {
-        ($(#[$doc:meta])* static $name:ident: $type:ty = $init:expr;) => {
-            loom::lazy_static! {
-                $(#[$doc])*
-                static ref $name: $type = $init;
+    /// A domain of the family in the model that runs now.
+    #[doc(hidden)]
+    #[macro_export]
+    macro_rules! __domain {
+        ($family:ty) => {{
+            $crate::__private::loom::lazy_static! {
+                static ref DOMAIN: $crate::__private::Domain<$family> = $crate::__private::Domain::__new();
             }
-        };
+            &DOMAIN
+        }};
     }
-    pub(crate) use global;
 
     macro_rules! array_of {
         ($value:expr; $count:expr) => {
@@ -85,6 +91,10 @@ mod chosen {
         };
     }
     pub(crate) use const_where_possible;
+
+    pub(crate) fn get_mut<T>(pointer: &mut AtomicPtr<T>) -> *mut T {
+        pointer.with_mut(|pointer| *pointer)
+    }
 }
 
 pub(crate) use chosen::*;

@@ -1,59 +1,81 @@
-//! What belongs to a thread: slots of the global domain that it keeps at hand, so that to take one and to
-//! give it back is no read-modify-write; and which reclaims it is in the middle of.
+//! What belongs to a thread: slots of each family that it keeps at hand, so that to take one and to give it
+//! back is no read-modify-write; and which reclaims it is in the middle of.
+
+use core::cell::Cell;
+
+use crate::slots::{BLOCK, Slot};
+use crate::sync::LOOM;
+
+/// How many slots a thread keeps: those of a block. In a model none, since the domain ends there before
+/// the model's threads do.
+pub(crate) const CAPACITY: usize = if LOOM || !cfg!(feature = "std") { 0 } else { BLOCK };
+
+/// Slots of one family that this thread keeps at hand.
+#[derive(Debug)]
+pub struct Cache {
+    slots: [Cell<Option<&'static Slot>>; CAPACITY],
+    /// How many, from the first.
+    count: Cell<usize>,
+}
+
+impl Cache {
+    /// For a thread that has none yet.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "for the macro `domain!` alone")]
+    pub const fn new() -> Self {
+        Cache { slots: [const { Cell::new(None) }; CAPACITY], count: Cell::new(0) }
+    }
+
+    #[inline]
+    pub(crate) fn take(&self) -> Option<&'static Slot> {
+        let last = self.count.get().checked_sub(1)?;
+        self.count.set(last);
+        self.slots.get(last)?.take()
+    }
+
+    /// False if there is no room.
+    #[inline]
+    pub(crate) fn keep(&self, slot: &'static Slot) -> bool {
+        let Some(place) = self.slots.get(self.count.get()) else { return false };
+        place.set(Some(slot));
+        self.count.set(self.count.get() + 1);
+        true
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.slots.iter().filter_map(Cell::take).for_each(Slot::release);
+    }
+}
+
+/// Hands the thread's cache to `$work`. `None` where the thread's locals are gone, or `std` is off.
+#[cfg(feature = "std")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __with_cache {
+    ($work:expr) => {{
+        $crate::__private::std::thread_local! {
+            static CACHE: $crate::__private::Cache = const { $crate::__private::Cache::new() };
+        }
+        CACHE.try_with($work).ok()
+    }};
+}
+
+#[cfg(not(feature = "std"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __with_cache {
+    ($work:expr) => {{
+        let _ = $work;
+        ::core::option::Option::None
+    }};
+}
 
 #[cfg(feature = "std")]
 mod chosen {
     use core::cell::Cell;
     use core::ptr;
-
-    use crate::slots::{BLOCK, Slot};
-    use crate::sync::LOOM;
-
-    /// How many slots a thread keeps: those of a block. In a model none, since the domain of the process
-    /// ends there before its threads do.
-    pub(crate) const CAPACITY: usize = if LOOM { 0 } else { BLOCK };
-
-    struct Cached {
-        slots: [Cell<Option<&'static Slot>>; CAPACITY],
-        /// How many, from the first.
-        count: Cell<usize>,
-    }
-
-    std::thread_local! {
-        static CACHED: Cached = const {
-            Cached { slots: [const { Cell::new(None) }; CAPACITY], count: Cell::new(0) }
-        };
-    }
-
-    impl Drop for Cached {
-        fn drop(&mut self) {
-            self.slots.iter().filter_map(Cell::take).for_each(Slot::release);
-        }
-    }
-
-    #[inline]
-    pub(crate) fn take() -> Option<&'static Slot> {
-        let take = |cached: &Cached| {
-            let last = cached.count.get().checked_sub(1)?;
-            cached.count.set(last);
-            cached.slots.get(last)?.take()
-        };
-        CACHED.try_with(take).ok().flatten()
-    }
-
-    /// Releases it where there is no room, or the thread's locals are gone.
-    #[inline]
-    pub(crate) fn keep(slot: &'static Slot) {
-        let keep = |cached: &Cached| {
-            let place = cached.slots.get(cached.count.get())?;
-            place.set(Some(slot));
-            cached.count.set(cached.count.get() + 1);
-            Some(())
-        };
-        if CACHED.try_with(keep).ok().flatten().is_none() {
-            slot.release();
-        }
-    }
 
     /// A reclaim of a domain that this thread is in the middle of, and the one around it: that of another
     /// domain, whose destructors led to this one. They lie on the thread's stack.
@@ -95,22 +117,9 @@ mod chosen {
     }
 }
 
-/// Without `std` there is nothing that belongs to a thread.
 #[cfg(not(feature = "std"))]
 mod chosen {
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-    use crate::slots::Slot;
-
-    pub(crate) const CAPACITY: usize = 0;
-
-    pub(crate) fn take() -> Option<&'static Slot> {
-        None
-    }
-
-    pub(crate) fn keep(slot: &'static Slot) {
-        slot.release();
-    }
 
     /// Reclaims, unless that many reclaims are under way in the process: they may all be nested in one
     /// thread, and its stack has an end.
@@ -133,4 +142,4 @@ mod chosen {
     }
 }
 
-pub(crate) use chosen::*;
+pub(crate) use chosen::not_nested;

@@ -6,8 +6,8 @@
 #![cfg(loom)]
 
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../hazard/examples/structures/cell.rs"]
-mod cell;
+#[path = "../../hazard/examples/structures/list.rs"]
+mod list;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../../hazard/examples/structures/queue.rs"]
 mod queue;
@@ -15,12 +15,14 @@ mod queue;
 #[path = "../../hazard/examples/structures/stack.rs"]
 mod stack;
 
-use std::ptr;
 use std::sync::Arc;
 
 use asymfence::model::Start;
-use asymfence_hazard::{AtomicPtr, Domain, Family};
+use asymfence_hazard::{
+    AtomicBox, Cohort, Domain, Family, HazardCell, HazardPointer, Link, Tagged, domain,
+};
 use loom::cell::UnsafeCell;
+use loom::sync::atomic;
 use loom::thread;
 
 use loom_tests::check::{check, check_within, is_ever};
@@ -28,8 +30,7 @@ use loom_tests::check::{check, check_within, is_ever};
 const STARTS: [Start; 3] =
     [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
 
-struct Tests;
-impl Family for Tests {}
+domain! { enum Tests {} }
 
 /// An object whose uses and whose end loom sees.
 struct Object(UnsafeCell<bool>);
@@ -40,8 +41,8 @@ unsafe impl Send for Object {}
 unsafe impl Sync for Object {}
 
 impl Object {
-    fn new() -> *mut Self {
-        Box::into_raw(Box::new(Object(UnsafeCell::new(true))))
+    fn new() -> Self {
+        Object(UnsafeCell::new(true))
     }
 
     fn assert_alive(&self) {
@@ -57,40 +58,28 @@ impl Drop for Object {
     }
 }
 
-/// A domain, and two places that link an object each.
+fn object() -> Box<Object> {
+    Box::new(Object::new())
+}
+
+fn reclaim() -> usize {
+    Tests::domain().reclaim().expect("a heavy fence").kept
+}
+
+/// Two places that own an object each. A model's statics synchronise their first user with all others, so
+/// the first thread makes the domain.
 struct World {
-    domain: Domain<Tests>,
-    sources: [AtomicPtr<Object, Tests>; 2],
+    sources: [AtomicBox<Object, Tests>; 2],
 }
 
 impl World {
     fn new() -> Arc<Self> {
-        let world =
-            World { domain: Domain::new(), sources: [AtomicPtr::null(), AtomicPtr::null()] };
-        for source in &world.sources {
-            // SAFETY: a box's; freed by `retire`, or by `drop`.
-            unsafe { source.store(Object::new()) };
-        }
-        Arc::new(world)
+        let _ = Tests::domain();
+        Arc::new(World { sources: [(); 2].map(|()| AtomicBox::from(object())) })
     }
 
     fn unlink(&self, source: usize) {
-        // SAFETY: null is always allowed.
-        let old = unsafe { self.sources[source].swap(ptr::null_mut()) };
-        // SAFETY: from a box, and unlinked by us.
-        unsafe { self.domain.retire(old) };
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        for source in &self.sources {
-            let object = source.load();
-            if !object.is_null() {
-                // SAFETY: linked to the end, and all threads are done.
-                drop(unsafe { Box::from_raw(object) });
-            }
-        }
+        drop(self.sources[source].take());
     }
 }
 
@@ -100,14 +89,14 @@ fn protect_against_retire() -> bool {
     let reader = {
         let world = Arc::clone(&world);
         thread::spawn(move || {
-            let mut hazard = world.domain.hazard_pointer();
+            let mut hazard = HazardPointer::new();
             if let Some(object) = hazard.protect(&world.sources[0]) {
                 object.assert_alive();
             }
         })
     };
     world.unlink(0);
-    let kept = world.domain.reclaim().expect("a heavy fence").kept == 1;
+    let kept = reclaim() == 1;
     reader.join().expect("no panic");
     kept
 }
@@ -127,19 +116,16 @@ fn what_is_protected_is_complete() {
         let reader = {
             let world = Arc::clone(&world);
             thread::spawn(move || {
-                let [mut hazard] = world.domain.hazard_pointers();
+                let mut hazard = HazardPointer::new();
                 hazard.protect(&world.sources[0]).expect("never null").assert_alive();
-                let object = world.sources[1].load();
+                let object = world.sources[1].as_ptr();
                 if let Ok(Some(object)) = hazard.try_protect(object, &world.sources[1]) {
                     object.assert_alive();
                 }
             })
         };
-        // SAFETY: a box's; freed by `retire`, or by `drop`.
-        let old = unsafe { world.sources[0].swap(Object::new()) };
-        // SAFETY: from a box, and unlinked by us.
-        unsafe { world.domain.retire(old) };
-        world.domain.reclaim().expect("a heavy fence");
+        world.sources[0].store(object());
+        reclaim();
         reader.join().expect("no panic");
     });
 }
@@ -160,7 +146,7 @@ fn a_hazard_pointer_that_goes_on_lets_go_of_what_it_protected() {
             let reader = {
                 let world = Arc::clone(&world);
                 thread::spawn(move || {
-                    let mut hazard = world.domain.hazard_pointer();
+                    let mut hazard = HazardPointer::new();
                     for source in &world.sources {
                         if let Some(object) = hazard.protect(source) {
                             object.assert_alive();
@@ -169,7 +155,7 @@ fn a_hazard_pointer_that_goes_on_lets_go_of_what_it_protected() {
                 })
             };
             world.unlink(0);
-            world.domain.reclaim().expect("a heavy fence");
+            reclaim();
             reader.join().expect("no panic");
         });
     }
@@ -183,14 +169,14 @@ fn a_slot_passes_from_thread_to_thread() {
         let readers = [0, 1].map(|source| {
             let world = Arc::clone(&world);
             thread::spawn(move || {
-                let mut hazard = world.domain.hazard_pointer();
+                let mut hazard = HazardPointer::new();
                 if let Some(object) = hazard.protect(&world.sources[source]) {
                     object.assert_alive();
                 }
             })
         });
         world.unlink(0);
-        world.domain.reclaim().expect("a heavy fence");
+        reclaim();
         readers.into_iter().for_each(|reader| reader.join().expect("no panic"));
     });
 }
@@ -202,7 +188,7 @@ fn what_another_thread_has_retired_is_reclaimed_as_ones_own() {
         let world = World::new();
         let threads: [fn(&World); 2] = [
             |world| {
-                let mut hazard = world.domain.hazard_pointer();
+                let mut hazard = HazardPointer::new();
                 if let Some(object) = hazard.protect(&world.sources[0]) {
                     object.assert_alive();
                 }
@@ -213,7 +199,7 @@ fn what_another_thread_has_retired_is_reclaimed_as_ones_own() {
             let world = Arc::clone(&world);
             thread::spawn(move || body(&world))
         });
-        world.domain.reclaim().expect("a heavy fence");
+        reclaim();
         threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
     });
 }
@@ -242,8 +228,7 @@ fn structure<S: Send + Sync + 'static>(
 type Value = Box<Object>;
 
 fn value() -> Value {
-    // SAFETY: a box's, and ours.
-    unsafe { Box::from_raw(Object::new()) }
+    object()
 }
 
 fn used_once(value: Option<Value>) {
@@ -320,7 +305,7 @@ fn a_queue_hands_out_each_value_once() {
 
 #[test]
 fn a_cell_is_read_while_it_is_replaced() {
-    type Cell = cell::ReadMostly<Object>;
+    type Cell = HazardCell<Object>;
     fn make() -> Cell {
         Cell::new(*value())
     }
@@ -341,4 +326,202 @@ fn a_cell_is_read_while_it_is_replaced() {
     check(Start::Asymmetric, structure(make, exchange, store));
     check(Start::Asymmetric, structure(make, exchange, exchange));
     check(Start::Symmetric, structure(make, store, read));
+}
+
+/// Whoever holds an object in a guard of its own holds it wherever the place is.
+#[test]
+fn a_place_that_is_dropped_keeps_its_object_for_a_guard() {
+    check(Start::Asymmetric, || {
+        let world = World::new();
+        let reader = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || {
+                let guard = world.sources[0].load();
+                drop(world);
+                guard.iter().for_each(|object| object.assert_alive());
+            })
+        };
+        drop(world);
+        reclaim();
+        reader.join().expect("no panic");
+    });
+}
+
+/// An object that moves from one place to another is in one of them at a time.
+#[test]
+fn what_is_put_back_is_protected_where_it_is_found() {
+    check(Start::Asymmetric, || {
+        let world = World::new();
+        let reader = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || {
+                let mut hazard = HazardPointer::new();
+                for source in world.sources.iter().rev() {
+                    if let Some(object) = hazard.protect(source) {
+                        object.assert_alive();
+                    }
+                }
+            })
+        };
+        let object = world.sources[0].take().expect("not null");
+        drop(world.sources[1].put_back(object));
+        world.unlink(1);
+        reclaim();
+        reader.join().expect("no panic");
+    });
+}
+
+type List = list::List<u8, Object, Tests>;
+
+/// A list of the keys 1 and 2.
+fn list_of_two() -> List {
+    let _ = Tests::domain();
+    let list = List::new();
+    for key in [1, 2] {
+        assert!(list.insert(key, Object::new()).is_ok());
+    }
+    list
+}
+
+fn lists(one: fn(&List), other: fn(&List)) {
+    check_within(Some(2), Start::Asymmetric, move || {
+        let list = Arc::new(list_of_two());
+        let thread = {
+            let list = Arc::clone(&list);
+            thread::spawn(move || other(&list))
+        };
+        one(&list);
+        reclaim();
+        thread.join().expect("no panic");
+    });
+}
+
+fn get(list: &List, key: u8) -> bool {
+    list.get(&key).inspect(|entry| entry.value().assert_alive()).is_some()
+}
+
+fn remove(list: &List, key: u8) -> bool {
+    list.remove(&key).inspect(|entry| entry.value().assert_alive()).is_some()
+}
+
+/// The reader that stands on the first node when both have been removed is not led to the second.
+#[test]
+fn a_reader_of_a_list_is_not_led_to_what_was_freed() {
+    lists(
+        |list| {
+            assert!(remove(list, 1) && remove(list, 2));
+        },
+        |list| {
+            get(list, 2);
+        },
+    );
+}
+
+#[test]
+fn an_entry_of_a_list_is_removed_once() {
+    lists(
+        |list| {
+            remove(list, 1);
+        },
+        |list| {
+            remove(list, 1);
+            assert!(!get(list, 1));
+        },
+    );
+}
+
+#[test]
+fn two_neighbours_are_removed_at_a_time() {
+    lists(
+        |list| {
+            assert!(remove(list, 1));
+            assert!(!get(list, 1));
+        },
+        |list| {
+            assert!(remove(list, 2));
+            assert!(!get(list, 2));
+        },
+    );
+}
+
+#[test]
+fn what_is_inserted_behind_a_node_that_is_removed_is_not_lost() {
+    lists(
+        |list| {
+            assert!(remove(list, 2));
+        },
+        |list| {
+            assert!(list.insert(3, Object::new()).is_ok());
+            assert!(get(list, 3) && get(list, 1));
+        },
+    );
+}
+
+/// A removal tells those who find it what came before.
+#[test]
+fn a_removal_synchronises_with_those_who_find_it() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = Arc::new((list_of_two(), UnsafeCell::new(0)));
+        struct Shared(Arc<(List, UnsafeCell<u32>)>);
+        // SAFETY: loom sees to it.
+        unsafe impl Send for Shared {}
+        let shared = Shared(Arc::clone(&world));
+        let thread = thread::spawn(move || {
+            let shared = shared;
+            // SAFETY: read only after the removal was found.
+            shared.0.1.with_mut(|before| unsafe { *before = 1 });
+            remove(&shared.0.0, 1);
+        });
+        if !get(&world.0, 1) {
+            // SAFETY: written before the removal, and never again.
+            assert_eq!(world.1.with(|before| unsafe { *before }), 1);
+        }
+        thread.join().expect("no panic");
+    });
+}
+
+/// A structure whose garbage is its own.
+struct Slot {
+    current: Link<Object, Tests>,
+    cohort: Cohort<Tests>,
+}
+
+impl Slot {
+    fn store(&self) {
+        // SAFETY: retired when it is replaced, or freed by `drop`.
+        let old = unsafe { self.current.swap(Tagged::from(object())) };
+        if old != Tagged::null() {
+            // SAFETY: from a box, unlinked by us alone; readers borrow the slot.
+            unsafe { self.cohort.retire(old.as_ptr()) };
+        }
+    }
+
+    fn read(&self) {
+        let mut hazard = HazardPointer::new();
+        if let Ok(Some(object)) = hazard.protect_link(&self.current) {
+            object.assert_alive();
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // SAFETY: a box's, and nobody borrows the slot.
+        drop(unsafe { Box::from_raw(self.current.load().as_ptr()) });
+    }
+}
+
+#[test]
+fn a_cohort_frees_what_is_not_protected_and_all_when_it_is_dropped() {
+    check(Start::Asymmetric, || {
+        let _ = Tests::domain();
+        let slot = Arc::new(Slot { current: Link::null(), cohort: Cohort::new(1) });
+        slot.store();
+        let reader = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || slot.read())
+        };
+        slot.store(); // reclaims
+        reader.join().expect("no panic");
+    });
 }

@@ -1,16 +1,19 @@
-//! Three structures on hazard pointers, and a look at what became of their garbage.
+//! Structures on hazard pointers, and a look at what became of their garbage.
 //!
 //! `cargo run --release -p asymfence-hazard --example structures`
 
 #![allow(dead_code, unreachable_pub, reason = "structures for a library, of which this is a part")]
 
-mod cell;
+mod list;
+mod map;
 mod queue;
 mod stack;
 
+use std::sync::atomic;
+
 use std::thread;
 
-use asymfence_hazard::Domain;
+use asymfence_hazard::{Domain, HazardCell};
 
 const ITEMS: usize = 100_000;
 
@@ -18,10 +21,16 @@ fn main() {
     println!("fences: {}", asymfence::init());
 
     let (stack, queue) = (stack::Stack::new(), queue::Queue::new());
-    let config = cell::ReadMostly::new(0);
+    let (config, map) = (HazardCell::<usize>::new(0), map::Map::new(64));
     let sum = thread::scope(|scope| {
         scope.spawn(|| (1..=ITEMS).for_each(|item| stack.push(item)));
         scope.spawn(|| (1..=ITEMS).for_each(|version| config.store(version)));
+        scope.spawn(|| {
+            for key in 0..ITEMS {
+                map.insert(key, key).expect("a new key");
+                map.remove(&(key / 2));
+            }
+        });
         scope.spawn(|| {
             let mut moved = 0;
             while moved < ITEMS {

@@ -3,20 +3,22 @@
 use std::mem::ManuallyDrop;
 use std::ptr;
 
-use asymfence_hazard::{AtomicPtr, Domain, HazardPointer};
+use asymfence_hazard::{Domain, HazardPointer, Link, Tagged};
 
 /// A stack that any number of threads push to and pop from. Lock-free.
 #[derive(Debug)]
 pub struct Stack<T> {
-    top: AtomicPtr<Node<T>>,
+    /// Never frozen.
+    top: Link<Node<T>>,
 }
 
 #[derive(Debug)]
 struct Node<T> {
-    /// Taken by the one who unlinks the node.
+    /// Taken by the thread that unlinks the node.
     value: ManuallyDrop<T>,
-    /// Written before the node is linked, and never again.
-    below: *mut Node<T>,
+    /// Written before the node is linked, and never again. No `Link`, since it is not frozen when the node is
+    /// unlinked: nobody follows it.
+    below: Tagged<Node<T>>,
 }
 
 // SAFETY: a node hands its value over to one thread, and `below` is an address.
@@ -26,44 +28,44 @@ unsafe impl<T: Send> Sync for Node<T> {}
 
 impl<T: Send + 'static> Stack<T> {
     pub fn new() -> Self {
-        Stack { top: AtomicPtr::null() }
+        Stack { top: Link::null() }
     }
 
     pub fn push(&self, value: T) {
         let mut below = self.top.load();
-        let node = Node { value: ManuallyDrop::new(value), below };
-        let node = Box::into_raw(Box::new(node));
+        let node = Tagged::from(Box::new(Node { value: ManuallyDrop::new(value), below }));
         // SAFETY: `node` is valid, and freed by `retire` once it is unlinked, or by `drop`, when nobody
         // borrows the stack.
-        while let Err(found) = unsafe { self.top.compare_exchange(below, node) } {
+        while let Err(found) = unsafe { self.top.compare_exchange_weak(below, node) } {
             below = found;
             // SAFETY: the node is ours until it is linked.
-            unsafe { (*node).below = below };
+            unsafe { (*node.as_ptr()).below = below };
         }
     }
 
     pub fn pop(&self) -> Option<T> {
-        self.pop_with(&mut Domain::global().hazard_pointer())
+        self.pop_with(&mut HazardPointer::new())
     }
 
     /// As `pop`, with a hazard pointer that is at hand.
-    pub fn pop_with(&self, hazard: &mut HazardPointer<'_>) -> Option<T> {
+    pub fn pop_with(&self, hazard: &mut HazardPointer) -> Option<T> {
         loop {
-            let node = hazard.protect(&self.top)?;
-            let (below, address) = (node.below, ptr::from_ref(node).cast_mut());
+            let top = hazard.protect_link(&self.top).ok().flatten()?;
+            let (address, below) = (Tagged::from(ptr::from_ref(top)), top.below);
             // As long as the node is protected its address does not come back, so if it is the top, then
             // `below` is what is below the top.
             // SAFETY: `below` was linked, and is as long as the node is.
             if let Ok(node) = unsafe { self.top.compare_exchange(address, below) } {
+                // The pointer is the box's own, as the exchange returned it: through one made from a `&Node`
+                // the node could not be freed.
+                let node = node.as_ptr();
                 // SAFETY: the node is valid until it is retired.
                 let value = unsafe { &raw const (*node).value };
                 // SAFETY: we have unlinked the node, so the value is ours, and it is read once.
                 let value = unsafe { ptr::read(value) };
-                let value = ManuallyDrop::into_inner(value);
-                // SAFETY: from a box, and unlinked by us alone. The pointer is the box's own, as the
-                // exchange returned it: through one made from a `&Node` it could not be freed.
+                // SAFETY: from a box, and unlinked by us alone.
                 unsafe { Domain::global().retire(node) };
-                return Some(value);
+                return Some(ManuallyDrop::into_inner(value));
             }
         }
     }
@@ -71,11 +73,11 @@ impl<T: Send + 'static> Stack<T> {
 
 impl<T> Drop for Stack<T> {
     fn drop(&mut self) {
-        let mut next = self.top.load();
+        let mut next = self.top.load().as_ptr();
         while !next.is_null() {
             // SAFETY: what is linked still is ours, since nobody borrows the stack.
             let node = *unsafe { Box::from_raw(next) };
-            next = node.below;
+            next = node.below.as_ptr();
             drop(ManuallyDrop::into_inner(node.value));
         }
     }

@@ -12,22 +12,32 @@ mod filter;
 #[path = "../../../tests/it/fork.rs"]
 mod fork;
 
+#[allow(dead_code, unreachable_pub, reason = "an example's")]
+#[path = "../../examples/structures/list.rs"]
+mod list;
+#[allow(dead_code, unreachable_pub, reason = "an example's")]
+#[path = "../../examples/structures/map.rs"]
+mod map;
+#[allow(dead_code, unreachable_pub, reason = "an example's")]
+#[path = "../../examples/structures/queue.rs"]
+mod queue;
+#[allow(dead_code, unreachable_pub, reason = "an example's")]
+#[path = "../../examples/structures/stack.rs"]
+mod stack;
+
 #[cfg(not(asymfence_symmetric))]
 mod places;
 mod reclaiming;
+mod safe;
 mod structures;
 
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use asymfence_hazard::{AtomicPtr, Domain, Family};
-
-struct Tests;
-impl Family for Tests {}
-
-type Source = AtomicPtr<Canary, Tests>;
+use asymfence_hazard::{AtomicBox, DomainStats, Family};
 
 /// An object that knows whether it is alive, and is counted when it dies.
 #[derive(Debug)]
@@ -39,8 +49,12 @@ struct Canary {
 const ALIVE: u64 = 0x0A11_0A11_0A11_0A11;
 
 impl Canary {
-    fn new(deaths: &Arc<AtomicUsize>) -> *mut Self {
-        Box::into_raw(Box::new(Canary { alive: ALIVE, deaths: Arc::clone(deaths) }))
+    fn new(deaths: &Arc<AtomicUsize>) -> Self {
+        Canary { alive: ALIVE, deaths: Arc::clone(deaths) }
+    }
+
+    fn boxed(deaths: &Arc<AtomicUsize>) -> Box<Self> {
+        Box::new(Canary::new(deaths))
     }
 
     #[track_caller]
@@ -60,24 +74,27 @@ impl Drop for Canary {
 }
 
 /// Puts a new object in place of that in `source`, which is retired.
-fn replace(domain: &Domain<Tests>, source: &Source, deaths: &Arc<AtomicUsize>) {
-    // SAFETY: a box's; freed by `retire`, or at the end of a test, by `end`.
-    let old = unsafe { source.swap(Canary::new(deaths)) };
-    if !old.is_null() {
-        // SAFETY: from a box, and unlinked by us alone.
-        unsafe { domain.retire(old) };
-    }
+fn replace<F: Family>(source: &AtomicBox<Canary, F>, deaths: &Arc<AtomicUsize>) {
+    source.store(Canary::boxed(deaths));
 }
 
 /// Retires what is left in `source`.
-fn end(domain: &Domain<Tests>, source: &Source) {
-    // SAFETY: null is always allowed.
-    let old = unsafe { source.swap(ptr::null_mut()) };
-    // SAFETY: as in `replace`.
-    unsafe { domain.retire(old) };
+fn end<F: Family>(source: &AtomicBox<Canary, F>) {
+    drop(source.take());
+}
+
+fn stats<F: Family>() -> DomainStats {
+    F::domain().stats()
+}
+
+/// Reclaims all; how many objects were freed, and kept.
+#[track_caller]
+fn reclaim<F: Family>() -> (usize, usize) {
+    let done = F::domain().reclaim_all().expect("a heavy fence");
+    (done.freed, done.kept)
 }
 
 /// The most objects that may wait in a domain while nobody else reclaims.
-fn bound(domain: &Domain<Tests>) -> usize {
-    2 * domain.stats().hazard_pointers + 1536
+fn bound<F: Family>() -> usize {
+    2 * stats::<F>().hazard_pointers + 1536
 }

@@ -1,38 +1,23 @@
-//! The structures of `examples/hazard`, by many threads at once.
-
-#[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../examples/structures/cell.rs"]
-mod cell;
-#[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../examples/structures/queue.rs"]
-mod queue;
-#[allow(dead_code, unreachable_pub, reason = "an example's")]
-#[path = "../../examples/structures/stack.rs"]
-mod stack;
+//! The structures of `examples/structures` and the cell, by many threads at once.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
-use asymfence_hazard::Domain;
+use asymfence_hazard::{Domain, HazardCell, HazardPointer};
 
-use self::cell::ReadMostly;
-use self::queue::Queue;
-use self::stack::Stack;
 use crate::Canary;
-
-/// The value itself, not a box's.
-fn canary(deaths: &Arc<AtomicUsize>) -> Canary {
-    // SAFETY: a box's, and ours.
-    *unsafe { Box::from_raw(Canary::new(deaths)) }
-}
+use crate::list::List;
+use crate::queue::Queue;
+use crate::stack::Stack;
 
 /// Every structure under four threads. Each value is alive when it is seen, and dies once.
-pub(super) fn hammer(rounds: usize) {
+pub(crate) fn hammer(rounds: usize) {
     hammer_stack(rounds);
     hammer_queue(rounds);
     hammer_cell(rounds);
+    hammer_list(rounds);
 }
 
 const THREADS: usize = 4;
@@ -42,9 +27,9 @@ fn hammer_stack(rounds: usize) {
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                let mut hazard = Domain::global().hazard_pointer();
+                let mut hazard = HazardPointer::new();
                 for round in 0..rounds {
-                    stack.push(canary(&deaths));
+                    stack.push(Canary::new(&deaths));
                     // One in four stays.
                     if round % 4 != 0 {
                         stack.pop_with(&mut hazard).expect("ours, or another's").assert_alive();
@@ -65,7 +50,7 @@ fn hammer_queue(rounds: usize) {
             scope.spawn(move || {
                 let mut last_of = [None; THREADS];
                 for round in 0..rounds {
-                    queue.push((thread, round, canary(deaths)));
+                    queue.push((thread, round, Canary::new(deaths)));
                     if round % 4 != 0 {
                         let (from, number, canary) = queue.pop().expect("ours, or another's");
                         canary.assert_alive();
@@ -82,12 +67,12 @@ fn hammer_queue(rounds: usize) {
 
 fn hammer_cell(rounds: usize) {
     let deaths = Arc::default();
-    let cell = ReadMostly::new((0, canary(&deaths)));
+    let cell = HazardCell::<_>::new((0, Canary::new(&deaths)));
     let written = AtomicUsize::new(1);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let mut hazard = Domain::global().hazard_pointer();
+                let mut hazard = HazardPointer::new();
                 for _ in 0..rounds {
                     let guard = cell.load();
                     guard.1.assert_alive();
@@ -99,7 +84,7 @@ fn hammer_cell(rounds: usize) {
             scope.spawn(|| {
                 for _ in 0..rounds {
                     let current = cell.load();
-                    let next = (current.0 + 1, canary(&deaths));
+                    let next = (current.0 + 1, Canary::new(&deaths));
                     written.fetch_add(1, Relaxed);
                     if let Ok(replaced) = cell.compare_and_swap(&current, next) {
                         replaced.1.assert_alive();
@@ -115,6 +100,56 @@ fn hammer_cell(rounds: usize) {
         Domain::global().reclaim_all().expect("a heavy fence");
     }
     assert_eq!(deaths.load(Relaxed), written.load(Relaxed));
+}
+
+fn hammer_list(rounds: usize) {
+    const KEYS: usize = 16;
+    let (list, deaths) = (List::<usize, (usize, Canary)>::new(), Arc::default());
+    let (there, made) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (list, deaths, there, made) = (&list, &deaths, &there, &made);
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(thread as u64);
+                for _ in 0..rounds {
+                    let key = random.usize(..KEYS);
+                    let assert_of = |value: &(usize, Canary)| {
+                        value.1.assert_alive();
+                        assert_eq!(value.0, key);
+                    };
+                    if random.u8(..64) == 0 {
+                        Domain::global().reclaim().expect("a heavy fence");
+                    }
+                    match random.u8(..3) {
+                        0 => {
+                            made.fetch_add(1, Relaxed);
+                            if list.insert(key, (key, Canary::new(deaths))).is_ok() {
+                                there.fetch_add(1, Relaxed);
+                            }
+                        }
+                        1 => {
+                            if let Some(entry) = list.remove(&key) {
+                                there.fetch_sub(1, Relaxed);
+                                assert_of(entry.value());
+                            }
+                        }
+                        _ => {
+                            if let Some(entry) = list.get(&key) {
+                                assert_of(entry.value());
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!((0..KEYS).filter(|key| list.get(key).is_some()).count(), there.load(Relaxed));
+    drop(list);
+    // Another test's thread may have some of them in hand.
+    while deaths.load(Relaxed) < made.load(Relaxed) {
+        Domain::global().reclaim_all().expect("a heavy fence");
+    }
+    assert_eq!(deaths.load(Relaxed), made.load(Relaxed));
 }
 
 #[test]
@@ -144,7 +179,7 @@ fn a_queue_gives_back_the_first_first() {
 
 #[test]
 fn a_cell_is_replaced_only_by_who_has_seen_its_value() {
-    let cell = ReadMostly::new("one".to_owned());
+    let cell = HazardCell::<_>::new("one".to_owned());
     let one = cell.load();
     assert_eq!(*cell.swap("two".to_owned()), "one");
     assert_eq!(cell.compare_and_swap(&one, "three".to_owned()).err(), Some("three".to_owned()));
@@ -155,4 +190,14 @@ fn a_cell_is_replaced_only_by_who_has_seen_its_value() {
     );
     cell.store("four".to_owned());
     assert_eq!([&*one, &*two, &*cell.load()], ["one", "two", "four"]);
+}
+
+#[test]
+fn a_map_holds_what_was_inserted_and_not_removed() {
+    let map = crate::map::Map::new(8);
+    assert!((0..100).all(|key| map.insert(key, key * key).is_ok()));
+    assert_eq!(map.insert(7, 0), Err(0));
+    assert_eq!(map.remove(&7).map(|entry| *entry.value()), Some(49));
+    assert!(map.remove(&7).is_none() && map.get(&7).is_none());
+    assert_eq!(map.get(&8).map(|entry| (*entry.key(), *entry.value())), Some((8, 64)));
 }

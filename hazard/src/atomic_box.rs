@@ -1,0 +1,360 @@
+//! A place that owns its object: safe to store to, to swap and to protect from, wherever it lies.
+//!
+//! ONE-PLACE: an object is in one place at any time. It comes in as a `Box`, which is unique, or as a
+//! [`Replaced`], which is unique too, and it leaves as a `Replaced`. So when it has left nobody finds it any more,
+//! and it is retired once.
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+
+use crate::family::{Family, Global, Of};
+use crate::pointer::HazardPointer;
+use crate::protected::Protected;
+use crate::replaced::Replaced;
+use crate::sync::Ordering::{AcqRel, Acquire};
+use crate::sync::{AtomicPtr, get_mut, witness};
+
+/// An `Option<Box<T>>` that many threads read and replace. One word.
+///
+/// Readers protect what it holds and execute no fence and no read-modify-write. Whoever replaces an object
+/// gets it as [`Replaced`], which retires it.
+///
+/// ```
+/// #![forbid(unsafe_code)]
+/// use asymfence_hazard::{AtomicBox, HazardPointer};
+///
+/// static CONFIG: AtomicBox<String> = AtomicBox::null();
+///
+/// CONFIG.store(Box::new("one".to_owned()));
+/// let mut hazard = HazardPointer::new();
+/// let config = hazard.protect(&CONFIG).expect("published");
+/// CONFIG.store(Box::new("two".to_owned()));
+/// assert_eq!(config, "one"); // retired, and not freed
+/// ```
+///
+/// It may lie inside an object that is retired itself. Dropped, it *retires* what it holds, since a guard may
+/// have been loaded from it. A chain of `n` objects that own each other is freed link by link, by `n` reclaims, if
+/// its head is dropped: [`take`](AtomicBox::take) the objects out from the front, or use a [`Chain`](crate::Chain).
+///
+/// What it holds is seen by many threads, and freed by any:
+///
+/// ```compile_fail,E0277
+/// asymfence_hazard::AtomicBox::<std::cell::Cell<u32>>::null();
+/// ```
+///
+/// The type is sized, since an atomic word has no room for the other half of a `Box<dyn Trait>`. Use
+/// `AtomicBox<Box<dyn Trait>>`.
+pub struct AtomicBox<T: Send + Sync + 'static, F: Family = Global> {
+    pointer: AtomicPtr<T>,
+    owns: PhantomData<Box<T>>,
+    family: Of<F>,
+}
+
+/// The constructor, `const` where the atomics' is.
+macro_rules! null {
+    ($($constness:ident)?) => {
+        /// Holds nothing.
+        ///
+        /// ```
+        /// static CONFIG: asymfence_hazard::AtomicBox<String> = asymfence_hazard::AtomicBox::null();
+        /// ```
+        #[must_use]
+        pub $($constness)? fn null() -> Self {
+            AtomicBox { pointer: AtomicPtr::new(ptr::null_mut()), owns: PhantomData, family: PhantomData }
+        }
+    };
+}
+
+/// What comes in.
+fn into_raw<T>(object: Option<Box<T>>) -> *mut T {
+    let object = object.map_or(ptr::null_mut(), Box::into_raw);
+    witness::linked(object);
+    object
+}
+
+impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
+    crate::sync::const_where_possible!(null);
+
+    /// What it holds, with a hazard pointer of the guard's own. `None` if it holds nothing.
+    ///
+    /// ```
+    /// use asymfence_hazard::AtomicBox;
+    ///
+    /// let sources: [AtomicBox<u32>; 2] = [7, 700].map(|value| AtomicBox::from(Box::new(value)));
+    /// let large = sources.iter().filter_map(AtomicBox::load).find(|value| **value > 100);
+    /// assert_eq!(large.as_deref(), Some(&700));
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn load(&self) -> Option<Protected<T, F>> {
+        self.load_by(HazardPointer::new()).ok()
+    }
+
+    /// As [`load`](AtomicBox::load), by a hazard pointer that is at hand. It comes back if there is nothing to
+    /// protect.
+    ///
+    /// # Errors
+    ///
+    /// The hazard pointer, if the place holds nothing.
+    #[inline]
+    pub fn load_by(
+        &self,
+        mut hazard: HazardPointer<F>,
+    ) -> Result<Protected<T, F>, HazardPointer<F>> {
+        match NonNull::new(hazard.settle(&self.pointer)) {
+            // SAFETY: protected, and held by the place after that. Whoever takes it out retires it to the
+            // domain of the hazard pointer (ONE-PLACE).
+            Some(object) => Ok(unsafe { Protected::new(object, hazard) }),
+            None => Err(hazard),
+        }
+    }
+
+    /// Holds `new` from now on. What it held is retired.
+    pub fn store(&self, new: Box<T>) {
+        drop(self.swap(Some(new)));
+    }
+
+    /// Holds `new` from now on. Returns what it held.
+    pub fn swap(&self, new: Option<Box<T>>) -> Option<Replaced<T, F>> {
+        self.swap_raw(into_raw(new))
+    }
+
+    /// Holds nothing from now on. Returns what it held.
+    ///
+    /// ```
+    /// use asymfence_hazard::AtomicBox;
+    ///
+    /// let source = AtomicBox::<u32>::from(Box::new(1));
+    /// assert_eq!(source.take().as_deref(), Some(&1));
+    /// assert!(source.take().is_none());
+    /// ```
+    pub fn take(&self) -> Option<Replaced<T, F>> {
+        self.swap_raw(ptr::null_mut())
+    }
+
+    /// Holds from now on what another place, or this one, has held. Returns what it held.
+    ///
+    /// ```
+    /// use asymfence_hazard::AtomicBox;
+    ///
+    /// let [from, to] = [1, 2].map(|value| AtomicBox::<u32>::from(Box::new(value)));
+    /// let one = from.take().expect("not null");
+    /// assert_eq!(to.put_back(one).as_deref(), Some(&2));
+    /// assert_eq!(to.load().as_deref(), Some(&1));
+    /// ```
+    pub fn put_back(&self, object: Replaced<T, F>) -> Option<Replaced<T, F>> {
+        self.swap_raw(object.into_inner().as_ptr())
+    }
+
+    /// Holds `new` from now on if it holds the very object that `current` refers to, or nothing if that is
+    /// `None`. Returns what it held.
+    ///
+    /// As long as `current` is borrowed its address does not come back. (Objects of no size share an address,
+    /// and so are all the same.)
+    ///
+    /// ```
+    /// use asymfence_hazard::AtomicBox;
+    ///
+    /// let count = AtomicBox::<u32>::from(Box::new(1));
+    /// let seen = count.load();
+    /// let next = seen.as_deref().map(|seen| Box::new(seen + 1));
+    /// assert!(count.compare_exchange(seen.as_deref(), next).is_ok());
+    /// assert!(count.compare_exchange(seen.as_deref(), None).is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `new`, if it holds something else.
+    pub fn compare_exchange(
+        &self,
+        current: Option<&T>,
+        new: Option<Box<T>>,
+    ) -> Result<Option<Replaced<T, F>>, Option<Box<T>>> {
+        self.exchange(current, new, false)
+    }
+
+    /// As [`compare_exchange`](AtomicBox::compare_exchange), except that it may fail for no reason.
+    ///
+    /// # Errors
+    ///
+    /// `new`.
+    pub fn compare_exchange_weak(
+        &self,
+        current: Option<&T>,
+        new: Option<Box<T>>,
+    ) -> Result<Option<Replaced<T, F>>, Option<Box<T>>> {
+        self.exchange(current, new, true)
+    }
+
+    #[inline]
+    fn exchange(
+        &self,
+        current: Option<&T>,
+        new: Option<Box<T>>,
+        weak: bool,
+    ) -> Result<Option<Replaced<T, F>>, Option<Box<T>>> {
+        let current = current.map_or(ptr::null_mut(), |current| ptr::from_ref(current).cast_mut());
+        let new = into_raw(new);
+        // Release, Acquire: as in `swap_raw`. Relaxed would do where it fails, since what is found is not
+        // looked into; Acquire, so that the caller may conclude from the failure.
+        let exchanged = if weak {
+            self.pointer.compare_exchange_weak(current, new, AcqRel, Acquire)
+        } else {
+            self.pointer.compare_exchange(current, new, AcqRel, Acquire)
+        };
+        match exchanged {
+            Ok(old) => Ok(self.replaced(old)),
+            // SAFETY: from a box, and not taken in.
+            Err(_) => Err((!new.is_null()).then(|| unsafe { Box::from_raw(new) })),
+        }
+    }
+
+    /// The address of what it holds: to be compared, or for
+    /// [`try_protect`](HazardPointer::try_protect). Null if it holds nothing.
+    #[inline]
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut T {
+        // Acquire: who concludes something from the address sees what came before it was stored.
+        self.pointer.load(Acquire)
+    }
+
+    fn swap_raw(&self, new: *mut T) -> Option<Replaced<T, F>> {
+        // Release: the object is complete before it can be found. Pairs with: the Acquire in
+        // `HazardPointer::look_again`. Acquire: who gets the old object may look into it. Pairs with: this
+        // Release, or that of `exchange`, of whoever put it in.
+        self.replaced(self.pointer.swap(new, AcqRel))
+    }
+
+    fn replaced(&self, old: *mut T) -> Option<Replaced<T, F>> {
+        // SAFETY: from a box; the exchange has taken it out of its only place (ONE-PLACE).
+        NonNull::new(old).map(|old| unsafe { Replaced::new(old, true) })
+    }
+}
+
+/// Protecting from a place.
+impl<F: Family> HazardPointer<F> {
+    /// What `source` holds, protected; `None` if it holds nothing.
+    ///
+    /// The object stays valid as long as it is borrowed from this hazard pointer, also when it is replaced
+    /// meanwhile. Tries again as often as `source` changes at the very moment.
+    ///
+    /// No read-modify-write and no fence instruction: a store, a light fence, which pairs with the heavy fence
+    /// of [`Domain::reclaim`](crate::Domain::reclaim), and a load.
+    #[inline]
+    pub fn protect<'h, T: Send + Sync + 'static>(
+        &'h mut self,
+        source: &AtomicBox<T, F>,
+    ) -> Option<&'h T> {
+        let object = self.settle(&source.pointer);
+        // SAFETY: as in `AtomicBox::load_by`.
+        unsafe { object.as_ref() }
+    }
+
+    /// What `source` holds, protected, if it is `wanted`. If not, the hazard pointer comes back: for loops
+    /// that return what they find.
+    ///
+    /// ```
+    /// use asymfence_hazard::{AtomicBox, HazardPointer};
+    ///
+    /// fn large<'h>(sources: &[AtomicBox<u32>], mut hazard: &'h mut HazardPointer) -> Option<&'h u32> {
+    ///     for source in sources {
+    ///         match hazard.protect_if(source, |value| *value > 100) {
+    ///             Ok(value) => return Some(value),
+    ///             Err(back) => hazard = back,
+    ///         }
+    ///     }
+    ///     None
+    /// }
+    ///
+    /// let sources = [7, 700].map(|value| AtomicBox::from(Box::new(value)));
+    /// assert_eq!(large(&sources, &mut HazardPointer::new()), Some(&700));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// This hazard pointer, if `source` holds nothing, or nothing that is wanted.
+    #[inline]
+    pub fn protect_if<'h, T: Send + Sync + 'static>(
+        &'h mut self,
+        source: &AtomicBox<T, F>,
+        wanted: impl FnOnce(&T) -> bool,
+    ) -> Result<&'h T, &'h mut Self> {
+        let object = self.settle(&source.pointer);
+        // SAFETY: as in `AtomicBox::load_by`. While `self` is borrowed by the caller nothing protects
+        // another object by it.
+        match unsafe { object.as_ref() } {
+            Some(object) if wanted(object) => Ok(object),
+            _ => Err(self),
+        }
+    }
+
+    /// As [`protect`](HazardPointer::protect), once, for who has the address from `source` already.
+    ///
+    /// ```
+    /// use asymfence_hazard::{AtomicBox, HazardPointer};
+    ///
+    /// let source = AtomicBox::<u32>::from(Box::new(7));
+    /// let address = source.as_ptr();
+    /// assert_eq!(HazardPointer::new().try_protect(address, &source), Ok(Some(&7)));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The address of what `source` holds, if that is not `expected` any more. Then nothing is protected.
+    #[inline]
+    pub fn try_protect<'h, T: Send + Sync + 'static>(
+        &'h mut self,
+        expected: *mut T,
+        source: &AtomicBox<T, F>,
+    ) -> Result<Option<&'h T>, *mut T> {
+        match self.look_again(expected, expected, &source.pointer) {
+            // SAFETY: as in `AtomicBox::load_by`.
+            Ok(object) => Ok(unsafe { object.as_ref() }),
+            Err(found) => {
+                self.reset_protection();
+                Err(found)
+            }
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static, F: Family> Drop for AtomicBox<T, F> {
+    fn drop(&mut self) {
+        let object = get_mut(&mut self.pointer);
+        drop(self.replaced(object));
+    }
+}
+
+impl<T: Send + Sync + 'static, F: Family> Default for AtomicBox<T, F> {
+    fn default() -> Self {
+        Self::null()
+    }
+}
+
+impl<T: Send + Sync + 'static, F: Family> From<Box<T>> for AtomicBox<T, F> {
+    fn from(object: Box<T>) -> Self {
+        AtomicBox {
+            pointer: AtomicPtr::new(into_raw(Some(object))),
+            owns: PhantomData,
+            family: PhantomData,
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static, F: Family> From<Option<Box<T>>> for AtomicBox<T, F> {
+    fn from(object: Option<Box<T>>) -> Self {
+        AtomicBox {
+            pointer: AtomicPtr::new(into_raw(object)),
+            owns: PhantomData,
+            family: PhantomData,
+        }
+    }
+}
+
+impl<T: Send + Sync + fmt::Debug + 'static, F: Family> fmt::Debug for AtomicBox<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AtomicBox").field(&self.load()).finish()
+    }
+}

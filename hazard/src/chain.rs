@@ -1,0 +1,475 @@
+//! Singly linked chains that any thread inserts into and removes from: Harris' mark and Michael's validation,
+//! as types (Harris, DISC 2001; Michael, SPAA 2002).
+//!
+//! ONE-LIVE-LINK: a node that is in a chain has one live link to it, from the root or from a node that is in the
+//! chain.
+//!
+//! - `insert` moves the live link of the node behind into the new node, by the exchange that links the new one.
+//! - A frozen link never changes: every exchange expects one that is not frozen. So what it leads to stays in the
+//!   chain until the node that it is in has left; then the link of the node before is the live one.
+//! - `unlink` takes a node whose link is frozen, by replacing the one live link to it. Only one thread can, and
+//!   that one retires it.
+//!
+//! So a link that is not frozen is in a node that is in the chain (or in a new one that nobody else sees), and
+//! what it leads to is not retired at that moment. That is what `follow` looks for after its publication (LINKED).
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Deref;
+use core::ptr::{self, NonNull};
+
+use crate::family::{Family, Global};
+use crate::link::{Follow, Link, Tagged};
+use crate::pointer::HazardPointer;
+use crate::retired::through_panics;
+use crate::sync::Ordering::Relaxed;
+use crate::sync::get_mut;
+
+/// A link of a chain.
+type Next<T, F> = Link<Node<T, F>, F>;
+
+struct Node<T, F: Family> {
+    next: Next<T, F>,
+    value: T,
+}
+
+/// Where a chain of nodes begins. Owns the nodes.
+///
+/// The base of lists and of what is made of lists. The operations are those that keep it sound, so nothing built on
+/// it needs `unsafe`: insert a node, freeze its link (which removes the value), unlink it. A [`Cursor`] searches a
+/// sorted chain; with [`Place`] and [`Guard`] one walks by hand.
+///
+/// A sorted set:
+///
+/// ```
+/// #![forbid(unsafe_code)]
+/// use asymfence_hazard::{Chain, NewNode};
+///
+/// static SET: Chain<u32> = Chain::new();
+///
+/// fn insert(value: u32) -> bool {
+///     let (mut cursor, mut new) = (SET.cursor(), NewNode::new(value));
+///     loop {
+///         if cursor.seek(|other| *other < value) == Some(&value) {
+///             return false;
+///         }
+///         match cursor.insert(new) {
+///             Ok(()) => return true,
+///             Err(back) => new = back, // somebody else was first: seek again
+///         }
+///     }
+/// }
+///
+/// fn remove(value: u32) -> bool {
+///     let mut cursor = SET.cursor();
+///     while cursor.seek(|other| *other < value) == Some(&value) {
+///         if cursor.remove() {
+///             return true;
+///         }
+///     }
+///     false
+/// }
+///
+/// assert!(insert(2) && insert(1) && !insert(2));
+/// assert!(remove(2) && !remove(2));
+/// ```
+///
+/// Guards and cursors borrow the chain, so it frees what is in it at once when it is dropped:
+///
+/// ```compile_fail,E0505
+/// let chain = asymfence_hazard::Chain::<String>::new();
+/// let mut cursor = chain.cursor();
+/// drop(chain);
+/// cursor.seek(|_| false);
+/// ```
+pub struct Chain<T, F: Family = Global> {
+    first: Next<T, F>,
+    owns: PhantomData<Node<T, F>>,
+}
+
+// SAFETY: hands `&T` to many threads, and has `T` freed in any.
+unsafe impl<T: Send + Sync, F: Family> Send for Chain<T, F> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync, F: Family> Sync for Chain<T, F> {}
+
+/// The constructor, `const` where the atomics' is.
+macro_rules! new {
+    ($($constness:ident)?) => {
+        /// Of no nodes.
+        #[must_use]
+        pub $($constness)? fn new() -> Self {
+            Chain { first: Link::null(), owns: PhantomData }
+        }
+    };
+}
+
+impl<T: Send + Sync + 'static, F: Family> Chain<T, F> {
+    crate::sync::const_where_possible!(new);
+
+    /// A cursor at the beginning, with two hazard pointers of its own.
+    #[inline]
+    pub fn cursor(&self) -> Cursor<'_, T, F> {
+        let [behind, ahead] = HazardPointer::array();
+        Cursor { chain: self, link: &self.first, node: ptr::null_mut(), behind, ahead }
+    }
+}
+
+impl<T: Send + Sync + 'static, F: Family> Default for Chain<T, F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T, F: Family> Drop for Chain<T, F> {
+    fn drop(&mut self) {
+        let mut next = Tagged::from_word(get_mut(self.first.word_mut()));
+        through_panics(|| {
+            while next != Tagged::null() {
+                // SAFETY: in the chain still, and no guard borrows that.
+                let mut node = unsafe { Box::from_raw(next.as_ptr()) };
+                next = Tagged::from_word(get_mut(node.next.word_mut())).with_tag(0);
+            }
+        });
+    }
+}
+
+impl<T, F: Family> fmt::Debug for Chain<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Chain").field(&self.first).finish()
+    }
+}
+
+/// A node before it is linked.
+///
+/// ```
+/// let node: asymfence_hazard::NewNode<u32> = asymfence_hazard::NewNode::new(7);
+/// assert_eq!((*node, node.into_inner()), (7, 7));
+/// ```
+pub struct NewNode<T, F: Family = Global> {
+    node: Box<Node<T, F>>,
+}
+
+impl<T, F: Family> NewNode<T, F> {
+    /// Allocates a node.
+    #[must_use]
+    pub fn new(value: T) -> Self {
+        NewNode { node: Box::new(Node { next: Link::null(), value }) }
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.node.value
+    }
+
+    /// Links it at `link`, before `next`, if that is what `link` holds.
+    fn link(mut self, link: &Next<T, F>, next: *mut Node<T, F>) -> Result<(), Self> {
+        self.node.next = Link::of(next);
+        let new = Tagged::from(self.node);
+        // SAFETY: LINKED: if `link` holds `next`, it is the one live link to it, which from now on is the new
+        // node's (ONE-LIVE-LINK). The new node is retired when it has been frozen, and this link changed.
+        match unsafe { link.compare_exchange(Tagged::from_word(next), new) } {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                // SAFETY: from a box, and not linked.
+                let node = unsafe { Box::from_raw(new.as_ptr()) };
+                Err(NewNode { node })
+            }
+        }
+    }
+}
+
+impl<T, F: Family> Deref for NewNode<T, F> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.node.value
+    }
+}
+
+impl<T: fmt::Debug, F: Family> fmt::Debug for NewNode<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NewNode").field(&**self).finish()
+    }
+}
+
+/// Freezes the link of a node, which removes its value: whether it was this call that did.
+fn freeze<T, F: Family>(node: &Node<T, F>) -> bool {
+    // The removal synchronises with whoever finds it: see `Link::fetch_or`.
+    !node.next.freeze().is_frozen()
+}
+
+/// Unlinks `node` at `link` and retires it, if it is frozen and what `link` leads to.
+#[cold]
+fn unlink<T: Send + Sync + 'static, F: Family>(
+    link: &Next<T, F>,
+    node: NonNull<Node<T, F>>,
+    next: Tagged<Node<T, F>>,
+) -> bool {
+    debug_assert!(next.is_frozen(), "`next` is what the node's link holds for good");
+    // SAFETY: LINKED: the node's link is frozen, so what it leads to stays in the chain until the node is
+    // unlinked, here; from then on this link is the live one (ONE-LIVE-LINK).
+    match unsafe { link.compare_exchange(Tagged::from_word(node.as_ptr()), next.with_tag(0)) } {
+        Ok(old) => {
+            // SAFETY: from a box. This was the one live link to it, and we alone have replaced it.
+            unsafe { F::domain().retire(old.as_ptr()) };
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// A node of a chain, and a hazard pointer that protects it. It may have been removed, and unlinked.
+///
+/// ```
+/// use asymfence_hazard::{Chain, NewNode};
+///
+/// let chain = Chain::<u32>::new();
+/// chain.cursor().insert(NewNode::new(7)).unwrap();
+/// let mut cursor = chain.cursor();
+/// cursor.seek(|_| false);
+/// let seven = cursor.into_guard().expect("a node");
+/// assert_eq!(*seven, 7);
+/// ```
+pub struct Guard<'c, T, F: Family = Global> {
+    node: NonNull<Node<T, F>>,
+    hazard: HazardPointer<F>,
+    chain: PhantomData<&'c Chain<T, F>>,
+}
+
+// SAFETY: a `&T`, and a hazard pointer, which any thread may use.
+unsafe impl<T: Send + Sync, F: Family> Send for Guard<'_, T, F> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync, F: Family> Sync for Guard<'_, T, F> {}
+
+impl<T, F: Family> Guard<'_, T, F> {
+    #[inline]
+    fn node(&self) -> &Node<T, F> {
+        // SAFETY: protected, by a hazard pointer that we have and show to nobody.
+        unsafe { self.node.as_ref() }
+    }
+
+    /// Whether the node has been removed.
+    #[inline]
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.node().next.load().is_frozen()
+    }
+
+    /// Removes the node: whether it was this call that did. It stays in the chain until somebody
+    /// [unlinks](Place::unlink) it.
+    pub fn freeze(&self) -> bool {
+        freeze(self.node())
+    }
+
+    /// Gives the hazard pointer back.
+    #[inline]
+    #[must_use]
+    pub fn into_hazard(self) -> HazardPointer<F> {
+        self.hazard
+    }
+}
+
+impl<T, F: Family> Deref for Guard<'_, T, F> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.node().value
+    }
+}
+
+impl<T: fmt::Debug, F: Family> fmt::Debug for Guard<'_, T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guard").field(&**self).finish()
+    }
+}
+
+/// A link to follow: that of the chain, or that of a node.
+///
+/// ```
+/// use asymfence_hazard::{Chain, Follow, HazardPointer, NewNode, Place};
+///
+/// let chain = Chain::<u32>::new();
+/// Place::First(&chain).insert(None, NewNode::new(1)).unwrap();
+/// let Follow::To(one) = Place::First(&chain).follow(HazardPointer::new()) else { panic!() };
+/// let Follow::End(hazard) = Place::After(one).follow(HazardPointer::new()) else { panic!() };
+///
+/// // Removing: freeze, then unlink.
+/// let Follow::To(one) = Place::First(&chain).follow(hazard) else { panic!() };
+/// assert!(one.freeze() && Place::First(&chain).unlink(&one));
+/// assert!(matches!(Place::After(one).follow(HazardPointer::new()), Follow::Frozen(_)));
+/// ```
+#[derive(Debug)]
+pub enum Place<'c, T, F: Family = Global> {
+    /// Before the first node.
+    First(&'c Chain<T, F>),
+    /// Behind this node.
+    After(Guard<'c, T, F>),
+}
+
+impl<'c, T: Send + Sync + 'static, F: Family> Place<'c, T, F> {
+    #[inline]
+    fn link(&self) -> &Next<T, F> {
+        match self {
+            Place::First(chain) => &chain.first,
+            Place::After(guard) => &guard.node().next,
+        }
+    }
+
+    /// To the node behind, protected by `hazard`.
+    #[inline]
+    #[must_use]
+    pub fn follow(&self, hazard: HazardPointer<F>) -> Follow<Guard<'c, T, F>, F> {
+        match hazard.follow(self.link()) {
+            Follow::To(node) => {
+                let (node, hazard) = node.into_parts();
+                Follow::To(Guard { node, hazard, chain: PhantomData })
+            }
+            Follow::End(hazard) => Follow::End(hazard),
+            Follow::Frozen(hazard) => Follow::Frozen(hazard),
+        }
+    }
+
+    /// Links `new` here, before `before`, or before the end, if that is what comes next still.
+    ///
+    /// # Errors
+    ///
+    /// `new`, if something else comes next, or the node that this place is behind has been removed.
+    pub fn insert(
+        &self,
+        before: Option<&Guard<'c, T, F>>,
+        new: NewNode<T, F>,
+    ) -> Result<(), NewNode<T, F>> {
+        // The guard keeps its address from coming back.
+        new.link(self.link(), before.map_or(ptr::null_mut(), |before| before.node.as_ptr()))
+    }
+
+    /// Unlinks `node` and retires it, if it is frozen and what comes next here: whether it was this call that
+    /// did.
+    pub fn unlink(&self, node: &Guard<'c, T, F>) -> bool {
+        let next = node.node().next.load();
+        next.is_frozen() && unlink(self.link(), node.node, next)
+    }
+}
+
+/// A place in a chain and the node behind it, with the two hazard pointers that they take. It searches a sorted
+/// chain as Michael's algorithm does.
+pub struct Cursor<'c, T, F: Family = Global> {
+    chain: &'c Chain<T, F>,
+    /// The link of the chain, or of the node that `behind` protects.
+    link: *const Next<T, F>,
+    /// What the link led to, protected by `ahead`; or null.
+    node: *mut Node<T, F>,
+    behind: HazardPointer<F>,
+    ahead: HazardPointer<F>,
+}
+
+impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
+    #[inline]
+    fn link(&self) -> &Next<T, F> {
+        // SAFETY: the chain is borrowed; the node that the link is in otherwise is protected by `behind`.
+        unsafe { &*self.link }
+    }
+
+    #[inline]
+    fn node(&self) -> Option<&Node<T, F>> {
+        // SAFETY: protected by `ahead`.
+        unsafe { self.node.as_ref() }
+    }
+
+    /// From the beginning to the first node that does not come `before`. Unlinks removed nodes on the way.
+    ///
+    /// In a chain that is sorted by `before` that is the place of what is sought.
+    #[inline]
+    pub fn seek(&mut self, mut before: impl FnMut(&T) -> bool) -> Option<&T> {
+        // The state of the search is in locals; the hazard pointers cannot be. `before` may panic: until the
+        // end this cursor is at the beginning.
+        (self.link, self.node) = (&self.chain.first, ptr::null_mut());
+        let (mut link, mut node): (*const Next<T, F>, *mut Node<T, F>);
+        'again: loop {
+            link = &self.chain.first;
+            // Relaxed: a guess. What is used is what `look_again` finds.
+            let mut next = self.chain.first.word().load(Relaxed);
+            loop {
+                node = next;
+                if Tagged::from_word(node).is_frozen() {
+                    continue 'again;
+                }
+                // SAFETY: the chain's, or in a node that `behind` protects.
+                let the_link = unsafe { &*link };
+                match self.ahead.look_again(node, node, the_link.word()) {
+                    Ok(found) => node = found,
+                    Err(found) => {
+                        next = found;
+                        continue;
+                    }
+                }
+                // SAFETY: protected, and linked after that by a link that was not frozen (LINKED).
+                let Some(here) = (unsafe { node.as_ref() }) else { break 'again };
+                // Acquire, in `load`: the frozen link's next is passed on by `unlink`; and whoever finds a node
+                // removed sees what came before the removal.
+                let held = here.next.load();
+                if held.is_frozen() {
+                    if !unlink(the_link, NonNull::from(here), held) {
+                        continue 'again;
+                    }
+                    next = held.with_tag(0).word();
+                } else {
+                    if !before(&here.value) {
+                        break 'again;
+                    }
+                    link = &here.next;
+                    next = held.word();
+                    core::mem::swap(&mut self.behind, &mut self.ahead);
+                }
+            }
+        }
+        (self.link, self.node) = (link, node);
+        self.get()
+    }
+
+    /// The node that the last [`seek`](Cursor::seek) has found.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> Option<&T> {
+        self.node().map(|node| &node.value)
+    }
+
+    /// Links `new` before that node, or at the end if there was none.
+    ///
+    /// # Errors
+    ///
+    /// `new`, if the chain has changed here: seek again.
+    pub fn insert(&mut self, new: NewNode<T, F>) -> Result<(), NewNode<T, F>> {
+        // `ahead` keeps the node's address from coming back.
+        new.link(self.link(), self.node)
+    }
+
+    /// Removes that node: whether it was this call that did. Unlinks it too, or leaves that to the next
+    /// search that comes by.
+    pub fn remove(&mut self) -> bool {
+        let Some(node) = self.node() else { return false };
+        let removed = freeze(node);
+        if removed {
+            let held = node.next.load();
+            unlink(self.link(), NonNull::from(node), held);
+        }
+        removed
+    }
+
+    /// That node, to keep.
+    #[inline]
+    #[must_use]
+    pub fn into_guard(self) -> Option<Guard<'c, T, F>> {
+        let node = NonNull::new(self.node)?;
+        Some(Guard { node, hazard: self.ahead, chain: PhantomData })
+    }
+}
+
+impl<T: fmt::Debug + Send + Sync + 'static, F: Family> fmt::Debug for Cursor<'_, T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cursor").field(&self.get()).finish()
+    }
+}

@@ -1,0 +1,147 @@
+//! The retired objects of one structure, which are all freed before its `drop` returns.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr;
+use core::sync::atomic::AtomicUsize;
+
+use asymfence::{HeavyFenceError, try_heavy_fence};
+
+use crate::domain::{InHand, Reclaimed, free_unprotected};
+use crate::family::{Family, Global, Of};
+use crate::retired::{Bag, Garbage, through_panics};
+use crate::sync::Ordering::Relaxed;
+use crate::thread;
+
+/// Garbage of its own, with the hazard pointers of a family's domain. For a field of a structure.
+///
+/// What is retired here is in no other hands. So when the structure is dropped nobody borrows the cohort: no
+/// reader that the structure let in, and no reclaim. Then what is left is freed at once, without a fence and
+/// without waiting. The objects need not be `'static`.
+///
+/// ```
+/// use asymfence_hazard::{Cohort, HazardPointer, Link, Tagged};
+///
+/// /// A value that may borrow, of which everything is freed when the slot is dropped.
+/// struct Slot<T> {
+///     current: Link<T>,
+///     cohort: Cohort,
+/// }
+///
+/// impl<T: Send + Sync> Slot<T> {
+///     fn store(&self, value: T) {
+///         // SAFETY: retired when it has been replaced, or freed by `drop`.
+///         let old = unsafe { self.current.swap(Tagged::from(Box::new(value))) };
+///         if old != Tagged::null() {
+///             // SAFETY: from a box, unlinked by us alone; `read` borrows the cohort.
+///             unsafe { self.cohort.retire(old.as_ptr()) };
+///         }
+///     }
+///
+///     fn read<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
+///         HazardPointer::new().protect_link(&self.current).ok()?.map(read)
+///     }
+/// }
+///
+/// impl<T> Drop for Slot<T> {
+///     fn drop(&mut self) {
+///         let last = self.current.load();
+///         if last != Tagged::null() {
+///             // SAFETY: a box's, and nobody borrows the slot.
+///             drop(unsafe { Box::from_raw(last.as_ptr()) });
+///         }
+///     }
+/// }
+///
+/// let text = String::from("borrowed");
+/// let slot = Slot { current: Link::null(), cohort: Cohort::new(256) };
+/// slot.store(&*text);
+/// assert_eq!(slot.read(|value| value.len()), Some(8));
+/// ```
+///
+/// At most `enough` objects wait, and one for each hazard pointer of the domain, and as many again for each
+/// reclaim of the cohort that is in progress.
+pub struct Cohort<F: Family = Global> {
+    bag: Bag,
+    /// The number of retired objects up to which somebody has come to look at them. Wraps.
+    looked_at: AtomicUsize,
+    enough: usize,
+    family: Of<F>,
+}
+
+/// The constructor, `const` where the atomics' is.
+macro_rules! new {
+    ($($constness:ident)?) => {
+        /// Reclaims when `enough` objects have been retired since the last time.
+        #[must_use]
+        pub $($constness)? fn new(enough: usize) -> Self {
+            Cohort { bag: Bag::new(), looked_at: AtomicUsize::new(0), enough, family: PhantomData }
+        }
+    };
+}
+
+impl<F: Family> Cohort<F> {
+    crate::sync::const_where_possible!(new);
+
+    /// Frees `object`, a box's, as soon as no hazard pointer protects it, or when the cohort is dropped.
+    ///
+    /// # Safety
+    ///
+    /// As [`Domain::retire`](crate::Domain::retire). And whoever protects the object borrows the cohort, or the
+    /// structure that it is in, as long as that. (So the object need not be `'static`: leaked with the cohort,
+    /// it is never freed.)
+    ///
+    /// # Panics
+    ///
+    /// As [`Domain::retire`](crate::Domain::retire).
+    pub unsafe fn retire<T: Send>(&self, object: *mut T) {
+        let count = self.bag.count();
+        // SAFETY: the contract of this function.
+        self.bag.put(unsafe { Garbage::of_box(object) });
+        // Relaxed, both: numbers that decide when a reclaim begins.
+        let looked_at = self.looked_at.load(Relaxed);
+        // Signed: another may have come to look at more than we have counted.
+        if count.wrapping_sub(looked_at) as isize >= self.enough as isize
+            && self.looked_at.compare_exchange(looked_at, count, Relaxed, Relaxed).is_ok()
+        {
+            thread::not_nested(ptr::from_ref(self).cast(), || {
+                // After an error the garbage is kept.
+                let _ = self.reclaim();
+            });
+        }
+    }
+
+    /// Frees every object of the cohort that no hazard pointer protects: one heavy fence for all of them.
+    ///
+    /// # Errors
+    ///
+    /// If the heavy fence failed. Then nothing has been freed.
+    ///
+    /// # Panics
+    ///
+    /// As [`Domain::retire`](crate::Domain::retire).
+    pub fn reclaim(&self) -> Result<Reclaimed, HeavyFenceError> {
+        let mut taken = InHand { garbage: self.bag.take(), bag: &self.bag };
+        let mut done = Reclaimed::default();
+        if taken.garbage.is_empty() {
+            return Ok(done);
+        }
+        // Heavy fence: as in `Domain::reclaim` (scenario A).
+        try_heavy_fence()?;
+        let protected = F::domain().slots().protected();
+        let mut kept = InHand { garbage: Garbage::empty(), bag: &self.bag };
+        through_panics(|| {
+            let (garbage, kept) = (&mut taken.garbage, &mut kept.garbage);
+            // SAFETY: as in `Domain::reclaim`.
+            done.kept += unsafe { free_unprotected(&protected, garbage, kept, &mut done.freed) };
+        });
+        Ok(done)
+    }
+}
+
+impl<F: Family> fmt::Debug for Cohort<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let retired = self.bag.retired();
+        f.debug_struct("Cohort").field("enough", &self.enough).field("retired", &retired).finish()
+    }
+}

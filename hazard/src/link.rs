@@ -1,0 +1,401 @@
+//! Links for structures of one's own: an address with tags. To follow one is safe, to write one is not.
+//!
+//! LINKED: as long as a link is not frozen, what it holds is not retired. That is promised wherever links are
+//! written. So whoever publishes an address, and then sees that the link still holds it and is not frozen, has
+//! protected an object that is not retired yet.
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+
+use crate::family::{Family, Global, Of};
+use crate::pointer::HazardPointer;
+use crate::protected::Protected;
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::{AtomicPtr, witness};
+
+/// An address, and tags in the bits that its alignment leaves. To be compared and stored, not to be followed.
+///
+/// ```
+/// use asymfence_hazard::Tagged;
+///
+/// let seven = Tagged::from(Box::new(7_u64));
+/// let marked = seven.with_tag(2);
+/// assert_eq!((marked.tag(), marked.with_tag(0) == seven), (2, true));
+/// # drop(unsafe { Box::from_raw(seven.as_ptr()) });
+/// ```
+pub struct Tagged<T> {
+    word: *mut T,
+}
+
+impl<T> Tagged<T> {
+    /// The bits that tags may have: as many as the alignment of `T` leaves.
+    pub const TAGS: usize = align_of::<T>() - 1;
+
+    /// No object, and no tag.
+    #[must_use]
+    pub const fn null() -> Self {
+        Tagged { word: ptr::null_mut() }
+    }
+
+    #[inline]
+    pub(crate) const fn from_word(word: *mut T) -> Self {
+        Tagged { word }
+    }
+
+    #[inline]
+    pub(crate) fn word(self) -> *mut T {
+        self.word
+    }
+
+    /// The object's address, without tags.
+    #[inline]
+    #[must_use]
+    pub fn as_ptr(self) -> *mut T {
+        self.with_tag(0).word
+    }
+
+    /// The tags.
+    #[inline]
+    #[must_use]
+    pub fn tag(self) -> usize {
+        self.word.addr() & Self::TAGS
+    }
+
+    /// The same object with other tags. Bits outside of [`TAGS`](Tagged::TAGS) are dropped.
+    #[inline]
+    #[must_use]
+    pub fn with_tag(self, tag: usize) -> Self {
+        let word = self.word.map_addr(|word| (word & !Self::TAGS) | (tag & Self::TAGS));
+        Tagged { word }
+    }
+
+    /// Whether the link that held this was frozen: see [`Link::FROZEN`].
+    #[inline]
+    #[must_use]
+    pub fn is_frozen(self) -> bool {
+        self.tag() & Link::<T>::FROZEN != 0
+    }
+}
+
+impl<T> Clone for Tagged<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Tagged<T> {}
+
+impl<T> PartialEq for Tagged<T> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.word, other.word)
+    }
+}
+
+impl<T> Eq for Tagged<T> {}
+
+impl<T> From<Box<T>> for Tagged<T> {
+    fn from(object: Box<T>) -> Self {
+        Tagged { word: Box::into_raw(object) }
+    }
+}
+
+/// To compare with: what is made from a reference cannot be written through, and so not be freed.
+impl<T> From<*const T> for Tagged<T> {
+    #[inline]
+    fn from(object: *const T) -> Self {
+        Tagged { word: object.cast_mut() }
+    }
+}
+
+impl<T> fmt::Debug for Tagged<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tagged").field("pointer", &self.as_ptr()).field("tag", &self.tag()).finish()
+    }
+}
+
+/// A link to an object, in a structure or in an object of one.
+///
+/// The lowest bit of the word, [`FROZEN`](Link::FROZEN), closes the link for good. A node's links are frozen
+/// before the node is unlinked, so a reader that stands on an unlinked node is not led on to objects that are
+/// freed: [`HazardPointer::follow`] answers [`Follow::Frozen`]. Other bits are the structure's own.
+///
+/// It owns nothing: dropped, it leaks.
+///
+/// ```
+/// use asymfence_hazard::{Domain, Follow, HazardPointer, Link, Tagged};
+///
+/// struct Node {
+///     key: u32,
+///     next: Link<Node>,
+/// }
+///
+/// let last = Tagged::from(Box::new(Node { key: 2, next: Link::null() }));
+/// let first = Box::new(Node { key: 1, next: Link::null() });
+/// // SAFETY: `last` is retired below, after `first.next` was frozen and the root unlinked it.
+/// unsafe { first.next.store(last) };
+/// let root: Link<Node> = Link::null();
+/// // SAFETY: `first` is retired below, after the root was changed.
+/// unsafe { root.store(Tagged::from(first)) };
+///
+/// let Follow::To(first) = HazardPointer::new().follow(&root) else { panic!() };
+/// let Follow::To(last) = HazardPointer::new().follow(&first.next) else { panic!() };
+/// assert_eq!((first.key, last.key), (1, 2));
+///
+/// let next = first.next.freeze();
+/// // SAFETY: `first` is frozen, so it is no way to `last`, which the root holds now.
+/// let old = unsafe { root.swap(next) };
+/// // SAFETY: a box's, which the root held alone.
+/// unsafe { Domain::global().retire(old.as_ptr()) };
+/// assert!(matches!(HazardPointer::new().follow(&first.next), Follow::Frozen(_)));
+/// # let old = unsafe { root.swap(Tagged::null()) };
+/// # unsafe { Domain::global().retire(old.as_ptr()) };
+/// ```
+///
+/// What it leads to is seen by many threads, and freed by any:
+///
+/// ```compile_fail,E0277
+/// static COUNT: asymfence_hazard::Link<std::cell::Cell<u32>> = asymfence_hazard::Link::null();
+/// ```
+pub struct Link<T, F: Family = Global> {
+    word: AtomicPtr<T>,
+    points_to: PhantomData<*mut T>,
+    family: Of<F>,
+}
+
+// SAFETY: it hands out `&T` in every thread that can name it, and `*mut T` to free in another.
+unsafe impl<T: Send + Sync, F: Family> Send for Link<T, F> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync, F: Family> Sync for Link<T, F> {}
+
+/// The constructor, `const` where the atomics' is.
+macro_rules! null {
+    ($($constness:ident)?) => {
+        /// Leads nowhere.
+        #[must_use]
+        pub $($constness)? fn null() -> Self {
+            Link { word: AtomicPtr::new(ptr::null_mut()), points_to: PhantomData, family: PhantomData }
+        }
+    };
+}
+
+impl<T, F: Family> Link<T, F> {
+    /// The tag of a link that leads nowhere any more, and does not change.
+    pub const FROZEN: usize = 1;
+
+    crate::sync::const_where_possible!(null);
+
+    /// What it holds: to be compared, or for those who know that the object is valid. To use an object
+    /// that others may retire, [`follow`](HazardPointer::follow) the link.
+    #[inline]
+    #[must_use]
+    pub fn load(&self) -> Tagged<T> {
+        // Acquire: the object is complete before the caller uses it. Pairs with: the Releases below.
+        Tagged { word: self.word.load(Acquire) }
+    }
+
+    /// Holds `new` from now on.
+    ///
+    /// # Safety
+    ///
+    /// - LINKED: what `new` points to is valid, and neither retired nor freed before this link has been changed
+    ///   or frozen. Then it is freed by [`Domain::retire`](crate::Domain::retire) on the domain of this family, or
+    ///   when nobody has a reference or a guard that came from this link. (A [`Protected`] borrows no structure.)
+    /// - If this link is frozen, `new` is what it holds.
+    ///
+    /// An object in an unlinked node goes on pointing to the next one, so its links are frozen before it is
+    /// unlinked.
+    #[inline]
+    pub unsafe fn store(&self, new: Tagged<T>) {
+        witness::linked(new.as_ptr());
+        // Release: the object is complete. Pairs with: the Acquire of `load` and `look_again`.
+        self.word.store(new.word, Release);
+    }
+
+    /// Holds `new` from now on. Returns what it held.
+    ///
+    /// # Safety
+    ///
+    /// As [`store`](Link::store).
+    #[inline]
+    pub unsafe fn swap(&self, new: Tagged<T>) -> Tagged<T> {
+        witness::linked(new.as_ptr());
+        // Release: as `store`. Acquire: as `load`; who retires the old object may look into it.
+        Tagged { word: self.word.swap(new.word, AcqRel) }
+    }
+
+    /// Holds `new` from now on if it holds `current`, tags included. Returns what it held.
+    ///
+    /// An address that was freed may come back. Protect the object of `current`, so that it is not.
+    ///
+    /// # Errors
+    ///
+    /// What it holds, if that is not `current`.
+    ///
+    /// # Safety
+    ///
+    /// As [`store`](Link::store), if it holds `current`.
+    #[inline]
+    pub unsafe fn compare_exchange(
+        &self,
+        current: Tagged<T>,
+        new: Tagged<T>,
+    ) -> Result<Tagged<T>, Tagged<T>> {
+        // Release: as `store`. Acquire, both: as `load`.
+        let exchanged = self.word.compare_exchange(current.word, new.word, AcqRel, Acquire);
+        Self::exchanged(exchanged, new)
+    }
+
+    /// As [`compare_exchange`](Link::compare_exchange), except that it may fail for no reason.
+    ///
+    /// # Errors
+    ///
+    /// What it holds.
+    ///
+    /// # Safety
+    ///
+    /// As [`compare_exchange`](Link::compare_exchange).
+    #[inline]
+    pub unsafe fn compare_exchange_weak(
+        &self,
+        current: Tagged<T>,
+        new: Tagged<T>,
+    ) -> Result<Tagged<T>, Tagged<T>> {
+        // Release, Acquire: as `compare_exchange`.
+        let exchanged = self.word.compare_exchange_weak(current.word, new.word, AcqRel, Acquire);
+        Self::exchanged(exchanged, new)
+    }
+
+    #[inline]
+    fn exchanged(
+        exchanged: Result<*mut T, *mut T>,
+        new: Tagged<T>,
+    ) -> Result<Tagged<T>, Tagged<T>> {
+        if exchanged.is_ok() {
+            witness::linked(new.as_ptr());
+        }
+        exchanged.map(|word| Tagged { word }).map_err(|word| Tagged { word })
+    }
+
+    /// Adds tags. Returns what it held before. Safe: a tag makes it lead nowhere else.
+    ///
+    /// Does not compile for a type whose alignment leaves no bits.
+    pub fn fetch_or(&self, tag: usize) -> Tagged<T> {
+        const { assert!(Tagged::<T>::TAGS & Self::FROZEN != 0, "its alignment leaves no bit") };
+        // Relaxed: a guess, for the exchange to compare with.
+        let mut word = self.word.load(Relaxed);
+        loop {
+            let held = Tagged { word };
+            let new = held.with_tag(held.tag() | tag);
+            // Release: what this thread did before stands before the tag, as before an unlock. Pairs with: the
+            // Acquire of whoever finds it. Acquire: as `load`.
+            match self.word.compare_exchange_weak(word, new.word, AcqRel, Acquire) {
+                Ok(_) => return held,
+                Err(found) => word = found,
+            }
+        }
+    }
+
+    /// Freezes it: it leads nowhere any more. Returns what it held before. If that
+    /// [is frozen](Tagged::is_frozen), somebody else was first.
+    pub fn freeze(&self) -> Tagged<T> {
+        self.fetch_or(Self::FROZEN)
+    }
+
+    /// Of a new node, which nobody else sees.
+    pub(crate) fn of(word: *mut T) -> Self {
+        Link { word: AtomicPtr::new(word), points_to: PhantomData, family: PhantomData }
+    }
+
+    #[inline]
+    pub(crate) fn word(&self) -> &AtomicPtr<T> {
+        &self.word
+    }
+
+    pub(crate) fn word_mut(&mut self) -> &mut AtomicPtr<T> {
+        &mut self.word
+    }
+}
+
+impl<T, F: Family> Default for Link<T, F> {
+    fn default() -> Self {
+        Self::null()
+    }
+}
+
+impl<T, F: Family> fmt::Debug for Link<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.load().fmt(f)
+    }
+}
+
+/// Where a link leads. The hazard pointer comes back where it is not in use.
+#[derive(Debug)]
+pub enum Follow<N, F: Family = Global> {
+    /// To a node, which is protected.
+    To(N),
+    /// Nowhere: it is null.
+    End(HazardPointer<F>),
+    /// Nowhere any more: the node that it is in has been removed. Begin again.
+    Frozen(HazardPointer<F>),
+}
+
+/// The link is frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frozen;
+
+/// Following links.
+impl<F: Family> HazardPointer<F> {
+    /// Where `link` leads, protected.
+    ///
+    /// That the caller has a reference to the link shows that the object that it is in is protected, or
+    /// borrowed. That the link is not frozen at the second look shows that what it leads to was not retired.
+    #[inline]
+    #[must_use]
+    pub fn follow<T>(mut self, link: &Link<T, F>) -> Follow<Protected<T, F>, F> {
+        match self.protect_link_raw(link) {
+            Err(Frozen) => Follow::Frozen(self),
+            Ok(object) => match NonNull::new(object) {
+                // SAFETY: protected, and linked after that (LINKED).
+                Some(object) => Follow::To(unsafe { Protected::new(object, self) }),
+                None => Follow::End(self),
+            },
+        }
+    }
+
+    /// As [`follow`](HazardPointer::follow), borrowed from this hazard pointer. `None` if `link` is null.
+    ///
+    /// ```
+    /// use asymfence_hazard::{HazardPointer, Link};
+    ///
+    /// let root: Link<u32> = Link::null();
+    /// assert_eq!(HazardPointer::new().protect_link(&root), Ok(None));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the link is frozen.
+    #[inline]
+    pub fn protect_link<'h, T>(&'h mut self, link: &Link<T, F>) -> Result<Option<&'h T>, Frozen> {
+        // SAFETY: as in `follow`.
+        self.protect_link_raw(link).map(|object| unsafe { object.as_ref() })
+    }
+
+    #[inline]
+    fn protect_link_raw<T>(&mut self, link: &Link<T, F>) -> Result<*mut T, Frozen> {
+        // Relaxed: a guess. What is used is what `look_again` finds.
+        let mut held = Tagged { word: link.word.load(Relaxed) };
+        loop {
+            if held.is_frozen() {
+                return Err(Frozen);
+            }
+            match self.look_again(held.as_ptr(), held.word, &link.word) {
+                Ok(word) => return Ok(Tagged { word }.as_ptr()),
+                Err(word) => held = Tagged { word },
+            }
+        }
+    }
+}

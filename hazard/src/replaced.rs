@@ -1,0 +1,72 @@
+//! What has been taken out of its place.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Deref;
+use core::ptr::NonNull;
+
+use crate::family::{Family, Global, Of};
+
+/// An object that was replaced. Others may still be reading it. Dropped, it is retired.
+///
+/// ```
+/// use asymfence_hazard::AtomicBox;
+///
+/// let source = AtomicBox::<u32>::from(Box::new(1));
+/// let one = source.swap(Some(Box::new(2))).expect("not null");
+/// assert_eq!(*one, 1);
+/// ```
+#[must_use = "dropped, it is retired"]
+pub struct Replaced<T: Send + 'static, F: Family = Global> {
+    object: NonNull<T>,
+    /// Whether it was a box's, and so has to be retired.
+    is_box: bool,
+    family: Of<F>,
+}
+
+// SAFETY: a `&T`, and the right to have it freed in any thread.
+unsafe impl<T: Send + Sync, F: Family> Send for Replaced<T, F> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync, F: Family> Sync for Replaced<T, F> {}
+
+impl<T: Send, F: Family> Replaced<T, F> {
+    /// # Safety
+    ///
+    /// If `is_box`, the object was a box's, is in no place any more, and the caller hands it over. If not, it
+    /// lives for ever.
+    pub(crate) unsafe fn new(object: NonNull<T>, is_box: bool) -> Self {
+        Replaced { object, is_box, family: PhantomData }
+    }
+
+    /// The object, which is nobody's now. The caller puts it into another place.
+    pub(crate) fn into_inner(self) -> NonNull<T> {
+        let object = self.object;
+        core::mem::forget(self);
+        object
+    }
+}
+
+impl<T: Send, F: Family> Deref for Replaced<T, F> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: not retired before we are dropped.
+        unsafe { self.object.as_ref() }
+    }
+}
+
+impl<T: Send + fmt::Debug, F: Family> fmt::Debug for Replaced<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: Send, F: Family> Drop for Replaced<T, F> {
+    fn drop(&mut self) {
+        if self.is_box {
+            // SAFETY: a box's, in no place any more, and ours alone. Whoever protects it does so by a hazard
+            // pointer of this family.
+            unsafe { F::domain().retire(self.object.as_ptr()) };
+        }
+    }
+}
