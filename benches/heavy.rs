@@ -1,8 +1,8 @@
 //! What a heavy fence costs: alone, beside a running sibling, and with many callers at once, against the
-//! raw system call between two fences and against other crates. And what sharing saves, with a fast call
-//! and with a slow one.
+//! raw system call between two fences and against other crates. What sharing saves, with calls of any
+//! length; what a leader that stands still costs; what tickets, a pacer and a bias cost when nothing is due.
 //!
-//! `cargo bench --bench heavy`
+//! `cargo bench --bench heavy`, or with the beginning of a title: `cargo bench --bench heavy -- "5 "`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 #[path = "../doctor/src/sibling.rs"]
@@ -15,9 +15,9 @@ use std::sync::atomic::fence;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use asymfence::{Coalesce, heavy_fence, light_fence};
+use asymfence::{Bias, Coalesce, Pacer, Ticket, heavy_fence, light_fence};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use rustix::thread::MembarrierCommand::{Global, PrivateExpedited};
+use rustix::thread::MembarrierCommand::PrivateExpedited;
 use rustix::thread::membarrier;
 use sibling::{beside, cores, median};
 
@@ -32,7 +32,7 @@ fn raw() {
 fn raw_shared() {
     static SHARED: Coalesce = Coalesce::new();
     let call = || membarrier(PrivateExpedited).map_err(|_| NonZeroU32::MIN);
-    SHARED.run(256, call).expect("registered by `init`");
+    SHARED.run(call).expect("registered by `init`");
 }
 
 const FENCES: [(&str, fn()); 5] = [
@@ -127,7 +127,9 @@ fn many_threads(criterion: &mut Criterion) {
 /// alike. Medians, and ratios to the raw call.
 fn ratios(_: &mut Criterion) {
     const SAMPLES: usize = 15;
-    println!("\n5 one and many callers in turn: ns per fence, and as a ratio to raw");
+    if !is_wanted("5 one and many callers in turn: ns per fence, and as a ratio to raw") {
+        return;
+    }
     for (callers, sibling) in [(1, false), (1, true), (2, true), (4, true), (8, true), (16, true)] {
         let mut samples = FENCES.map(|_| Vec::new());
         for _ in 0..SAMPLES {
@@ -147,30 +149,139 @@ fn ratios(_: &mut Criterion) {
     }
 }
 
-/// membarrier GLOBAL waits for an RCU grace period: milliseconds.
-fn slow_call(_: &mut Criterion) {
-    const CALLERS: usize = 16;
-    const FENCES: u64 = 20;
-    static SHARED: Coalesce = Coalesce::new();
-    fn shared() {
-        let call = || membarrier(Global).map_err(|_| NonZeroU32::MIN);
-        SHARED.run(1_000_000, call).expect("a kernel with membarrier");
+/// Whether the part of this title was asked for, or everything.
+fn is_wanted(title: &str) -> bool {
+    let mut filters = std::env::args().skip(1).filter(|word| !word.starts_with("--")).peekable();
+    let wanted = filters.peek().is_none() || filters.any(|filter| title.starts_with(&filter));
+    if wanted {
+        println!("\n{title}");
     }
-    fn unshared() {
-        fence(SeqCst);
-        membarrier(Global).expect("a kernel with membarrier");
-        fence(SeqCst);
+    wanted
+}
+
+/// A call that takes so long, in which its thread sleeps, or runs.
+fn takes(long: Duration, sleeps: bool) {
+    if sleeps {
+        return thread::sleep(long);
     }
-    if membarrier(Global).is_err() {
-        println!("membarrier GLOBAL is not to be had here: no slow call to share");
+    let start = Instant::now();
+    while start.elapsed() < long {
+        std::hint::spin_loop();
+    }
+}
+
+/// Calls for each fence, by calls of any length. Eight rounds of all callers, from the first one on.
+fn call_lengths(_: &mut Criterion) {
+    if !is_wanted("6 calls for each fence") {
         return;
     }
-    let unshared = together(CALLERS, FENCES, unshared);
-    let shared = together(CALLERS, FENCES, shared);
-    let stats = SHARED.stats();
-    println!("\n6 {CALLERS} callers of membarrier GLOBAL, {FENCES} fences each");
-    println!("not shared: {unshared:?}; shared: {shared:?}");
-    println!("calls per fence, shared: {:.2}", stats.calls as f64 / stats.asked as f64);
+    for sleeps in [true, false] {
+        for callers in [8, 64] {
+            print!("{callers:2} callers, the call {:6}:", if sleeps { "sleeps" } else { "runs" });
+            for micros in [100, 500, 1_000, 2_000, 5_000, 10_000] {
+                let (shared, long) = (Coalesce::new(), Duration::from_micros(micros));
+                thread::scope(|scope| {
+                    for _ in 0..callers {
+                        scope.spawn(|| {
+                            for _ in 0..if sleeps { 30 } else { 10 } {
+                                let call = || {
+                                    takes(long, sleeps);
+                                    Ok(())
+                                };
+                                shared.run(call).expect("no failure");
+                            }
+                        });
+                    }
+                });
+                let stats = shared.stats();
+                let ratio = stats.calls as f64 / stats.asked as f64;
+                print!("  {:.1} ms {ratio:.2}", long.as_secs_f64() * 1e3);
+            }
+            println!();
+        }
+    }
+}
+
+/// How long a fence takes that finds a leader which stands still, in units of its own call.
+fn stuck_leader(_: &mut Criterion) {
+    if !is_wanted("7 beside a leader that stands still, in units of one's own call") {
+        return;
+    }
+    for micros in [10, 100, 1_000, 10_000] {
+        let long = Duration::from_micros(micros);
+        let own = || {
+            takes(long, false);
+            Ok(())
+        };
+        let times = (0..15).map(|_| {
+            let (shared, release) = (&Coalesce::new(), &Barrier::new(2));
+            // The estimate is what it is where callers share.
+            thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(move || {
+                        (0..8).for_each(|_| shared.run(own).expect("no failure"));
+                    });
+                }
+            });
+            let leads = &Barrier::new(2);
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    let stands = || {
+                        leads.wait();
+                        release.wait();
+                        Ok(())
+                    };
+                    shared.run(stands).expect("no failure");
+                });
+                leads.wait();
+                let begin = Instant::now();
+                shared.run(own).expect("no failure");
+                let time = begin.elapsed();
+                release.wait();
+                time.as_secs_f64() / long.as_secs_f64()
+            })
+        });
+        println!("{:6.2} ms: {:.2}", long.as_secs_f64() * 1e3, median(times.collect()));
+    }
+}
+
+/// What is not a heavy fence, in nanoseconds.
+fn when_nothing_is_due(criterion: &mut Criterion) {
+    static PACER: Pacer = Pacer::new(64).each(128);
+    static BIAS: Bias = Bias::new(Duration::from_millis(1));
+    let mut group = criterion.benchmark_group("8 nothing is due");
+    let served = Ticket::now();
+    served.wait();
+    group.bench_function("fence(SeqCst)", |bencher| bencher.iter(|| fence(SeqCst)));
+    group.bench_function("Ticket::now", |bencher| bencher.iter(Ticket::now));
+    group.bench_function("Ticket::is_served, yes", |bencher| bencher.iter(|| served.is_served()));
+    group.bench_function("Ticket::is_served, no", |bencher| {
+        let ticket = Ticket::now();
+        bencher.iter(|| ticket.is_served());
+    });
+    group.bench_function("Pacer::due, nothing waits", |bencher| {
+        bencher.iter(|| PACER.due(1).is_some());
+    });
+    PACER.add(1);
+    group.bench_function("Pacer::due, something waits", |bencher| {
+        bencher.iter(|| PACER.due(1).is_some());
+    });
+    group.bench_function("Pacer::add", |bencher| {
+        let pacer = Pacer::new(usize::MAX);
+        bencher.iter(|| pacer.add(1));
+    });
+    group.bench_function("Bias::light_fence, full", |bencher| {
+        bencher.iter(|| BIAS.light_fence());
+    });
+    BIAS.restore();
+    group.bench_function("Bias::light_fence, biased", |bencher| {
+        bencher.iter(|| BIAS.light_fence());
+    });
+    BIAS.revoke();
+    group.bench_function("Bias::heavy_fence, full", |bencher| {
+        bencher.iter(|| BIAS.heavy_fence(|| Duration::ZERO));
+    });
+    group.finish();
 }
 
 criterion_group! {
@@ -179,6 +290,7 @@ criterion_group! {
         .sample_size(30)
         .measurement_time(Duration::from_secs(1))
         .warm_up_time(Duration::from_millis(300));
-    targets = one_caller, many_callers, many_threads, ratios, slow_call
+    targets = one_caller, many_callers, many_threads, ratios, call_lengths, stuck_leader,
+        when_nothing_is_due
 }
 criterion_main!(benches);

@@ -1,36 +1,37 @@
-//! One heavy call for many callers.
+//! One heavy call for many callers, and the count of calls that tickets are read off.
 //!
 //! STARTED-AFTER: a caller may share only a call that *started* after the caller arrived, and that has
-//! *ended*. The call in flight when it arrives may have passed some thread already, before that
+//! *succeeded*. The call in flight when it arrives may have passed some thread already, before that
 //! thread's accesses that the caller means; the next one has passed none.
 //!
 //! ```text
-//! caller                                  leader
-//! fence                 (1)               lock
-//! s = started           (2)               started = n        (3)
-//! wait until ended > s                    fence              (4)
-//! fence                 (6)               the call
-//!                                         ended = n          (5)
-//!                                         unlock
+//! caller, or the holder of a ticket       leader
+//! fence                   (1)             started = n          (3)
+//! t = started             (2)             fence                (4)
+//! wait until served > t                   the call
+//! fence                   (7)             fence                (5)
+//!                                         served = max(served, n)   (6)
 //! ```
 //!
-//! If (2) sees (3), the caller waits for call n + 1. If not, the caller's fence (1) comes before the
-//! leader's fence (4), so the call makes every thread pass a barrier after all that the caller did
-//! before it arrived: the call is as good as the caller's own.
+//! If (2) sees (3), the caller needs call n + 1. If not, the caller's fence (1) comes before the leader's
+//! fence (4), so the call makes every thread pass a barrier after all that the caller did before it
+//! arrived: the call is as good as the caller's own. How many lead at a time does not matter: each call
+//! has a number of its own, which is what it serves.
 //!
-//! Waiting is an optimisation and never an obligation. It is bounded, and whoever runs out of patience
-//! makes a call of its own, which is always right. So a leader that a fork left behind, that was
-//! stopped, or that this signal handler interrupted, hangs nobody; and once somebody has given up on a
-//! leader, nobody waits for it any more.
+//! Waiting is an optimisation and never an obligation. It is bounded (`patience.rs`), and whoever has
+//! waited too long takes the lead over, which is always right. So a leader that a fork left behind, that
+//! was stopped, that panicked, or that this signal handler interrupted, hangs nobody; and the next callers
+//! share the call of the new leader.
 
 use core::num::NonZeroU32;
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::AtomicUsize as Number;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::{AtomicBool, AtomicU32, fence};
-use crate::sys;
+use crate::patience::{Estimate, Watch};
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::sync::{AtomicUsize, fence};
+use crate::sys::{self, Waiting};
 
 /// Lets callers that ask for a heavy call at the same time share one.
 ///
@@ -41,28 +42,37 @@ use crate::sys;
 /// use asymfence::Coalesce;
 ///
 /// static SHARED: Coalesce = Coalesce::new();
-/// SHARED.run(1_000, || Ok(())).expect("this call does not fail");
+/// SHARED.run(|| Ok(())).expect("this call does not fail");
 /// assert_eq!(SHARED.stats().calls, 1);
 /// ```
 #[derive(Debug)]
 pub struct Coalesce {
-    /// Held by the leader, from before it counts its call as started until it has counted it as ended.
-    leading: CachePadded<AtomicBool>,
-    /// Calls that leaders have started, and ended. They wrap; see `is_after`.
-    started: AtomicU32,
-    ended: AtomicU32,
-    /// How the last call failed; 0 if it did not.
-    error: AtomicU32,
-    /// The number of started calls at which somebody gave up on the leader.
-    given_up: AtomicU32,
-    /// Calls by leaders, and by those who went alone; returns without a call. Never loom's: no order
-    /// depends on a report.
-    led: AtomicUsize,
-    alone: AtomicUsize,
-    shared: AtomicUsize,
+    counts: CachePadded<Counts>,
+    beside: CachePadded<Beside>,
 }
 
-/// How often a [`Coalesce`] was asked for a heavy call, and what it took.
+/// One line, hence one page: a child of fork(2) has both from the same moment.
+#[derive(Debug)]
+struct Counts {
+    /// Twice the number of calls that have started, whoever makes them, and `LED`: while the last of them
+    /// goes on.
+    lead: AtomicUsize,
+    /// The highest number, doubled, of a call that has succeeded.
+    served: AtomicUsize,
+}
+
+/// What waiting callers do not poll.
+#[derive(Debug)]
+struct Beside {
+    estimate: Estimate,
+    /// Returns without a call. Never loom's: no order depends on a report.
+    shared: Number,
+}
+
+const LED: usize = 1;
+const ONE_CALL: usize = 2;
+
+/// How often a [`Coalesce`] was asked for a heavy call, and what it took. The numbers wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Calls {
@@ -74,23 +84,91 @@ pub struct Calls {
     pub shared: usize,
 }
 
-/// Whether the call `n` is a later one than `arrived`, also where the counter has wrapped between them.
+/// Whether the call `n` is a later one than `arrived`, also where the count has wrapped between them.
 /// A difference so large that its sign is wrong only makes the caller wait for a later call.
-fn is_after(n: u32, arrived: u32) -> bool {
-    n.wrapping_sub(arrived) as i32 > 0
+fn is_after(n: usize, arrived: usize) -> bool {
+    n.wrapping_sub(arrived) as isize > 0
+}
+
+/// If the count runs ahead of the last success so far, it stands still until the next success. So
+/// `served` never falls behind a ticket by so much that it comes round to it (calls that fail, on 32
+/// bits).
+const FAR: usize = usize::MAX / 8;
+
+/// The number of the call after `lead`, doubled.
+fn next(lead: usize, served: usize) -> usize {
+    let last = lead & !LED;
+    if last.wrapping_sub(served) < FAR { last.wrapping_add(ONE_CALL) } else { last }
 }
 
 /// What makes a call that reaches the other threads a heavy fence of its caller.
 pub(crate) fn between_full_fences<T>(call: impl FnOnce() -> T) -> T {
-    // (1) Opening: what this thread did and saw before stands before every barrier that calls make
-    // others execute from now on. Pairs with: light fences that come after that barrier (scenario A,
-    // their re-read sees our store), full fences, the leader's fence (4).
+    // Opening: what this thread did and saw before stands before every barrier that calls make others
+    // execute from now on. Pairs with: light fences that come after that barrier (scenario A, their
+    // re-read sees our store), full fences.
     fence(SeqCst);
     let outcome = call();
-    // (6) Closing: what others did before that barrier stands before what this thread does next. Pairs
+    // Closing: what others did before that barrier stands before what this thread does next. Pairs
     // with: light fences that came before it (scenario A, we see their store), full fences.
     fence(SeqCst);
     outcome
+}
+
+/// A call that has started. Its drop lets the lead go, also if the call panics.
+struct Started<'c> {
+    counts: &'c Counts,
+    /// Its number, doubled.
+    number: usize,
+}
+
+impl Started<'_> {
+    /// A heavy fence, if `call` succeeds.
+    #[inline]
+    fn finish(self, call: impl FnOnce() -> Result<(), NonZeroU32>) -> Result<(), NonZeroU32> {
+        // In there (4): whoever does not see (3) has done before the call what it did before (1), with
+        // which it pairs. And (5): what others did before their barriers stands before (6).
+        let outcome = between_full_fences(call);
+        if outcome.is_ok() {
+            self.counts.serve(self.number);
+        }
+        outcome
+    }
+}
+
+impl Drop for Started<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let lead = &self.counts.lead;
+        // Release: whoever leads next finds this call served, and need not make another. Pairs with the
+        // Acquire in `run_since`. If the lead was taken over, it is not ours to let go.
+        let _ = lead.compare_exchange(self.number | LED, self.number, Release, Relaxed);
+    }
+}
+
+impl Counts {
+    /// Starts the next call, unless another has started since `lead` was read.
+    #[inline]
+    fn start(&self, lead: usize) -> Option<Started<'_>> {
+        // Relaxed: however old, it is behind; see `FAR`.
+        let number = next(lead, self.served.load(Relaxed));
+        // (3) Relaxed: the fence (4) stands behind it.
+        let started = self.lead.compare_exchange(lead, number | LED, Relaxed, Relaxed).is_ok();
+        started.then_some(Started { counts: self, number })
+    }
+
+    #[inline]
+    fn serve(&self, number: usize) {
+        // Relaxed: the exchange looks again.
+        let mut last = self.served.load(Relaxed);
+        while is_after(number, last) {
+            // (6) Release: whoever sees the call served has it behind it. Pairs with (7). (The fence (5) releases
+            // too, so no model can tell this from Relaxed.)
+            match self.served.compare_exchange_weak(last, number, Release, Relaxed) {
+                Ok(_) => break,
+                Err(newer) => last = newer,
+            }
+        }
+    }
 }
 
 impl Default for Coalesce {
@@ -106,14 +184,14 @@ macro_rules! new {
         #[must_use]
         pub $($constness)? fn new() -> Self {
             Coalesce {
-                leading: CachePadded::new(AtomicBool::new(false)),
-                started: AtomicU32::new(0),
-                ended: AtomicU32::new(0),
-                error: AtomicU32::new(0),
-                given_up: AtomicU32::new(u32::MAX),
-                led: AtomicUsize::new(0),
-                alone: AtomicUsize::new(0),
-                shared: AtomicUsize::new(0),
+                counts: CachePadded::new(Counts {
+                    lead: AtomicUsize::new(0),
+                    served: AtomicUsize::new(0),
+                }),
+                beside: CachePadded::new(Beside {
+                    estimate: Estimate::new(),
+                    shared: Number::new(0),
+                }),
             }
         }
     };
@@ -125,114 +203,115 @@ impl Coalesce {
     /// A heavy fence: a full fence; `call`, or one of another caller that started after that fence; a
     /// full fence.
     ///
-    /// `call` is to make every other thread pass a full barrier before it returns. Waits for the call
-    /// of another at most `patience` times as long as it takes to let another thread run, and then
-    /// makes its own: a forked child, a signal handler that interrupts a caller, and a caller that is
-    /// stopped hang nobody.
+    /// `call` is to make every other thread pass a full barrier before it returns. Callers wait for the
+    /// call of another about twice as long as calls usually take, 0.2 s at most, and then make their own:
+    /// a forked child, a signal handler that interrupts a caller, and a caller that is stopped hang
+    /// nobody. Calls of more than 50 µs are waited for asleep. If `call` panics, so does this, and the next
+    /// callers share as before.
     ///
     /// # Errors
     ///
-    /// That of the call, whoever made it. Then nothing has been ordered.
-    pub fn run(
-        &self,
-        patience: u32,
-        call: impl FnOnce() -> Result<(), NonZeroU32>,
-    ) -> Result<(), NonZeroU32> {
-        between_full_fences(|| self.share_or_call(patience, call))
+    /// That of the caller's own call: then nothing has been ordered. The failure of another's call reaches
+    /// nobody else.
+    pub fn run(&self, call: impl FnOnce() -> Result<(), NonZeroU32>) -> Result<(), NonZeroU32> {
+        self.run_within(sys::LOOKS, Waiting::Asleep, call)
     }
 
-    /// The same for a call that is not shared: where sharing costs more than it saves.
+    /// The same, with a choice of how to wait.
+    #[inline]
+    pub(crate) fn run_within(
+        &self,
+        looks: Option<u32>,
+        waiting: Waiting,
+        call: impl FnOnce() -> Result<(), NonZeroU32>,
+    ) -> Result<(), NonZeroU32> {
+        // Relaxed: the exchange looks again. Nobody calls: our own call serves us, whenever we arrived.
+        let lead = self.counts.lead.load(Relaxed);
+        if lead & LED == 0 {
+            if let Some(started) = self.counts.start(lead) {
+                return started.finish(call);
+            }
+        }
+        self.run_since(self.now(), looks, waiting, call)
+    }
+
+    /// A moment: a full fence, and how many calls have started.
+    #[inline]
+    pub(crate) fn now(&self) -> usize {
+        // (1) What this thread did and saw stands before every barrier of a call that is counted later.
+        // Pairs with (4).
+        fence(SeqCst);
+        // (2) Relaxed: that a stale value is good enough is what the fences (1) and (4) are for.
+        self.counts.lead.load(Relaxed) & !LED
+    }
+
+    /// Whether a call has succeeded that started after `arrived`.
+    #[inline]
+    pub(crate) fn is_served(&self, arrived: usize) -> bool {
+        // Relaxed: the fence (7) stands behind it.
+        let served = is_after(self.counts.served.load(Relaxed), arrived);
+        if served {
+            // (7) Acquire: what others did before that call's barriers stands before what this thread
+            // does next. Release: and before what others do who learn of that. Pairs with (6).
+            fence(AcqRel);
+        }
+        served
+    }
+
+    /// As if `run_within` had been called when `arrived` was `now`.
+    #[cold]
+    pub(crate) fn run_since(
+        &self,
+        arrived: usize,
+        looks: Option<u32>,
+        waiting: Waiting,
+        call: impl FnOnce() -> Result<(), NonZeroU32>,
+    ) -> Result<(), NonZeroU32> {
+        let estimate = &self.beside.estimate;
+        let mut watch = Watch::new(estimate, waiting, looks);
+        loop {
+            // Acquire: if the call has ended, it is served, for us to see. Pairs with the Release in
+            // `Started::drop`. Were it missed, we would make a call that is not needed.
+            let lead = self.counts.lead.load(Acquire);
+            if self.is_served(arrived) {
+                watch.is_served();
+                // Relaxed: a number for reports.
+                self.beside.shared.fetch_add(1, Relaxed);
+                return Ok(());
+            }
+            let is_led = lead & LED != 0;
+            if is_led && watch.wait(lead) {
+                continue;
+            }
+            // The lead is free, or its holder takes too long.
+            if let Some(started) = self.counts.start(lead) {
+                if is_led {
+                    return estimate.measure(|| started.finish(call));
+                }
+                return started.finish(call);
+            }
+        }
+    }
+
+    /// A call that is shared with nobody, except that tickets are served by it.
     pub(crate) fn run_alone(
         &self,
         call: impl FnOnce() -> Result<(), NonZeroU32>,
     ) -> Result<(), NonZeroU32> {
-        between_full_fences(|| self.call_alone(call))
-    }
-
-    /// Between the fences (1) and (6).
-    fn share_or_call(
-        &self,
-        patience: u32,
-        call: impl FnOnce() -> Result<(), NonZeroU32>,
-    ) -> Result<(), NonZeroU32> {
-        // (2) Relaxed: that a stale value is good enough is what the fences (1) and (4) are for.
-        let arrived = self.started.load(Relaxed);
-        for waited in 0.. {
-            // Acquire: what the call ordered stands before what we do next. Pairs with (5).
-            if is_after(self.ended.load(Acquire), arrived) {
-                return self.share();
+        loop {
+            // Relaxed: the exchange looks again.
+            if let Some(started) = self.counts.start(self.counts.lead.load(Relaxed)) {
+                return started.finish(call);
             }
-            // Acquire: the counters are ours to go on with. Pairs with the Release that unlocks.
-            // Relaxed: we learned nothing.
-            if self.leading.compare_exchange(false, true, Acquire, Relaxed).is_ok() {
-                return self.lead(arrived, call);
-            }
-            // Relaxed: hopeless or not, every way out of here is right.
-            let started = self.started.load(Relaxed);
-            if waited == patience || self.given_up.load(Relaxed) == started {
-                // Relaxed: a hint.
-                self.given_up.store(started, Relaxed);
-                break;
-            }
-            sys::wait_a_little(waited);
         }
-        self.call_alone(call)
-    }
-
-    /// With `leading` held.
-    fn lead(
-        &self,
-        arrived: u32,
-        call: impl FnOnce() -> Result<(), NonZeroU32>,
-    ) -> Result<(), NonZeroU32> {
-        // Relaxed: written with `leading` held.
-        let last = self.ended.load(Relaxed);
-        let outcome = if is_after(last, arrived) {
-            self.share() // it ended while we reached for the lead
-        } else {
-            let n = last.wrapping_add(1);
-            // (3) Relaxed: the fence (4) stands behind it.
-            self.started.store(n, Relaxed);
-            // (4) Whoever does not see (3) has done before the call what it did before it arrived.
-            // Pairs with: (1).
-            fence(SeqCst);
-            let outcome = call();
-            // Release: whoever takes this for the outcome has the call behind it. Pairs with the
-            // Acquire in `share`.
-            self.error.store(outcome.err().map_or(0, NonZeroU32::get), Release);
-            // (5) Release: whoever sees the call ended has it behind it. Pairs with the Acquires of
-            // `run`.
-            self.ended.store(n, Release);
-            // Relaxed: a number for reports, written with `leading` held.
-            self.led.store(self.led.load(Relaxed).wrapping_add(1), Relaxed);
-            outcome
-        };
-        // Release: the counters are the next leader's to go on with. Pairs with the Acquire in `run`.
-        self.leading.store(false, Release);
-        outcome
-    }
-
-    fn share(&self) -> Result<(), NonZeroU32> {
-        // Relaxed: a number for reports.
-        self.shared.fetch_add(1, Relaxed);
-        // Acquire: a later call than the one we saw ended may have written it; then it has ended too.
-        // Pairs with the Release in `lead`.
-        NonZeroU32::new(self.error.load(Acquire)).map_or(Ok(()), Err)
-    }
-
-    fn call_alone(&self, call: impl FnOnce() -> Result<(), NonZeroU32>) -> Result<(), NonZeroU32> {
-        // Relaxed: a number for reports.
-        self.alone.fetch_add(1, Relaxed);
-        call()
     }
 
     /// What it took so far. The numbers are read one after the other while others go on.
     #[must_use]
     pub fn stats(&self) -> Calls {
-        // Relaxed, all: numbers for reports.
-        let [led, alone, shared] =
-            [&self.led, &self.alone, &self.shared].map(|count| count.load(Relaxed));
-        let calls = led.wrapping_add(alone);
+        // Relaxed, both: numbers for reports.
+        let calls = self.counts.lead.load(Relaxed) / ONE_CALL;
+        let shared = self.beside.shared.load(Relaxed);
         Calls { asked: calls.wrapping_add(shared), calls, shared }
     }
 }
@@ -241,12 +320,62 @@ impl Coalesce {
 mod tests {
     use super::*;
 
+    const FAILURE: NonZeroU32 = NonZeroU32::MIN;
+
     #[test]
-    fn later_calls_are_later_also_where_the_counter_wraps() {
+    fn later_calls_are_later_also_where_the_count_wraps() {
         assert!(is_after(1, 0));
         assert!(!is_after(0, 0));
         assert!(!is_after(0, 1));
-        assert!(is_after(0, u32::MAX));
-        assert!(!is_after(u32::MAX, 0));
+        assert!(is_after(0, usize::MAX));
+        assert!(!is_after(usize::MAX, 0));
+    }
+
+    /// A count at any place; it has run ahead of the last success by `failed` calls.
+    fn after(failed: usize, served: usize) -> Coalesce {
+        let shared = Coalesce::new();
+        shared.counts.served.store(served, Relaxed);
+        shared.counts.lead.store(served.wrapping_add(failed * ONE_CALL), Relaxed);
+        shared
+    }
+
+    #[test]
+    fn a_ticket_is_served_also_where_the_count_wraps() {
+        for served in [0, 2, usize::MAX - 1, usize::MAX - 3, isize::MAX as usize - 1] {
+            let shared = after(0, served);
+            let ticket = shared.now();
+            assert!(!shared.is_served(ticket));
+            assert_eq!(shared.run(|| Err(FAILURE)), Err(FAILURE));
+            assert!(!shared.is_served(ticket), "a call that failed has served");
+            assert_eq!(shared.run(|| Ok(())), Ok(()));
+            assert!(shared.is_served(ticket));
+            assert!(!shared.is_served(shared.now()));
+        }
+    }
+
+    /// More calls in a row fail than the count has numbers for.
+    #[test]
+    fn no_ticket_comes_round_however_many_calls_fail() {
+        for served in [0, usize::MAX - 5] {
+            let shared = after(FAR / ONE_CALL - 1, served);
+            for _ in 0..10 {
+                let ticket = shared.now();
+                assert_eq!(shared.run(|| Err(FAILURE)), Err(FAILURE));
+                assert!(!shared.is_served(ticket));
+            }
+            let last = shared.now();
+            assert!(is_after(last, served) && last.wrapping_sub(served) < FAR + ONE_CALL);
+            let ticket = shared.now();
+            assert_eq!(shared.run(|| Ok(())), Ok(()));
+            // The count stood still: this call has the last one's number. The next one serves.
+            assert!(!shared.is_served(ticket));
+            assert_eq!(shared.run(|| Ok(())), Ok(()));
+            assert!(shared.is_served(ticket));
+        }
+    }
+
+    #[test]
+    fn the_counts_lie_in_one_line() {
+        assert!(size_of::<Counts>() <= align_of::<CachePadded<Counts>>());
     }
 }

@@ -47,7 +47,7 @@ use crate::coalesce::{Calls, Coalesce};
 use crate::refusal::{Failure, Refusal};
 use crate::strategy::{self, Rung, Strategy};
 use crate::sync::{Ordering::SeqCst, fence, global};
-use crate::sys::{self, Mechanism};
+use crate::sys::{self, LOOKS, Mechanism};
 
 /// Orders the memory accesses before it against those after it, as seen by whoever executes a
 /// [`heavy_fence`] — and by nobody else.
@@ -118,7 +118,8 @@ fn seldom() {}
 /// | --- | --- | --- | --- |
 /// | **heavy** | ordered | ordered | ordered |
 ///
-/// Callers that come together share a call ([`Coalesce`]).
+/// Callers that come together share a call ([`Coalesce`]). Who needs a heavy fence only some time from now
+/// takes a [`Ticket`](crate::Ticket), and does not pay for one if another comes first.
 ///
 /// It reaches the threads of this process, also those that are created or end meanwhile. It does
 /// not reach other processes that share memory with it.
@@ -161,12 +162,22 @@ fn seldom() {}
 /// ```
 #[inline]
 pub fn heavy_fence() {
-    if let Err(error) = try_heavy_fence() {
-        sys::abort(format_args!(
-            "{error}. Light fences that were executed before cannot be made stronger: the process \
-             stops."
-        ));
+    or_abort(try_heavy_fence());
+}
+
+/// NO-WAY-BACK.
+#[inline]
+pub(crate) fn or_abort(outcome: Result<(), HeavyFenceError>) {
+    if let Err(error) = outcome {
+        abort(error);
     }
+}
+
+#[cold]
+fn abort(error: HeavyFenceError) -> ! {
+    sys::abort(format_args!(
+        "{error}. Light fences that were executed before cannot be made stronger: the process stops."
+    ))
 }
 
 /// The same as [`heavy_fence`], but the failure is the caller's to handle.
@@ -180,19 +191,27 @@ pub fn heavy_fence() {
 /// Panics, signal safety and source are those of [`heavy_fence`]. It does not abort, except that a
 /// build with debug assertions in rustix does if a sandbox answers a system call with a value that no
 /// kernel gives.
+#[inline]
 pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
-    let Strategy::Asymmetric(rung) = strategy::init() else {
-        // Pairs with: the light fences of this process, which are all full, and full fences.
-        fence(SeqCst);
-        return Ok(());
-    };
+    match strategy::init() {
+        Strategy::Asymmetric(rung) => heavy(None, rung),
+        Strategy::Symmetric => {
+            // Pairs with: the light fences of this process, which are all full, and full fences.
+            fence(SeqCst);
+            Ok(())
+        }
+    }
+}
+
+/// A heavy fence on a rung, or whatever is as good for one who arrived when the tickets said `since`.
+#[inline]
+pub(crate) fn heavy(since: Option<usize>, rung: Rung) -> Result<(), HeavyFenceError> {
     let instead = Cell::new(None);
     let call = || barrier_elsewhere(rung, &instead).map_err(Failure::to_word);
-    let outcome = match rung.mechanism().patience {
-        // A call that was shared may have failed for a reason of its caller's, such as a sandbox around
-        // that one thread. Then one's own may still succeed.
-        Some(patience) => HEAVY.run(patience, call).or_else(|_| HEAVY.run_alone(call)),
-        None => HEAVY.run_alone(call),
+    let outcome = match (rung.mechanism().waiting, since) {
+        (Some(waiting), None) => HEAVY.run_within(LOOKS, waiting, call),
+        (Some(waiting), Some(since)) => HEAVY.run_since(since, LOOKS, waiting, call),
+        (None, _) => HEAVY.run_alone(call),
     };
     outcome.map_err(|word| HeavyFenceError {
         rung,
@@ -202,8 +221,9 @@ pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
 }
 
 global! {
-    /// Who asks for a heavy call while another makes one may share the next.
-    static HEAVY: Coalesce = Coalesce::new();
+    /// Who asks for a heavy call while another makes one may share the next. Also where each rung's calls are
+    /// made alone they are counted here, for tickets.
+    pub(crate) static HEAVY: Coalesce = Coalesce::new();
 }
 
 /// How often a rung's call is made in all, if it fails for want of memory, or is interrupted, each time.
@@ -211,7 +231,19 @@ const ATTEMPTS: u32 = 64;
 
 /// Every other thread passes a full barrier, by `rung` or, if that fails now, by another. Says why not by the last of
 /// these `instead`.
+#[inline]
 fn barrier_elsewhere(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Result<(), Failure> {
+    // The first rung's call is direct, and in line: each frame around a system call costs, since the
+    // processor has forgotten where to return to.
+    let first = sys::LADDER.first().filter(|_| rung.is_first());
+    match first {
+        Some(first) if sys::no_unwind(first.call).is_ok() => Ok(()),
+        _ => other_ways(rung, instead),
+    }
+}
+
+#[cold]
+fn other_ways(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Result<(), Failure> {
     let Err(failure) = insist(rung.mechanism()) else { return Ok(()) };
     // All rungs pair with the same light fence, so any that is sound here will do.
     for other in Rung::all().filter(|&other| other != rung) {
@@ -331,7 +363,7 @@ mod tests {
                 name: "failing",
                 admit: || Ok(()),
                 probe: || Ok(()),
-                patience: None,
+                waiting: None,
                 call: || {
                     CALLS.fetch_add(1, Relaxed);
                     let fails =

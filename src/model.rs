@@ -6,7 +6,11 @@
 
 // The documentation is built without loom: nothing outside of a function's body may name it.
 
+use core::num::NonZeroU32;
+
+use crate::coalesce::Coalesce;
 use crate::sync::Ordering;
+use crate::sys::Waiting;
 
 pub use crate::sys::witness;
 pub use crate::sys::world::{Start, Visit};
@@ -41,6 +45,21 @@ pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
             f();
         });
     }
+}
+
+/// As [`Coalesce::run`], for models. loom has no clock: the caller looks `looks` times at the call of
+/// another before it makes its own; `run` itself looks twice. With 0 every leader is overtaken, with 1 or
+/// more those are that end too late.
+///
+/// # Errors
+///
+/// As [`Coalesce::run`].
+pub fn run(
+    shared: &Coalesce,
+    looks: u32,
+    call: impl FnOnce() -> Result<(), NonZeroU32>,
+) -> Result<(), NonZeroU32> {
+    shared.run_within(Some(looks), Waiting::Awake, call)
 }
 
 /// For a model of your own `loom::model::Builder`: call it first thing in the closure, before any

@@ -62,6 +62,12 @@ impl Rung {
         &LADDER[usize::from(self.0)]
     }
 
+    /// Whether it is the ladder's best.
+    #[inline]
+    pub(crate) fn is_first(self) -> bool {
+        self.0 == 0
+    }
+
     pub(crate) fn all() -> impl Iterator<Item = Rung> + Clone {
         (0..LADDER.len() as u8).map(Rung)
     }
@@ -112,6 +118,7 @@ pub(crate) fn is_asymmetric() -> bool {
 ///
 /// Never decides. Wait-free and async-signal-safe.
 #[must_use]
+#[inline]
 pub fn strategy() -> Option<Strategy> {
     // Relaxed: the value is all there is to read here. A heavy fence needs that the rung was made
     // ready before the mode said so; its opening fence stands between this load and the rung's
@@ -135,7 +142,9 @@ pub fn strategy() -> Option<Strategy> {
 /// membarrier(2) takes half a microsecond in a process of one thread and milliseconds once there is
 /// a second (the kernel waits for an RCU grace period). A seccomp filter that *kills* on membarrier
 /// cannot be probed safely from inside. A process that has decided for membarrier before makes, as
-/// long as it succeeds, only the one call `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)` afterwards.
+/// long as it succeeds, only the one call `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)` afterwards, also
+/// where many threads fence at once: who waits for another's call spins, 0.1 ms at most. (On the mprotect
+/// rung it may also sleep, by nanosleep(2).)
 ///
 /// # Panics, errors, aborts
 ///
@@ -163,6 +172,7 @@ pub fn strategy() -> Option<Strategy> {
 /// Any number of threads may call this at once: each climbs, the first to finish decides for all,
 /// and no one waits. A child of fork(2) inherits the decision together with the kernel's
 /// registration; exec(2) clears both.
+#[inline]
 pub fn init() -> Strategy {
     strategy().unwrap_or_else(|| commit(climb()))
 }

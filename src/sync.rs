@@ -4,16 +4,16 @@
 mod chosen {
     #[cfg(not(asymfence_tsan))]
     pub(crate) use core::sync::atomic::fence;
-    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+    pub(crate) use core::sync::atomic::{AtomicU8, AtomicUsize};
 
     #[cfg(asymfence_tsan)]
     pub(crate) use crate::sys::sanitized::fence;
 
     /// A process-wide value.
     macro_rules! global {
-        ($(#[$doc:meta])* static $name:ident: $type:ty = $init:expr;) => {
+        ($(#[$doc:meta])* $vis:vis static $name:ident: $type:ty = $init:expr;) => {
             $(#[$doc])*
-            static $name: crossbeam_utils::CachePadded<$type> =
+            $vis static $name: crossbeam_utils::CachePadded<$type> =
                 crossbeam_utils::CachePadded::new($init);
         };
     }
@@ -30,14 +30,14 @@ mod chosen {
 #[cfg(feature = "loom")]
 mod chosen {
     pub(crate) use crate::sys::modelled::fence;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicUsize};
 
     /// A value of the model that runs now.
     macro_rules! global {
-        ($(#[$doc:meta])* static $name:ident: $type:ty = $init:expr;) => {
+        ($(#[$doc:meta])* $vis:vis static $name:ident: $type:ty = $init:expr;) => {
             loom::lazy_static! { static ref MODELLED: $type = $init; }
 
-            struct PerModel;
+            $vis struct PerModel;
             impl core::ops::Deref for PerModel {
                 type Target = $type;
                 fn deref(&self) -> &$type {
@@ -46,7 +46,7 @@ mod chosen {
                 }
             }
             $(#[$doc])*
-            static $name: PerModel = PerModel;
+            $vis static $name: PerModel = PerModel;
         };
     }
     pub(crate) use global;

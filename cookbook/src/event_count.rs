@@ -21,8 +21,8 @@
 //! # Who pays
 //!
 //! The sleeper: microseconds for each time that it announces itself, before it parks or finds that it need
-//! not. And the threads that run meanwhile, which the heavy fence interrupts. Sleepers that announce
-//! themselves at the same time share a fence. A notifier pays for the lock, and for a wake-up, if somebody
+//! not. And the threads that run meanwhile, which the heavy fence interrupts. All that announce
+//! themselves while somebody waits share one fence, by a ticket. A notifier pays for the lock, and for a wake-up, if somebody
 //! waits whom no notification has reached yet; then again nothing until the next one announces itself.
 //!
 //! # When not to use it
@@ -46,7 +46,7 @@ use std::sync::PoisonError;
 use crossbeam_utils::{Backoff, CachePadded};
 
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use crate::sync::{Condvar, Mutex, MutexGuard, heavy_fence, light_fence};
+use crate::sync::{Condvar, Mutex, MutexGuard, Ticket, light_fence};
 
 /// What threads sleep on until a condition holds, and who makes it hold notifies.
 ///
@@ -93,6 +93,8 @@ struct Sleepers {
     /// Whoever parked before this epoch may leave besides: [`EventCount::notify_all`] has reached it, and
     /// nobody that parked since can leave in its place.
     all_before: u64,
+    /// When the count of waiters left 0 last: for all that wait since.
+    announced: Option<Ticket>,
 }
 
 /// To look so often takes some microseconds, about as many as it costs to sleep and be woken.
@@ -213,7 +215,8 @@ impl EventCount {
     ///
     /// Orders the accesses before a notification against those after it, by a heavy fence: a notifier that
     /// did not notice the listener has made its condition true for the eyes of this thread. It costs
-    /// microseconds, and interrupts the threads that run.
+    /// microseconds, and interrupts the threads that run; for all that announce themselves while somebody
+    /// waits it is one heavy fence.
     ///
     /// # Panics
     ///
@@ -224,17 +227,25 @@ impl EventCount {
     /// If the heavy fence cannot give its guarantee any more, after the process has decided on asymmetric
     /// fences: see [`asymfence::heavy_fence`].
     pub fn listen(&self) -> Listener<'_> {
-        let sleepers = self.lock();
+        let mut sleepers = self.lock();
         // Relaxed, both: the heavy fence orders it before the look that follows; writers are ordered by the
         // lock.
         let others = self.waiters.load(Relaxed);
         self.waiters.store(others.checked_add(1).expect("fewer are forgotten"), Relaxed);
+        // One ticket, hence one heavy fence, for all that listen while the count is not 0: a notifier that
+        // misses this announcement sees an earlier one, which takes it to the lock just as well.
+        let announced = match sleepers.announced {
+            Some(announced) if others != 0 => announced,
+            _ => Ticket::now(),
+        };
+        sleepers.announced = Some(announced);
         let epoch = sleepers.epoch;
         // Not under the lock: the fence takes long.
         drop(sleepers);
-        // Heavy fence: we are announced before we look at the condition.
+        // Heavy fence, unless another has come since the count left 0: that stands before we look at the
+        // condition.
         // Pairs with: the light fence in `is_awaited` (scenario A).
-        heavy_fence();
+        announced.wait();
         Listener { event: self, epoch }
     }
 

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //!                       reader                      writer
-//!                       slot = period               current = new
-//!                       light_fence()               heavy_fence()
+//!                       slot = period               current = new, ticket
+//!                       light_fence()               heavy_fence(), its own or another's
 //!                       value = current             period = period + 1
 //!                       ...                         wait until slot is OUTSIDE or new
 //!                       slot = OUTSIDE              the old value is the writer's
@@ -30,8 +30,9 @@
 //! A reader: two loads, two stores and a light fence to begin (the stores to its own count of nested guards,
 //! and to its slot), two stores to end; for a nested guard a load and two stores in all. The stores to the
 //! slot release, which on x86 is a plain store. A writer: a swap, a heavy fence, a lock, a look at every
-//! slot, and the wait. Writers do not wait for one another's readers, and those that come together share
-//! heavy fences. To register a reader takes a lock and an allocation: once for each thread, not for each read.
+//! slot, and the wait. It takes a ticket when it unlinks and pays for the heavy fence when it asks or waits:
+//! nothing, if some thread has executed one meanwhile. So of many values that wait to be freed one has a
+//! heavy fence, and writers that come together share one. Writers do not wait for one another's readers. To register a reader takes a lock and an allocation: once for each thread, not for each read.
 //!
 //! # When not to use it
 //!
@@ -62,7 +63,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
-use crate::sync::{Arc, Mutex, MutexGuard, heavy_fence, hint, light_fence, thread};
+use crate::sync::{Arc, Mutex, MutexGuard, Ticket, hint, light_fence, thread};
 
 /// A value that readers see as it is, while writers put another in its place.
 ///
@@ -87,9 +88,8 @@ use crate::sync::{Arc, Mutex, MutexGuard, heavy_fence, hint, light_fence, thread
 pub struct Rcu<T> {
     /// From a box.
     current: AtomicPtr<T>,
-    /// The number of the period that goes on. Never `OUTSIDE`.
-    period: AtomicU64,
-    readers: Mutex<Vec<Arc<Slot>>>,
+    /// Also those of whoever waits for a grace period: it may outlive the `Rcu`.
+    readers: Arc<Readers>,
     /// A pointer would be for any thread.
     owns: PhantomData<*mut T>,
 }
@@ -98,6 +98,14 @@ pub struct Rcu<T> {
 unsafe impl<T: Send> Send for Rcu<T> {}
 // SAFETY: threads that share it read the value (`Sync`), and hand it over to who replaces it (`Send`).
 unsafe impl<T: Send + Sync> Sync for Rcu<T> {}
+
+/// Who reads, and the time that they read by.
+#[derive(Debug)]
+struct Readers {
+    /// The number of the period that goes on. Never `OUTSIDE`.
+    period: AtomicU64,
+    slots: Mutex<Vec<Arc<Slot>>>,
+}
 
 /// What a reader shows of itself: the period in which it began to read, or `OUTSIDE`.
 #[derive(Debug)]
@@ -110,8 +118,10 @@ impl<T> Rcu<T> {
     pub fn new(value: T) -> Self {
         Rcu {
             current: AtomicPtr::new(Box::into_raw(Box::new(value))),
-            period: AtomicU64::new(OUTSIDE + 1),
-            readers: Mutex::default(),
+            readers: Arc::new(Readers {
+                period: AtomicU64::new(OUTSIDE + 1),
+                slots: Mutex::default(),
+            }),
             owns: PhantomData,
         }
     }
@@ -121,8 +131,8 @@ impl<T> Rcu<T> {
     pub fn reader(&self) -> Reader<'_, T> {
         let slot = Arc::new(Slot(CachePadded::new(AtomicU64::new(OUTSIDE))));
         // A writer that does not find the slot here has published before: the lock shows it to us.
-        self.readers().push(Arc::clone(&slot));
-        Reader { rcu: self, slot, nesting: 0.into() }
+        self.readers.slots().push(Arc::clone(&slot));
+        Reader { rcu: self, readers: &self.readers, slot, nesting: 0.into() }
     }
 
     /// Puts `new` in place of the value, waits for a grace period, and returns the old one, which nobody
@@ -148,9 +158,9 @@ impl<T> Rcu<T> {
     /// Puts `new` in place of the value, and returns the old one in custody: it comes out when its grace
     /// period is over.
     ///
-    /// Under a guard, keep what it returns until the guard has gone: to drop it is to wait.
+    /// Costs no heavy fence: that comes when it is asked or waited for, if no other has come by then.
     ///
-    /// Aborts as [`replace`](Rcu::replace).
+    /// Under a guard, keep what it returns until the guard has gone: to drop it is to wait.
     pub fn publish(&self, new: Box<T>) -> Replaced<T> {
         let new = Box::into_raw(new);
         // Release: the value is complete before it is found. Pairs with: the load in `Reader::read`.
@@ -169,21 +179,24 @@ impl<T> Rcu<T> {
 
     /// The same, but does not wait: the grace period is there to be asked, and to be waited for.
     pub fn grace_period(&self) -> GracePeriod {
-        // Heavy fence: what was unlinked stands before the look at the slots, and before the new period.
-        // Pairs with: the light fence in `Reader::read` (the scenario above; A, and C for the period).
-        //  - it strikes a reader after its light fence: we see its slot, with an older number;
-        //  - before: the reader does not see what was unlinked.
-        // Relaxed: the fence orders it. Before the fence it would be too early: a reader could take the new
-        // number, and after that the old value.
-        heavy_fence();
+        GracePeriod { readers: Arc::clone(&self.readers), unlinked: Ticket::now(), begun: None }
+    }
+}
+
+impl Readers {
+    /// What was unlinked before a heavy fence is not found by readers that begin from now on: here are the
+    /// others.
+    fn begin(&self) -> Begun {
+        // Relaxed: the heavy fence orders it. Before the fence it would be too early: a reader could take
+        // the new number, and after that the old value.
         let number = self.period.fetch_add(1, Relaxed) + 1;
         let holds_back = |slot: &&Arc<Slot>| slot.is_from_before(number);
-        let held_back_by = self.readers().iter().filter(holds_back).cloned().collect();
-        GracePeriod { number, held_back_by }
+        let held_back_by = self.slots().iter().filter(holds_back).cloned().collect();
+        Begun { number, held_back_by }
     }
 
-    fn readers(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
-        self.readers.lock().expect("no panic while it is held")
+    fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.slots.lock().expect("no panic while it is held")
     }
 }
 
@@ -249,6 +262,7 @@ impl Slot {
 #[derive(Debug)]
 pub struct Reader<'r, T> {
     rcu: &'r Rcu<T>,
+    readers: &'r Readers,
     slot: Arc<Slot>,
     /// How many guards there are. 64 bits, so that forgotten ones do not make it begin anew.
     nesting: std::cell::Cell<u64>,
@@ -264,7 +278,7 @@ impl<T> Reader<'_, T> {
         let nesting = self.nesting.get();
         if nesting == 0 {
             // Relaxed: the fences alone order it, see the scenario. A number that is too old is waited for.
-            self.slot.enter(self.rcu.period.load(Relaxed));
+            self.slot.enter(self.readers.period.load(Relaxed));
             // Light fence: our slot stands before the load of the value.
             // Pairs with: the heavy fence in `Rcu::grace_period`.
             light_fence();
@@ -283,7 +297,7 @@ impl<T> Drop for Reader<'_, T> {
         // There are no guards, or they were forgotten.
         self.slot.leave();
         // The lock shows a writer that does not find the slot here that we have done.
-        self.rcu.readers().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        self.readers.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
     }
 }
 
@@ -323,9 +337,21 @@ impl<T: fmt::Debug> fmt::Debug for Guard<'_, T> {
 }
 
 /// The time until the guards have gone under which something may be found that was unlinked before it.
+///
+/// Nothing is waited for, and no heavy fence executed, until it is asked: guards that come before then are
+/// waited for with the others.
 #[derive(Debug)]
 #[must_use = "it is not over yet"]
 pub struct GracePeriod {
+    readers: Arc<Readers>,
+    /// When it was unlinked.
+    unlinked: Ticket,
+    /// `None` before the heavy fence.
+    begun: Option<Begun>,
+}
+
+#[derive(Debug)]
+struct Begun {
     /// Of the period that begins with it.
     number: u64,
     /// The slots that were from before, when we looked last. Who has left is not waited for again.
@@ -334,9 +360,21 @@ pub struct GracePeriod {
 
 impl GracePeriod {
     /// Whether it is over: then what was done under those guards happens before the return.
+    ///
+    /// The first time it executes a heavy fence, unless some thread of the process has executed one since what
+    /// it is for was unlinked. Aborts as [`asymfence::heavy_fence`].
     pub fn is_over(&mut self) -> bool {
-        self.held_back_by.retain(|slot| slot.is_from_before(self.number));
-        self.held_back_by.is_empty()
+        let begun = self.begun.get_or_insert_with(|| {
+            // Heavy fence, ours or another's: what was unlinked stands before the look at the slots, and
+            // before the new period.
+            // Pairs with: the light fence in `Reader::read` (the scenario above; A, and C for the period).
+            //  - it strikes a reader after its light fence: we see its slot, with an older number;
+            //  - before: the reader does not see what was unlinked.
+            self.unlinked.wait();
+            self.readers.begin()
+        });
+        begun.held_back_by.retain(|slot| slot.is_from_before(begun.number));
+        begun.held_back_by.is_empty()
     }
 
     /// Waits until it is over: spins, and then yields. For ever, if a guard does not go; so also on the only

@@ -35,7 +35,17 @@ pub fn check_within<F: Fn() + Send + Sync + 'static>(
 
 /// The message with which the model of `f` fails; `None` if it passes.
 pub fn failure<F: Fn() + Send + Sync + 'static>(start: Start, f: F) -> Option<String> {
-    let panic = catch_unwind(AssertUnwindSafe(|| check(start, f))).err()?;
+    failure_within(preemptions(), start, f)
+}
+
+/// The same with a bound of its own on preemptions.
+pub fn failure_within<F: Fn() + Send + Sync + 'static>(
+    preemptions: Option<usize>,
+    start: Start,
+    f: F,
+) -> Option<String> {
+    let within = || check_within(preemptions, start, f);
+    let panic = catch_unwind(AssertUnwindSafe(within)).err()?;
     let message = panic.downcast_ref::<String>().cloned();
     Some(
         message

@@ -24,12 +24,21 @@ pub(crate) struct Mechanism {
     /// Only after a `probe` that succeeded. Orders nothing for the caller itself.
     pub(crate) call: fn() -> Result<(), Failure>,
 
-    /// How long a caller waits for the call of another, in the terms of `Coalesce::run`. `None` if calls
-    /// are not shared: those of a model, which has `Coalesce` to itself in models of its own.
-    pub(crate) patience: Option<u32>,
+    /// How a caller waits for the call of another. `None` if calls are not shared: those of a model,
+    /// which has `Coalesce` to itself in models of its own.
+    pub(crate) waiting: Option<Waiting>,
 
     /// Asks the kernel again for what `call` needs, after it said that it was never asked.
     pub(crate) register: fn() -> Result<(), Failure>,
+}
+
+/// What a caller may do while it waits for the call of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// It spins, and makes no system call: for calls that are short.
+    Awake,
+    /// It sleeps for a part of the time, if calls are long.
+    Asleep,
 }
 
 macro_rules! ladder {
@@ -230,12 +239,57 @@ pub(crate) fn compiler_barrier() {
     core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst)
 }
 
-/// Passes the time of one try: a moment for the first few, then as long as another thread runs.
-pub(crate) fn wait_a_little(tries: u32) {
-    const SPINS: u32 = 6;
-    if tries < SPINS && !cfg!(feature = "loom") {
-        (0..1 << tries).for_each(|_| core::hint::spin_loop());
-    } else {
+/// How often a model's caller looks at the call of another before it makes its own: loom has no clock.
+pub(crate) const LOOKS: Option<u32> = if cfg!(feature = "loom") { Some(2) } else { None };
+
+/// Nanoseconds since some moment, by a clock that is read without a system call; `None` where there is
+/// none.
+///
+/// On x86 the time stamp counter, at a guessed 3 ticks a nanosecond: right within a factor of 3, which is
+/// enough to say how much longer one wait is than another. (clock_gettime(2) of the C library is a system
+/// call where the kernel's clock is not that counter.) Neither it nor the counters of two processors need
+/// be in step with anything: whoever is misled makes a call too many.
+#[inline]
+pub(crate) fn clock() -> Option<u64> {
+    #[cfg(all(any(target_arch = "x86", target_arch = "x86_64"), not(any(miri, feature = "loom"))))]
+    {
+        // SAFETY: every processor with the instructions of this target has it. (A process that forbids
+        // itself the counter, by PR_SET_TSC, has no clock_gettime(3) either.)
+        Some(unsafe { x86::_rdtsc() } / 3)
+    }
+    #[cfg(all(target_arch = "aarch64", not(any(miri, feature = "loom"))))]
+    {
+        let (ticks, each_second): (u64, u64);
+        // SAFETY: it reads a register that every system lets programs read.
+        unsafe {
+            core::arch::asm!("mrs {}, cntvct_el0", out(reg) ticks, options(nomem, nostack));
+        }
+        // SAFETY: the same.
+        unsafe {
+            core::arch::asm!("mrs {}, cntfrq_el0", out(reg) each_second, options(nomem, nostack));
+        }
+        const NANOSECONDS: u128 = 1_000_000_000;
+        Some((u128::from(ticks) * NANOSECONDS / u128::from(each_second.max(1))) as u64)
+    }
+    #[cfg(any(
+        not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")),
+        miri,
+        feature = "loom"
+    ))]
+    None
+}
+
+/// Sleeps for about so many nanoseconds, or lets another thread run.
+pub(crate) fn sleep(nanoseconds: u32) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::thread::{Timespec, nanosleep};
+        // A signal ends it early, as good as any moment.
+        let _ = nanosleep(&Timespec { tv_sec: 0, tv_nsec: nanoseconds.into() });
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = nanoseconds;
         yield_now();
     }
 }

@@ -13,7 +13,7 @@
 
 use rustix::thread::{MembarrierCommand, MembarrierQuery};
 
-use super::Mechanism;
+use super::{Mechanism, Waiting};
 use super::membarrier::{self, Command};
 use crate::refusal::{Call, Failure, Refusal};
 
@@ -25,7 +25,7 @@ pub(super) const RUNG: Mechanism = Mechanism {
     admit: || Ok(()),
     probe,
     call,
-    patience: Some(256),
+    waiting: Some(Waiting::Awake),
     register,
 };
 

@@ -29,7 +29,7 @@ pub(super) const RUNG: Mechanism = Mechanism {
     admit: || Ok(()),
     probe,
     call,
-    patience: None,
+    waiting: None,
     register,
 };
 

@@ -1,7 +1,7 @@
 //! One heavy call for many callers, with calls that count, that are slow, that fail, and that block.
 
 use std::num::NonZeroU32;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Barrier};
@@ -18,40 +18,10 @@ use crate::filter::on_protection_too;
 use crate::fork::in_fork;
 use crate::{fences_hold, force_mprotect};
 
-/// Enough to wait for any call of these tests.
-const FOR_EVER: u32 = u32::MAX;
-
 fn yield_until(condition: impl Fn() -> bool) {
     while !condition() {
         thread::yield_now();
     }
-}
-
-#[test]
-fn sixteen_callers_of_a_slow_call_need_a_fifth_of_a_call_each() {
-    const FENCES: usize = 50;
-    let shared = Coalesce::new();
-    let (round, asking) = (Barrier::new(16), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        for _ in 0..16 {
-            scope.spawn(|| {
-                for turn in 1..=FENCES {
-                    round.wait();
-                    asking.fetch_add(1, SeqCst);
-                    // A call lasts until every caller of this round has come.
-                    let slow = || {
-                        yield_until(|| asking.load(SeqCst) == 16 * turn);
-                        Ok(())
-                    };
-                    shared.run(FOR_EVER, slow).expect("no failure");
-                }
-            });
-        }
-    });
-    let stats = shared.stats();
-    assert_eq!(stats.asked, 16 * FENCES);
-    assert_eq!(stats.asked, stats.calls + stats.shared);
-    assert!(stats.calls * 5 <= stats.asked, "{stats:?}");
 }
 
 #[test]
@@ -63,42 +33,39 @@ fn one_caller_makes_every_call_itself() {
             calls.fetch_add(1, Relaxed);
             Ok(())
         };
-        shared.run(FOR_EVER, count).expect("no failure");
+        shared.run(count).expect("no failure");
     }
     assert_eq!(calls.load(Relaxed), 100);
     assert_eq!((shared.stats().calls, shared.stats().shared), (100, 0));
 }
 
 #[test]
-fn a_failure_reaches_those_who_share() {
+fn a_failure_reaches_nobody_but_its_caller() {
     let failure = NonZeroU32::new(7).expect("not 0");
     let shared = Coalesce::new();
-    while shared.stats().shared == 0 {
-        let (waiting, released) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let (shared, waiting, released) = (&shared, &waiting, &released);
-        thread::scope(|scope| {
+    let (round, failures) = (Barrier::new(8), AtomicUsize::new(0));
+    let (shared, round, failures) = (&shared, &round, &failures);
+    thread::scope(|scope| {
+        for caller in 0..8 {
             scope.spawn(move || {
-                let block = || {
-                    yield_until(|| released.load(Relaxed));
-                    Ok(())
-                };
-                assert_eq!(shared.run(FOR_EVER, block), Ok(()));
+                for _ in 0..200 {
+                    round.wait();
+                    let fails = || {
+                        failures.fetch_add(1, Relaxed);
+                        Err(failure)
+                    };
+                    // Who shares has a call that succeeded behind it, also if its own would have failed.
+                    let outcome =
+                        if caller < 4 { shared.run(fails) } else { shared.run(|| Ok(())) };
+                    assert!(caller < 4 || outcome == Ok(()), "the failure of another");
+                }
             });
-            for _ in 0..8 {
-                scope.spawn(move || {
-                    waiting.fetch_add(1, Relaxed);
-                    let outcome = shared.run(FOR_EVER, || Err(failure));
-                    // Whoever came before the first call started may share that.
-                    assert!(outcome == Err(failure) || shared.stats().shared > 0);
-                });
-            }
-            yield_until(|| waiting.load(Relaxed) == 8);
-            (0..100).for_each(|_| thread::yield_now());
-            released.store(true, Relaxed);
-        });
-    }
-    // A later success is not taken for the old failure.
-    assert_eq!(shared.run(FOR_EVER, || Ok(())), Ok(()));
+        }
+    });
+    let Calls { asked, calls, shared, .. } = shared.stats();
+    assert_eq!(asked, 8 * 200);
+    assert_eq!(calls + shared, asked);
+    assert!(failures.load(Relaxed) > 0);
 }
 
 /// A leader that is stopped in the middle of its call, for as long as `others` takes.
@@ -112,7 +79,7 @@ fn while_a_leader_is_stopped(shared: &Coalesce, others: impl FnOnce()) {
                 yield_until(|| released.load(SeqCst));
                 Ok(())
             };
-            shared.run(FOR_EVER, block).expect("no failure");
+            shared.run(block).expect("no failure");
         });
         yield_until(|| leads.load(SeqCst));
         others();
@@ -124,14 +91,16 @@ fn while_a_leader_is_stopped(shared: &Coalesce, others: impl FnOnce()) {
 fn a_leader_that_is_stopped_hangs_nobody() {
     let shared = Coalesce::new();
     while_a_leader_is_stopped(&shared, || {
-        assert_eq!(shared.run(100, || Ok(())), Ok(()));
-        // Once somebody has given up on the leader, nobody waits for it.
-        assert_eq!(shared.run(FOR_EVER, || Ok(())), Ok(()));
-        assert_eq!(shared.stats().calls, 2);
+        assert_eq!(shared.run(|| Ok(())), Ok(()));
+        // The lead was taken over, and let go: nobody waits for that leader any more.
+        for calls in 3..100 {
+            assert_eq!(shared.run(|| Ok(())), Ok(()));
+            assert_eq!(shared.stats().calls, calls);
+        }
     });
-    assert_eq!(shared.stats().calls, 3);
-    // The leader has come back: calls are shared as before.
-    assert_eq!(shared.run(FOR_EVER, || Ok(())), Ok(()));
+    // The leader has come back.
+    assert_eq!(shared.run(|| Ok(())), Ok(()));
+    assert_eq!(shared.stats().calls, 100);
     assert_eq!(shared.stats().shared, 0);
 }
 
@@ -142,7 +111,7 @@ fn a_child_forked_while_another_thread_leads_hangs_not() {
         while_a_leader_is_stopped(&shared, || {
             in_fork(|| {
                 for _ in 0..10 {
-                    assert_eq!(shared.run(100, || Ok(())), Ok(()));
+                    assert_eq!(shared.run(|| Ok(())), Ok(()));
                 }
             });
         });
@@ -154,7 +123,7 @@ fn a_handler_that_interrupts_the_leader_hangs_not() {
     static SHARED: Coalesce = Coalesce::new();
     static HANDLED: AtomicBool = AtomicBool::new(false);
     extern "C" fn fence_in_handler(_signal: nix::libc::c_int) {
-        HANDLED.store(SHARED.run(100, || Ok(())).is_ok(), Relaxed);
+        HANDLED.store(SHARED.run(|| Ok(())).is_ok(), Relaxed);
     }
 
     Child::default().run(|| {
@@ -165,19 +134,78 @@ fn a_handler_that_interrupts_the_leader_hangs_not() {
             raise(Signal::SIGUSR1).expect("a signal to oneself");
             Ok(())
         };
-        assert_eq!(SHARED.run(100, interrupted), Ok(()));
+        assert_eq!(SHARED.run(interrupted), Ok(()));
         assert!(HANDLED.load(Relaxed));
         assert_eq!(SHARED.stats().calls, 2);
     });
 }
 
-/// What a panic in the call must not do is leave the lead taken for ever: others give up on it.
+/// Sixteen callers at a time, of calls that last until all have come, until some have shared.
+fn sixteen_share(shared: &Coalesce) {
+    let before = shared.stats();
+    let (round, asking, done) = (Barrier::new(16), AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for turn in 1..=2_000 {
+                    round.wait();
+                    asking.fetch_add(1, SeqCst);
+                    let slow = || {
+                        yield_until(|| asking.load(SeqCst) >= 16 * turn);
+                        Ok(())
+                    };
+                    shared.run(slow).expect("no failure");
+                    if round.wait().is_leader() {
+                        done.store(shared.stats().shared > before.shared + 16, SeqCst);
+                    }
+                    round.wait();
+                    if done.load(SeqCst) {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    assert!(done.load(SeqCst), "{:?}", shared.stats());
+}
+
+/// A panic lets the lead go: nobody waits for it, and callers share as before.
 #[test]
-fn a_call_that_panics_hangs_nobody() {
+fn a_call_that_panics_leaves_the_lead_free() {
     let shared = Coalesce::new();
-    let panicked = catch_unwind(|| shared.run(100, || panic!("on purpose")));
-    assert!(panicked.is_err());
-    assert_eq!(shared.run(100, || Ok(())), Ok(()));
+    for _ in 0..3 {
+        sixteen_share(&shared);
+        assert!(catch_unwind(AssertUnwindSafe(|| shared.run(|| panic!("on purpose")))).is_err());
+        let before = shared.stats().calls;
+        assert_eq!(shared.run(|| Ok(())), Ok(()));
+        assert_eq!(shared.stats().calls, before + 1);
+    }
+    sixteen_share(&shared);
+}
+
+#[test]
+fn a_call_that_panicked_serves_nobody() {
+    let shared = &Coalesce::new();
+    let (leads, asked) = (&AtomicBool::new(false), &AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let call = || {
+                leads.store(true, SeqCst);
+                yield_until(|| asked.load(SeqCst));
+                panic!("on purpose");
+            };
+            assert!(catch_unwind(AssertUnwindSafe(|| shared.run(call))).is_err());
+        });
+        yield_until(|| leads.load(SeqCst));
+        asked.store(true, SeqCst);
+        let made = AtomicBool::new(false);
+        let call = || {
+            made.store(true, Relaxed);
+            Ok(())
+        };
+        assert_eq!(shared.run(call), Ok(()));
+        assert!(made.load(Relaxed), "a call that panicked was shared");
+    });
 }
 
 #[test]

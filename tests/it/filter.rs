@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use nix::libc::{
-    SYS_kill, SYS_membarrier, SYS_mlock, SYS_mprotect, SYS_pwritev2, SYS_tgkill, SYS_tkill, c_long,
+    SYS_exit_group, SYS_kill, SYS_membarrier, SYS_mlock, SYS_mprotect, SYS_pwritev2, SYS_tgkill,
+    SYS_tkill, c_long,
 };
 use rustix::thread::MembarrierCommand;
 use seccompiler::{
@@ -41,6 +42,13 @@ pub(crate) fn on_all_but(command: MembarrierCommand, action: SeccompAction) -> B
     compile([(SYS_membarrier, vec![rule(SeccompCmpOp::Ne, command)])], action)
 }
 
+/// One membarrier command works, and exit_group(2); everything else kills the process.
+pub(crate) fn on_everything_but(command: MembarrierCommand) -> BpfProgram {
+    let allowed =
+        [(SYS_membarrier, vec![rule(SeccompCmpOp::Eq, command)]), (SYS_exit_group, vec![])];
+    compile_with(allowed, SeccompAction::KillProcess, SeccompAction::Allow)
+}
+
 /// One membarrier command meets `action`, the others work.
 pub(crate) fn on_command(command: MembarrierCommand, action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, vec![rule(SeccompCmpOp::Eq, command)])], action)
@@ -57,9 +65,17 @@ fn compile<const N: usize>(
     rules: [(c_long, Vec<SeccompRule>); N],
     action: SeccompAction,
 ) -> BpfProgram {
+    compile_with(rules, SeccompAction::Allow, action)
+}
+
+fn compile_with<const N: usize>(
+    rules: [(c_long, Vec<SeccompRule>); N],
+    otherwise: SeccompAction,
+    action: SeccompAction,
+) -> BpfProgram {
     #[allow(clippy::useless_conversion, reason = "a c_long has 32 bits on some targets")]
     let rules = rules.map(|(call, rules)| (i64::from(call), rules));
     let arch = std::env::consts::ARCH.try_into().expect("an architecture that seccompiler knows");
-    let filter = SeccompFilter::new(BTreeMap::from(rules), SeccompAction::Allow, action, arch);
+    let filter = SeccompFilter::new(BTreeMap::from(rules), otherwise, action, arch);
     filter.and_then(TryInto::try_into).expect("a valid filter")
 }

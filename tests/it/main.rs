@@ -17,6 +17,8 @@ mod memory;
 mod snapshots;
 
 #[cfg(not(asymfence_symmetric))]
+mod bias;
+#[cfg(not(asymfence_symmetric))]
 mod calls;
 #[cfg(not(asymfence_symmetric))]
 mod coalescing;
@@ -40,6 +42,8 @@ mod signals;
 mod stopping;
 #[cfg(any(feature = "std", asymfence_symmetric))]
 mod switches;
+#[cfg(not(asymfence_symmetric))]
+mod tickets;
 
 use asymfence::{ForceError, Rung, Strategy, Verdict, force, ladder};
 use child::ledger;

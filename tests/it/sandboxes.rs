@@ -1,5 +1,7 @@
 //! Sandboxes that refuse membarrier(2), lie about it, or close over it later.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use rustix::thread::MembarrierCommand::{PrivateExpedited, RegisterPrivateExpedited};
@@ -11,7 +13,9 @@ use asymfence::{
 };
 
 use crate::child::Child;
-use crate::filter::{on_all_but, on_command, on_every_rung, on_membarrier, on_protection_too};
+use crate::filter::{
+    on_all_but, on_command, on_every_rung, on_everything_but, on_membarrier, on_protection_too,
+};
 use crate::{fences_hold, mprotect_is_refused, rung, verdict};
 
 /// The refusal of the membarrier rung.
@@ -281,4 +285,54 @@ fn an_unprivileged_user_without_memlock_is_symmetric_and_told_why() {
         }
         fences_hold();
     });
+}
+
+/// What `init` promises, also where many threads fence at once.
+#[test]
+fn contended_heavy_fences_make_one_kind_of_system_call() {
+    Child::default().run(|| contend_under_a_filter(|| {}));
+}
+
+#[test]
+fn any_other_system_call_under_that_filter_kills() {
+    let outcome = Child::default().outcome(|| contend_under_a_filter(std::thread::yield_now));
+    assert_eq!(outcome.signal(), Some(libc::SIGSYS), "{outcome:?}");
+}
+
+/// Heavy fences of four threads, each under a filter that kills on all but their system call; and `besides`
+/// in each.
+fn contend_under_a_filter(besides: fn()) {
+    if init() == Strategy::Symmetric || !is_taken("private-expedited") {
+        crate::ledger::skipped("private-expedited under a filter", "this machine has no such rung");
+        std::process::exit(crate::child::DONE);
+    }
+    static DONE: AtomicUsize = AtomicUsize::new(0);
+    let before = asymfence::stats().heavy;
+    let filter = on_everything_but(PrivateExpedited);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                seccompiler::apply_filter(&filter).expect("seccomp");
+                for _ in 0..20_000 {
+                    heavy_fence();
+                    let ticket = asymfence::Ticket::now();
+                    besides();
+                    ticket.wait();
+                }
+                if DONE.fetch_add(1, Relaxed) == 3 {
+                    let shared = asymfence::stats().heavy.shared > before.shared;
+                    // SAFETY: ends the process, which may make no other system call.
+                    unsafe { libc::_exit(if shared { crate::child::DONE } else { 1 }) }
+                }
+                // The threads may not even end.
+                loop {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+    });
+}
+
+fn is_taken(name: &str) -> bool {
+    verdict(name) == Some(Verdict::Taken)
 }

@@ -4,5 +4,6 @@
 mod biased_lock;
 mod canary;
 mod deque;
+mod epoch;
 mod event_count;
 mod rcu;

@@ -93,6 +93,7 @@ fn who_begins_to_read_during_a_grace_period_is_not_waited_for() {
     let [slow, other] = [rcu.reader(), rcu.reader()];
     let old = slow.read();
     let mut replaced = rcu.publish(Box::new(2));
+    assert!(!replaced.is_over());
     let late = rcu.reader();
     let new = [other.read(), late.read()];
     assert!(!replaced.is_over());
@@ -120,6 +121,24 @@ fn the_last_guard_that_goes_ends_a_read_in_whatever_order() {
     drop(third);
     assert!(grace_period.is_over());
     assert!(replaced.is_over());
+}
+
+/// Of a hundred values that wait, the first one asked has a heavy fence, and the others have it too.
+#[test]
+fn many_that_wait_have_one_heavy_fence() {
+    if asymfence::init() == asymfence::Strategy::Symmetric {
+        return;
+    }
+    // Other tests of this process fence meanwhile: so at times it is none.
+    let rcu = Rcu::new(0);
+    let mut seen = usize::MAX;
+    for _ in 0..1_000 {
+        let replaced: Vec<_> = (0..100).map(|value| rcu.publish(Box::new(value))).collect();
+        let before = asymfence::stats().heavy.asked;
+        replaced.into_iter().for_each(|replaced| drop(replaced.wait()));
+        seen = seen.min(asymfence::stats().heavy.asked - before);
+    }
+    assert!(seen <= 1, "{seen} heavy fences for a hundred values");
 }
 
 /// Of the readers that are there, each at a time of its own.

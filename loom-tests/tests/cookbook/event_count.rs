@@ -15,9 +15,10 @@ use asymfence::model::Start;
 use cookbook::event_count::EventCount;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicUsize;
-use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use loom::thread;
 
+use crate::sync::ASLEEP;
 use loom_tests::check::{check, check_within, is_ever};
 
 const STARTS: [Start; 4] = [
@@ -311,6 +312,35 @@ fn whom_notify_one_has_reached_nobody_overtakes_that_listens_later() {
         first.join().expect("no panic");
         event.notify_one();
         second.join().expect("no panic");
+    });
+}
+
+/// Two are parked; each notification for one is for one of them.
+#[test]
+fn a_notification_for_one_ends_one_wait() {
+    check_within(Some(2), Start::Symmetric, || {
+        ASLEEP.set(0);
+        let event: &'static _ = Box::leak(Box::new(woken_at_will::EventCount::new()));
+        // Notifications, and those whom they have woken.
+        let counts = Arc::new([0; 2].map(AtomicUsize::new));
+        let parked = [0; 2].map(|_| {
+            let (listener, counts) = (event.listen(), Arc::clone(&counts));
+            thread::spawn(move || {
+                listener.wait();
+                let [notified, woken] = &*counts;
+                // AcqRel: who left before us has seen its notification, and we see that.
+                let before = woken.fetch_add(1, AcqRel);
+                assert!(before < notified.load(Relaxed), "two left by one notification");
+            })
+        });
+        while ASLEEP.get() < 2 {
+            thread::yield_now();
+        }
+        for notified in 1..=2 {
+            counts[0].store(notified, Relaxed);
+            event.notify_one();
+        }
+        parked.into_iter().for_each(|parked| parked.join().expect("no panic"));
     });
 }
 

@@ -3,6 +3,7 @@
 
 mod biased_lock;
 mod deque;
+mod epoch;
 mod event_count;
 mod rcu;
 mod sync;

@@ -1,12 +1,18 @@
 //! What the structures of the cookbook take their `crate::sync` for, with a condition variable that is as bad
 //! as one may be.
 
-pub(crate) use asymfence::{heavy_fence, light_fence};
+pub(crate) use asymfence::{Ticket, light_fence};
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
 
+use std::cell::Cell;
 use std::sync::LockResult;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+
+thread_local! {
+    /// How many sleep on a condition variable now. loom runs a model on one thread of the system.
+    pub(crate) static ASLEEP: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Who notifies one wakes all; and every other wait returns at once.
 #[derive(Debug)]
@@ -22,14 +28,20 @@ impl Condvar {
     }
 
     pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
-        if self.has_waited.fetch_not(Relaxed) { Ok(guard) } else { self.inner.wait(guard) }
+        if self.has_waited.fetch_not(Relaxed) {
+            return Ok(guard);
+        }
+        ASLEEP.set(ASLEEP.get() + 1);
+        self.inner.wait(guard)
     }
 
     pub(crate) fn notify_one(&self) {
+        ASLEEP.set(0);
         self.inner.notify_all();
     }
 
     pub(crate) fn notify_all(&self) {
+        ASLEEP.set(0);
         self.inner.notify_all();
     }
 }

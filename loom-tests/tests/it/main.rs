@@ -3,10 +3,13 @@
 
 mod battery;
 mod between_processes;
+mod bias;
 mod coalesce;
 mod deciding;
 mod lazily;
 mod misuse;
 mod mutants;
+mod pacer;
 mod pairing;
+mod ticket;
 mod witness;

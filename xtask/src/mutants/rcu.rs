@@ -18,26 +18,26 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "no heavy fence",
         "cookbook/src/rcu.rs",
-        "        heavy_fence();\n",
-        "        let _ = heavy_fence;\n",
+        "            self.unlinked.wait();\n",
+        "            let _ = self.unlinked;\n",
     ),
     Mutant(
         "a light fence for the heavy one",
         "cookbook/src/rcu.rs",
-        "        heavy_fence();\n",
-        "        let _ = heavy_fence;\n        light_fence();\n",
+        "            self.unlinked.wait();\n",
+        "            let _ = self.unlinked;\n            light_fence();\n",
     ),
     Mutant(
         "fence(SeqCst) for the heavy one",
         "cookbook/src/rcu.rs",
-        "        heavy_fence();\n",
-        "        let _ = heavy_fence;\n        asymfence::model::fence(crate::sync::atomic::Ordering::SeqCst);\n",
+        "            self.unlinked.wait();\n",
+        "            let _ = self.unlinked;\n            asymfence::model::fence(crate::sync::atomic::Ordering::SeqCst);\n",
     ),
     Mutant(
         "the period before the heavy fence",
         "cookbook/src/rcu.rs",
-        "        heavy_fence();\n        let number = self.period.fetch_add(1, Relaxed) + 1;\n",
-        "        let number = self.period.fetch_add(1, Relaxed) + 1;\n        heavy_fence();\n",
+        "            self.unlinked.wait();\n            self.readers.begin()\n",
+        "            let begun = self.readers.begin();\n            self.unlinked.wait();\n            begun\n",
     ),
     Mutant(
         "a reader of the period before is not waited for",
@@ -86,5 +86,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "cookbook/src/rcu.rs",
         "self.current.swap(new, Release)",
         "self.current.swap(new, Relaxed)",
+    ),
+    Mutant(
+        "the ticket before the value is unlinked",
+        "cookbook/src/rcu.rs",
+        "        let old = NonNull::new(self.current.swap(new, Release));\n        Replaced { value: old, period: self.grace_period() }\n",
+        "        let period = self.grace_period();\n        let old = NonNull::new(self.current.swap(new, Release));\n        Replaced { value: old, period }\n",
     ),
 ];

@@ -1,0 +1,368 @@
+//! Epoch-based reclamation: to read linked structures while others unlink from them, at the price of one store,
+//! and to free what was unlinked when no reader can have it any more. Heavy fences are paced: nearly none.
+//!
+//! A reader *pins* the epoch while it reads. What was unlinked is kept with the epoch of that time; the epoch
+//! *advances* when all that are pinned have pinned the newest one; three advances later nobody has the object.
+//!
+//! ```text
+//! reader                    who unlinks              who advances from e to e + 1
+//! slot = epoch, pinned      unlink                   scan: a reader lags behind? Not yet
+//! light_fence()             fence(SeqCst)            heavy_fence()
+//! read                      tag = epoch              scan: each slot is free or pinned at e
+//! ...                       free when epoch is       epoch = e + 1
+//! slot = free               tag + 3
+//! ```
+//!
+//! Why three. The tag may be old, but the fence before it sees to it that the *second* advance after the tag has
+//! its heavy fence after the unlinking. Whoever holds the object after that has found it before that heavy fence,
+//! so it pinned an epoch before the second advance; the third one finds it behind, and does not take place.
+//! (Where all fences are full two advances are enough: the reader's fence and the one before the tag pair.
+//! Light against full is unordered.)
+//!
+//! # Pacing, which other schemes can copy
+//!
+//! To advance costs a heavy fence, so who advances asks a [`Pacer`] first: one is due when a batch of objects
+//! waits, or at each so manyth pin if anything waits. Then:
+//!
+//! 1. **Scan first**, without a fence. A reader that lags behind will be seen behind a heavy fence too: not yet.
+//! 2. **Heavy fence second. Scan again**, and advance.
+//! 3. **No advance while nothing waits.**
+//!
+//! # Who pays
+//!
+//! A reader: two loads, a store and a light fence to pin, a store to leave; and every 128th time a look whether
+//! a heavy fence is due. Who retires: a push; for each 64 objects a full fence, and perhaps a heavy one.
+//!
+//! # When not to use it
+//!
+//! - When readers stop in the middle: everything that is unlinked meanwhile is kept. A hazard pointer holds back
+//!   one object.
+//! - When whoever unlinks can wait: RCU is simpler.
+//!
+//! # Modelled on
+//!
+//! Keir Fraser, "Practical lock-freedom", 2004. crossbeam-epoch 0.9, whose `pin` has the full fence that is
+//! light here, and which advances at every 128th pin, whether anything waits or not.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::{fmt, mem};
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{Arc, Mutex, MutexGuard, Pacer, full_fence, heavy_fence, light_fence};
+
+/// Objects that wait are sealed, and counted, by so many.
+const BATCH: usize = 64;
+/// Pins between two looks whether a heavy fence is due: a power of two.
+const PINS: usize = 128;
+/// Advances after which nobody has what was unlinked.
+const GRACE: usize = 3;
+
+/// A slot's value: nobody is pinned. No epoch has this number.
+const FREE: usize = 0;
+
+/// Readers that pin epochs, and objects that wait for them.
+///
+/// ```
+/// use std::sync::atomic::{AtomicPtr, Ordering::{AcqRel, Acquire}};
+///
+/// use cookbook::epoch::Collector;
+///
+/// let collector = Collector::new();
+/// let newest = AtomicPtr::new(Box::into_raw(Box::new(1)));
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| {
+///         let handle = collector.handle(); // once in a thread
+///         let guard = handle.pin();
+///         // SAFETY: found while pinned, and retired after it was unlinked.
+///         let value = unsafe { &*newest.load(Acquire) };
+///         assert!(*value > 0);
+///         drop(guard);
+///     });
+///     let handle = collector.handle();
+///     let old = newest.swap(Box::into_raw(Box::new(2)), AcqRel);
+///     // SAFETY: from a box, unlinked just now, by us alone.
+///     unsafe { handle.retire(Box::from_raw(old)) };
+/// });
+/// // SAFETY: nobody else is left.
+/// drop(unsafe { Box::from_raw(newest.into_inner()) });
+/// ```
+pub struct Collector {
+    /// The number of the epoch, from 1. (64 bits do not come round, nor do 32 in 4 billion heavy fences.)
+    epoch: CachePadded<AtomicUsize>,
+    pacer: Pacer,
+    /// How many objects have a tag, by its last two bits. For the pacer.
+    tagged: [AtomicUsize; 4],
+    slots: Mutex<Vec<Arc<Slot>>>,
+    /// What handles left behind that are gone.
+    left: Mutex<VecDeque<Sealed>>,
+}
+
+/// What a reader shows of itself: `FREE`, or the epoch that it has pinned.
+type Slot = CachePadded<AtomicUsize>;
+
+/// Objects that were unlinked before a full fence, and the epoch after that.
+struct Sealed {
+    tag: usize,
+    objects: Vec<Box<dyn Anything>>,
+}
+
+/// What can be dropped in any thread.
+trait Anything: Send {}
+impl<T: Send> Anything for T {}
+
+impl Collector {
+    /// Nobody reads yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_pacer(Pacer::new(4 * BATCH).each(PINS))
+    }
+
+    /// One that pays when `pacer` says so. Its occasions are a handle's pins, of which each 128th is one.
+    #[must_use]
+    pub fn with_pacer(pacer: Pacer) -> Self {
+        Collector {
+            epoch: CachePadded::new(AtomicUsize::new(FREE + 1)),
+            pacer,
+            tagged: [0; 4].map(AtomicUsize::new),
+            slots: Mutex::default(),
+            left: Mutex::default(),
+        }
+    }
+
+    /// Registers a reader: one for each thread, and kept. Takes a lock, and memory while it has that.
+    pub fn handle(&self) -> Handle<'_> {
+        let slot = Arc::new(Slot::new(AtomicUsize::new(FREE)));
+        // Who advances and does not find the slot here has had the lock before: that shows us what had been
+        // unlinked before its heavy fence.
+        self.slots().push(Arc::clone(&slot));
+        Handle {
+            collector: self,
+            slot,
+            pins: Cell::new(0),
+            guards: Cell::new(0),
+            objects: RefCell::default(),
+            sealed: RefCell::default(),
+        }
+    }
+
+    /// How many objects wait that were counted: all but the last few of each handle.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.pacer.waiting()
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.slots.lock().expect("no panic while it is held")
+    }
+
+    fn left(&self) -> MutexGuard<'_, VecDeque<Sealed>> {
+        self.left.lock().expect("no panic while it is held")
+    }
+
+    /// Whether each reader that is pinned has pinned `epoch`.
+    fn all_are_at(&self, epoch: usize) -> bool {
+        self.slots().iter().all(|slot| {
+            // Acquire: who has left, or come again, has done with what it read. Pairs with: the Releases in
+            // `Handle::pin` and `Guard::drop`.
+            let pinned = slot.load(Acquire);
+            pinned == FREE || pinned == epoch
+        })
+    }
+
+    /// Advances the epoch by one, if no reader lags behind. How many objects nobody has any more since then.
+    fn try_advance(&self) -> Option<usize> {
+        // Acquire: the scans of those who advanced it before are behind us. Pairs with: the Release below.
+        let epoch = self.epoch.load(Acquire);
+        // Scan first: who lags behind does so behind a heavy fence, too.
+        if !self.all_are_at(epoch) {
+            return None;
+        }
+        // Heavy fence: what was unlinked, and the epoch as we saw it, stand before the scan.
+        // Pairs with: the light fence in `Handle::pin` (scenario A).
+        //  - it strikes a reader after its light fence: we see its slot;
+        //  - before: the reader does not find what was unlinked.
+        // Pairs with: the full fence in `Handle::seal`. A tag from before `epoch` was taken after its objects
+        // were unlinked, and that stands before this fence.
+        heavy_fence();
+        if !self.all_are_at(epoch) {
+            return None;
+        }
+        let next = epoch + 1;
+        // Release: what readers did with the objects, and the scan that saw them leave. Pairs with: the Acquire
+        // above, and that in `Handle::free`. If another was quicker it is as good; Relaxed: we learned nothing.
+        self.epoch.compare_exchange(epoch, next, Release, Relaxed).ok()?;
+        // Relaxed: a number for the pacer. The tag before has the same two bits as the next one to come.
+        Some(self.tagged[next.wrapping_sub(GRACE) % 4].swap(0, Relaxed))
+    }
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Collector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collector").field("waiting", &self.waiting()).finish_non_exhaustive()
+    }
+}
+
+/// A thread's part in a [`Collector`]. Not shared, but it may go to another thread.
+pub struct Handle<'c> {
+    collector: &'c Collector,
+    slot: Arc<Slot>,
+    pins: Cell<usize>,
+    /// How many guards there are.
+    guards: Cell<usize>,
+    /// Retired, and not sealed yet.
+    objects: RefCell<Vec<Box<dyn Anything>>>,
+    /// Sealed, the oldest first.
+    sealed: RefCell<VecDeque<Sealed>>,
+}
+
+impl Handle<'_> {
+    /// Pins the epoch: what is found from now on stays until the guard goes, also if it is unlinked and
+    /// retired. Guards may be nested: the first one counts, and the last one that goes.
+    ///
+    /// Wait-free but at each 128th pin, which may advance the epoch and drop objects.
+    #[inline]
+    pub fn pin(&self) -> Guard<'_> {
+        let guards = self.guards.get();
+        if guards == 0 {
+            let pins = self.pins.get().wrapping_add(1);
+            self.pins.set(pins);
+            if pins & (PINS - 1) == 0 {
+                self.collect(pins);
+            }
+            // Relaxed: one that is old only holds an advance back.
+            let epoch = self.collector.epoch.load(Relaxed);
+            // Release: what we did under earlier guards stands before it, for who does not see the slot free
+            // in between. Pairs with: the Acquire in `all_are_at`.
+            self.slot.store(epoch, Release);
+            // Light fence: our slot stands before whatever we find.
+            // Pairs with: the heavy fence in `Collector::try_advance` (scenario A).
+            light_fence();
+        }
+        self.guards.set(guards + 1);
+        Guard { handle: self }
+    }
+
+    /// Drops `object` when nobody has it any more, in this thread or in one that comes later.
+    ///
+    /// # Safety
+    ///
+    /// The object was unlinked before: no reader that pins from now on finds it. What it borrows lives as
+    /// long as the [`Collector`] does, and its drop may run in any thread.
+    pub unsafe fn retire<T: Send>(&self, object: Box<T>) {
+        let object: Box<dyn Anything + '_> = object;
+        // SAFETY: the caller's promise that what it borrows lives long enough.
+        let object = unsafe { mem::transmute::<Box<dyn Anything + '_>, Box<dyn Anything>>(object) };
+        let mut objects = self.objects.borrow_mut();
+        objects.push(object);
+        if objects.len() >= BATCH {
+            drop(objects);
+            self.seal();
+            self.collect(1);
+        }
+    }
+
+    /// Seals what was retired so far, advances the epoch if no reader lags behind, whether that is due or not,
+    /// and drops what nobody has any more. Three of these, without a guard anywhere, drop all that was
+    /// retired before.
+    pub fn flush(&self) {
+        self.seal();
+        self.collector.try_advance();
+        self.free();
+    }
+
+    /// Gives the objects that were retired a tag.
+    fn seal(&self) {
+        let objects = mem::take(&mut *self.objects.borrow_mut());
+        if objects.is_empty() {
+            return;
+        }
+        let count = objects.len();
+        // Full fence: the objects were unlinked before the tag is taken.
+        // Pairs with: the heavy fence of the second advance after the tag, in `Collector::try_advance`.
+        full_fence();
+        // Relaxed: the fence orders it.
+        let tag = self.collector.epoch.load(Relaxed);
+        self.sealed.borrow_mut().push_back(Sealed { tag, objects });
+        // Relaxed: a number for the pacer.
+        self.collector.tagged[tag % 4].fetch_add(count, Relaxed);
+        self.collector.pacer.add(count);
+    }
+
+    /// Advances the epoch if that is due, and drops what nobody has any more.
+    #[cold]
+    fn collect(&self, nth: usize) {
+        if let Some(due) = self.collector.pacer.due(nth) {
+            let waiting = due.things();
+            if let Some(freed) = self.collector.try_advance() {
+                // The others wait for another advance or two.
+                due.paid_but(waiting.saturating_sub(freed));
+            }
+        }
+        self.free();
+    }
+
+    /// Drops what nobody has any more, also what others left. What a drop retires waits its turn.
+    fn free(&self) {
+        // Acquire: what readers did with the objects is behind us. Pairs with: the Release in `try_advance`.
+        let epoch = self.collector.epoch.load(Acquire);
+        let is_over = |sealed: &Sealed| epoch >= sealed.tag + GRACE;
+        if let Ok(mut left) = self.collector.left.try_lock() {
+            while left.front().is_some_and(is_over) {
+                self.sealed.borrow_mut().extend(left.pop_front());
+            }
+        }
+        loop {
+            let mut sealed = self.sealed.borrow_mut();
+            if !sealed.front().is_some_and(is_over) {
+                break;
+            }
+            let over = sealed.pop_front().expect("it is there").objects;
+            drop(sealed);
+            drop(over);
+        }
+    }
+}
+
+impl Drop for Handle<'_> {
+    fn drop(&mut self) {
+        self.seal();
+        self.collector.left().append(&mut self.sealed.borrow_mut());
+        // There are no guards, or they were forgotten. The lock shows who advances that we have done.
+        self.collector.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+    }
+}
+
+impl fmt::Debug for Handle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("guards", &self.guards.get()).finish_non_exhaustive()
+    }
+}
+
+/// The epoch is pinned while it lives. One that is forgotten holds everything back until its handle goes.
+#[derive(Debug)]
+#[must_use = "it goes at once"]
+pub struct Guard<'h> {
+    handle: &'h Handle<'h>,
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let guards = self.handle.guards.get() - 1;
+        self.handle.guards.set(guards);
+        if guards == 0 {
+            // Release: what we found we have done with. Pairs with: the Acquire in `all_are_at`.
+            self.handle.slot.store(FREE, Release);
+        }
+    }
+}

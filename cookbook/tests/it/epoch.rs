@@ -1,0 +1,181 @@
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+use std::thread;
+
+use asymfence::{Pacer, Strategy, init, stats};
+use cookbook::epoch::Collector;
+
+use crate::canary::Canary;
+
+#[test]
+fn what_is_retired_is_dropped_after_three_flushes_and_not_while_it_is_pinned() {
+    let (collector, deaths) = (Collector::new(), Arc::default());
+    let (handle, reader) = (collector.handle(), collector.handle());
+    let guard = reader.pin();
+    // SAFETY: nobody has found it.
+    unsafe { handle.retire(Box::new(Canary::new(0, &deaths))) };
+    (0..10).for_each(|_| handle.flush());
+    assert_eq!(deaths.load(Relaxed), 0);
+    drop(guard);
+    (0..3).for_each(|_| handle.flush());
+    assert_eq!(deaths.load(Relaxed), 1);
+}
+
+#[test]
+fn guards_nest() {
+    let (collector, deaths) = (Collector::new(), Arc::default());
+    let (handle, reader) = (collector.handle(), collector.handle());
+    let [first, second] = [reader.pin(), reader.pin()];
+    // SAFETY: nobody has found it.
+    unsafe { handle.retire(Box::new(Canary::new(0, &deaths))) };
+    drop(first);
+    (0..10).for_each(|_| handle.flush());
+    assert_eq!(deaths.load(Relaxed), 0);
+    drop(second);
+    (0..3).for_each(|_| handle.flush());
+    assert_eq!(deaths.load(Relaxed), 1);
+}
+
+#[test]
+fn what_a_handle_leaves_another_drops_or_the_collector() {
+    let (collector, deaths) = (Collector::new(), Arc::default());
+    let retire = || {
+        // SAFETY: nobody has found it.
+        unsafe { collector.handle().retire(Box::new(Canary::new(0, &deaths))) };
+    };
+    retire();
+    let other = collector.handle();
+    (0..3).for_each(|_| other.flush());
+    assert_eq!(deaths.load(Relaxed), 1);
+    retire();
+    drop(other);
+    drop(collector);
+    assert_eq!(deaths.load(Relaxed), 2);
+}
+
+#[test]
+fn a_drop_may_pin_and_retire() {
+    struct Nested<'c>(&'c Collector, u32, Arc<AtomicUsize>);
+    impl Drop for Nested<'_> {
+        fn drop(&mut self) {
+            self.2.fetch_add(1, Relaxed);
+            if self.1 > 0 {
+                let handle = self.0.handle();
+                let _guard = handle.pin();
+                // SAFETY: nobody has found it.
+                unsafe { handle.retire(Box::new(Nested(self.0, self.1 - 1, self.2.clone()))) };
+            }
+        }
+    }
+    let (collector, deaths) = (Collector::new(), Arc::default());
+    let handle = collector.handle();
+    // SAFETY: nobody has found it, and the collector drops it before it goes.
+    unsafe { handle.retire(Box::new(Nested(&collector, 3, Arc::clone(&deaths)))) };
+    (0..30).for_each(|_| handle.flush());
+    assert_eq!(deaths.load(Relaxed), 4);
+}
+
+/// Readers of one object that another thread replaces, with paced heavy fences.
+#[test]
+fn what_is_pinned_is_alive_and_what_is_retired_dies_once() {
+    const REPLACEMENTS: usize = 20_000;
+    let (collector, deaths) = (Collector::new(), Arc::default());
+    let current = AtomicPtr::new(Box::into_raw(Box::new(Canary::new(0, &deaths))));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let handle = collector.handle();
+                let mut last = 0;
+                while !stop.load(Relaxed) {
+                    let guard = handle.pin();
+                    // SAFETY: found while pinned.
+                    let object = unsafe { &*current.load(Acquire) };
+                    object.assert_alive();
+                    assert!(last <= object.number);
+                    last = object.number;
+                    drop(guard);
+                }
+            });
+        }
+        let handle = collector.handle();
+        for number in 1..=REPLACEMENTS {
+            let new = Box::into_raw(Box::new(Canary::new(number, &deaths)));
+            let old = current.swap(new, AcqRel);
+            // SAFETY: from a box.
+            let old = unsafe { Box::from_raw(old) };
+            // SAFETY: unlinked just now, by us alone.
+            unsafe { handle.retire(old) };
+            if number % 64 == 0 {
+                thread::yield_now();
+            }
+        }
+        stop.store(true, Relaxed);
+    });
+    let last = current.swap(ptr::null_mut(), Relaxed);
+    // SAFETY: from a box, and nobody else is left.
+    drop(unsafe { Box::from_raw(last) });
+    let handle = collector.handle();
+    (0..3).for_each(|_| handle.flush());
+    assert_eq!(deaths.load(Relaxed), REPLACEMENTS + 1);
+}
+
+/// Pins alone never advance the epoch; a pin after a retirement does, now and then.
+#[test]
+fn nothing_is_paid_while_nothing_waits() {
+    if init() == Strategy::Symmetric {
+        return;
+    }
+    // Others of this process fence meanwhile: so the fewest of many tries.
+    let fences = |work: &dyn Fn()| {
+        let tried = (0..200).map(|_| {
+            let before = stats().heavy.asked;
+            work();
+            stats().heavy.asked - before
+        });
+        tried.min().expect("many tries")
+    };
+    let pins = |collector: &Collector| {
+        let handle = collector.handle();
+        (0..1_000).for_each(|_| drop(handle.pin()));
+    };
+    assert_eq!(fences(&|| pins(&Collector::new())), 0);
+    let unpaced = || Collector::with_pacer(Pacer::new(1));
+    assert_eq!(fences(&|| pins(&unpaced())), 0);
+    assert_ne!(
+        fences(&|| {
+            let collector = Collector::new();
+            // SAFETY: nobody has found it.
+            unsafe { collector.handle().retire(Box::new(0)) };
+            pins(&collector);
+            assert_eq!(collector.waiting(), 0);
+        }),
+        0
+    );
+}
+
+/// A reader that stands still is found by a scan: it costs no heavy fence.
+#[test]
+fn a_reader_that_lags_behind_costs_no_heavy_fence() {
+    if init() == Strategy::Symmetric {
+        return;
+    }
+    let mut fewest = usize::MAX;
+    for _ in 0..200 {
+        let collector = Collector::new();
+        let (handle, reader) = (collector.handle(), collector.handle());
+        let guard = reader.pin();
+        handle.flush(); // now it lags behind
+        let before = stats().heavy.asked;
+        for _ in 0..1_000 {
+            // SAFETY: nobody has found it.
+            unsafe { handle.retire(Box::new(0)) };
+            drop(handle.pin());
+        }
+        fewest = fewest.min(stats().heavy.asked - before);
+        drop(guard);
+    }
+    assert_eq!(fewest, 0);
+}

@@ -1,0 +1,144 @@
+//! Epochs. loom's cells fail a model in which an object is dropped while somebody reads it, or is read when
+//! it was dropped; its memory stays until all threads are done.
+
+use std::sync::Arc;
+
+use asymfence::model::Start;
+use cookbook::epoch::{Collector, Handle};
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use loom::thread::{self, JoinHandle};
+
+use loom_tests::check::{check_within, is_ever};
+
+const STARTS: [Start; 3] =
+    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
+
+/// A link to object 0 or 1, whose uses and whose end loom sees.
+struct World {
+    collector: Collector,
+    link: AtomicUsize,
+    alive: [UnsafeCell<bool>; 2],
+}
+
+// SAFETY: loom sees to it.
+unsafe impl Sync for World {}
+
+/// What is retired for object 0.
+struct End(Arc<World>);
+
+// SAFETY: loom sees to it.
+unsafe impl Send for End {}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // SAFETY: loom fails the model if another thread has not done with it.
+        self.0.alive[0].with_mut(|alive| unsafe { *alive = false });
+    }
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        let alive = [true; 2].map(UnsafeCell::new);
+        Arc::new(World { collector: Collector::new(), link: AtomicUsize::new(0), alive })
+    }
+
+    fn spawn<R: 'static>(self: &Arc<Self>, body: fn(&Arc<Self>) -> R) -> JoinHandle<R> {
+        let world = Arc::clone(self);
+        thread::spawn(move || body(&world))
+    }
+
+    /// The number of the object that it read.
+    fn read(&self, handle: &Handle<'_>) -> usize {
+        let guard = handle.pin();
+        let object = self.link.load(Acquire);
+        // SAFETY: loom fails the model if another thread writes at the same time.
+        assert!(self.alive[object].with(|alive| unsafe { *alive }), "used after it was freed");
+        drop(guard);
+        object
+    }
+
+    fn unlink(self: &Arc<Self>, handle: &Handle<'_>) {
+        self.link.store(1, Release);
+        // SAFETY: unlinked just now. The world outlives the model's threads.
+        unsafe { handle.retire(Box::new(End(Arc::clone(self)))) };
+    }
+}
+
+/// One who reads, while another unlinks, and flushes so often. What the reader found.
+fn reads_against_flushes(flushes: usize) -> usize {
+    let world = World::new();
+    let reader = world.spawn(|world| {
+        let handle = world.collector.handle();
+        world.read(&handle)
+    });
+    let handle = world.collector.handle();
+    world.unlink(&handle);
+    (0..flushes).for_each(|_| handle.flush());
+    reader.join().expect("no panic")
+}
+
+#[test]
+fn what_is_read_is_not_freed() {
+    for start in STARTS {
+        check_within(Some(2), start, || _ = reads_against_flushes(3));
+    }
+    for object in 0..2 {
+        assert!(is_ever(Start::Asymmetric, move || reads_against_flushes(1) == object));
+    }
+}
+
+/// The tag may be old: another advances meanwhile.
+#[test]
+fn an_old_tag_frees_nothing_too_early() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::new();
+        let reader = world.spawn(|world| {
+            let handle = world.collector.handle();
+            world.read(&handle);
+        });
+        let advances = world.spawn(|world| world.collector.handle().flush());
+        let handle = world.collector.handle();
+        world.unlink(&handle);
+        (0..2).for_each(|_| handle.flush());
+        reader.join().expect("no panic");
+        advances.join().expect("no panic");
+    });
+}
+
+/// A reader that comes again is not seen free in between.
+#[test]
+fn what_was_read_before_the_last_pin_is_not_freed_before_its_uses() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::new();
+        let reader = world.spawn(|world| {
+            let handle = world.collector.handle();
+            world.read(&handle);
+            world.read(&handle);
+        });
+        let handle = world.collector.handle();
+        world.unlink(&handle);
+        (0..3).for_each(|_| handle.flush());
+        reader.join().expect("no panic");
+    });
+}
+
+/// The one who frees has not advanced itself.
+#[test]
+fn one_may_free_by_the_advances_of_another() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::new();
+        let advances = world.spawn(|world| {
+            let handle = world.collector.handle();
+            world.read(&handle);
+            (0..3).for_each(|_| handle.flush());
+        });
+        let handle = world.collector.handle();
+        world.unlink(&handle);
+        handle.flush();
+        advances.join().expect("no panic");
+        let freed = world.link.load(Relaxed);
+        assert_eq!(freed, 1);
+    });
+}

@@ -1,0 +1,73 @@
+//! The pacer: each thing that waits is told of once, and none is forgotten. No order depends on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use asymfence::Pacer;
+use asymfence::model::Start;
+use loom::thread;
+
+use loom_tests::check::{check, is_ever};
+
+/// Two who add one each, and ask, of which each pays if it is told: what they were told of, and what waits.
+fn two_ask(batch: usize) -> ([usize; 2], usize) {
+    let pacer = Arc::new(Pacer::new(batch).each(2));
+    let ask = |nth: usize| {
+        let pacer = Arc::clone(&pacer);
+        move || {
+            pacer.add(1);
+            pacer.due(nth).map_or(0, |due| {
+                let things = due.things();
+                due.paid();
+                things
+            })
+        }
+    };
+    let other = thread::spawn(ask(1));
+    let told = [ask(1)(), other.join().expect("no panic")];
+    (told, pacer.waiting())
+}
+
+#[test]
+fn each_thing_is_told_of_once() {
+    for batch in [1, 2, 3] {
+        check(Start::Asymmetric, move || {
+            let (told, waits) = two_ask(batch);
+            assert_eq!(told[0] + told[1] + waits, 2, "{told:?}");
+        });
+    }
+}
+
+#[test]
+fn a_batch_is_told_to_one() {
+    check(Start::Asymmetric, || {
+        let (told, waits) = two_ask(2);
+        assert!(waits == 0 && (told == [0, 2] || told == [2, 0]), "{told:?} {waits}");
+    });
+    for told in [[0, 2], [2, 0]] {
+        assert!(is_ever(Start::Asymmetric, move || two_ask(2).0 == told));
+    }
+}
+
+/// One is told and drops it, while the other adds: nothing is forgotten, and the next one hears of all.
+#[test]
+fn what_did_not_help_waits_on() {
+    check(Start::Asymmetric, || {
+        let pacer = Arc::new(Pacer::new(1).after(Duration::from_micros(1)));
+        let other = {
+            let pacer = Arc::clone(&pacer);
+            thread::spawn(move || {
+                pacer.add(1);
+                drop(pacer.due(1));
+            })
+        };
+        pacer.add(1);
+        drop(pacer.due(1));
+        other.join().expect("no panic");
+        assert_eq!(pacer.waiting(), 2);
+        let due = pacer.due_at(1, Duration::from_secs(1)).expect("a pause is over");
+        assert_eq!(due.things(), 2);
+        due.paid();
+        assert_eq!(pacer.waiting(), 0);
+    });
+}

@@ -1,0 +1,325 @@
+//! When a heavy fence is due: what waits for one is counted, and one caller is told.
+//!
+//! All of it is advice, and Relaxed: no order depends on it. What the read-modify-writes see to is that
+//! each thing that waits is told of once, and that none is forgotten.
+
+use core::time::Duration;
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::AtomicUsize;
+use crate::sync::Ordering::Relaxed;
+
+/// Says when a heavy fence is due: so that who retires, advances or steals a million times a second pays
+/// seldom.
+///
+/// One is due when a batch of things waits for it, and also when fewer wait, but for long: so many
+/// [occasions](Pacer::each) of the caller's, or so [much time](Pacer::after). One caller is told, and the
+/// others go on. Where it did not help, since a reader stands still or heavy fences fail, the next one comes
+/// later: twice as late each time, up to 64 times.
+///
+/// # The recipe
+///
+/// **Scan first**: without a fence, to find out whether it can help at all ("a reader stands still": not
+/// yet). **Heavy fence second. Scan again**, and free what nobody holds. Nothing is done while nothing
+/// waits. The cookbook's `epoch` is an example.
+///
+/// ```
+/// use asymfence::{Pacer, heavy_fence};
+///
+/// static PACER: Pacer = Pacer::new(64).each(128);
+///
+/// fn retire(things: usize, nth: usize) {
+///     PACER.add(things);
+///     if let Some(due) = PACER.due(nth) {
+///         // Scan first: if a reader stands still, drop `due`: not yet.
+///         heavy_fence();
+///         // Scan again, and free what nobody holds.
+///         due.paid();
+///     }
+/// }
+///
+/// retire(63, 1);
+/// retire(1, 2); // 64 wait: one heavy fence
+/// retire(1, 127);
+/// retire(0, 128); // the 128th occasion, and something waits: one heavy fence
+/// assert!(PACER.due(256).is_none()); // nothing waits
+/// ```
+///
+/// # Bounds
+///
+/// At most one caller in a batch of things is told, besides one for each so many occasions of each caller,
+/// or for each pause. What the backing off adds to the garbage after the reader has gone on is at most
+/// [`MOST_IN_VAIN`](Pacer::MOST_IN_VAIN) batches.
+///
+/// # Signal safety
+///
+/// No function waits, allocates or makes a system call: async-signal-safe. Nothing is held: whoever was told
+/// and never comes back (forgotten, or left behind by a fork) has taken the count of what waited, and no more.
+#[derive(Debug)]
+pub struct Pacer {
+    counts: CachePadded<Counts>,
+    batch: usize,
+    /// An occasion is due if it has none of these bits; 0 if none is.
+    occasions: usize,
+    /// In microseconds; 0 if no time is.
+    pause: usize,
+}
+
+#[derive(Debug)]
+struct Counts {
+    /// What came since somebody was told.
+    waiting: AtomicUsize,
+    /// What waited when it did not help.
+    held: AtomicUsize,
+    /// How often in a row it did not help, as a factor: a power of two.
+    factor: AtomicUsize,
+    /// When somebody was told last, in microseconds.
+    told: AtomicUsize,
+}
+
+/// The constructor, `const` where the atomics' is.
+macro_rules! new {
+    ($($constness:ident)?) => {
+        /// Due when `batch` things wait.
+        ///
+        /// # Panics
+        ///
+        /// If `batch` is 0.
+        #[must_use]
+        pub $($constness)? fn new(batch: usize) -> Self {
+            assert!(batch > 0, "a batch of no things");
+            Pacer {
+                counts: CachePadded::new(Counts {
+                    waiting: AtomicUsize::new(0),
+                    held: AtomicUsize::new(0),
+                    factor: AtomicUsize::new(1),
+                    told: AtomicUsize::new(0),
+                }),
+                batch,
+                occasions: 0,
+                pause: 0,
+            }
+        }
+    };
+}
+
+impl Pacer {
+    /// How many times as late a heavy fence comes at most, where it did not help again and again.
+    pub const MOST_IN_VAIN: usize = 64;
+
+    crate::sync::const_where_possible!(new);
+
+    /// Due also if anything waits at each so manyth occasion of a caller.
+    ///
+    /// # Panics
+    ///
+    /// If `occasions` is no power of two, or 1, or more than `usize::MAX / 128`.
+    #[must_use]
+    pub const fn each(mut self, occasions: usize) -> Self {
+        assert!(
+            occasions.is_power_of_two()
+                && occasions > 1
+                && occasions <= usize::MAX / Self::MOST_IN_VAIN / 2,
+            "occasions are a power of two, and not too large"
+        );
+        self.occasions = occasions - 1;
+        self
+    }
+
+    /// Due also if anything waits and nobody was told for a `pause`: see [`due_at`](Pacer::due_at).
+    ///
+    /// # Panics
+    ///
+    /// If `pause` is less than a microsecond, or more than half a minute.
+    #[must_use]
+    pub const fn after(mut self, pause: Duration) -> Self {
+        let pause = pause.as_micros();
+        assert!(0 < pause && pause <= 30_000_000, "a pause from 1 µs to 30 s");
+        self.pause = pause as usize;
+        self
+    }
+
+    /// So many more things wait. A read-modify-write: threads that retire much add up first.
+    #[inline]
+    pub fn add(&self, things: usize) {
+        self.counts.waiting.fetch_add(things, Relaxed);
+    }
+
+    /// What waits, whoever has been told of it and has dropped that included. A number for reports.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.counts.waiting.load(Relaxed).wrapping_add(self.counts.held.load(Relaxed))
+    }
+
+    /// Whether a heavy fence is due at the caller's `nth` occasion: a count of its own, which each thread
+    /// keeps for itself. Two loads where nothing waits, and four where it is not due.
+    #[inline]
+    pub fn due(&self, nth: usize) -> Option<Due<'_>> {
+        self.is_due(nth, 0, false).then(|| self.take(None)).flatten()
+    }
+
+    /// The same for a pacer that goes by time [too](Pacer::after): `now` is the time since any moment that
+    /// all callers agree on, by a clock that does not go back. It is read to microseconds.
+    #[inline]
+    pub fn due_at(&self, nth: usize, now: Duration) -> Option<Due<'_>> {
+        let now = now.as_micros() as usize;
+        self.is_due(nth, now, self.pause != 0).then(|| self.take(Some(now))).flatten()
+    }
+
+    #[inline]
+    fn is_due(&self, nth: usize, now: usize, by_time: bool) -> bool {
+        let counts = &*self.counts;
+        let waiting = counts.waiting.load(Relaxed);
+        if waiting == 0 && counts.held.load(Relaxed) == 0 {
+            return false;
+        }
+        let factor = counts.factor.load(Relaxed);
+        // `factor` is a power of two, and `occasions` one less than that.
+        let occasions = (self.occasions + 1).wrapping_mul(factor).wrapping_sub(1);
+        waiting >= self.batch.saturating_mul(factor)
+            || self.occasions != 0 && nth & occasions == 0
+            || by_time
+                && now.wrapping_sub(counts.told.load(Relaxed)) >= self.pause.saturating_mul(factor)
+    }
+
+    /// Tells one caller: who comes at the same time finds nothing.
+    #[cold]
+    fn take(&self, now: Option<usize>) -> Option<Due<'_>> {
+        let counts = &*self.counts;
+        if let Some(now) = now {
+            counts.told.store(now, Relaxed);
+        }
+        let things = counts.waiting.swap(0, Relaxed).wrapping_add(counts.held.swap(0, Relaxed));
+        (things > 0).then_some(Due { pacer: self, things })
+    }
+}
+
+/// A heavy fence is due, and its holder is to execute one. Dropped, it means "not yet": what waits goes on
+/// waiting, and the next time comes later.
+#[derive(Debug)]
+#[must_use = "dropped, it means that the heavy fence did not help"]
+pub struct Due<'p> {
+    pacer: &'p Pacer,
+    things: usize,
+}
+
+impl Due<'_> {
+    /// How many things wait.
+    #[must_use]
+    pub fn things(&self) -> usize {
+        self.things
+    }
+
+    /// It helped: none of them waits any longer.
+    pub fn paid(self) {
+        self.paid_but(0);
+    }
+
+    /// It helped, and `left` of them still wait: they count as new ones.
+    pub fn paid_but(mut self, left: usize) {
+        self.things = 0;
+        let counts = &*self.pacer.counts;
+        if left > 0 {
+            counts.held.fetch_add(left, Relaxed);
+        }
+        if counts.factor.load(Relaxed) != 1 {
+            counts.factor.store(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Due<'_> {
+    fn drop(&mut self) {
+        if self.things > 0 {
+            let counts = &*self.pacer.counts;
+            counts.held.fetch_add(self.things, Relaxed);
+            // Two who drop at once may double it once: as good.
+            let factor = counts.factor.load(Relaxed);
+            counts.factor.store((2 * factor).min(Pacer::MOST_IN_VAIN), Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of `occasions` are told, where each adds `things` and heavy fences help or do not.
+    fn told(pacer: &Pacer, occasions: usize, things: usize, helps: bool) -> usize {
+        let is_told = |&nth: &usize| {
+            pacer.add(things);
+            let due = pacer.due(nth);
+            let told = due.is_some();
+            if let (Some(due), true) = (due, helps) {
+                due.paid();
+            }
+            told
+        };
+        (1..=occasions).filter(is_told).count()
+    }
+
+    #[test]
+    fn a_batch_is_told_once() {
+        assert_eq!(told(&Pacer::new(64), 6_400, 1, true), 100);
+        assert_eq!(told(&Pacer::new(64), 63, 1, true), 0);
+        assert_eq!(told(&Pacer::new(1), 100, 1, true), 100);
+        assert_eq!(told(&Pacer::new(1), 100, 0, true), 0, "nothing waits");
+    }
+
+    #[test]
+    fn an_occasion_is_told_if_anything_waits() {
+        let pacer = Pacer::new(1_000).each(8);
+        assert_eq!(told(&pacer, 80, 1, true), 10);
+        assert_eq!(told(&pacer, 80, 0, true), 0);
+    }
+
+    #[test]
+    fn where_it_does_not_help_it_comes_later_up_to_a_bound() {
+        const MOST: usize = Pacer::MOST_IN_VAIN;
+        let pacer = Pacer::new(8).each(8);
+        // At 8, 8 + 16, 8 + 16 + 32 and so on, and then each 64 times 8.
+        assert_eq!(told(&pacer, 8 * (2 * MOST - 1), 1, false), 7);
+        assert_eq!(told(&pacer, 8 * 10 * MOST, 1, false), 10);
+        // What waits is all there, and is told after at most so many batches more.
+        assert_eq!(pacer.waiting(), 8 * (2 * MOST - 1) + 8 * 10 * MOST);
+        pacer.add(8 * MOST);
+        let due = pacer.due(1).expect("the bound on what backing off costs");
+        assert_eq!(due.things(), 8 * (13 * MOST - 1));
+        due.paid();
+        // It helped: as at the beginning.
+        assert_eq!(told(&pacer, 80, 1, true), 10);
+    }
+
+    #[test]
+    fn a_pause_is_told_once_if_anything_waits() {
+        let pacer = Pacer::new(1_000).after(Duration::from_millis(1));
+        let told = |micros| {
+            let due = pacer.due_at(1, Duration::from_micros(micros));
+            let told = due.is_some();
+            due.into_iter().for_each(Due::paid);
+            told
+        };
+        assert!(!told(5_000), "nothing waits");
+        pacer.add(1);
+        assert!(pacer.due(1).is_none(), "it was not told the time");
+        assert!(told(5_000), "nobody was told lately");
+        pacer.add(1);
+        assert!(!told(5_999));
+        assert!(told(6_000));
+        pacer.add(1_000);
+        assert!(told(6_001), "a batch");
+    }
+
+    #[test]
+    fn what_is_left_is_told_again() {
+        let pacer = Pacer::new(8).each(2);
+        pacer.add(8);
+        pacer.due(1).expect("a batch").paid_but(3);
+        assert_eq!(pacer.waiting(), 3);
+        assert!(pacer.due(1).is_none());
+        assert_eq!(pacer.due(2).expect("an occasion").things(), 3);
+        // Dropped: not yet.
+        assert_eq!(pacer.waiting(), 3);
+    }
+}
