@@ -1,5 +1,9 @@
 //! The program as its users run it.
 
+#[cfg(target_os = "linux")]
+#[path = "../../tests/it/ledger.rs"]
+mod ledger;
+
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -245,7 +249,7 @@ mod in_places {
     use seccompiler::SeccompAction::{Allow, Errno, KillProcess};
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
-    use super::{doctor, fits, json, run};
+    use super::{doctor, fits, json, ledger, run};
 
     const SYS_MEMBARRIER: i64 = libc_number();
 
@@ -345,8 +349,9 @@ mod in_places {
     fn an_injected_error_is_told() {
         let may_trace = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
         if !may_trace.is_ok_and(|output| output.status.success()) {
-            return println!("skipped: no strace that may trace");
+            return ledger::skipped("strace", "none that may trace");
         }
+        ledger::ran("strace");
         let traced = |inject: &str| {
             let mut strace = Command::new("strace");
             strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=membarrier"]);
