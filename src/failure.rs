@@ -30,6 +30,8 @@ macro_rules! calls {
 }
 
 calls! {
+    /// `membarrier(MEMBARRIER_CMD_QUERY)`
+    Query: "membarrier(MEMBARRIER_CMD_QUERY)",
     /// `membarrier(MEMBARRIER_CMD_GLOBAL)`
     Global: "membarrier(MEMBARRIER_CMD_GLOBAL)",
     /// `membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED)`
@@ -50,6 +52,10 @@ calls! {
     PrivateExpeditedRseq: "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)",
     /// `membarrier(MEMBARRIER_CMD_GET_REGISTRATIONS)`
     GetRegistrations: "membarrier(MEMBARRIER_CMD_GET_REGISTRATIONS)",
+    /// `pthread_atfork`, whose lock a registration passes
+    Atfork: "pthread_atfork",
+    /// `pthread_key_create`, whose lock a registration passes
+    KeyCreate: "pthread_key_create",
     /// `mmap` of the page whose protection is dropped
     Mmap: "mmap of one anonymous page",
     /// `mlock` of that page
@@ -120,7 +126,7 @@ impl Failure {
             Self::ENOMEM => "ENOMEM",
             Self::EINVAL => "EINVAL",
             Self::ENOSYS => "ENOSYS",
-            0 => "an answer that is neither success nor an errno",
+            0 => "an answer that no kernel gives",
             _ => "errno",
         }
     }

@@ -41,12 +41,12 @@
 
 use core::cell::Cell;
 use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::coalesce::{Calls, Coalesce};
 use crate::refusal::{Failure, Refusal};
 use crate::strategy::{self, Rung, Strategy};
 use crate::sync::{Ordering::SeqCst, fence, global};
+use crate::sys::patience::{patiently, retries};
 use crate::sys::{self, LOOKS, Mechanism};
 
 /// Orders the memory accesses before it against those after it, as seen by whoever executes a
@@ -226,9 +226,6 @@ global! {
     pub(crate) static HEAVY: Coalesce = Coalesce::new();
 }
 
-/// How often a rung's call is made in all, if it fails for want of memory, or is interrupted, each time.
-const ATTEMPTS: u32 = 64;
-
 /// Every other thread passes a full barrier, by `rung` or, if that fails now, by another. Says why not by the last of
 /// these `instead`.
 #[inline]
@@ -256,23 +253,15 @@ fn other_ways(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Result<(),
     Err(failure)
 }
 
-/// The rung's call, made again where that may help.
+/// The rung's call, made again where that may help. A registration that was lost is renewed once: without a
+/// look at the C library's locks, since this may be a signal handler.
 pub(crate) fn insist(rung: &Mechanism) -> Result<(), Failure> {
-    sys::no_unwind(|| {
-        let mut registered_again = false;
-        for _ in 1..ATTEMPTS {
-            match (rung.call)() {
-                Err(failure) if failure.is_transient() => sys::yield_now(),
-                Err(failure) if failure.is_unregistered() && !registered_again => {
-                    registered_again = true;
-                    (rung.register)().map_err(|_| failure)?;
-                }
-                answer => return answer,
-            }
-            // Relaxed: a number for reports.
-            RETRIES.fetch_add(1, Relaxed);
+    sys::no_unwind(|| match patiently(rung.call) {
+        Err(failure) if failure.is_unregistered() => {
+            patiently(rung.register).map_err(|_| failure)?;
+            patiently(rung.call)
         }
-        (rung.call)()
+        answer => answer,
     })
 }
 
@@ -283,7 +272,7 @@ pub struct Stats {
     /// Heavy fences asked for, calls made, and calls shared. Zeros in a symmetric process, which makes
     /// no calls.
     pub heavy: Calls,
-    /// Calls made again after a failure.
+    /// Calls made again after a failure that may pass.
     pub retries: usize,
 }
 
@@ -292,11 +281,8 @@ pub struct Stats {
 /// Async-signal-safe.
 #[must_use]
 pub fn stats() -> Stats {
-    // Relaxed: a number for reports.
-    Stats { heavy: HEAVY.stats(), retries: RETRIES.load(Relaxed) }
+    Stats { heavy: HEAVY.stats(), retries: retries() }
 }
-
-static RETRIES: AtomicUsize = AtomicUsize::new(0);
 
 /// A heavy fence that could not give its guarantee. Nothing has been ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,10 +333,11 @@ impl core::error::Error for HeavyFenceError {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::AtomicU32;
+    use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     use super::*;
     use crate::refusal::Call;
+    use crate::sys::patience::ATTEMPTS;
 
     /// A rung that fails with `$errno` for the first `$failing` calls, and the calls and
     /// registrations that `insist` makes on it.

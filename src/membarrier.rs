@@ -43,8 +43,8 @@
 //!
 //! # Signal safety
 //!
-//! Each function here is one system call, and async-signal-safe; [`registrations`] may change the thread's
-//! `errno`.
+//! The commands are one system call each, and async-signal-safe. [`query`], [`registrations`] and [`register`]
+//! make more calls and may change the thread's `errno`; the first two are async-signal-safe.
 //!
 //! # How it is called
 //!
@@ -53,11 +53,14 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::sync::atomic::AtomicBool;
 
-use rustix::thread::MembarrierCommand;
+use rustix::thread::{MembarrierCommand, MembarrierQuery};
 
 use crate::failure::{Call, Failure};
+use crate::sys;
 use crate::sys::membarrier::{self as system, Command};
+use crate::sys::patience::patiently;
 
 bitflags::bitflags! {
     /// A set of commands: what the kernel offers, or what a process is registered for.
@@ -77,7 +80,8 @@ bitflags::bitflags! {
         const PRIVATE_EXPEDITED_SYNC_CORE = 1 << 5;
         /// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE`. Since 4.16, on the same.
         const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE = 1 << 6;
-        /// `MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ`. Since 5.10, with rseq(2).
+        /// `MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ`. Since 5.10, with rseq(2); QUERY lists it since 5.17, and
+        /// in stable kernels with commit 809232619f5b.
         const PRIVATE_EXPEDITED_RSEQ = 1 << 7;
         /// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ`. Since 5.10, with rseq(2).
         const REGISTER_PRIVATE_EXPEDITED_RSEQ = 1 << 8;
@@ -93,32 +97,26 @@ bitflags::bitflags! {
 ///
 /// # Errors
 ///
-/// Where nothing is offered, the failure of PRIVATE_EXPEDITED, which changes nothing and knows the
-/// errno: ENOSYS if the kernel or the sandbox has no membarrier, EPERM if a sandbox refuses it. (A
-/// kernel before 4.14 under `nohz_full` really offers nothing; that is an empty set.)
+/// ENOSYS if the kernel or the sandbox has no membarrier, EPERM if a sandbox refuses it. (A kernel before 4.14
+/// under `nohz_full` really offers nothing; that is an empty set.)
 pub fn query() -> Result<Commands, Failure> {
-    let offered = Commands::from_bits_retain(system::query().bits());
-    if offered.is_empty() {
-        match system::issue((MembarrierCommand::PrivateExpedited, Call::PrivateExpedited)) {
-            Err(failure) if failure.errno() != i32::from(Failure::EINVAL) => return Err(failure),
-            _ => {}
-        }
-    }
-    Ok(offered)
+    Ok(Commands::from_bits_retain(system::query()?.bits()))
 }
 
 /// GET_REGISTRATIONS: what this process is registered for, as a set of the REGISTER commands. Since
 /// Linux 6.3.
 ///
-/// Counts a registration that another thread is in the middle of. With the feature `std` only: it is called
-/// through the C library.
+/// Counts a registration that another thread is in the middle of. The kernel lists PRIVATE_EXPEDITED also
+/// where only SYNC_CORE or RSEQ was registered, and refuses it then. So if it lists more than the one, this
+/// function makes the call PRIVATE_EXPEDITED, which interrupts the running threads, and lists it only if it
+/// works. With the feature `std` only: it is called through the C library.
 ///
 /// # Errors
 ///
-/// EINVAL before 6.3; ENOSYS, and EPERM of a sandbox.
+/// EINVAL before 6.3; ENOSYS, and EPERM of a sandbox; and what PRIVATE_EXPEDITED fails with.
 #[cfg(feature = "std")]
 pub fn registrations() -> Result<Commands, Failure> {
-    system::registrations().map(Commands::from_bits_retain)
+    Ok(Commands::from_bits_retain(system::registrations()?.bits()))
 }
 
 /// GLOBAL, also known as SHARED: every thread of every process of the system passes a full barrier.
@@ -155,47 +153,81 @@ pub fn global_expedited() -> Result<(), Failure> {
 pub trait Registrable: sealed::Registrable {}
 
 mod sealed {
-    use super::{Command, fmt};
+    use super::{AtomicBool, Command, MembarrierQuery, fmt};
 
     pub trait Registrable: fmt::Debug + Copy {
         const REGISTER: Command;
+        /// What QUERY must list for it.
+        const LISTED: MembarrierQuery;
+        fn no_fork_is_older() -> &'static AtomicBool;
     }
 }
 
 macro_rules! registrable {
-    ($($(#[$doc:meta])* $name:ident, $register:ident;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident, $register:ident, $listed:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name {}
         impl Registrable for $name {}
         impl sealed::Registrable for $name {
             const REGISTER: Command = (MembarrierCommand::$register, Call::$register);
+            const LISTED: MembarrierQuery = $listed;
+            fn no_fork_is_older() -> &'static AtomicBool {
+                static NO_FORK_IS_OLDER: AtomicBool = AtomicBool::new(false);
+                &NO_FORK_IS_OLDER
+            }
         }
     )*};
 }
 
 registrable! {
     /// To be reached by [`global_expedited`], whichever process calls it.
-    GlobalExpedited, RegisterGlobalExpedited;
+    GlobalExpedited, RegisterGlobalExpedited,
+        MembarrierQuery::GLOBAL_EXPEDITED.union(MembarrierQuery::REGISTER_GLOBAL_EXPEDITED);
     /// To call [`Registration::barrier`].
-    PrivateExpedited, RegisterPrivateExpedited;
+    PrivateExpedited, RegisterPrivateExpedited, PRIVATE;
     /// To call [`Registration::sync_core`].
-    PrivateExpeditedSyncCore, RegisterPrivateExpeditedSyncCore;
+    PrivateExpeditedSyncCore, RegisterPrivateExpeditedSyncCore,
+        MembarrierQuery::PRIVATE_EXPEDITED_SYNC_CORE
+            .union(MembarrierQuery::REGISTER_PRIVATE_EXPEDITED_SYNC_CORE);
     /// To call [`Registration::restart`] and [`Registration::restart_on`].
-    PrivateExpeditedRseq, RegisterPrivateExpeditedRseq;
+    PrivateExpeditedRseq, RegisterPrivateExpeditedRseq, PRIVATE;
 }
+
+/// Also for RSEQ: QUERY does not list it from 5.10 to 5.16, where it works (mended by commit 809232619f5b). A
+/// kernel without it answers EINVAL.
+const PRIVATE: MembarrierQuery =
+    MembarrierQuery::PRIVATE_EXPEDITED.union(MembarrierQuery::REGISTER_PRIVATE_EXPEDITED);
 
 /// Registers this process for `C`. Registering again is cheap, and no error.
 ///
 /// Half a microsecond in a process of one thread and milliseconds once there are more (the kernel waits
-/// for an RCU grace period): call it before the program starts threads.
+/// for an RCU grace period): call it before the program starts threads. With the feature `std`, the first call
+/// waits for forks that other threads have begun: a child of fork(2) inherits the proof together with the
+/// registration, or neither.
 ///
 /// # Errors
 ///
-/// EINVAL if the kernel does not have the command, or not on this architecture; ENOMEM for want of a
-/// cpumask; ENOSYS, and EPERM of a sandbox.
+/// EINVAL if QUERY does not list the command: the kernel does not have it, or not on this architecture. (RSEQ
+/// is asked for also where it is not listed, since kernels from 5.10 to 5.16 have it and do not say so.)
+/// ENOMEM for want of a cpumask, after some tries; ENOSYS, and EPERM of a sandbox. 0 if a command or a flag
+/// that does not exist succeeds: a sandbox or an emulator answers in the kernel's place. One that knows the
+/// commands and their flags cannot be told from a kernel.
+///
+/// # Signal safety
+///
+/// Async-signal-safe without `std` only.
 pub fn register<C: Registrable>() -> Result<Registration<C>, Failure> {
-    system::issue(C::REGISTER)?;
+    sys::no_unwind(|| {
+        // What QUERY does not list is answered as by a kernel that does not know it.
+        let refused = |errno| Failure::new(C::REGISTER.1, errno);
+        system::is_offered(C::LISTED, C::REGISTER)
+            .map_err(|refusal| refusal.failure().unwrap_or(refused(Failure::EINVAL.into())))?;
+        patiently(|| system::issue(C::REGISTER))?;
+        system::refuses_nonsense(C::REGISTER).map_err(|_| refused(0))
+    })?;
+    // FORKED-TOGETHER: a child of fork that has the proof has the registration.
+    sys::let_forks_end(C::no_fork_is_older())?;
     Ok(Registration { registered: PhantomData })
 }
 
@@ -207,7 +239,9 @@ pub fn register<C: Registrable>() -> Result<Registration<C>, Failure> {
 /// ```
 ///
 /// It stays true as long as the value lives. Any thread may use it; a child of fork(2) inherits it
-/// together with the registration, one of vfork(2) or `CLONE_VM` shares both; exec(2) clears both. A
+/// together with the registration, one of vfork(2) or `CLONE_VM` shares both; exec(2) clears both. A child of
+/// a bare clone(2) or of _Fork(3), one of fork(2) without `std`, and one under glibc before 2.28 or musl before
+/// 1.2.2 may have the value alone, if another thread was registering meanwhile: it has to register again. A
 /// process that is restored from a checkpoint may have lost the registration: then the private commands
 /// answer EPERM, and whoever is to be reached by [`global_expedited`] has to register again.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -234,7 +268,9 @@ impl Registration<PrivateExpedited> {
 
 impl Registration<PrivateExpeditedSyncCore> {
     /// PRIVATE_EXPEDITED_SYNC_CORE: besides the barrier, every running thread of this process executes
-    /// a core-serializing instruction before it goes on in user space. Since Linux 4.16.
+    /// a core-serializing instruction before it goes on in user space, and so does the caller. Since Linux 5.10.
+    /// The command is there since 4.16, but did not say so of the caller's processor, nor ask for it of the
+    /// others but by the interrupt (commits 758c9373d841, e45cdc71d1fa).
     ///
     /// For a JIT that has changed code: other threads see the new instructions. Where instruction caches
     /// are not coherent with data, clean them before.
@@ -249,8 +285,8 @@ impl Registration<PrivateExpeditedSyncCore> {
 }
 
 impl Registration<PrivateExpeditedRseq> {
-    /// PRIVATE_EXPEDITED_RSEQ: every running thread of this process that is in a restartable sequence
-    /// (rseq(2)) starts it again. Since Linux 5.10.
+    /// PRIVATE_EXPEDITED_RSEQ: every other running thread of this process that is in a restartable sequence
+    /// (rseq(2)) starts it again. Since Linux 5.10. Not the caller, which may not make a system call in one.
     ///
     /// # Errors
     ///
@@ -259,10 +295,11 @@ impl Registration<PrivateExpeditedRseq> {
         system::issue((MembarrierCommand::PrivateExpeditedRseq, Call::PrivateExpeditedRseq))
     }
 
-    /// The same with FLAG_CPU: only the thread that runs on `cpu`. Since Linux 5.10.
+    /// The same with FLAG_CPU: only the thread that runs on `cpu`, also if that is the caller's. Since Linux
+    /// 5.10.
     ///
     /// A processor that is offline, or that there is not, runs none: the kernel answers success. A number
-    /// that is negative as an `i32` means every processor.
+    /// that is negative as an `i32` means what [`restart`](Self::restart) does.
     ///
     /// # Errors
     ///

@@ -67,6 +67,10 @@ reasons! {
         "QUERY does not offer PRIVATE_EXPEDITED (0x8) and its registration (0x10), or between processes \
          GLOBAL_EXPEDITED (0x2) and its own (0x4): the kernel is older than 4.14 or 4.16, or a sandbox \
          answers in its place",
+    /// A membarrier command or flag that does not exist was not answered with EINVAL.
+    AcceptsNonsense:
+        "a membarrier command or a flag that does not exist was not refused with EINVAL: a sandbox or an \
+         emulator answers in the kernel's place; let the kernel answer",
     /// The kernel has the call, but it is not always a barrier there (membarrier on riscv before
     /// Linux 6.9, mprotect from 4.3 to 4.12).
     KernelTooOld:

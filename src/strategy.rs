@@ -6,7 +6,7 @@
 //! meets a light fence that only bars the compiler.
 
 use core::fmt;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicBool, AtomicU32};
 
 use crate::refusal::{Reason, Refusal};
 use crate::sync::Ordering::{Relaxed, Release};
@@ -144,7 +144,11 @@ pub fn strategy() -> Option<Strategy> {
 /// cannot be probed safely from inside. A process that has decided for membarrier before makes, as
 /// long as it succeeds, only the one call `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)` afterwards, also
 /// where many threads fence at once: who waits for another's call spins, 0.1 ms at most. (On the mprotect
-/// rung it may also sleep, by nanosleep(2).)
+/// rung it may also sleep, by nanosleep(2).) So does a child of fork(2).
+///
+/// A sandbox or an emulator that answers success without calling the kernel is refused if it does so to
+/// commands or flags that do not exist, or if QUERY does not list the commands. One that knows the commands
+/// and their flags, and one that starts after the decision, cannot be told from a kernel.
 ///
 /// # Panics, errors, aborts
 ///
@@ -164,14 +168,19 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// # Signal safety
 ///
-/// Async-signal-safe without the feature `std`. With it, the first call reads the environment, which
-/// is not; so decide before.
+/// Async-signal-safe without the feature `std`. With it, the first call reads the environment and takes a
+/// lock of the C library, which is not; so decide before. Nor may a handler of pthread_atfork(3) decide.
 ///
 /// # Threads, fork, exec
 ///
 /// Any number of threads may call this at once: each climbs, the first to finish decides for all,
-/// and no one waits. A child of fork(2) inherits the decision together with the kernel's
-/// registration; exec(2) clears both.
+/// and no one waits for another to decide. With the feature `std`, the first call waits for forks that other
+/// threads have begun: a child of fork(2) inherits the decision together with the kernel's registration, or
+/// neither. exec(2) clears both.
+///
+/// A child of a bare clone(2) or of _Fork(3), a child of fork(2) without `std`, and one under glibc before
+/// 2.28 or musl before 1.2.2 may have the decision alone, if another thread was deciding meanwhile. Its fences
+/// hold all the same: its first heavy fence registers again, which is one more call.
 #[inline]
 pub fn init() -> Strategy {
     strategy().unwrap_or_else(|| commit(climb()))
@@ -204,7 +213,8 @@ pub fn force(wanted: Strategy) -> Result<(), ForceError> {
         (Some(committed), _) => committed,
         (None, Strategy::Symmetric) => commit(wanted),
         (None, Strategy::Asymmetric(rung)) => {
-            try_rung(rung, switched_off()).map_err(|refusal| ForceError::Refused(rung, refusal))?;
+            take_rung(rung, switched_off())
+                .map_err(|refusal| ForceError::Refused(rung, refusal))?;
             commit(wanted)
         }
     };
@@ -234,16 +244,20 @@ fn commit(found: Strategy) -> Strategy {
 /// The first rung that works here.
 fn climb() -> Strategy {
     let off = switched_off();
-    let works = |&rung: &Rung| try_rung(rung, off).is_ok();
+    let works = |&rung: &Rung| take_rung(rung, off).is_ok();
     Rung::all().find(works).map_or(Strategy::Symmetric, Strategy::Asymmetric)
 }
 
-/// Makes `rung` ready, or records why it cannot be: it does not work here, or the switch `off`
-/// forbids it.
-fn try_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
+/// Makes `rung` ready to be committed to, or records why it cannot be: it does not work here, or the switch
+/// `off` forbids it.
+fn take_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
+    // FORKED-TOGETHER: a child of fork that has the decision has the registration.
+    static NO_FORK_IS_OLDER: AtomicBool = AtomicBool::new(false);
     let verdict = match off {
         Some(switch) => Err(Refusal::new(switch)),
-        None => admit(rung).and_then(|()| sys::no_unwind(rung.mechanism().probe)),
+        None => admit(rung)
+            .and_then(|()| sys::no_unwind(rung.mechanism().probe))
+            .and_then(|()| Ok(sys::let_forks_end(&NO_FORK_IS_OLDER)?)),
     };
     // Relaxed: one word, read for reports alone. Of several climbs the last to record wins.
     DECISION.refusals[usize::from(rung.0)].store(word(verdict), Relaxed);

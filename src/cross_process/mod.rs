@@ -79,7 +79,8 @@
 //! | --- | --- | --- |
 //! | a process that is not registered | the kernel passes over it | no [`Participant`] without a registration, which [`attach`] checks with the kernel where that can tell (6.3) |
 //! | exec(2) | clears the registration | a participant is a value in memory, which exec clears too; the new program attaches anew. Its old place can be reaped |
-//! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold. Both hold one place, with one *index*, until both have dropped it or ended: a child that needs its own attaches |
+//! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold, also if another thread was attaching meanwhile: [`attach`] waits for forks that have begun. Both hold one place, with one *index*, until both have dropped it or ended: a child that needs its own attaches |
+//! | a bare clone(2), _Fork(3), or fork(2) under glibc before 2.28 or musl before 1.2.2 | a child that was made while another thread was attaching may have the participant alone | [`Participant::renew`] before the child's first light fence |
 //! | the end of a process | its place, and what it said it was reading, stay | [`reap`] |
 //! | checkpoint and restore, a migrated container | the registration and the place may be gone, the kernel another | detach before, or [`Participant::renew`] after the restore and before the next light fence. Nothing notices by itself |
 //! | memory shared with another virtual machine, or another kernel | no interrupt reaches it, and no lock | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same: do not share between them |

@@ -18,6 +18,7 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::sync::atomic::AtomicBool;
 
 use super::Error;
 use super::segment::{Header, LockFile, Place};
@@ -119,10 +120,13 @@ impl sealed::Fences for Symmetric {
 
 /// Registers this process to be reached by heavy fences.
 pub(super) fn register() -> Result<(), Refusal> {
-    match switched_off() {
-        Some(off) => Err(Refusal::new(off)),
-        None => sys::no_unwind(BETWEEN_PROCESSES.probe),
+    if let Some(off) = switched_off() {
+        return Err(Refusal::new(off));
     }
+    sys::no_unwind(BETWEEN_PROCESSES.probe)?;
+    // FORKED-TOGETHER: a child of fork that has a participant has the registration.
+    static NO_FORK_IS_OLDER: AtomicBool = AtomicBool::new(false);
+    Ok(sys::let_forks_end(&NO_FORK_IS_OLDER)?)
 }
 
 impl<'a, F: Fences> Participant<'a, F> {
@@ -198,7 +202,8 @@ impl<'a, F: Fences> Participant<'a, F> {
     }
 
     /// Registers this process again, and looks whether kernel, file and place are still the same: for a
-    /// process that was restored from a checkpoint, before its next light fence. Cheap if nothing has changed.
+    /// process that was restored from a checkpoint, before its next light fence, and for a child of a bare
+    /// clone(2), before its first. Cheap if nothing has changed.
     ///
     /// # Errors
     ///

@@ -27,13 +27,12 @@ fn probe() -> Result<(), Refusal> {
     membarrier::probe(NEEDED, REGISTER, CALL)?;
     // A process that believes it is registered, and is not, is passed over in silence. Kernels before
     // 6.3 cannot be asked.
-    if let Ok(mask) = membarrier::registrations() {
-        let registered = MembarrierQuery::REGISTER_GLOBAL_EXPEDITED.bits();
-        if mask & registered == 0 {
+    if let Ok(registered) = membarrier::registrations() {
+        if !registered.contains(MembarrierQuery::REGISTER_GLOBAL_EXPEDITED) {
             return Err(Failure::new(REGISTER.1, 0).into());
         }
     }
-    Ok(())
+    membarrier::refuses_nonsense(REGISTER)
 }
 
 fn call() -> Result<(), Failure> {

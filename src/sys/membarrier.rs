@@ -1,11 +1,13 @@
-//! The one place that calls membarrier(2).
+//! The one place that calls membarrier(2), and that decides whether to believe the answers.
 //!
-//! By rustix, except for GET_REGISTRATIONS: rustix 1.1 has no name for that, so it goes through
-//! `syscall` of the C library.
+//! By rustix, except for what rustix 1.1 has no name for: GET_REGISTRATIONS, the errno of QUERY, and calls
+//! that do not exist. Those go through `syscall` of the C library.
 
-use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
+use rustix::thread::{Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu};
 
-use crate::refusal::{Call, Failure, Refusal};
+use super::INTERPRETED;
+use super::patience::patiently;
+use crate::refusal::{Call, Failure, Reason, Refusal};
 
 /// A command that answers 0, and its name in a [`Failure`].
 pub(crate) type Command = (MembarrierCommand, Call);
@@ -13,62 +15,142 @@ pub(crate) type Command = (MembarrierCommand, Call);
 /// Success is exactly 0. rustix 1.1 compares with 0 and makes an error of every other value, also
 /// of the positive ones that a SIGSYS handler may leave in the return register.
 pub(crate) fn issue((command, call): Command) -> Result<(), Failure> {
+    has_a_kernel(call)?;
     membarrier(command).map_err(|errno| Failure::new(call, errno.raw_os_error()))
 }
 
-/// QUERY. Empty also where it fails: rustix hides the errno.
-pub(crate) fn query() -> MembarrierQuery {
-    membarrier_query()
+/// The same with FLAG_CPU.
+#[allow(dead_code, reason = "without `std` on Android nobody asks")]
+pub(crate) fn issue_on((command, call): Command, cpu: u32) -> Result<(), Failure> {
+    has_a_kernel(call)?;
+    // SAFETY: the number goes to the kernel alone, which checks it.
+    let cpu = unsafe { Cpuid::from_raw(cpu) };
+    membarrier_cpu(command, cpu).map_err(|errno| Failure::new(call, errno.raw_os_error()))
+}
+
+/// Beneath an interpreter there is no kernel, and a call that it does not know ends it.
+fn has_a_kernel(call: Call) -> Result<(), Failure> {
+    if INTERPRETED { Err(Failure::new(call, Failure::ENOSYS.into())) } else { Ok(()) }
+}
+
+/// The system call itself: the answer, or the errno.
+#[cfg(feature = "std")]
+fn raw(command: u32, flags: u32) -> Result<u32, i32> {
+    // SAFETY: no command touches memory of ours.
+    let answer = unsafe { libc::syscall(libc::SYS_membarrier, command, flags, 0) };
+    // An answer that is neither a mask nor -1 is no kernel's, and its errno is somebody else's.
+    match (u32::try_from(answer), answer) {
+        (Ok(mask), _) => Ok(mask),
+        (_, -1) => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+        _ => Err(0),
+    }
+}
+
+/// QUERY: the commands that are offered.
+#[cfg(feature = "std")]
+pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
+    has_a_kernel(Call::Query)?;
+    let offered = raw(0, 0).map_err(|errno| Failure::new(Call::Query, errno))?;
+    Ok(MembarrierQuery::from_bits_retain(offered))
+}
+
+/// QUERY: the commands that are offered. rustix hides its errno, so an empty mask is followed by
+/// PRIVATE_EXPEDITED, which changes nothing: who has no membarrier gives both the same errno.
+#[cfg(not(feature = "std"))]
+pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
+    has_a_kernel(Call::Query)?;
+    let offered = rustix::thread::membarrier_query();
+    if offered.is_empty() {
+        match issue((MembarrierCommand::PrivateExpedited, Call::Query)) {
+            Err(failure) if failure.errno() != i32::from(Failure::EINVAL) => return Err(failure),
+            _ => {}
+        }
+    }
+    Ok(offered)
 }
 
 super::on_linux! {
-    /// The same with FLAG_CPU.
-    pub(crate) fn issue_on((command, call): Command, cpu: u32) -> Result<(), Failure> {
-        // SAFETY: the number goes to the kernel alone, which checks it.
-        let cpu = unsafe { rustix::thread::Cpuid::from_raw(cpu) };
-        rustix::thread::membarrier_cpu(command, cpu)
-            .map_err(|errno| Failure::new(call, errno.raw_os_error()))
-    }
-
     /// `MEMBARRIER_CMD_GET_REGISTRATIONS`, include/uapi/linux/membarrier.h@v6.3.
     #[cfg(feature = "std")]
-    const GET_REGISTRATIONS: libc::c_int = 1 << 9;
+    const GET_REGISTRATIONS: u32 = 1 << 9;
 
     /// GET_REGISTRATIONS: the mask of the registrations of this process. Without `std` there may be no C
     /// library to call it by.
     #[cfg(feature = "std")]
-    pub(crate) fn registrations() -> Result<u32, Failure> {
-        let flags: libc::c_uint = 0;
-        // SAFETY: the command answers a mask and touches no memory of ours.
-        let answer = unsafe { libc::syscall(libc::SYS_membarrier, GET_REGISTRATIONS, flags) };
-        u32::try_from(answer).map_err(|_| {
-            // SAFETY: no precondition.
-            let errno = unsafe { libc::__errno_location() };
-            // SAFETY: the C library keeps an errno for each thread, and this is the address of ours.
-            Failure::new(Call::GetRegistrations, unsafe { *errno })
-        })
+    pub(crate) fn registrations() -> Result<MembarrierQuery, Failure> {
+        const PRIVATE: MembarrierQuery = MembarrierQuery::REGISTER_PRIVATE_EXPEDITED;
+        const IMPLYING: MembarrierQuery = MembarrierQuery::REGISTER_PRIVATE_EXPEDITED_SYNC_CORE
+            .union(MembarrierQuery::REGISTER_PRIVATE_EXPEDITED_RSEQ);
+
+        has_a_kernel(Call::GetRegistrations)?;
+        let mask = raw(GET_REGISTRATIONS, 0)
+            .map_err(|errno| Failure::new(Call::GetRegistrations, errno))?;
+        let registered = MembarrierQuery::from_bits_retain(mask);
+        // A registration for SYNC_CORE or RSEQ marks the process for PRIVATE_EXPEDITED too, which is
+        // refused all the same (`membarrier_register_private_expedited`, kernel/sched/membarrier.c@v6.18).
+        if registered.contains(PRIVATE) && registered.intersects(IMPLYING) {
+            match patiently(|| issue((MembarrierCommand::PrivateExpedited, Call::PrivateExpedited))) {
+                Err(failure) if failure.is_unregistered() => return Ok(registered - PRIVATE),
+                answer => answer?,
+            }
+        }
+        Ok(registered)
     }
 }
 
-/// Makes `call` ready: finds out that the kernel means it, registers, and tries it once.
+/// Makes `call` ready: asks whether it is offered, registers, and tries it once. Whether the answers were a
+/// kernel's, [`refuses_nonsense`] tells.
 pub(super) fn probe(
     needed: MembarrierQuery,
-    register: Command,
+    registration: Command,
     call: Command,
 ) -> Result<(), Refusal> {
     super::may_ask_for_membarrier()?;
-    // A filter that answers 0 to everything, or a stub kernel, would pass for success below: the
-    // bits of QUERY are the proof that somebody means it.
-    let offered = query();
-    if offered.is_empty() {
-        // rustix takes an error of QUERY for an empty mask. The registration, asked all the same,
-        // knows the errno.
-        issue(register)?;
-    }
-    if !offered.contains(needed) {
-        return Err(Refusal::not_offered(offered.bits() as u16));
-    }
-    issue(register)?;
-    issue(call)?;
+    is_offered(needed, registration)?;
+    patiently(|| issue(registration))?;
+    patiently(|| issue(call))?;
     Ok(())
+}
+
+/// Whether QUERY lists what is `needed`. A sandbox or a stub may answer success to everything: that somebody
+/// means it is shown by the bits of QUERY, and by [`refuses_nonsense`].
+pub(crate) fn is_offered(needed: MembarrierQuery, registration: Command) -> Result<(), Refusal> {
+    let offered = query().or_else(|failure| {
+        // Whoever refuses everything is asked for what counts.
+        issue(registration)?;
+        Err(failure)
+    })?;
+    if offered.is_empty() {
+        issue(registration)?;
+    }
+    if offered.contains(needed) { Ok(()) } else { Err(Refusal::not_offered(offered.bits() as u16)) }
+}
+
+/// The canary: a command that does not exist must be answered EINVAL; and with a flag that does not exist
+/// neither of the two commands whose success is to be believed may succeed.
+#[cfg(feature = "std")]
+pub(crate) fn refuses_nonsense((registration, _): Command) -> Result<(), Refusal> {
+    /// Two bits: each command of the kernel is one, so that the mask of QUERY can list it. FreeBSD's are the
+    /// same.
+    const NO_COMMAND: u32 = 1 << 30 | 1 << 29;
+    /// Flags are given from the lowest bit on; there is one.
+    const NO_FLAG: u32 = 1 << 30;
+
+    // The command that a registration is for is the bit before it.
+    let registration = registration as u32;
+    let refused = raw(NO_COMMAND, 0) == Err(Failure::EINVAL.into())
+        && [registration, registration >> 1]
+            .into_iter()
+            .all(|command| matches!(raw(command, NO_FLAG), Err(1..)));
+    if refused { Ok(()) } else { Err(Refusal::new(Reason::AcceptsNonsense)) }
+}
+
+/// The canary, of what rustix can name: the registration must not succeed with FLAG_CPU. Nobody registers for
+/// one processor.
+#[cfg(not(feature = "std"))]
+pub(crate) fn refuses_nonsense(registration: Command) -> Result<(), Refusal> {
+    match issue_on(registration, 0) {
+        Err(failure) if failure.errno() != 0 => Ok(()),
+        _ => Err(Refusal::new(Reason::AcceptsNonsense)),
+    }
 }

@@ -4,6 +4,7 @@
 //! that asks which system, processor or interpreter it is built for.
 
 use core::fmt;
+use core::sync::atomic::AtomicBool;
 
 use crate::refusal::{Failure, Refusal};
 
@@ -122,6 +123,31 @@ fn switch_at_start() -> Option<environment::Switch> {
     None
 }
 
+pub(crate) mod patience;
+
+#[cfg(all(any(target_os = "linux", target_os = "android"), feature = "std"))]
+#[cfg_attr(any(miri, feature = "loom"), allow(dead_code, reason = "nobody registers"))]
+mod forks;
+
+/// FORKED-TOGETHER (`forks`): waits, between a registration and what is published because of it, until the
+/// forks of other threads have ended; once, as `done` remembers.
+///
+/// Only where there is somebody who would not be told of a lost registration, and a C library to wait by. On
+/// FreeBSD a call that is not registered says so, and registers again.
+pub(crate) fn let_forks_end(done: &AtomicBool) -> Result<(), Failure> {
+    let _ = done;
+    #[cfg(all(
+        any(target_os = "linux", target_os = "android"),
+        feature = "std",
+        not(any(miri, feature = "loom"))
+    ))]
+    {
+        let musl = cfg!(target_env = "musl");
+        forks::let_end(if musl { forks::Lock::Keys } else { forks::Lock::Handlers }, done)?;
+    }
+    Ok(())
+}
+
 #[cfg(any(target_os = "android", test))]
 mod android;
 
@@ -202,6 +228,10 @@ const MEMBARRIER_SOUND_SINCE: Option<kernel::Version> = {
         None
     }
 };
+
+/// Miri: no system call but those that it knows.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INTERPRETED: bool = cfg!(miri);
 
 /// Built with `--cfg asymfence_symmetric`, or with `--cfg asymfence_tsan`, which implies it.
 pub(crate) const SWITCHED_OFF: bool = cfg!(any(asymfence_symmetric, asymfence_tsan));

@@ -24,13 +24,19 @@ use rustix::mm::{
     Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mlock, mmap_anonymous, mprotect, munmap,
 };
 
-use super::{Mechanism, Waiting};
 use super::kernel::Kernel;
+use super::{Mechanism, Waiting};
 use crate::refusal::{Call, Failure, Refusal};
 
 /// Its calls are shared as those of membarrier are: they take longer.
-pub(super) const RUNG: Mechanism =
-    Mechanism { name: "mprotect", admit, probe, call, waiting: Some(Waiting::Asleep), register: || Ok(()) };
+pub(super) const RUNG: Mechanism = Mechanism {
+    name: "mprotect",
+    admit,
+    probe,
+    call,
+    waiting: Some(Waiting::Asleep),
+    register: || Ok(()),
+};
 
 /// A page that is kept for ever, and whether somebody works on it. Between the write and the loss of the permission
 /// nobody else may take the permission away.

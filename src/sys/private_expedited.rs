@@ -13,8 +13,8 @@
 
 use rustix::thread::{MembarrierCommand, MembarrierQuery};
 
-use super::{Mechanism, Waiting};
 use super::membarrier::{self, Command};
+use super::{Mechanism, Waiting};
 use crate::refusal::{Call, Failure, Refusal};
 
 /// Its calls are shared, or else callers wait in the kernel's queue and each interrupts everybody: beside
@@ -36,7 +36,8 @@ const REGISTER: Command =
 fn probe() -> Result<(), Refusal> {
     const NEEDED: MembarrierQuery =
         MembarrierQuery::PRIVATE_EXPEDITED.union(MembarrierQuery::REGISTER_PRIVATE_EXPEDITED);
-    membarrier::probe(NEEDED, REGISTER, CALL)
+    membarrier::probe(NEEDED, REGISTER, CALL)?;
+    membarrier::refuses_nonsense(REGISTER)
 }
 
 fn call() -> Result<(), Failure> {

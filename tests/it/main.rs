@@ -32,6 +32,8 @@ mod deciding;
 mod forking;
 #[cfg(not(asymfence_symmetric))]
 mod interrupts;
+#[cfg(all(feature = "std", not(asymfence_symmetric)))]
+mod registering;
 #[cfg(not(asymfence_symmetric))]
 mod sandboxes;
 #[cfg(asymfence_tsan)]

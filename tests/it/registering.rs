@@ -1,0 +1,317 @@
+//! A registration in one thread, and fork(2) in another: FORKED-TOGETHER.
+//!
+//! The kernel copies the registrations at the start of a fork, and the memory once it has the lock of the
+//! address space. Here a third thread holds that lock for a while, and the registration comes in between.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use std::thread;
+
+use asymfence::cross_process::{Asymmetric, Attached, Mode, Participant, attach, create};
+use asymfence::membarrier::{
+    Commands, GlobalExpedited, PrivateExpedited, PrivateExpeditedRseq, PrivateExpeditedSyncCore,
+    Registrable, register, registrations,
+};
+use asymfence::{init, strategy, try_heavy_fence};
+use nix::libc;
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::thread::{MembarrierCommand, membarrier};
+
+use crate::child::Child;
+use crate::memory::{Atomics, Memory};
+
+/// Address space without memory behind it. To map zeros there takes longer than a registration.
+const LENGTH: usize = 2 << 30;
+
+/// Linux 5.14.
+const MADV_POPULATE_READ: i32 = 22;
+
+/// How a process ends that looked into a child.
+const NO_OVERLAP: i32 = 10;
+/// The child has nothing that the other thread wrote after it had registered.
+const NOTHING: i32 = 11;
+const TOGETHER: i32 = 12;
+/// It has, and no registration.
+const TORN: i32 = 13;
+/// As `TORN`, and what the documents say to do then has helped.
+const MENDED: i32 = 14;
+
+#[derive(Clone, Copy)]
+enum Fork {
+    Libc,
+    /// A bare clone(2), which takes no lock of the C library's.
+    Bare,
+}
+
+impl Fork {
+    fn call(self) -> i32 {
+        let answer = match self {
+            // SAFETY: the child makes system calls and ends.
+            Fork::Libc => i64::from(unsafe { libc::fork() }),
+            #[allow(clippy::useless_conversion, reason = "a c_long has 32 bits on some targets")]
+            Fork::Bare => {
+                // SAFETY: the same.
+                unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) }.into()
+            }
+        };
+        assert!(answer >= 0, "no fork");
+        answer as i32
+    }
+}
+
+/// Ends this process, without the test harness's destructors.
+fn end(code: i32) -> ! {
+    // SAFETY: no precondition.
+    unsafe { libc::_exit(code) }
+}
+
+#[track_caller]
+fn code_of(child: i32) -> i32 {
+    match waitpid(Pid::from_raw(child), None).expect("a child") {
+        WaitStatus::Exited(_, code) => code,
+        status => panic!("{status:?}"),
+    }
+}
+
+/// Of all threads.
+fn page_faults() -> i64 {
+    getrusage(UsageWho::RUSAGE_SELF).expect("a measure").minor_page_faults()
+}
+
+/// Whether the thread waits for a lock of the kernel's.
+fn waits(stat: &File) -> bool {
+    let mut text = [0; 64];
+    let length = rustix::io::pread(stat.as_fd(), &mut text, 0).expect("procfs");
+    String::from_utf8_lossy(&text[..length]).contains(") D")
+}
+
+/// In a process that has registered for nothing: forks while another thread runs `registers`, which answers
+/// what it has then. Ends with what `child` finds in the child, if that has it.
+fn overlap<T: Send + Sync>(
+    fork: Fork,
+    registers: impl FnOnce() -> T + Send,
+    child: impl FnOnce(&T) -> i32,
+) -> ! {
+    // SAFETY: a fresh mapping, in no one's way.
+    let space = unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        libc::mmap(std::ptr::null_mut(), LENGTH, access, flags, -1, 0)
+    };
+    assert_ne!(space, libc::MAP_FAILED);
+    // SAFETY: the mapping above.
+    unsafe { libc::madvise(space, LENGTH, libc::MADV_NOHUGEPAGE) };
+
+    let space = space.addr();
+    let (let_go, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let overlaps = AtomicBool::new(false);
+    let before = page_faults();
+    let has: OnceLock<T> = OnceLock::new();
+    let me = format!("/proc/self/task/{}/stat", rustix::thread::gettid().as_raw_nonzero());
+    let me = File::open(me).expect("procfs");
+    let code = thread::scope(|scope| {
+        scope.spawn(|| {
+            let space = std::ptr::without_provenance_mut(space);
+            // SAFETY: the mapping above, which nobody reads.
+            let answer = unsafe { libc::madvise(space, LENGTH, MADV_POPULATE_READ) };
+            // Before 5.14 nobody holds the lock for long, and there is no overlap.
+            assert!(answer == 0 || nix::errno::Errno::last_raw() == libc::EINVAL);
+            let_go.store(true, Release);
+        });
+        let registering = scope.spawn(|| {
+            while !waits(&me) {
+                if over.load(Acquire) {
+                    return;
+                }
+            }
+            overlaps.store(true, Release);
+            assert!(has.set(registers()).is_ok());
+        });
+        while page_faults() < before + 1_000 && !let_go.load(Acquire) {
+            thread::yield_now(); // until the lock is held
+        }
+        let pid = fork.call();
+        if pid == 0 {
+            end(has.get().map_or(NOTHING, child));
+        }
+        over.store(true, Release);
+        let code = code_of(pid);
+        registering.join().expect("no panic");
+        if overlaps.load(Acquire) { code } else { NO_OVERLAP }
+    });
+    end(code)
+}
+
+/// Runs `attempt`, which ends its process, in one process after another, until there was an overlap; if
+/// something is `wanted`, until it ended with that, or ten did not. Answers how the overlaps ended.
+fn attempts(wanted: Option<i32>, attempt: fn() -> ()) -> Vec<i32> {
+    let mut seen = Vec::new();
+    for _ in 0..40 {
+        // SAFETY: the test harness's other thread holds no lock that the worker needs; glibc's allocator
+        // survives a fork.
+        let worker = unsafe { libc::fork() };
+        if worker == 0 {
+            let _ = std::panic::catch_unwind(attempt);
+            end(1);
+        }
+        match code_of(worker) {
+            NO_OVERLAP => continue,
+            code => seen.push(code),
+        }
+        if seen.last() == wanted.as_ref() || wanted.is_none() || seen.len() == 10 {
+            break;
+        }
+    }
+    println!("{seen:?}");
+    seen
+}
+
+/// Whoever has it has the registration.
+#[track_caller]
+fn never_torn(attempt: fn() -> ()) {
+    let seen = attempts(None, attempt);
+    assert!(seen.iter().all(|code| [NOTHING, TOGETHER].contains(code)), "{seen:?}");
+    assert!(!seen.is_empty(), "no fork waited for the lock: the test has no teeth");
+}
+
+fn has_registered(what: Commands) -> bool {
+    registrations().expect("Linux 6.3").contains(what)
+}
+
+fn torn_without(what: Commands) -> i32 {
+    if has_registered(what) { TOGETHER } else { TORN }
+}
+
+fn decides(fork: Fork) -> ! {
+    let decide = || {
+        // The kernel reads /proc/self/environ under the lock that the fork waits for, and the decision would wait too.
+        // Without a descriptor the switch is looked up by the standard library.
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        setrlimit(Resource::RLIMIT_NOFILE, 0, most).expect("a limit can be lowered");
+        init()
+    };
+    overlap(fork, decide, |_| {
+        assert!(strategy().is_some());
+        if membarrier(MembarrierCommand::PrivateExpedited).is_ok() {
+            return TOGETHER;
+        }
+        // What the documents say of a child that came by another way.
+        let mended =
+            try_heavy_fence().is_ok() && membarrier(MembarrierCommand::PrivateExpedited).is_ok();
+        if mended { MENDED } else { TORN }
+    })
+}
+
+/// It looks for the switch, as above, and so cannot be torn apart here; `registers` can.
+fn attaches() -> ! {
+    let memory: &'static Memory = Box::leak(Box::new(Memory::new::<Nothing>().expect("a memfd")));
+    let words = &memory.layout::<Nothing>().header;
+    // The maker is another process, so that this one registers by `attach`.
+    // SAFETY: the child makes a segment, and ends.
+    let maker = unsafe { libc::fork() };
+    if maker == 0 {
+        end(create(words, memory.file(), Mode::Asymmetric).is_err().into());
+    }
+    assert_eq!(code_of(maker), 0);
+    overlap(
+        Fork::Libc,
+        || match attach(words, memory.file()) {
+            Ok(Attached::Asymmetric(participant)) => participant,
+            other => panic!("{other:?}"),
+        },
+        |_: &Participant<'_, Asymmetric>| torn_without(Commands::REGISTER_GLOBAL_EXPEDITED),
+    )
+}
+
+/// Behind the header.
+#[repr(C)]
+struct Nothing;
+
+// SAFETY: no bytes.
+unsafe impl Atomics for Nothing {}
+
+fn registers<C: Registrable + Sync + Send>(fork: Fork, what: Commands) -> ! {
+    overlap(
+        fork,
+        || assert!(register::<C>().is_ok()),
+        |()| {
+            if has_registered(what) {
+                return TOGETHER;
+            }
+            let mended = register::<C>().is_ok() && has_registered(what);
+            if mended { MENDED } else { TORN }
+        },
+    )
+}
+
+#[test]
+fn a_forked_child_has_the_decision_with_the_registration_or_not_at_all() {
+    Child::default().run(|| never_torn(|| decides(Fork::Libc)));
+}
+
+#[test]
+fn a_forked_child_has_a_participant_with_the_registration_or_not_at_all() {
+    Child::default().run(|| never_torn(|| attaches()));
+}
+
+#[test]
+fn a_forked_child_has_the_proof_of_a_registration_with_it_or_not_at_all() {
+    Child::default().run(|| {
+        never_torn(|| {
+            registers::<GlobalExpedited>(Fork::Libc, Commands::REGISTER_GLOBAL_EXPEDITED)
+        });
+        never_torn(|| {
+            registers::<PrivateExpedited>(Fork::Libc, Commands::REGISTER_PRIVATE_EXPEDITED)
+        });
+        let offered = asymfence::membarrier::query().expect("a kernel with membarrier");
+        if offered.contains(Commands::PRIVATE_EXPEDITED_SYNC_CORE) {
+            never_torn(|| {
+                registers::<PrivateExpeditedSyncCore>(
+                    Fork::Libc,
+                    Commands::REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
+                );
+            });
+        }
+        if offered.contains(Commands::PRIVATE_EXPEDITED_RSEQ) {
+            never_torn(|| {
+                registers::<PrivateExpeditedRseq>(
+                    Fork::Libc,
+                    Commands::REGISTER_PRIVATE_EXPEDITED_RSEQ,
+                );
+            });
+        }
+    });
+}
+
+/// The twin of all three: the kernel's own registration, and no wait for the fork.
+#[test]
+fn a_bare_registration_and_a_fork_are_torn_apart() {
+    Child::default().run(|| {
+        let seen = attempts(Some(TORN), || {
+            overlap(
+                Fork::Libc,
+                || membarrier(MembarrierCommand::RegisterGlobalExpedited).expect("offered"),
+                |()| torn_without(Commands::REGISTER_GLOBAL_EXPEDITED),
+            )
+        });
+        assert!(seen.contains(&TORN), "the tests above have no teeth: {seen:?}");
+    });
+}
+
+/// The twin that goes through the library: a bare clone(2) takes no lock. What the documents say to do in such a
+/// child helps.
+#[test]
+fn a_child_of_a_bare_clone_is_mended_by_its_heavy_fence_and_by_registering_again() {
+    Child::default().run(|| {
+        let registers =
+            || registers::<GlobalExpedited>(Fork::Bare, Commands::REGISTER_GLOBAL_EXPEDITED);
+        for attempt in [(|| decides(Fork::Bare)) as fn(), registers] {
+            let seen = attempts(Some(MENDED), attempt);
+            assert!(seen.contains(&MENDED) && !seen.contains(&TORN), "{seen:?}");
+        }
+    });
+}
