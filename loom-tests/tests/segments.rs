@@ -10,6 +10,7 @@
 mod header;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use header::{Common, Description, Header, Locks, Misfit, Mode, Place, Word};
@@ -229,19 +230,24 @@ fn created(orders: bool) -> Arc<Segment> {
 
 #[test]
 fn whoever_finds_a_segment_finds_all_of_its_header() {
+    static FOUND: AtomicBool = AtomicBool::new(false);
     check(|| {
         let segment = Segment::new(true);
-        let maker = Arc::clone(&segment);
-        let maker = thread::spawn(move || maker.header.create(Mode::Asymmetric, COMMON));
-        match segment.header.mode() {
+        // The maker in the first thread: loom forgets that the other has loaded the magic when the maker itself
+        // does, and would not look at the executions in which the maker is first.
+        let finder = Arc::clone(&segment);
+        let finder = thread::spawn(move || match finder.header.mode() {
             Err(error) => assert_eq!(error, Misfit::NotCreated),
             Ok(mode) => {
                 assert_eq!(mode, Mode::Asymmetric);
-                assert_eq!(segment.header.admit(COMMON), Ok(()));
+                assert_eq!(finder.header.admit(COMMON), Ok(()));
+                FOUND.store(true, Relaxed);
             }
-        }
-        assert_eq!(maker.join().expect("no panic"), Ok(()));
+        });
+        assert_eq!(segment.header.create(Mode::Asymmetric, COMMON), Ok(()));
+        finder.join().expect("no panic");
     });
+    assert!(FOUND.load(Relaxed), "in no execution was it found");
 }
 
 #[test]
