@@ -228,7 +228,6 @@ fn build(sh: &Shell, root: &Path, tree: &Path, cases: &[Case], all: bool) -> Res
         cases.iter().any(|(_, _, judges)| judges.iter().any(needs))
     };
     for build in BUILDS.iter().filter(|build| needed(build.name)) {
-        // What the tree depends on is built there already.
         let target = root.join(build.target);
         let _flags = (!build.flags.is_empty()).then(|| sh.push_env("RUSTFLAGS", build.flags));
         let arguments = build.arguments;

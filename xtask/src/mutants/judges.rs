@@ -17,20 +17,25 @@ pub(super) const BUILDS: [Build; 4] = [
         name: "models",
         arguments: &["--release", "--package", "loom-tests"],
         flags: "--cfg loom",
-        target: "target/loom",
+        target: "target/mutants/models",
     },
-    Build { name: "library", arguments: &["--lib", "--test", "it"], flags: "", target: "target" },
+    Build {
+        name: "library",
+        arguments: &["--lib", "--test", "it"],
+        flags: "",
+        target: "target/mutants/tests",
+    },
     Build {
         name: "hazard",
         arguments: &["--package", "asymfence-hazard", "--lib", "--test", "it"],
         flags: "",
-        target: "target",
+        target: "target/mutants/tests",
     },
     Build {
         name: "cookbook",
         arguments: &["--package", "cookbook", "--test", "it"],
         flags: "",
-        target: "target",
+        target: "target/mutants/tests",
     },
 ];
 
