@@ -49,6 +49,7 @@ impl Asymmetric {
     /// Orders as [`light_fence`](crate::light_fence), with which it shares contract and signal
     /// safety, in zero instructions: no load, no branch.
     #[inline(always)]
+    #[track_caller] // for models: in any other build nobody asks
     pub fn light_fence(self) {
         // COMMIT-ONCE: the process is asymmetric for ever. Pairs with: every heavy fence.
         sys::compiler_barrier();

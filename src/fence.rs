@@ -8,9 +8,9 @@
 //! ```
 //!
 //! The operational reading, which the loom model implements: a heavy fence is a full fence; then
-//! every other thread executes one full fence at some point of its own program, in no particular
-//! order among the threads; then a full fence. A light fence is a place in a program before which or
-//! after which that point falls.
+//! every other thread executes one full fence, in no particular order among the threads; then a full fence. A
+//! light fence is a place in a program before which or after which that one falls. Between two light fences, and in a
+//! thread without one, it orders nothing: the compiler may move the accesses there.
 //!
 //! The scenarios that the tests are named after. In each, `heavy` on one side and `light` on the
 //! other forbid the outcome; put `light` on both sides, or `full` against `light`, and it happens.
@@ -42,7 +42,7 @@
 use core::cell::Cell;
 use core::fmt;
 
-use crate::coalesce::{Calls, Coalesce};
+use crate::coalesce::{Calls, Coalesce, between_full_fences};
 use crate::refusal::{Failure, Refusal};
 use crate::strategy::{self, Rung, Strategy};
 use crate::sync::{Ordering::SeqCst, fence, global};
@@ -87,6 +87,7 @@ use crate::sys::{self, LOOKS, Mechanism};
 /// # assert_eq!(version, 0);
 /// ```
 #[inline(always)]
+#[track_caller] // for models: in any other build nobody asks
 pub fn light_fence() {
     if strategy::is_asymmetric() {
         sys::compiler_barrier();
@@ -161,6 +162,7 @@ fn seldom() {}
 /// }
 /// ```
 #[inline]
+#[track_caller] // as above
 pub fn heavy_fence() {
     or_abort(try_heavy_fence());
 }
@@ -192,7 +194,9 @@ fn abort(error: HeavyFenceError) -> ! {
 /// build with debug assertions in rustix does if a sandbox answers a system call with a value that no
 /// kernel gives.
 #[inline]
+#[track_caller] // as above
 pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
+    sys::heavy_fence_begins();
     match strategy::init() {
         Strategy::Asymmetric(rung) => heavy(None, rung),
         Strategy::Symmetric => {
@@ -211,7 +215,8 @@ pub(crate) fn heavy(since: Option<usize>, rung: Rung) -> Result<(), HeavyFenceEr
     let outcome = match (rung.mechanism().waiting, since) {
         (Some(waiting), None) => HEAVY.run_within(LOOKS, waiting, call),
         (Some(waiting), Some(since)) => HEAVY.run_since(since, LOOKS, waiting, call),
-        (None, _) => HEAVY.run_alone(call),
+        (None, _) if sys::counts_calls() => HEAVY.run_alone(call),
+        (None, _) => between_full_fences(call),
     };
     outcome.map_err(|word| HeavyFenceError {
         rung,
@@ -281,7 +286,8 @@ pub struct Stats {
 /// Async-signal-safe.
 #[must_use]
 pub fn stats() -> Stats {
-    Stats { heavy: HEAVY.stats(), retries: retries() }
+    let heavy = if sys::counts_calls() { HEAVY.stats() } else { Calls::default() };
+    Stats { heavy, retries: retries() }
 }
 
 /// A heavy fence that could not give its guarantee. Nothing has been ordered.

@@ -40,6 +40,7 @@ pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
     let f = std::sync::Arc::new(f);
     for &visit in visits {
         let f = f.clone();
+        switch_checkpoints(visit);
         loom::model(move || {
             init_from(start, visit);
             f();
@@ -62,6 +63,38 @@ pub fn run(
     shared.run_within(Some(looks), Waiting::Awake, call)
 }
 
+/// loom has one checkpoint file. It is the second order's while the first one's lies beside it.
+fn switch_checkpoints(visit: Visit) {
+    let Some(file) = std::env::var_os("LOOM_CHECKPOINT_FILE") else { return };
+    let beside = |order: &str| {
+        let mut name = file.clone();
+        name.push(order);
+        std::path::PathBuf::from(name)
+    };
+    let (upward, downward) = (beside(".upward"), beside(".downward"));
+    // A file that is not there yet is no checkpoint yet.
+    match visit {
+        Visit::Upward if upward.exists() => {
+            let _ = std::fs::rename(&file, downward);
+            let _ = std::fs::rename(upward, &file);
+        }
+        Visit::Upward => {}
+        Visit::Downward => {
+            let _ = std::fs::rename(&file, upward);
+            let _ = std::fs::rename(downward, &file);
+        }
+    }
+}
+
+/// What a bare `loom::model` is from now on, in this thread of the system: where its process begins, and in
+/// which order its fences visit. For a test suite that calls `loom::model` and is not to be edited.
+///
+/// Until told otherwise it is [`Start::Asymmetric`], or [`Start::Symmetric`] with `ASYMFENCE=symmetric` in
+/// the environment, and [`Visit::Upward`], or [`Visit::Downward`] with `ASYMFENCE_LOOM_VISIT=downward`.
+pub fn begin_with(start: Start, visit: Visit) {
+    crate::sys::modelled::begin_next(start, visit);
+}
+
 /// For a model of your own `loom::model::Builder`: call it first thing in the closure, before any
 /// thread is spawned. `init_from(Start::Asymmetric, Visit::Upward)`.
 ///
@@ -74,17 +107,23 @@ pub fn init() {
 
 /// As [`init`], with a choice of where the process begins and in which order its fences visit.
 pub fn init_from(start: Start, visit: Visit) {
-    use crate::strategy::{Strategy, force, init as decide, strategy};
-
     crate::sys::modelled::start(start, visit);
-    // Makes the atomics of shared calls, in the first thread.
-    let _ = crate::stats();
-    match start {
-        Start::Asymmetric => assert!(matches!(decide(), Strategy::Asymmetric(_))),
-        Start::Symmetric => force(Strategy::Symmetric).expect("nothing was decided before"),
+    if matches!(start, Start::Undecided { .. }) {
         // Makes the decision's atomics, in the first thread, and decides nothing.
-        Start::Undecided { .. } => assert_eq!(strategy(), None),
+        assert_eq!(crate::strategy::strategy(), None);
     }
+}
+
+/// For models with [`Ticket`](crate::Ticket)s, first in the closure, behind an `init`: from now on heavy fences
+/// are counted. The count takes executions, so that other models go without.
+///
+/// # Panics
+///
+/// In any thread but the model's first.
+pub fn count_calls() {
+    crate::sys::modelled::count_calls();
+    // Makes the atomics of the count, in the first thread.
+    let _ = crate::stats();
 }
 
 /// The call in the middle of a heavy fence: every other thread executes one full fence. Orders nothing

@@ -101,7 +101,7 @@ const FIRST_RUNG: u8 = 2;
 global! {
     /// The one decision of the process.
     static DECISION: Decision = Decision {
-        mode: AtomicU8::new(UNDECIDED),
+        mode: AtomicU8::new(sys::begins_as(UNDECIDED, SYMMETRIC, FIRST_RUNG)),
         refusals: [const { AtomicU32::new(0) }; LADDER.len()],
         admissions: [const { AtomicU32::new(0) }; LADDER.len()],
     };

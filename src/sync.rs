@@ -29,20 +29,18 @@ mod chosen {
 
 #[cfg(feature = "loom")]
 mod chosen {
+    pub(crate) use crate::sys::modelled::Mode as AtomicU8;
     pub(crate) use crate::sys::modelled::fence;
-    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicUsize};
+    pub(crate) use loom::sync::atomic::AtomicUsize;
 
     /// A value of the model that runs now.
     macro_rules! global {
         ($(#[$doc:meta])* $vis:vis static $name:ident: $type:ty = $init:expr;) => {
-            loom::lazy_static! { static ref MODELLED: $type = $init; }
-
             $vis struct PerModel;
             impl core::ops::Deref for PerModel {
                 type Target = $type;
                 fn deref(&self) -> &$type {
-                    crate::sys::modelled::assert_running();
-                    &MODELLED
+                    crate::sys::modelled::global(core::any::TypeId::of::<PerModel>(), || $init)
                 }
             }
             $(#[$doc])*

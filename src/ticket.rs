@@ -4,6 +4,7 @@
 
 use crate::fence::{HEAVY, HeavyFenceError, heavy, or_abort};
 use crate::strategy::{self, Strategy};
+use crate::sys;
 
 /// A moment, and whether some heavy fence of this process, anybody's, has come after it.
 ///
@@ -55,6 +56,7 @@ impl Ticket {
     /// Never decides. Wait-free and async-signal-safe.
     #[inline]
     pub fn now() -> Self {
+        sys::assert_counts();
         Ticket(HEAVY.now())
     }
 
@@ -68,6 +70,7 @@ impl Ticket {
     #[inline]
     #[must_use]
     pub fn is_served(self) -> bool {
+        sys::assert_counts();
         HEAVY.is_served(self.0) || strategy::strategy() == Some(Strategy::Symmetric)
     }
 
@@ -88,6 +91,7 @@ impl Ticket {
     /// it was.
     #[inline]
     pub fn try_wait(self) -> Result<(), HeavyFenceError> {
+        sys::assert_counts();
         match strategy::init() {
             Strategy::Asymmetric(rung) if !HEAVY.is_served(self.0) => heavy(Some(self.0), rung),
             // Served; or `now` was a heavy fence.

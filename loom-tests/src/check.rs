@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use asymfence::model::{Start, Visit, init_from};
+use asymfence::model::{Start, Visit, count_calls, init_from};
 
 /// Three preemptions find every mutant here.
 fn preemptions() -> Option<usize> {
@@ -28,6 +28,7 @@ pub fn check_within<F: Fn() + Send + Sync + 'static>(
         builder.preemption_bound = preemptions;
         builder.check(move || {
             init_from(start, visit);
+            count_calls();
             f();
         });
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use asymfence::model::{Start, Visit, fence, init_from};
+use asymfence::model::{Start, Visit, begin_with, fence, init_from};
 use asymfence::{heavy_fence, light_fence};
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -173,6 +173,20 @@ pub struct Found {
 /// Every outcome that loom finds in a process that begins as `start` says, in both orders of
 /// visiting, with at most so many preemptions.
 pub fn explore(program: &Program, start: Start, preemptions: Option<usize>) -> Found {
+    explore_by(program, preemptions, move |visit| init_from(start, visit), |_| ())
+}
+
+/// The same of a bare model: the first fence, in whatever thread, begins the world.
+pub fn explore_bare(program: &Program, start: Start, preemptions: Option<usize>) -> Found {
+    explore_by(program, preemptions, |_| (), move |visit| begin_with(start, visit))
+}
+
+fn explore_by(
+    program: &Program,
+    preemptions: Option<usize>,
+    init: impl Fn(Visit) + Copy + Send + Sync + 'static,
+    before: impl Fn(Visit),
+) -> Found {
     // Not loom's: what is found outlives the executions.
     let found = Arc::new(Mutex::new(Found::default()));
     let program = Arc::new(program.clone());
@@ -180,8 +194,9 @@ pub fn explore(program: &Program, start: Start, preemptions: Option<usize>) -> F
         let (found, program) = (Arc::clone(&found), Arc::clone(&program));
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = preemptions;
+        before(visit);
         builder.check(move || {
-            init_from(start, visit);
+            init(visit);
             let outcome = run(&program);
             let mut found = found.lock().expect("no panic in a litmus test");
             found.outcomes.insert(outcome);

@@ -236,9 +236,43 @@ const INTERPRETED: bool = cfg!(miri);
 /// Built with `--cfg asymfence_symmetric`, or with `--cfg asymfence_tsan`, which implies it.
 pub(crate) const SWITCHED_OFF: bool = cfg!(any(asymfence_symmetric, asymfence_tsan));
 
+/// The mode that a process begins with: a model may begin decided.
+#[cfg(not(feature = "loom"))]
+pub(crate) const fn begins_as(undecided: u8, _symmetric: u8, _first_rung: u8) -> u8 {
+    undecided
+}
+#[cfg(feature = "loom")]
+pub(crate) use modelled::begins_as;
+
+/// Whether heavy fences are counted, for tickets. In a model on request, since the count is one more thing that
+/// threads have in common.
+#[cfg(not(feature = "loom"))]
+pub(crate) const fn counts_calls() -> bool {
+    true
+}
+#[cfg(feature = "loom")]
+pub(crate) use modelled::counts_calls;
+
+/// A ticket is asked for: in a model that does not count it panics.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn assert_counts() {
+    #[cfg(feature = "loom")]
+    modelled::assert_counts();
+}
+
+/// A heavy fence begins: for the trace of a model.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn heavy_fence_begins() {
+    #[cfg(feature = "loom")]
+    modelled::heavy_fence_begins();
+}
+
 /// A compiler barrier of no instruction: neither the compiler nor the linker moves a memory access
 /// across it.
 #[inline(always)]
+#[track_caller]
 pub(crate) fn compiler_barrier() {
     #[cfg(feature = "loom")]
     modelled::light_fence();

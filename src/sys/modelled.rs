@@ -1,29 +1,46 @@
 //! The fences as loom can check them, no stronger than the contract.
 //!
-//! Each pair of a thread that executes light fences and a thread that executes heavy ones has a slot,
-//! an atomic that both only ever read and modify. A light fence of `t` passes through the slots
-//! `[t][h]` of every `h`; a heavy fence of `h`, between its two full fences, through `[t][h]` of
-//! every `t`. Whoever comes second at a slot knows what the first knew: that is the one full fence
-//! that a heavy fence makes each other thread execute, at a point that the two passages order.
+//! A light fence of the thread `t` and a heavy fence of the thread `h` meet at the gate `[t][h]`: loom
+//! explores both orders of the two, and nothing is synchronised by passing. What the one that came first
+//! knew, its *past*, is handed to the other:
 //!
-//! - Two light fences share no slot: light against light is unordered.
-//! - The heavy side's passage is a *Release* only. What the slots hold it learns from its closing
-//!   fence, all at once: with an Acquire it would hand one thread's past on to the next that it
-//!   visits, while the kernel's interrupts are concurrent, and would hide outcomes.
-//! - Any one order of visiting the slots hides a few outcomes too; upward and downward together were
+//! - the heavy fence came first: the light fence takes what stood before the heavy one;
+//! - the light fence came first: the heavy fence takes what stood before the light one.
+//!
+//! That is the one full fence that a heavy fence makes each other thread execute, at a point that the order
+//! at the gate tells.
+//!
+//! - Two light fences share no gate: light against light is unordered.
+//! - What a heavy fence hands over is what it knew when it began, and nothing that it has met since. Otherwise
+//!   it would hand one thread's past on to the next that it visits, while the kernel's interrupts are
+//!   concurrent, and would hide outcomes.
+//! - Any one order of visiting the threads hides a few outcomes too; upward and downward together were
 //!   found exact. So a model is run once in each order.
-//! - loom does not see that two `fence(SeqCst)` conflict, and may skip an interleaving of them. A
-//!   relaxed read-modify-write of one location before each makes it look. A precaution: no program of
-//!   loom-tests needs it.
+//! - loom does not see that two `fence(SeqCst)` conflict, and may skip an interleaving of them. A gate of
+//!   all full fences makes it look. A precaution: no program of loom-tests needs it.
+//!
+//! Whatever is made here may be made by any thread, at any time, and synchronises nobody by that. Loom's
+//! atomics are not like that, so a world that begins decided has none.
 
-use std::cell::Cell;
+use core::{mem, ptr};
+use std::any::{Any, TypeId};
+use std::boxed::Box;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, Location};
+use std::rc::Rc;
+use std::string::String;
+use std::sync::{Mutex as StdMutex, Once};
+use std::vec::Vec;
 
-use loom::sync::atomic::{AtomicBool, AtomicUsize};
+use loom::lazy_static::Lazy;
+use loom::sync::atomic::AtomicBool;
+use loom::sync::{Condvar, Mutex, MutexGuard};
 
 use super::Mechanism;
 use super::world::{Start, Visit};
 use crate::refusal::{Call, Failure, Refusal};
-use crate::sync::Ordering::{self, AcqRel, Relaxed, Release};
+use crate::sync::Ordering::{self, Relaxed};
 
 pub(super) const RUNG: Mechanism = Mechanism {
     name: "modelled",
@@ -34,145 +51,636 @@ pub(super) const RUNG: Mechanism = Mechanism {
     register: || Ok(()),
 };
 
-/// loom's five threads, and a row for threads whose locals are gone.
+/// loom's five threads, and a row and a column for those whose locals are gone: they have no number any
+/// more. Each fence there counts as one of a thread of its own.
 const THREADS: usize = 6;
 const LOCALS_GONE: usize = THREADS - 1;
+const OTHERS: usize = THREADS - 2;
 
-struct Slots {
-    /// `[light thread][heavy thread]`
-    passages: [[AtomicUsize; THREADS]; THREADS],
-    /// Conflicts wherever two full fences do.
-    full: AtomicUsize,
-    /// The rung was made ready. The kernel orders more than this relaxed flag does; the library is
-    /// not to rely on it.
-    ready: AtomicBool,
-    rung_works: bool,
-    visit: Visit,
+/// What a thread knew at some moment. Whoever takes it knows it too.
+#[derive(Clone)]
+enum Past {
+    /// A value of a `lazy_static`: released by the one who made it, acquired by those who look. loom branches at
+    /// neither, but it drops these values when the model's closure has ended.
+    Lazy(&'static Lazy<()>),
+    /// After that: a mutex for each who may take it, since a mutex that is unlocked releases too.
+    Copies(Rc<RefCell<Vec<Mutex<()>>>>),
 }
 
-thread_local! {
-    /// What the next `Slots` are to be. loom runs all threads of a model on one thread of the
+impl Past {
+    /// As many as there are others, and one for each that takes it once more.
+    const COPIES: usize = 2 * THREADS;
+
+    #[track_caller]
+    fn copies() -> Self {
+        let copies: Vec<Mutex<()>> = (0..Self::COPIES).map(|_| Mutex::new(())).collect();
+        copies.iter().for_each(|copy| drop(copy.lock()));
+        Past::Copies(Rc::new(RefCell::new(copies)))
+    }
+}
+
+/// A mutex that is locked as long as the model's closure runs. To unlock it is no branch, unlike to lock it: what
+/// the first thread knows when the closure has ended is there at once.
+struct Held {
+    /// Of the mutex below.
+    guard: Option<MutexGuard<'static, ()>>,
+    mutex: Box<Mutex<()>>,
+}
+
+impl Held {
+    fn new() -> Self {
+        let mutex = Box::new(Mutex::new(()));
+        let guard = mutex.lock().ok();
+        // SAFETY: the mutex has an address of its own, and outlives the guard: `drop` sees to that.
+        let guard = guard.map(|guard| unsafe {
+            mem::transmute::<MutexGuard<'_, ()>, MutexGuard<'static, ()>>(guard)
+        });
+        Held { guard, mutex }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Of an execution that failed: there is no loom to unlock it for.
+        mem::forget(self.guard.take());
+    }
+}
+
+/// The `n`th value of an execution. The same in every execution, so that only the longest makes new ones.
+fn lazy(n: usize) -> &'static Lazy<()> {
+    static ALL: StdMutex<Vec<&'static Lazy<()>>> = StdMutex::new(Vec::new());
+    let mut all = ALL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    while all.len() <= n {
+        all.push(Box::leak(Box::new(Lazy { init: || (), _p: PhantomData })));
+    }
+    all[n]
+}
+
+/// Where two fences meet: a notification for which nobody waits. loom orders it against the others at the same
+/// gate, and it synchronises nobody.
+#[derive(Default)]
+struct Gate(OnceCell<Condvar>);
+
+impl Gate {
+    #[track_caller]
+    fn pass(&self) {
+        self.0.get_or_init(Condvar::new).notify_one();
+    }
+}
+
+/// One thread's light fences, and another's heavy ones.
+#[derive(Default)]
+struct Pair {
+    gate: Gate,
+    met: RefCell<Met>,
+}
+
+#[derive(Default)]
+struct Met {
+    /// The heavy fences that the next light fence takes.
+    heavy: Vec<(Past, &'static Location<'static>)>,
+    /// The last light fence, whose past holds those of the earlier.
+    light: Vec<(Past, &'static Location<'static>)>,
+}
+
+/// Where a heavy fence stands, and whether its call has been made.
+#[derive(Clone, Copy)]
+struct Heavy {
+    at: &'static Location<'static>,
+    is_called: bool,
+}
+
+/// An execution.
+struct World {
+    start: Start,
+    visit: Visit,
+    /// `[light thread][heavy thread]`
+    pairs: [[Pair; THREADS]; THREADS],
+    /// Conflicts wherever two full fences do.
+    full: Gate,
+    /// Of a process that decides: the rung was made ready. The kernel orders more than this relaxed flag does;
+    /// the library is not to rely on it.
+    ready: Option<AtomicBool>,
+    /// Heavy fences are counted, for tickets.
+    counts: Cell<bool>,
+    /// How many pasts there are.
+    pasts: Cell<usize>,
+    /// The closure has ended.
+    has_ended: Cell<bool>,
+    /// What the first thread knew then; from then on in place of every earlier past. Each is taken once, but the
+    /// last one, since who unlocks a mutex releases too.
+    closing: RefCell<Vec<Held>>,
+    /// The newest of loom's objects when the closure had ended: an execution has no other name.
+    newest: Cell<usize>,
+    /// The values of the process.
+    globals: RefCell<Vec<(TypeId, Box<dyn Any>)>>,
+    traces: bool,
+    trace: RefCell<Vec<String>>,
+    /// Each thread's heavy fence, for the trace.
+    heavy: [Cell<Option<Heavy>>; THREADS],
+}
+
+impl World {
+    fn new(start: Start, visit: Visit) -> Self {
+        let ready = matches!(start, Start::Undecided { .. }).then(|| AtomicBool::new(false));
+        World {
+            start,
+            visit,
+            pairs: Default::default(),
+            full: Gate::default(),
+            ready,
+            counts: Cell::new(false),
+            pasts: Cell::new(0),
+            has_ended: Cell::new(false),
+            closing: RefCell::default(),
+            newest: Cell::new(0),
+            globals: RefCell::default(),
+            traces: std::env::var_os("ASYMFENCE_LOOM_TRACE").is_some(),
+            trace: RefCell::default(),
+            heavy: Default::default(),
+        }
+    }
+
+    /// Every thread but `me`. Those that have no number meet each other too.
+    fn others(&self, me: usize) -> impl Iterator<Item = usize> + use<> {
+        let visit = self.visit;
+        let nth = move |n| if visit == Visit::Upward { n } else { THREADS - 1 - n };
+        (0..THREADS).map(nth).filter(move |&thread| thread != me || me == LOCALS_GONE)
+    }
+
+    /// What the thread that runs knows now.
+    #[track_caller]
+    fn past(&self) -> Past {
+        if self.has_ended.get() {
+            return Past::copies();
+        }
+        let n = self.pasts.get();
+        self.pasts.set(n + 1);
+        let past = lazy(n);
+        past.get();
+        Past::Lazy(past)
+    }
+
+    /// The thread that runs knows from now on what was known then.
+    #[track_caller]
+    fn take(&self, past: &Past) {
+        match past {
+            Past::Lazy(past) if !self.has_ended.get() => {
+                past.get();
+            }
+            Past::Lazy(_) => {
+                let last_or_next = {
+                    let closing = &mut *self.closing.borrow_mut();
+                    if closing.len() > 1 { closing.pop() } else { None }
+                };
+                match last_or_next {
+                    Some(next) => drop(next.mutex.lock()),
+                    None => {
+                        let last = self.closing.borrow();
+                        last.iter().for_each(|last| drop(last.mutex.lock()));
+                    }
+                }
+            }
+            Past::Copies(copies) => {
+                // Nobody left to take it: then everybody has.
+                let copy = copies.borrow_mut().pop();
+                copy.iter().for_each(|copy| drop(copy.lock()));
+            }
+        }
+    }
+
+    fn note(&self, line: impl FnOnce() -> String) {
+        if self.traces {
+            self.trace.borrow_mut().push(line());
+        }
+    }
+
+    /// The closure has ended, and the first thread runs. No branch.
+    fn end(&self) {
+        self.has_ended.set(true);
+        self.closing.borrow_mut().iter_mut().for_each(|held| drop(held.guard.take()));
+        self.newest.set(newest_object());
+    }
+
+    fn print(&self) {
+        let order = word(self.visit);
+        std::eprintln!("asymfence: the fences of this execution visited the threads {order}.");
+        if !self.traces {
+            return std::eprintln!("asymfence: ASYMFENCE_LOOM_TRACE=1 prints its fences.");
+        }
+        std::eprintln!("asymfence: its fences, in their order:");
+        self.trace.borrow().iter().for_each(|line| std::eprintln!("  {line}"));
+    }
+}
+
+fn word(visit: Visit) -> &'static str {
+    match visit {
+        Visit::Upward => "upward",
+        Visit::Downward => "downward",
+    }
+}
+
+fn name(thread: usize) -> String {
+    match thread {
+        LOCALS_GONE => "a thread whose locals are gone".into(),
+        _ => std::format!("thread {thread}"),
+    }
+}
+
+std::thread_local! {
+    /// What the next execution is, if it does not say. loom runs all threads of a model on one thread of the
     /// system, and one model at a time.
-    static WORLD: Cell<Option<(Start, Visit)>> = const { Cell::new(None) };
+    static NEXT: Cell<Option<(Start, Visit)>> = const { Cell::new(None) };
+    static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
+    /// A panic here is an answer.
+    static ASKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Dropped at the end of the execution. Made by one thread, and looked at by no other: it synchronises nobody.
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let Some(world) = WORLD.with_borrow(Clone::clone) else { return };
+        if has_failed() {
+            world.print();
+            WORLD.set(None);
+        } else {
+            world.end();
+        }
+    }
 }
 
 loom::lazy_static! {
-    static ref SLOTS: Slots = {
-        let (start, visit) = WORLD.get().expect("checked before every access");
-        Slots {
-            passages: Default::default(),
-            full: AtomicUsize::new(0),
-            ready: AtomicBool::new(false),
-            rung_works: start != Start::Undecided { rung_works: false },
-            visit,
-        }
-    };
+    static ref END: End = End;
 }
 
-impl Drop for Slots {
-    /// The execution is over; whoever fences now has outlived it.
-    fn drop(&mut self) {
-        WORLD.set(None);
+/// What loom means where its own message does not say.
+fn explain(panic: &dyn Any) {
+    let text = panic.downcast_ref::<&str>().copied();
+    if text.is_some_and(|text| text.ends_with("self.threads.len() < self.max()")) {
+        std::eprintln!(
+            "asymfence: loom runs five threads in an execution, the first one included; not six."
+        );
     }
+}
+
+/// Hides panics that are answers, and explains some others.
+fn set_hook() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !ASKS.get() {
+                hook(panic);
+                explain(panic.payload());
+            }
+        }));
+    });
+}
+
+/// What `ask` answers, or the message with which it panics, which is printed nowhere.
+fn quietly<T>(ask: impl FnOnce() -> T) -> Result<T, String> {
+    set_hook();
+    ASKS.set(true);
+    let answer = std::panic::catch_unwind(AssertUnwindSafe(ask));
+    ASKS.set(false);
+    answer.map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| String::from(*text));
+        text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_default()
+    })
+}
+
+enum Execution {
+    None,
+    Runs,
+    /// The closure has ended, and thereby loom's `lazy_static`s. Other threads may run on, and destructors of
+    /// thread-locals.
+    Closes,
+}
+
+fn execution() -> Execution {
+    match quietly(|| {
+        let _: &End = &END;
+    }) {
+        Ok(()) => Execution::Runs,
+        Err(message) if message.contains("shutdown") => Execution::Closes,
+        Err(_) => Execution::None,
+    }
+}
+
+/// loom numbers its objects, anew in each execution, and tells the numbers in the `Debug` form alone.
+fn newest_object() -> usize {
+    let object = std::format!("{:?}", Condvar::new());
+    let number = object.rsplit('(').next().unwrap_or_default();
+    let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().expect("loom 0.7 numbers its objects")
 }
 
 loom::thread_local! {
     static INDEX: usize = {
-        // The `Debug` form, `ThreadId(3)`, is all that loom tells.
-        let id = || format!("{:?}", loom::thread::current().id());
-        // loom panics where the locals are gone and the thread has not fenced before.
-        std::panic::catch_unwind(id).map_or(LOCALS_GONE, |id| {
+        // The `Debug` form, `ThreadId(3)`, is all that loom tells. It panics where the locals are gone and the
+        // thread has not fenced before.
+        quietly(|| std::format!("{:?}", loom::thread::current().id())).map_or(LOCALS_GONE, |id| {
             let digits = id.trim_matches(|letter: char| !letter.is_ascii_digit());
             digits.parse().expect("loom 0.7 numbers its threads")
         })
     };
 }
 
-/// Makes the slots. The atomics of loom synchronise whoever makes them with whoever comes later; so
-/// the first thread must, before it has started another.
-pub(crate) fn start(start: Start, visit: Visit) {
-    assert!(me() == 0, "`asymfence::model::init` belongs into the first thread, before it spawns");
-    WORLD.set(Some((start, visit)));
-    super::witness::forget();
-    let _ = slots();
-}
-
-fn slots() -> &'static Slots {
-    assert_running();
-    &SLOTS
-}
-
-/// Panics outside of a model, with what to do about it.
-pub(crate) fn assert_running() {
-    assert!(
-        WORLD.get().is_some(),
-        "a fence of asymfence outside of its model: call `asymfence::model::model` in place of \
-         `loom::model`, or `asymfence::model::init()` first in a model of your own \
-         `loom::model::Builder`; and join every thread before the model's closure ends"
-    );
-}
-
 fn me() -> usize {
     INDEX.try_with(|index| *index).unwrap_or(LOCALS_GONE)
 }
 
-/// The index of a thread that executes heavy fences.
-fn me_heavy() -> usize {
-    let me = me();
-    assert!(me != LOCALS_GONE, "a heavy fence in a destructor of a thread-local is not modelled");
-    me
+/// What is unwound now fences for nobody.
+fn has_failed() -> bool {
+    std::thread::panicking()
 }
 
-impl Slots {
-    /// Every thread but `me`.
-    fn others(&self, me: usize) -> impl Iterator<Item = usize> + use<> {
-        let visit = self.visit;
-        let nth = move |n| if visit == Visit::Upward { n } else { THREADS - 1 - n };
-        (0..THREADS).map(nth).filter(move |&thread| thread != me)
+/// Begins the next executions of this thread of the system as told, if they do not say themselves.
+pub(crate) fn begin_next(start: Start, visit: Visit) {
+    NEXT.set(Some((start, visit)));
+}
+
+/// Makes the world of this execution, before its first fence.
+pub(crate) fn start(start: Start, visit: Visit) {
+    let world = running();
+    assert!(
+        world.is_none(),
+        "`asymfence::model::init` comes too late: it belongs before the first fence of the execution"
+    );
+    assert!(matches!(execution(), Execution::Runs), "{NO_MODEL}");
+    assert!(me() == 0, "`asymfence::model::init` belongs into the first thread, before it spawns");
+    make(start, visit);
+}
+
+const NO_MODEL: &str = "a fence of asymfence, built with its feature `loom`, where no loom model runs. Either \
+     this is no model, and the feature must not be on: enable it under a cfg or a feature of your own, never \
+     unconditionally, and in a package of edition 2018 or older set `resolver = \"2\"`, since resolver 1 ignores \
+     the cfg (if `cargo tree -e normal` lists loom, it is on). Or it is a thread of `std` in a model, where \
+     `loom::thread` belongs; or a destructor that runs after the execution; or the model is of another version \
+     of loom than 0.7";
+
+/// The world of the execution that runs now, if it has one.
+fn running() -> Option<Rc<World>> {
+    let world = WORLD.with_borrow(Clone::clone)?;
+    if !world.has_ended.get() {
+        return Some(world);
+    }
+    match execution() {
+        // A destructor or a thread that outlives the closure; if it is not of an execution that had no fence
+        // until now.
+        Execution::Closes if newest_object() > world.newest.get() => Some(world),
+        _ => None,
     }
 }
 
+fn make(start: Start, visit: Visit) -> Rc<World> {
+    let world = Rc::new(World::new(start, visit));
+    WORLD.set(Some(Rc::clone(&world)));
+    for _ in 0..OTHERS {
+        let held = Held::new();
+        world.closing.borrow_mut().push(held);
+    }
+    world
+}
+
+#[track_caller]
+fn world() -> Rc<World> {
+    if let Some(world) = running() {
+        return world;
+    }
+    let execution = execution();
+    assert!(!matches!(execution, Execution::None), "{NO_MODEL}");
+    let (start, visit) = NEXT.get().unwrap_or_else(|| {
+        let world = from_environment();
+        NEXT.set(Some(world));
+        std::eprintln!(
+            "asymfence: this model's fences visit the threads {} only. `asymfence::model::model` visits them \
+             in both orders; so does this one, if it is run with ASYMFENCE_LOOM_VISIT=downward too.",
+            word(world.1)
+        );
+        world
+    });
+    assert!(
+        !matches!(start, Start::Undecided { .. }),
+        "a model that begins undecided needs `asymfence::model::init_from` first in its closure"
+    );
+    let world = make(start, visit);
+    if matches!(execution, Execution::Closes) {
+        world.end();
+    }
+    world
+}
+
+/// What a model is that does not say.
+fn from_environment() -> (Start, Visit) {
+    let is = |name, value: &str| std::env::var_os(name).is_some_and(|set| set == *value);
+    let start = if is("ASYMFENCE", "symmetric") { Start::Symmetric } else { Start::Asymmetric };
+    let downward = is("ASYMFENCE_LOOM_VISIT", "downward");
+    (start, if downward { Visit::Downward } else { Visit::Upward })
+}
+
+/// The mode that a process begins with.
+pub(crate) fn begins_as(undecided: u8, symmetric: u8, first_rung: u8) -> u8 {
+    match world().start {
+        Start::Asymmetric => first_rung,
+        Start::Symmetric => symmetric,
+        Start::Undecided { .. } => undecided,
+    }
+}
+
+/// The mode of a process. No atomic of loom's in a world that begins decided: there it never changes.
+#[derive(Debug)]
+pub(crate) enum Mode {
+    Decided(u8),
+    Undecided(loom::sync::atomic::AtomicU8),
+}
+
+impl Mode {
+    pub(crate) fn new(mode: u8) -> Self {
+        match world().start {
+            Start::Undecided { .. } => Mode::Undecided(loom::sync::atomic::AtomicU8::new(mode)),
+            _ => Mode::Decided(mode),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn load(&self, ordering: Ordering) -> u8 {
+        match self {
+            Mode::Decided(mode) => *mode,
+            Mode::Undecided(mode) => mode.load(ordering),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn compare_exchange(
+        &self,
+        current: u8,
+        new: u8,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u8, u8> {
+        match self {
+            Mode::Decided(mode) => Err(*mode),
+            Mode::Undecided(mode) => mode.compare_exchange(current, new, success, failure),
+        }
+    }
+}
+
+/// A value of the process that runs now, made when it is looked at first, by whomever.
+#[track_caller]
+pub(crate) fn global<T: 'static>(key: TypeId, make: impl FnOnce() -> T) -> &'static T {
+    let world = world();
+    let find = || {
+        let globals = world.globals.borrow();
+        let value = globals.iter().find(|(known, _)| *known == key)?.1.downcast_ref::<T>()?;
+        // SAFETY: the box stays until the next execution begins, and no reference of this one is used then.
+        Some(unsafe { &*ptr::from_ref(value) })
+    };
+    find().unwrap_or_else(|| {
+        let value = Box::new(make());
+        world.globals.borrow_mut().push((key, value));
+        find().expect("it was just made")
+    })
+}
+
+/// From now on heavy fences are counted.
+pub(crate) fn count_calls() {
+    let world = world();
+    assert!(
+        me() == 0,
+        "`asymfence::model::count_calls` belongs into the first thread, before it spawns"
+    );
+    world.counts.set(true);
+}
+
+pub(crate) fn counts_calls() -> bool {
+    !has_failed() && world().counts.get()
+}
+
+#[track_caller]
+pub(super) fn assert_counts() {
+    assert!(
+        has_failed() || world().counts.get(),
+        "a model with tickets needs `asymfence::model::count_calls()` first in its closure"
+    );
+}
+
+/// A heavy fence begins, there where it is called: for the trace.
+#[track_caller]
+pub(super) fn heavy_fence_begins() {
+    if has_failed() {
+        return;
+    }
+    let (world, me, at) = (world(), me(), Location::caller());
+    world.heavy[me].set(Some(Heavy { at, is_called: false }));
+    world.note(|| std::format!("{}: heavy fence at {at}", name(me)));
+}
+
+#[track_caller]
 pub(super) fn light_fence() {
-    let (slots, me) = (slots(), me());
-    for heavy in slots.others(me) {
-        // AcqRel: before the heavy fence, our past is its; after it, its past is ours. Pairs with
-        // the Release in `call`, and with the closing fence behind that.
-        slots.passages[me][heavy].fetch_add(1, AcqRel);
+    if has_failed() {
+        return;
+    }
+    let (world, me, at) = (world(), me(), Location::caller());
+    let past = world.past();
+    world.note(|| std::format!("{}: light fence at {at}", name(me)));
+    for heavy in world.others(me) {
+        let pair = &world.pairs[me][heavy];
+        pair.gate.pass();
+        // loom switches to no other thread between the gate and the end of this block.
+        let came_first = {
+            let met = &mut *pair.met.borrow_mut();
+            let came_first = met.heavy.clone();
+            if me != LOCALS_GONE {
+                // One thread's: it has taken them, and this past holds the last one's.
+                met.heavy.clear();
+                met.light.clear();
+            }
+            met.light.push((past.clone(), at));
+            came_first
+        };
+        for (past, at) in &came_first {
+            world.note(|| {
+                std::format!("{}: ... behind the heavy fence of {} at {at}", name(me), name(heavy))
+            });
+            world.take(past);
+        }
     }
 }
 
 fn call() -> Result<(), Failure> {
     // Relaxed: that it is true must follow from how the strategy was published.
-    assert!(slots().ready.load(Relaxed), "a rung was used before it was ready");
+    let is_ready = world().ready.as_ref().is_none_or(|ready| ready.load(Relaxed));
+    assert!(is_ready, "a rung was used before it was ready");
     barrier_elsewhere();
     Ok(())
 }
 
 /// The call in the middle of a heavy fence.
+#[track_caller]
 pub(crate) fn barrier_elsewhere() {
-    let (slots, me) = (slots(), me_heavy());
-    for light in slots.others(me) {
-        // Release: what came before our opening fence is known to light fences that come later.
-        // Pairs with the AcqRel in `light_fence`. No Acquire: see above.
-        slots.passages[light][me].fetch_add(1, Release);
+    if has_failed() {
+        return;
     }
+    let (world, me) = (world(), me());
+    let at = world.heavy[me].get().map_or(Location::caller(), |heavy| heavy.at);
+    // What stands before our opening fence, and nothing that we meet.
+    let past = world.past();
+    let mut all_met = Vec::new();
+    for light in world.others(me) {
+        let pair = &world.pairs[light][me];
+        pair.gate.pass();
+        // loom switches to no other thread between the gate and the end of this block.
+        let met = &mut *pair.met.borrow_mut();
+        met.heavy.push((past.clone(), at));
+        all_met.extend(met.light.iter().map(|(past, _)| past.clone()));
+        for (_, at) in &met.light {
+            world.note(|| {
+                std::format!("{}: ... behind the light fence of {} at {at}", name(me), name(light))
+            });
+        }
+    }
+    // Behind the last gate, since loom may switch threads where a past is taken.
+    all_met.iter().for_each(|past| world.take(past));
+    world.heavy[me].set(Some(Heavy { at, is_called: true }));
 }
 
 fn probe() -> Result<(), Refusal> {
-    let slots = slots();
-    if !slots.rung_works {
+    let world = world();
+    if world.start == (Start::Undecided { rung_works: false }) {
         return Err(Failure::new(Call::Modelled, 38).into());
     }
     // No trial call: it would synchronise more than the contract promises.
-    slots.ready.store(true, Relaxed);
+    if let Some(ready) = &world.ready {
+        ready.store(true, Relaxed);
+    }
     Ok(())
 }
 
 /// loom's fence, and where it is a full one a conflict that loom's search sees.
+#[track_caller]
 pub(crate) fn fence(ordering: Ordering) {
+    if has_failed() {
+        return;
+    }
+    let (world, me) = (world(), me());
     if ordering == Ordering::SeqCst {
-        // Relaxed: it is there for loom's search, and synchronises nobody.
-        slots().full.fetch_add(1, Relaxed);
+        world.full.pass();
+        let heavy = world.heavy[me].get();
+        match heavy {
+            // Its opening fence, and in a symmetric process all of it.
+            Some(Heavy { is_called: false, .. }) => {}
+            Some(Heavy { at, is_called: true }) => {
+                world.heavy[me].set(None);
+                world.note(|| std::format!("{}: end of the heavy fence at {at}", name(me)));
+            }
+            None => {
+                let at = Location::caller();
+                world.note(|| std::format!("{}: full fence at {at}", name(me)));
+            }
+        }
     }
     loom::sync::atomic::fence(ordering);
 }

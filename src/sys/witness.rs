@@ -51,7 +51,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread_local;
 
 #[derive(Default)]
 struct Witness {
@@ -61,22 +60,20 @@ struct Witness {
     freed: BTreeSet<usize>,
 }
 
-thread_local! {
-    /// loom runs all threads of a model on one thread of the system.
-    static WITNESS: RefCell<Witness> = RefCell::default();
-}
-
-fn see<T>(what: impl FnOnce(&mut Witness) -> T) -> T {
-    WITNESS.with_borrow_mut(what)
-}
-
-/// A model begins.
-pub(crate) fn forget() {
-    see(|witness| *witness = Witness::default());
+/// Asks the witness of the execution that runs; `None` if it has failed.
+#[track_caller]
+fn see<T>(what: impl FnOnce(&mut Witness) -> T) -> Option<T> {
+    if std::thread::panicking() {
+        return None;
+    }
+    let key = core::any::TypeId::of::<Witness>();
+    let witness = super::modelled::global(key, RefCell::<Witness>::default);
+    Some(what(&mut witness.borrow_mut()))
 }
 
 /// The object is valid from now on: call it before the address is published. An address that was freed
 /// may come back.
+#[track_caller]
 pub fn linked<T>(object: *const T) {
     see(|witness| witness.freed.remove(&object.addr()));
 }
@@ -94,10 +91,11 @@ pub fn used<T>(slot: usize, object: *const T) {
         witness.in_use.insert(slot, object.addr());
         witness.freed.contains(&object.addr())
     });
-    assert!(!freed, "protected after it was freed");
+    assert!(freed != Some(true), "protected after it was freed");
 }
 
 /// The reader that has `slot` does not use its object any more.
+#[track_caller]
 pub fn left(slot: usize) {
     see(|witness| witness.in_use.remove(&slot));
 }
@@ -113,5 +111,5 @@ pub fn freed<T>(object: *const T) {
         witness.freed.insert(object.addr());
         witness.in_use.values().any(|&used| used == object.addr())
     });
-    assert!(!used, "freed while it is protected");
+    assert!(used != Some(true), "freed while it is protected");
 }

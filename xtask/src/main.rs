@@ -5,6 +5,7 @@ mod codegen;
 mod house;
 mod ledger;
 mod loom;
+mod modelled;
 mod msrv;
 mod mutants;
 mod platforms;
@@ -27,6 +28,7 @@ Usage: cargo xtask COMMAND
   adopter         a crate that takes the fences as an option: without them, with them, modelled, in Miri
   codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone; --deep with wider bounds or none
+  modelled        crates that depend on this one as others do, checked by the lines of the guide alone
   mutants [--all|--named] [WORD]
                   orderings weakened and fences removed: a model must fail (10 minutes at most);
                   --all inverts guards too, and has tests judge as well (hours); --named those that
@@ -90,6 +92,7 @@ fn run() -> Result {
             codegen::foreign(&sh)
         }
         "loom" => loom::models(&sh, deep),
+        "modelled" => modelled::check(&sh),
         "mutants" if named => mutants::run(&sh, &word),
         "mutants" => mutants::run_generated(&sh, all, &word),
         "asan" => asan(&sh),
@@ -130,6 +133,7 @@ fn test(sh: &Shell) -> Result {
         cmd!(sh, "cargo run --quiet --package cookbook --example {program}").run()?;
     }
     adopter::check(sh)?;
+    modelled::check(sh)?;
     cmd!(sh, "cargo test --package xtask").run()?;
     codegen::native(sh)?;
     loom::models(sh, false)

@@ -117,3 +117,24 @@ fn the_seqcst_mapping_orders_all_nine_pairs() {
         assert!(!row.is_weak_in(&found.outcomes), "{}", row.name);
     }
 }
+
+/// A thread without a light fence: the compiler may move its accesses across the full fence that the heavy one
+/// makes it execute. The judge, which executes that fence between two accesses, forbids what the model shows.
+#[test]
+fn a_heavy_fence_orders_nothing_in_a_thread_without_a_light_fence() {
+    let program = program("x=1;r0=y | F0;y=1;F1;r1=x", "LH");
+    let is_weak = |outcome: &Outcome| outcome[..program.registers].iter().all(|&seen| seen == 0);
+    assert!(!outcomes(&program, Threads::InOrder).iter().any(is_weak));
+    assert!(explore(&program, Start::Asymmetric, None).outcomes.iter().any(is_weak));
+}
+
+/// So a structure may fence in each operation: only where fences of two threads meet is there more to explore.
+#[test]
+fn a_fence_that_meets_nobody_adds_no_execution() {
+    let executions =
+        |text, fences| explore(&program(text, fences), Start::Asymmetric, None).executions;
+    let without = executions("x=1;r0=y | y=1;r1=x", "");
+    assert_eq!(executions("x=1;F0;r0=y | y=1;F1;r1=x", "LL"), without);
+    assert_eq!(executions("x=1;F0;r0=y | y=1;F1;r1=x;F2", "LLL"), without);
+    assert_eq!(executions("F0;x=1;r0=y | y=1;r1=x", "H"), without);
+}

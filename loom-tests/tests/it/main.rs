@@ -6,6 +6,8 @@ mod between_processes;
 mod bias;
 mod coalesce;
 mod deciding;
+mod ends;
+mod entrance;
 mod lazily;
 mod misuse;
 mod mutants;

@@ -1,39 +1,40 @@
-//! A fence where its model cannot see it fails loudly, and says what to call.
+//! A fence where its model cannot see it fails loudly, and says every cause. What can be modelled is.
 
-use std::cell::RefCell;
-
-use asymfence::model::{Start, fence, model, model_from};
+use asymfence::model::{Start, Visit, fence, init_from, model, model_from};
 use asymfence::{Strategy, heavy_fence, init, light_fence, strategy};
 use loom::sync::atomic::Ordering::SeqCst;
-use loom::sync::{Arc, Notify};
 
 #[test]
-#[should_panic(expected = "call `asymfence::model::model` in place of `loom::model`")]
-fn a_light_fence_in_a_plain_loom_model_panics() {
-    loom::model(light_fence);
+#[should_panic(expected = "set `resolver = \"2\"`")]
+fn a_light_fence_outside_of_any_model_panics_and_names_the_resolver() {
+    light_fence();
 }
 
 #[test]
-#[should_panic(expected = "call `asymfence::model::model` in place of `loom::model`")]
-fn a_heavy_fence_in_a_plain_loom_model_panics() {
-    loom::model(heavy_fence);
+#[should_panic(expected = "never unconditionally")]
+fn a_heavy_fence_outside_of_any_model_panics_and_names_the_feature() {
+    heavy_fence();
 }
 
 #[test]
-#[should_panic(expected = "call `asymfence::model::model` in place of `loom::model`")]
+#[should_panic(expected = "where no loom model runs")]
 fn a_full_fence_outside_of_any_model_panics() {
     fence(SeqCst);
 }
 
 #[test]
-#[should_panic(expected = "join every thread before the model's closure ends")]
-fn a_thread_that_outlives_its_model_panics_in_a_fence() {
+#[should_panic(expected = "where no loom model runs")]
+fn a_fence_behind_a_model_panics() {
+    model(heavy_fence);
+    heavy_fence();
+}
+
+#[test]
+fn a_thread_of_std_in_a_model_panics_and_the_message_names_it() {
     model(|| {
-        loom::thread::spawn(|| {
-            // Runs on after the closure has ended, in some execution.
-            loom::thread::yield_now();
-            light_fence();
-        });
+        let panic = std::thread::spawn(light_fence).join().expect_err("no thread of loom's");
+        let message = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+        assert!(message.contains("a thread of `std` in a model"), "{message}");
     });
 }
 
@@ -44,24 +45,66 @@ fn an_init_in_another_thread_panics() {
 }
 
 #[test]
-#[should_panic(expected = "in a destructor of a thread-local is not modelled")]
-fn a_heavy_fence_in_a_destructor_of_a_thread_local_panics() {
-    struct Fences(Arc<Notify>);
+#[should_panic(expected = "comes too late")]
+fn an_init_behind_a_fence_panics() {
+    loom::model(|| {
+        light_fence();
+        asymfence::model::init();
+    });
+}
+
+#[test]
+#[should_panic(expected = "needs `asymfence::model::init_from` first in its closure")]
+fn an_undecided_process_that_no_init_has_made_panics() {
+    asymfence::model::begin_with(Start::Undecided { rung_works: true }, Visit::Upward);
+    loom::model(light_fence);
+}
+
+#[test]
+#[should_panic(expected = "`asymfence::model::count_calls()` first in its closure")]
+fn a_ticket_in_a_model_that_does_not_count_panics() {
+    model(|| _ = asymfence::Ticket::now());
+}
+
+/// A model that fails is no burden to the next one in the same thread.
+#[test]
+fn a_model_behind_one_that_failed_runs() {
+    let failed = std::panic::catch_unwind(|| {
+        model(|| {
+            light_fence();
+            panic!("the model's own");
+        });
+    });
+    assert!(failed.is_err());
+    model(|| {
+        light_fence();
+        heavy_fence();
+    });
+    loom::model(light_fence);
+}
+
+/// What is dropped while a model's panic unwinds may fence.
+#[test]
+#[should_panic(expected = "the model's own")]
+fn a_destructor_that_fences_while_a_model_fails_hides_no_message() {
+    struct Fences;
     impl Drop for Fences {
         fn drop(&mut self) {
+            light_fence();
             heavy_fence();
-            self.0.notify();
+            fence(SeqCst);
         }
     }
-    loom::thread_local! { static LOCAL: RefCell<Option<Fences>> = RefCell::new(None); }
+    loom::thread_local! { static LOCAL: Fences = Fences; }
     model(|| {
-        let gone = Arc::new(Notify::new());
-        let theirs = gone.clone();
-        let other = loom::thread::spawn(move || {
-            LOCAL.with(|local| *local.borrow_mut() = Some(Fences(theirs)));
+        let _here = Fences;
+        LOCAL.with(|_| ());
+        let other = loom::thread::spawn(|| {
+            let _there = Fences;
+            heavy_fence();
         });
-        gone.wait();
-        other.join().expect("no panic");
+        light_fence();
+        assert!(other.thread().name().is_some(), "the model's own");
     });
 }
 
@@ -74,10 +117,14 @@ fn a_model_begins_in_the_world_it_asks_for() {
         assert!(matches!(init(), Strategy::Asymmetric(_)));
     });
     model_from(Start::Undecided { rung_works: false }, || assert_eq!(init(), Strategy::Symmetric));
+    loom::model(|| {
+        init_from(Start::Symmetric, Visit::Upward);
+        assert_eq!(strategy(), Some(Strategy::Symmetric));
+    });
 }
 
 /// loom's default of 1,000 branches is enough for models of this size.
 #[test]
-fn fifty_fences_fit_into_a_model() {
-    model(|| (0..25).for_each(|_| (light_fence(), heavy_fence()).1));
+fn a_hundred_fences_fit_into_a_model() {
+    model(|| (0..50).for_each(|_| (light_fence(), heavy_fence()).1));
 }

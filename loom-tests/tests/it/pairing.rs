@@ -1,13 +1,11 @@
 //! The nine cells of the pairing table, by scenario A of `fence.rs`, and B and C for the heavy pairs.
 //! The unordered cells are required to be found.
 
-use std::cell::RefCell;
-
 use asymfence::model::{Start, fence};
 use asymfence::{Asymmetric, heavy_fence, light_fence, try_heavy_fence};
+use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{Relaxed, SeqCst};
-use loom::sync::{Arc, Notify};
 use loom::thread;
 
 use loom_tests::check::is_ever;
@@ -118,50 +116,4 @@ fn heavy_full_is_ordered() {
 fn heavy_heavy_is_ordered() {
     assert!(!misses(heavy_fence, heavy_fence));
     assert!(!passes_stale(heavy_fence, heavy_fence));
-}
-
-/// The light fence of a thread whose locals are being destroyed is modelled too.
-#[test]
-fn light_in_a_destructor_of_a_thread_local_pairs_with_heavy() {
-    struct Shared {
-        x: AtomicUsize,
-        y: AtomicUsize,
-        missed: AtomicUsize,
-        // A thread of loom's is joined before its locals are gone.
-        gone: Notify,
-    }
-    struct Publishes(Arc<Shared>);
-    impl Drop for Publishes {
-        fn drop(&mut self) {
-            self.0.x.store(1, Relaxed);
-            light_fence();
-            self.0.missed.store(usize::from(self.0.y.load(Relaxed) == 0), Relaxed);
-            self.0.gone.notify();
-        }
-    }
-    loom::thread_local! { static LOCAL: RefCell<Option<Publishes>> = RefCell::new(None); }
-
-    // Whether the thread has fenced before, or does so for the first time where its locals are gone.
-    for first in [light_fence, || {}] {
-        let misses = is_ever(Start::Asymmetric, move || {
-            let shared = Arc::new(Shared {
-                x: AtomicUsize::new(0),
-                y: AtomicUsize::new(0),
-                missed: AtomicUsize::new(0),
-                gone: Notify::new(),
-            });
-            let theirs = shared.clone();
-            let other = thread::spawn(move || {
-                first();
-                LOCAL.with(|local| *local.borrow_mut() = Some(Publishes(theirs)));
-            });
-            shared.y.store(1, Relaxed);
-            heavy_fence();
-            let missed = shared.x.load(Relaxed) == 0;
-            shared.gone.wait();
-            other.join().expect("no panic");
-            shared.missed.load(Relaxed) == 1 && missed
-        });
-        assert!(!misses);
-    }
 }

@@ -1,0 +1,44 @@
+//! Executions, time and outcomes of one program or of a table's rows: for decisions about the model.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo run -p loom-tests --release --example count -- SHAPE|'x=1;F0;r0=y | ...' [FENCES] [BOUND]`
+
+#[cfg(loom)]
+fn main() {
+    use asymfence::model::Start;
+    use loom_tests::litmus::{explore, program, table};
+    use loom_tests::oracle::{Threads, outcomes};
+
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let bound = arguments.get(2).and_then(|bound| bound.parse().ok());
+    let fences = arguments.get(1).map_or("", String::as_str);
+    let programs: Vec<_> = if arguments[0].contains('=') {
+        vec![(arguments[0].clone(), program(&arguments[0], fences))]
+    } else {
+        let rows =
+            [table(include_str!("../data/pairs.csv")), table(include_str!("../data/shapes.csv"))]
+                .concat();
+        let is_meant = |name: &str| {
+            let (shape, of) = name.split_once(' ').expect("a shape and its fences");
+            (arguments[0] == "all" || shape == arguments[0]) && (fences.is_empty() || of == fences)
+        };
+        rows.into_iter()
+            .filter(|row| is_meant(&row.name))
+            .map(|row| (row.name, row.program))
+            .collect()
+    };
+    for (name, program) in programs {
+        let begin = std::time::Instant::now();
+        let found = explore(&program, Start::Asymmetric, bound);
+        let judged = outcomes(&program, Threads::InOrder);
+        let hidden = judged.difference(&found.outcomes).count();
+        let more = found.outcomes.difference(&judged).count();
+        println!(
+            "{name}: {} executions, {:?}, {hidden} hidden, {more} more",
+            found.executions,
+            begin.elapsed()
+        );
+    }
+}
+
+#[cfg(not(loom))]
+fn main() {}

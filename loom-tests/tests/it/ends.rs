@@ -1,0 +1,177 @@
+//! The end of a thread: what its thread-locals do when they are dropped, which in loom may be after it was
+//! joined, and after the model's closure has ended.
+
+use std::cell::RefCell;
+
+use asymfence::model::{Start, model};
+use asymfence::{heavy_fence, light_fence};
+use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use loom::sync::{Arc, Notify};
+use loom::thread;
+
+use loom_tests::check::is_ever;
+
+struct Shared {
+    x: AtomicUsize,
+    y: AtomicUsize,
+    /// Whether a destructor has missed `y`; once it has run.
+    missed: AtomicUsize,
+    gone: Notify,
+}
+
+/// One side of scenario A, when it is dropped.
+struct Publishes {
+    shared: Arc<Shared>,
+    fence: fn(),
+}
+
+impl Drop for Publishes {
+    fn drop(&mut self) {
+        self.shared.x.store(1, Relaxed);
+        (self.fence)();
+        self.shared.missed.store(usize::from(self.shared.y.load(Relaxed) == 0), Relaxed);
+        self.shared.gone.notify();
+    }
+}
+
+loom::thread_local! {
+    static LOCAL: RefCell<Option<Publishes>> = RefCell::new(None);
+}
+
+/// Whether the destructor of one thread and another thread ever miss each other. `first` is what the thread does
+/// before.
+fn misses(first: fn(), local: fn(), other: fn()) -> bool {
+    is_ever(Start::Asymmetric, move || {
+        let shared = Arc::new(Shared {
+            x: AtomicUsize::new(0),
+            y: AtomicUsize::new(0),
+            missed: AtomicUsize::new(0),
+            gone: Notify::new(),
+        });
+        let theirs = shared.clone();
+        let thread = thread::spawn(move || {
+            first();
+            LOCAL.with(|place| {
+                *place.borrow_mut() = Some(Publishes { shared: theirs, fence: local });
+            });
+        });
+        shared.y.store(1, Relaxed);
+        other();
+        let missed = shared.x.load(Relaxed) == 0;
+        shared.gone.wait();
+        thread.join().expect("no panic");
+        shared.missed.load(Relaxed) == 1 && missed
+    })
+}
+
+/// A thread that has fenced before is known by a number, one that has not is not.
+#[test]
+fn fences_in_destructors_of_thread_locals_pair_as_others_do() {
+    for first in [light_fence, heavy_fence, || {}] {
+        assert!(!misses(first, light_fence, heavy_fence));
+        assert!(!misses(first, heavy_fence, light_fence));
+        assert!(!misses(first, heavy_fence, heavy_fence));
+        assert!(misses(first, light_fence, light_fence));
+    }
+}
+
+struct Asserts(Arc<[AtomicUsize; 3]>, fn());
+
+impl Drop for Asserts {
+    fn drop(&mut self) {
+        let [x, y, missed] = &*self.0;
+        x.store(1, Relaxed);
+        (self.1)();
+        let misses = y.load(Relaxed) == 0;
+        // Each of the two sides says what it missed, and the later one looks.
+        assert!(!(misses && missed.fetch_add(1, Relaxed) == 1), "they have missed each other");
+    }
+}
+
+loom::thread_local! {
+    static ASSERTS: RefCell<Option<Asserts>> = RefCell::new(None);
+}
+
+/// The natural program: a local that fences when it is dropped; join; the other fence. Nothing waits for the
+/// destructor, which runs behind the end of the closure in some executions.
+fn natural(first: fn(), local: fn(), other: fn()) {
+    let shared = Arc::new([(); 3].map(|()| AtomicUsize::new(0)));
+    let theirs = shared.clone();
+    let thread = thread::spawn(move || {
+        first();
+        ASSERTS.with(|place| *place.borrow_mut() = Some(Asserts(theirs, local)));
+    });
+    let [x, y, missed] = &*shared;
+    y.store(1, Relaxed);
+    other();
+    if x.load(Relaxed) == 0 {
+        assert!(missed.fetch_add(1, Relaxed) == 0, "they have missed each other");
+    }
+    thread.join().expect("no panic");
+}
+
+#[test]
+fn a_destructor_that_nobody_waits_for_is_no_false_alarm() {
+    for first in [light_fence, || {}] {
+        model(move || natural(first, light_fence, heavy_fence));
+        model(move || natural(first, heavy_fence, light_fence));
+    }
+    loom::model(|| natural(|| {}, light_fence, heavy_fence));
+}
+
+/// The twin of the one above.
+#[test]
+#[should_panic(expected = "they have missed each other")]
+fn a_destructor_whose_fence_is_too_weak_is_found() {
+    model(|| natural(|| {}, light_fence, light_fence));
+}
+
+/// The locals of the first thread are dropped when the closure has ended. The other thread is on its way then.
+#[test]
+fn the_first_threads_locals_may_fence() {
+    for (local, other) in [
+        (light_fence as fn(), heavy_fence as fn()),
+        (heavy_fence, light_fence),
+        (heavy_fence, heavy_fence),
+    ] {
+        model(move || {
+            let shared = Arc::new([(); 3].map(|()| AtomicUsize::new(0)));
+            let theirs = shared.clone();
+            ASSERTS.with(|place| *place.borrow_mut() = Some(Asserts(shared, local)));
+            thread::spawn(move || {
+                let [x, y, missed] = &*theirs;
+                y.store(1, Relaxed);
+                other();
+                if x.load(Relaxed) == 0 {
+                    assert!(missed.fetch_add(1, Relaxed) == 0, "they have missed each other");
+                }
+            });
+        });
+    }
+}
+
+/// The only fence of the program: no thread has fenced before the closure ended.
+#[test]
+fn a_destructor_may_be_the_only_one_that_fences() {
+    struct Fences(fn());
+    impl Drop for Fences {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    loom::thread_local! {
+        static LIGHT: Fences = Fences(light_fence);
+        static HEAVY: Fences = Fences(heavy_fence);
+    }
+    model(|| {
+        let thread = thread::spawn(|| LIGHT.with(|_| ()));
+        HEAVY.with(|_| ());
+        thread.join().expect("no panic");
+    });
+    loom::model(|| {
+        let threads = [(); 2].map(|()| thread::spawn(|| LIGHT.with(|_| ())));
+        LIGHT.with(|_| ());
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    });
+    loom::model(|| thread::spawn(|| HEAVY.with(|_| ())).join().expect("no panic"));
+}

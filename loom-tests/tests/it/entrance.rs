@@ -1,0 +1,101 @@
+//! Test suites that were not made for this crate: a bare `loom::model`, without an `init`, with the first fence
+//! in any thread.
+
+use std::sync::{Arc as StdArc, Mutex};
+
+use asymfence::model::{Start, Visit, begin_with, fence};
+use asymfence::{heavy_fence, light_fence, stats};
+use loom::sync::Arc;
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::{Relaxed, SeqCst};
+use loom::thread;
+
+use loom_tests::litmus::{Outcome, explore_bare, table};
+use loom_tests::oracle::{Threads, outcomes};
+
+/// The first fence is in a spawned thread, in every one of them in some execution.
+#[test]
+fn a_bare_model_is_exact_on_the_shapes_of_two_threads_and_on_two_of_three() {
+    let rows =
+        [table(include_str!("../../data/pairs.csv")), table(include_str!("../../data/shapes.csv"))]
+            .concat();
+    let is_meant = |name: &str| {
+        ["SB ", "MP ", "R ", "S ", "2+2W ", "LB ", "WRC ", "RWC "]
+            .iter()
+            .any(|shape| name.starts_with(shape))
+            || ["3.SB LHL", "3.SB LLH", "3.SB HLL", "3.SB HHL"].contains(&name)
+    };
+    for row in rows.iter().filter(|row| is_meant(&row.name)) {
+        let found = explore_bare(&row.program, Start::Asymmetric, Some(2));
+        assert_eq!(found.outcomes, outcomes(&row.program, Threads::InOrder), "{}", row.name);
+    }
+}
+
+/// A bare model takes the world of `begin_with`; here that of other crates, which hides what light fences do.
+#[test]
+fn a_bare_model_may_be_symmetric() {
+    let row = &table(include_str!("../../data/pairs.csv"))[0];
+    assert_eq!(row.name, "SB LL");
+    let symmetric = explore_bare(&row.program, Start::Symmetric, None);
+    assert!(!row.is_weak_in(&symmetric.outcomes));
+    let asymmetric = explore_bare(&row.program, Start::Asymmetric, None);
+    assert!(row.is_weak_in(&asymmetric.outcomes));
+}
+
+/// Scenario A in a bare model; every pair of results.
+fn found(left: impl Fn() + Copy + Send + Sync + 'static, right: fn()) -> Vec<Outcome> {
+    begin_with(Start::Asymmetric, Visit::Upward);
+    let all = StdArc::new(Mutex::new(Vec::new()));
+    let seen = all.clone();
+    loom::model(move || {
+        let [x, y] = [0, 0].map(|zero| Arc::new(AtomicUsize::new(zero)));
+        let (x2, y2) = (x.clone(), y.clone());
+        let other = thread::spawn(move || {
+            x2.store(1, Relaxed);
+            left();
+            y2.load(Relaxed)
+        });
+        y.store(1, Relaxed);
+        right();
+        let outcome = vec![x.load(Relaxed), other.join().expect("no panic")];
+        let mut seen = seen.lock().expect("no panic while it is held");
+        if !seen.contains(&outcome) {
+            seen.push(outcome);
+        }
+    });
+    let mut all = all.lock().expect("no panic while it is held").clone();
+    all.sort();
+    all
+}
+
+const ORDERED: [[usize; 2]; 3] = [[0, 1], [1, 0], [1, 1]];
+const UNORDERED: [[usize; 2]; 4] = [[0, 0], [0, 1], [1, 0], [1, 1]];
+
+#[test]
+fn a_bare_model_orders_what_the_table_orders_and_nothing_else() {
+    assert_eq!(found(light_fence, heavy_fence), ORDERED);
+    assert_eq!(found(heavy_fence, light_fence), ORDERED);
+    assert_eq!(found(light_fence, light_fence), UNORDERED);
+    assert_eq!(found(light_fence, || fence(SeqCst)), UNORDERED);
+}
+
+/// Asking for numbers orders nothing, in either thread.
+#[test]
+fn reports_order_nothing() {
+    fn light_and_asks() {
+        light_fence();
+        let _ = stats();
+        let _ = asymfence::ladder().count();
+        let _ = asymfence::strategy();
+    }
+    assert_eq!(found(light_and_asks, light_and_asks), UNORDERED);
+}
+
+#[test]
+fn futures_are_modelled_too() {
+    fn blocks(light: fn()) {
+        loom::future::block_on(async move { light() });
+    }
+    assert_eq!(found(|| blocks(light_fence), || blocks(heavy_fence)), ORDERED);
+    assert_eq!(found(|| blocks(light_fence), || blocks(light_fence)), UNORDERED);
+}

@@ -1,0 +1,5 @@
+fn main() {
+    asymfence::light_fence();
+    asymfence::heavy_fence();
+    println!("fenced");
+}
