@@ -460,21 +460,26 @@ fn what_is_inserted_behind_a_node_that_is_removed_is_not_lost() {
 /// A removal tells those who find it what came before.
 #[test]
 fn a_removal_synchronises_with_those_who_find_it() {
+    struct Shared {
+        list: List,
+        before: UnsafeCell<u32>,
+    }
+    // SAFETY: the cell is written before the removal, and read after it was found; loom sees to it.
+    unsafe impl Send for Shared {}
+    // SAFETY: as above.
+    unsafe impl Sync for Shared {}
+
     check_within(Some(2), Start::Asymmetric, || {
-        let world = Arc::new((list_of_two(), UnsafeCell::new(0)));
-        struct Shared(Arc<(List, UnsafeCell<u32>)>);
-        // SAFETY: loom sees to it.
-        unsafe impl Send for Shared {}
-        let shared = Shared(Arc::clone(&world));
+        let world = Arc::new(Shared { list: list_of_two(), before: UnsafeCell::new(0) });
+        let removes = Arc::clone(&world);
         let thread = thread::spawn(move || {
-            let shared = shared;
             // SAFETY: read only after the removal was found.
-            shared.0.1.with_mut(|before| unsafe { *before = 1 });
-            remove(&shared.0.0, 1);
+            removes.before.with_mut(|before| unsafe { *before = 1 });
+            remove(&removes.list, 1);
         });
-        if !get(&world.0, 1) {
+        if !get(&world.list, 1) {
             // SAFETY: written before the removal, and never again.
-            assert_eq!(world.1.with(|before| unsafe { *before }), 1);
+            assert_eq!(world.before.with(|before| unsafe { *before }), 1);
         }
         thread.join().expect("no panic");
     });
