@@ -435,11 +435,9 @@ fn two_neighbours_are_removed_at_a_time() {
     lists(
         |list| {
             assert!(remove(list, 1));
-            assert!(!get(list, 1));
         },
         |list| {
             assert!(remove(list, 2));
-            assert!(!get(list, 2));
         },
     );
 }
