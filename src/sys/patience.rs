@@ -28,3 +28,35 @@ pub(crate) fn patiently(call: impl Fn() -> Result<(), Failure>) -> Result<(), Fa
 pub(crate) fn retries() -> usize {
     RETRIES.load(Relaxed)
 }
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use super::*;
+    use crate::refusal::Call;
+
+    /// Makes a call that fails `failing` times with `errno`; answers how it ended, and how often it was made.
+    fn made(failing: u32, errno: i32) -> (Result<(), i32>, u32) {
+        let calls = Cell::new(0);
+        let outcome = patiently(|| {
+            calls.set(calls.get() + 1);
+            let fails = calls.get() <= failing;
+            if fails { Err(Failure::new(Call::Global, errno)) } else { Ok(()) }
+        });
+        (outcome.map_err(Failure::errno), calls.get())
+    }
+
+    #[test]
+    fn a_moments_reason_is_waited_out_and_no_other() {
+        for transient in [4, 11, 12] {
+            assert_eq!(made(0, transient), (Ok(()), 1));
+            assert_eq!(made(5, transient), (Ok(()), 6));
+            assert_eq!(made(ATTEMPTS - 1, transient), (Ok(()), ATTEMPTS));
+            assert_eq!(made(ATTEMPTS, transient), (Err(transient), ATTEMPTS));
+        }
+        for lasting in [1, 22, 38, 0] {
+            assert_eq!(made(1, lasting), (Err(lasting), 1));
+        }
+    }
+}

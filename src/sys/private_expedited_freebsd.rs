@@ -21,6 +21,7 @@ use core::ffi::c_int;
 use core::{fmt, ptr};
 
 use super::Mechanism;
+use super::patience::patiently;
 use crate::refusal::{Call, Failure, Reason, Refusal};
 
 /// Its calls are not shared: nobody has measured whether that pays.
@@ -37,19 +38,26 @@ const SYS_MEMBARRIER: c_int = 584;
 const QUERY: c_int = 0;
 const PRIVATE_EXPEDITED: c_int = 1 << 3;
 const REGISTER_PRIVATE_EXPEDITED: c_int = 1 << 4;
+/// Each command is one bit.
+const NO_COMMAND: c_int = 1 << 30 | 1 << 29;
 
 fn probe() -> Result<(), Refusal> {
     if osreldate() < Some(FREEBSD_14_1) {
         return Err(Refusal::new(Reason::SystemTooOld));
     }
-    register()?;
+    patiently(register)?;
     let needed = PRIVATE_EXPEDITED | REGISTER_PRIVATE_EXPEDITED;
     let offered = membarrier(QUERY);
     if offered < 0 || offered & needed != needed {
         return Err(Refusal::not_offered(offered as u16));
     }
-    call()?;
-    Ok(())
+    patiently(call)?;
+    // A jail or an emulator that answers 0 to what it does not know answers 0 to this too
+    // (`kern_membarrier`, sys/kern/kern_membarrier.c@14.1: EINVAL).
+    match issue(Call::PrivateExpedited, NO_COMMAND) {
+        Err(failure) if failure.errno() == i32::from(Failure::EINVAL) => Ok(()),
+        _ => Err(Refusal::new(Reason::AcceptsNonsense)),
+    }
 }
 
 fn call() -> Result<(), Failure> {

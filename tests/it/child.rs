@@ -40,6 +40,7 @@ pub(crate) const DONE: i32 = 42;
 pub(crate) struct Child {
     filter: Option<BpfProgram>,
     variable: Option<(&'static str, &'static str)>,
+    inject: Option<&'static str>,
 }
 
 /// What became of it.
@@ -61,6 +62,22 @@ impl Child {
         Child { variable: Some((name, value)), ..Child::default() }
     }
 
+    /// Has strace answer its membarrier calls, as `inject` says in the words of strace(1); `None`, and a line
+    /// in the ledger, where nobody may trace.
+    pub(crate) fn injected(inject: &'static str) -> Option<Self> {
+        let child = Child { inject: Some(inject), ..Child::default() };
+        if std::env::var_os(MARK).is_some() {
+            return Some(child); // it is traced, and may not trace
+        }
+        let may_trace = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
+        if !may_trace.is_ok_and(|output| output.status.success()) {
+            ledger::skipped("strace", "none that may trace");
+            return None;
+        }
+        ledger::ran("strace");
+        Some(child)
+    }
+
     /// Runs `body`, a closure written in the test itself, in the child, and asserts nothing of how
     /// it ends.
     pub(crate) fn outcome<F: FnOnce()>(self, body: F) -> Outcome {
@@ -77,6 +94,13 @@ impl Child {
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
         let mut command = this_binary();
+        if let Some(inject) = self.inject {
+            let mut strace = Command::new("strace");
+            strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=membarrier"]);
+            strace.args(["-e", &format!("inject=membarrier:{inject}")]);
+            strace.arg(command.get_program()).args(command.get_args());
+            command = strace;
+        }
         command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
         command.env(MARK, test).env_remove("ASYMFENCE");
         command.envs(self.variable);

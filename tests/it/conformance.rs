@@ -196,6 +196,40 @@ fn not_offered(failure: Failure, offered: Commands, command: Commands) {
     assert!(!offered.contains(command), "{failure}");
 }
 
+/// The kernel lists PRIVATE_EXPEDITED with the other two, and refuses it: as it does, so the typed face says.
+#[test]
+fn a_registration_that_does_not_work_is_not_listed() {
+    Child::default().run(|| {
+        const PRIVATE: Commands = Commands::REGISTER_PRIVATE_EXPEDITED;
+        if registrations().is_err() || register::<PrivateExpeditedSyncCore>().is_err() {
+            return; // before 6.3, or on an architecture without
+        }
+        let listed = raw(GET_REGISTRATIONS, 0, 0).map(Commands::from_bits_retain);
+        assert!(
+            listed.expect("as above").contains(PRIVATE),
+            "the kernel has learned: no care needed"
+        );
+        assert_eq!(raw(1 << 3, 0, 0), Err(libc::EPERM));
+        assert_eq!(registrations(), Ok(Commands::REGISTER_PRIVATE_EXPEDITED_SYNC_CORE));
+        register::<PrivateExpedited>().expect("offered");
+        assert!(registrations().expect("as above").contains(PRIVATE));
+    });
+}
+
+#[test]
+fn what_query_does_not_list_is_not_registered_for() {
+    Child::under(on_membarrier(SeccompAction::Errno(0))).run(|| {
+        assert_eq!(query(), Ok(Commands::empty()));
+        let refused = |answer: Result<(), Failure>| {
+            assert_eq!(answer.expect_err("a proof of what is not so").errno(), libc::EINVAL);
+        };
+        refused(register::<GlobalExpedited>().map(drop));
+        refused(register::<PrivateExpedited>().map(drop));
+        refused(register::<PrivateExpeditedSyncCore>().map(drop));
+        refused(register::<PrivateExpeditedRseq>().map(drop));
+    });
+}
+
 #[test]
 fn a_proof_outlives_neither_the_kernels_memory_nor_a_sandbox_in_silence() {
     Child::default().run(|| {
@@ -232,7 +266,8 @@ fn in_a_sandbox_without_membarrier_query_says_why() {
             let errno: i32 = std::env::var("ERRNO").expect("set above").parse().expect("a number");
             let filter = on_membarrier(SeccompAction::Errno(errno as u32));
             seccompiler::apply_filter_all_threads(&filter).expect("the filter is accepted");
-            assert_eq!(query().expect_err("refused").errno(), errno);
+            let failure = query().expect_err("refused");
+            assert_eq!((failure.call(), failure.errno()), (Call::Query, errno));
             assert_eq!(registrations().expect_err("refused").errno(), errno);
             assert_eq!(global().expect_err("refused").errno(), errno);
             assert_eq!(global_expedited().expect_err("refused").errno(), errno);

@@ -54,6 +54,21 @@ pub(crate) fn on_command(command: MembarrierCommand, action: SeccompAction) -> B
     compile([(SYS_membarrier, vec![rule(SeccompCmpOp::Eq, command)])], action)
 }
 
+/// A membarrier call meets `action` if its arguments (the command, the flags) satisfy all of one of these.
+pub(crate) fn on_arguments(
+    any_of: &[&[(u8, SeccompCmpOp, u64)]],
+    action: SeccompAction,
+) -> BpfProgram {
+    let condition = |&(argument, ref comparison, value): &(u8, SeccompCmpOp, u64)| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison.clone(), value)
+    };
+    let rule = |all_of: &&[_]| {
+        let conditions = all_of.iter().map(condition).collect::<Result<_, _>>();
+        conditions.and_then(SeccompRule::new).expect("a valid rule")
+    };
+    compile([(SYS_membarrier, any_of.iter().map(rule).collect())], action)
+}
+
 /// Compares the command that membarrier is called with.
 fn rule(comparison: SeccompCmpOp, command: MembarrierCommand) -> SeccompRule {
     SeccompCondition::new(0, SeccompCmpArgLen::Dword, comparison, command as u64)

@@ -6,6 +6,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use rustix::thread::MembarrierCommand::{PrivateExpedited, RegisterPrivateExpedited};
 use seccompiler::SeccompAction::{Errno, KillProcess, Trap};
+use seccompiler::SeccompCmpOp::{Eq, Gt, Ne};
 use seccompiler::{BpfProgram, apply_filter_all_threads};
 
 use asymfence::{
@@ -14,7 +15,8 @@ use asymfence::{
 
 use crate::child::Child;
 use crate::filter::{
-    on_all_but, on_command, on_every_rung, on_everything_but, on_membarrier, on_protection_too,
+    on_all_but, on_arguments, on_command, on_every_rung, on_everything_but, on_membarrier,
+    on_protection_too,
 };
 use crate::{fences_hold, mprotect_is_refused, rung, verdict};
 
@@ -78,6 +80,71 @@ fn a_sandbox_that_answers_0_to_everything_is_not_believed() {
     Child::under(on_membarrier(Errno(0))).run(|| {
         decides_without_membarrier();
         assert_eq!(refusal().reason(), Reason::CommandsNotOffered);
+    });
+}
+
+/// The calls that a process makes to decide, and to take part in a segment.
+const BELIEVED: [u64; 4] = [1 << 1, 1 << 2, 1 << 3, 1 << 4];
+
+/// QUERY is the kernel's. The rest, or some of it, is answered 0 by somebody else.
+#[cfg(feature = "std")]
+#[test]
+fn a_sandbox_that_answers_0_to_what_does_not_exist_is_not_believed() {
+    use asymfence::membarrier::{PrivateExpedited, query, register};
+
+    for lie in ["to all but QUERY", "to the commands", "to no command", "EPERM to no command"] {
+        Child::with("LIE", lie).run(|| {
+            install(match std::env::var("LIE").expect("set above").as_str() {
+                "to all but QUERY" => on_arguments(&[&[(0, Ne, 0)]], Errno(0)),
+                "to the commands" => {
+                    let commands = BELIEVED.map(|command| [(0, Eq, command)]);
+                    on_arguments(&commands.each_ref().map(|rule| &rule[..]), Errno(0))
+                }
+                "to no command" => on_arguments(&[&[(0, Gt, 0xffff)]], Errno(0)),
+                _ => on_arguments(&[&[(0, Gt, 0xffff)]], Errno(libc::EPERM as u32)),
+            });
+            assert_ne!(rung("private-expedited").map(Strategy::Asymmetric), Some(init()));
+            assert_eq!(refusal().reason(), Reason::AcceptsNonsense);
+            assert!(query().is_ok());
+            let failure = register::<PrivateExpedited>().expect_err("a proof of what is not so");
+            assert_eq!((failure.call(), failure.errno()), (Call::RegisterPrivateExpedited, 0));
+            crate::cross_process::a_fresh_segment_is_refused();
+        });
+    }
+}
+
+/// The twin: such a sandbox knows what the kernel refuses. That cannot be told, and the documents say so.
+#[test]
+fn a_sandbox_that_knows_the_commands_and_their_flags_is_not_noticed() {
+    Child::default().run(|| {
+        let commands = BELIEVED.map(|command| [(0, Eq, command), (1, Eq, 0)]);
+        install(on_arguments(&commands.each_ref().map(|rule| &rule[..]), Errno(0)));
+        assert_eq!(rung("private-expedited").map(Strategy::Asymmetric), Some(init()));
+    });
+}
+
+/// Of the first calls QUERY is the first, the registration the next, and the trial call comes after it.
+#[test]
+fn a_moments_reason_at_the_registration_or_the_trial_does_not_cost_the_rung() {
+    let rows = ["error=ENOMEM:when=2..5", "error=EINTR:when=3..6", "error=EAGAIN:when=2..30"];
+    for inject in rows {
+        let Some(child) = Child::injected(inject) else { return };
+        child.run(|| {
+            assert_eq!(rung("private-expedited").map(Strategy::Asymmetric), Some(init()));
+            assert_eq!(try_heavy_fence(), Ok(()));
+        });
+    }
+}
+
+/// The twin: the calls were injected, and a reason that does not pass is told.
+#[test]
+fn want_of_memory_that_does_not_pass_costs_the_rung() {
+    let Some(child) = Child::injected("error=ENOMEM:when=2+") else { return };
+    child.run(|| {
+        assert_ne!(rung("private-expedited").map(Strategy::Asymmetric), Some(init()));
+        let failure = refusal().failure().expect("a failed call");
+        assert_eq!(failure.call(), Call::RegisterPrivateExpedited);
+        assert_eq!(failure.errno(), libc::ENOMEM);
     });
 }
 

@@ -150,3 +150,10 @@ impl Fresh {
         Header { words: &self.words, file: self.file.as_fd() }
     }
 }
+
+/// For the tests of sandboxes.
+#[track_caller]
+pub(crate) fn a_fresh_segment_is_refused() {
+    let answer = create(fresh().header(), Mode::Asymmetric);
+    assert!(matches!(answer, Err(Error::Refused(_))), "{answer:?}");
+}
