@@ -72,10 +72,11 @@ reasons! {
         "a membarrier command or a flag that does not exist was not refused with EINVAL: a sandbox or an \
          emulator answers in the kernel's place; let the kernel answer",
     /// The kernel has the call, but it is not always a barrier there (membarrier on riscv before
-    /// Linux 6.9, mprotect from 4.3 to 4.12).
+    /// Linux 6.9, and between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12).
     KernelTooOld:
-        "in this kernel the call is not always a full barrier (membarrier on riscv before 6.9, mprotect \
-         from 4.3 to 4.12); update the kernel",
+        "in this kernel the call is not always a full barrier (membarrier on riscv before 6.9, and between \
+         processes from 5.4 to 5.11; mprotect from 4.3 to 4.12), or its version cannot be read; update the \
+         kernel",
     /// The kernel's documentation does not say that its switch between processes is the barrier that
     /// membarrier(2) relies on, for this architecture.
     ArchitectureNotListed:

@@ -86,7 +86,8 @@
 //! | memory shared with another virtual machine, or another kernel | no interrupt reaches it, and no lock | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same: do not share between them |
 //! | a program with another version of this crate | another protocol | the header holds a version; another one is refused |
 //! | a sandbox closed later | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] says so. The light side makes no call |
-//! | riscv before 6.9 | the command is not always a full barrier | the kernel's version is looked at, and refused |
+//! | Linux 5.4 to 5.11 | a registration may miss the processor that it runs on | the kernel's version is read, and refused |
+//! | riscv before 6.9 | the command is not always a full barrier | the kernel's version is read, and refused |
 //!
 //! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their
 //! namespaces. (systemd-nspawn shows its containers a boot id of their own: there the segment is

@@ -8,8 +8,9 @@
 use rustix::thread::{MembarrierCommand, MembarrierQuery};
 
 use super::Mechanism;
+use super::kernel::{Kernel, Version};
 use super::membarrier::{self, Command};
-use crate::refusal::{Call, Failure, Refusal};
+use crate::refusal::{Call, Failure, Reason, Refusal};
 
 /// No rung of the ladder: a heavy fence of one process needs less. Its calls are not shared, since
 /// those of other processes could not be.
@@ -20,8 +21,23 @@ const CALL: Command = (MembarrierCommand::GlobalExpedited, Call::GlobalExpedited
 const REGISTER: Command =
     (MembarrierCommand::RegisterGlobalExpedited, Call::RegisterGlobalExpedited);
 
+/// The kernels whose registration may miss the processor that it runs on: heavy fences then pass that
+/// processor over until its next switch between processes. `sync_runqueues_membarrier_state`
+/// (kernel/sched/membarrier.c@v5.10.13) came with 5.4 and marked only the *other* processors of a process with
+/// threads until 5.12. Which stable releases have the mending was not read, so none is admitted.
+const REGISTRATION_MISSES_ITSELF: core::ops::Range<Version> = (5, 4)..(5, 12);
+
+/// A kernel that does not say its version may be any.
+fn admit(version: Option<Version>) -> Result<(), Refusal> {
+    match version {
+        Some(version) if !REGISTRATION_MISSES_ITSELF.contains(&version) => Ok(()),
+        _ => Err(Refusal::new(Reason::KernelTooOld)),
+    }
+}
+
 /// Registers this process to be reached, and sees to it that the kernel knows.
 fn probe() -> Result<(), Refusal> {
+    admit(Kernel::running().version)?;
     const NEEDED: MembarrierQuery =
         MembarrierQuery::GLOBAL_EXPEDITED.union(MembarrierQuery::REGISTER_GLOBAL_EXPEDITED);
     membarrier::probe(NEEDED, REGISTER, CALL)?;
@@ -41,4 +57,19 @@ fn call() -> Result<(), Failure> {
 
 fn register() -> Result<(), Failure> {
     membarrier::issue(REGISTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_whose_registration_may_miss_its_own_processor_is_refused() {
+        for refused in [Some((5, 4)), Some((5, 10)), Some((5, 11)), None] {
+            assert_eq!(admit(refused).map_err(Refusal::reason), Err(Reason::KernelTooOld));
+        }
+        for admitted in [(4, 16), (4, 19), (5, 3), (5, 12), (6, 1), (7, 2)] {
+            assert_eq!(admit(Some(admitted)), Ok(()));
+        }
+    }
 }
