@@ -1,12 +1,12 @@
-//! A proof, of no size, that the process is committed to an asymmetric strategy.
+//! A zero-sized token of an asymmetric process.
 
 use core::fmt;
 
 use crate::strategy::{Strategy, Verdict, init, ladder};
 use crate::sys;
 
-/// Proof that this process is committed to an asymmetric strategy. Its light fence needs not ask,
-/// and is no instruction at all.
+/// Proof that this process is committed to an asymmetric strategy. Its `light_fence` skips the check and compiles to
+/// no instruction.
 ///
 /// For a data structure that decides once: take it when the structure is built, keep it in a field
 /// (it has no size), and use [`light_fence`](crate::light_fence) where there is none.

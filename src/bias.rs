@@ -43,7 +43,9 @@ use crate::sys;
 /// these are a light and a heavy fence; if heavy fences come more often than once in a *pause*, the bias
 /// is revoked, by one heavy fence, and both are `fence(SeqCst)`. Somebody restores it, now and then, after a
 /// pause in which no rare side came. So a structure whose rare side is sometimes not rare is never much
-/// slower than with full fences, and executes at most two heavy fences in a pause.
+/// slower than with full fences. With [`restore_at`](Bias::restore_at) it executes at most two heavy fences in a
+/// pause, and one more for each rare side that came at the same moment as the first. ([`restore`](Bias::restore)
+/// has no such bound.)
 ///
 /// The fences of two `Bias`es do not pair, nor do they with [`light_fence`](crate::light_fence); with
 /// [`heavy_fence`](crate::heavy_fence) the light side does.
@@ -123,7 +125,8 @@ macro_rules! new {
             Bias {
                 word: CachePadded::new(AtomicUsize::new(QUIET)),
                 times: CachePadded::new(Times {
-                    heavy: AtomicUsize::new(0),
+                    // A pause ago: the first rare side is rare, whatever clock it has.
+                    heavy: AtomicUsize::new(0usize.wrapping_sub(pause.as_micros() as usize)),
                     quiet: AtomicUsize::new(0),
                 }),
                 pause: pause.as_micros() as usize,

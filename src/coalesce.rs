@@ -85,7 +85,7 @@ pub struct Calls {
 }
 
 /// Whether the call `n` is a later one than `arrived`, also where the count has wrapped between them.
-/// A difference so large that its sign is wrong only makes the caller wait for a later call.
+/// Where so many calls lie between them that the sign is wrong, the caller waits for a later call.
 fn is_after(n: usize, arrived: usize) -> bool {
     n.wrapping_sub(arrived) as isize > 0
 }
@@ -160,7 +160,10 @@ impl Counts {
     fn serve(&self, number: usize) {
         // Relaxed: the exchange looks again.
         let mut last = self.served.load(Relaxed);
-        while is_after(number, last) {
+        // A later call is at most one ahead of what `FAR` lets start. What looks further ahead is a leader that
+        // stood still while others made calls for more than half of all numbers. (On 32 bits: until they have made
+        // seven eighths of two billion.)
+        while is_after(number, last) && number.wrapping_sub(last) <= FAR + ONE_CALL {
             // (6) Release: whoever sees the call served has it behind it. Pairs with (7). (The fence (5) releases
             // too, so no model can tell this from Relaxed.)
             match self.served.compare_exchange_weak(last, number, Release, Relaxed) {
@@ -204,7 +207,8 @@ impl Coalesce {
     /// full fence.
     ///
     /// `call` is to make every other thread pass a full barrier before it returns. Callers wait for the
-    /// call of another about twice as long as calls usually take, 0.2 s at most, and then make their own:
+    /// call of another about twice as long as calls usually take, 0.2 s at most, for each of up to four leaders in a
+    /// row, and then make their own:
     /// a forked child, a signal handler that interrupts a caller, and a caller that is stopped hang
     /// nobody. Calls of more than 50 µs are waited for asleep. If `call` panics, so does this, and the next
     /// callers share as before.
@@ -321,6 +325,21 @@ mod tests {
     use super::*;
 
     const FAILURE: NonZeroU32 = NonZeroU32::MIN;
+
+    /// The leader of one call stands still while others make calls for more than half of all numbers.
+    #[test]
+    fn a_leader_that_is_very_late_serves_no_later_ticket() {
+        let shared = Coalesce::new();
+        let late = shared.counts.start(0).expect("nobody leads");
+        let half_way_round = late.number.wrapping_add(isize::MAX as usize + 3);
+        shared.counts.lead.store(half_way_round, Relaxed);
+        shared.counts.served.store(half_way_round, Relaxed);
+        let arrived = shared.now();
+        late.finish(|| Ok(())).expect("this call does not fail");
+        assert!(!shared.is_served(arrived));
+        shared.run(|| Ok(())).expect("this call does not fail");
+        assert!(shared.is_served(arrived));
+    }
 
     #[test]
     fn later_calls_are_later_also_where_the_count_wraps() {

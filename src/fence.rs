@@ -310,11 +310,8 @@ impl HeavyFenceError {
     pub fn failure(self) -> Failure {
         self.failure
     }
-}
 
-impl HeavyFenceError {
-    /// The rung that was tried in its place, and why that could not be had. `None` if this target has no other, or
-    /// if the failure is that of a call which another thread made for both.
+    /// The rung that was tried in its place, and why that could not be had. `None` if this target has no other.
     #[must_use]
     pub fn instead(self) -> Option<(Rung, Refusal)> {
         self.instead

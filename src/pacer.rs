@@ -48,8 +48,8 @@ use crate::sync::Ordering::Relaxed;
 ///
 /// # Bounds
 ///
-/// At most one caller in a batch of things is told, besides one for each so many occasions of each caller,
-/// or for each pause. What the backing off adds to the garbage after the reader has gone on is at most
+/// About one caller in a batch of things is told (two that look at the same moment may both be), besides one for
+/// each so many occasions of each caller, or for each pause. What the backing off adds to the garbage after the reader has gone on is at most
 /// [`MOST_IN_VAIN`](Pacer::MOST_IN_VAIN) batches.
 ///
 /// # Signal safety

@@ -143,8 +143,8 @@ pub fn strategy() -> Option<Strategy> {
 /// a second (the kernel waits for an RCU grace period). A seccomp filter that *kills* on membarrier
 /// cannot be probed safely from inside. A process that has decided for membarrier before makes, as
 /// long as it succeeds, only the one call `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)` afterwards, also
-/// where many threads fence at once: who waits for another's call spins, 0.1 ms at most. (On the mprotect
-/// rung it may also sleep, by nanosleep(2).) So does a child of fork(2).
+/// where many threads fence at once: a caller that waits for another's call spins, usually for no longer than two
+/// calls. (On the mprotect rung it may also sleep, by nanosleep(2).) So does a child of fork(2).
 ///
 /// A sandbox or an emulator that answers success without calling the kernel is refused if it does so to
 /// commands or flags that do not exist, or if QUERY does not list the commands. One that knows the commands
@@ -164,12 +164,14 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// Allocates nothing, so an allocator may fence. Exceptions: a program that sets `ASYMFENCE` for itself, and one that
 /// has it set without /proc/self/environ (no /proc, another system). Such an allocator calls
-/// [`force`]`(Strategy::Symmetric)` first.
+/// [`force`]`(Strategy::Symmetric)` first. And one that replaces malloc(3) of glibc decides before the program has
+/// 48 handlers of pthread_atfork(3): for the next one glibc allocates, under the lock that the first call takes.
 ///
 /// # Signal safety
 ///
 /// Async-signal-safe without the feature `std`. With it, the first call reads the environment and takes a
-/// lock of the C library, which is not; so decide before. Nor may a handler of pthread_atfork(3) decide.
+/// lock of the C library, which is not; so decide before. Nor may a handler of pthread_atfork(3) decide, nor a
+/// thread that holds a lock which such a handler takes.
 ///
 /// # Threads, fork, exec
 ///

@@ -61,7 +61,8 @@ impl Ticket {
     }
 
     /// Whether a heavy fence of this process *started* after [`now`](Ticket::now) and has succeeded.
-    /// One that was in progress does not count. Once served, a ticket stays so.
+    /// One that was in progress does not count. Once served, a ticket stays so (on 32 bits for a billion heavy
+    /// fences; then it may ask for another).
     ///
     /// In a symmetric process every ticket is served: `now` was a heavy fence. While nothing has decided
     /// none is. Two loads, and a fence that is no instruction on x86 if the answer is yes.

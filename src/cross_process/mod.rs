@@ -63,7 +63,9 @@
 //!   the place that it had before its parent exited;
 //! - a place is free to be reaped as soon as the last of them has ended or executed another program, in
 //!   whatever PID namespace, and whoever has its number now;
-//! - closing descriptors, all of them too, gives no place back.
+//! - closing descriptors, all of them too, gives no place back. Where another file has the segment's number since,
+//!   a participant that is dropped leaves its place to be reaped, and its `reap` and `renew` answer
+//!   [`Error::OtherFile`].
 //!
 //! Other mechanisms lose one of these: a process number and a start time say nothing in another PID namespace;
 //! a robust mutex belongs to a thread; locks of fcntl(2) F_SETLK go when the process closes *any* descriptor of
@@ -79,7 +81,7 @@
 //! | --- | --- | --- |
 //! | a process that is not registered | the kernel passes over it | no [`Participant`] without a registration, which [`attach`] checks with the kernel where that can tell (6.3) |
 //! | exec(2) | clears the registration | a participant is a value in memory, which exec clears too; the new program attaches anew. Its old place can be reaped |
-//! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold, also if another thread was attaching meanwhile: [`attach`] waits for forks that have begun. Both hold one place, with one *index*, until both have dropped it or ended: a child that needs its own attaches |
+//! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold, also if another thread was attaching meanwhile: [`attach`] waits for forks that have begun. Both hold one place, with one *index*, until both have dropped it or ended: a child that needs its own attaches. A child that is forked while another thread attaches has no participant, but keeps that place taken until it ends or executes another program |
 //! | a bare clone(2), _Fork(3), or fork(2) under glibc before 2.28 or musl before 1.2.2 | a child that was made while another thread was attaching may have the participant alone | [`Participant::renew`] before the child's first light fence |
 //! | the end of a process | its place, and what it said it was reading, stay | [`reap`] |
 //! | checkpoint and restore, a migrated container | the registration and the place may be gone, the kernel another | detach before, or [`Participant::renew`] after the restore and before the next light fence. Nothing notices by itself |
@@ -138,7 +140,7 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
     if let Mode::Asymmetric = mode {
         participant::register()?;
     }
-    Ok(header.create(mode, LockFile(file).common()?)?)
+    Ok(header.create(mode, LockFile::of(file)?.common()?)?)
 }
 
 /// Takes part: registers this process if the segment is asymmetric, and takes a place in its table.
@@ -153,7 +155,7 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 /// See [`Error`]. A process that cannot be asymmetric is refused by an asymmetric segment; what it can do is
 /// in the error's words.
 pub fn attach<'a>(words: &'a [AtomicU32], file: BorrowedFd<'a>) -> Result<Attached<'a>, Error> {
-    let (header, file) = (over(words)?, LockFile(file));
+    let (header, file) = (over(words)?, LockFile::of(file)?);
     let mode = header.mode()?;
     header.admit(file.common()?)?;
     Ok(match mode {
@@ -179,7 +181,7 @@ pub fn reap(
     file: BorrowedFd<'_>,
     clean: impl FnMut(usize),
 ) -> Result<usize, Error> {
-    let (header, file) = (over(words)?, LockFile(file));
+    let (header, file) = (over(words)?, LockFile::of(file)?);
     header.mode()?;
     header.admit(file.common()?)?;
     header.reap(&file, clean)

@@ -43,14 +43,30 @@ impl Word for AtomicU32 {
     }
 }
 
-/// The file that the processes of a segment lock.
+/// The file that the processes of a segment lock. A daemon that closes every descriptor may have opened another
+/// file under the number since: each use looks whether it is the same.
 #[derive(Clone, Copy)]
-pub(super) struct LockFile<'a>(pub(super) BorrowedFd<'a>);
+pub(super) struct LockFile<'a> {
+    descriptor: BorrowedFd<'a>,
+    /// Its device and inode.
+    identity: [u64; 2],
+}
 
-impl LockFile<'_> {
+impl<'a> LockFile<'a> {
+    pub(super) fn of(descriptor: BorrowedFd<'a>) -> Result<Self, Error> {
+        let identity = identity(descriptor).map_err(Step::Identify.failed())?;
+        Ok(LockFile { descriptor, identity })
+    }
+
+    /// The descriptor, if it is the file that it was.
+    fn same(self) -> Result<BorrowedFd<'a>, Error> {
+        let now = LockFile::of(self.descriptor)?;
+        if now.identity == self.identity { Ok(self.descriptor) } else { Err(Error::OtherFile) }
+    }
+
     /// Which kernel and which file this is.
     pub(super) fn common(self) -> Result<Common, Error> {
-        let [device, inode] = identity(self.0).map_err(Step::Identify.failed())?;
+        let [device, inode] = self.identity;
         let halves = |value: u64| [value as u32, (value >> 32) as u32];
         let ([d0, d1], [i0, i1]) = (halves(device), halves(inode));
         let kernel = boot_id().map_err(Step::ReadBootId.failed())?;
@@ -64,11 +80,11 @@ impl Locks for LockFile<'_> {
     type Error = Error;
 
     fn open(&self) -> Result<Description, Error> {
-        ofd_lock::Description::of(self.0).map(Description).map_err(Step::Reopen.failed())
+        ofd_lock::Description::of(self.same()?).map(Description).map_err(Step::Reopen.failed())
     }
 
     fn is_locked(&self, index: usize) -> Result<bool, Error> {
-        ofd_lock::is_locked(self.0, byte_of(index)).map_err(Step::Lock.failed())
+        ofd_lock::is_locked(self.same()?, byte_of(index)).map_err(Step::Lock.failed())
     }
 }
 

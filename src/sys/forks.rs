@@ -11,8 +11,8 @@
 //! that begins later copies the registration.
 //!
 //! - glibc from 2.28 on (posix/fork.c, posix/register-atfork.c@2.42) and Android's libc
-//!   (bionic/pthread_atfork.cpp) hold the lock of pthread_atfork(3). glibc lets it go while a handler runs,
-//!   but holds it between the last handler before the system call and the first one after it.
+//!   (bionic/pthread_atfork.cpp) hold the lock of pthread_atfork(3). glibc from 2.36 on lets it go while a
+//!   handler runs, but holds it between the last handler before the system call and the first one after it.
 //! - musl holds it only if somebody has registered a handler before. But from 1.2.2 on it holds the lock of
 //!   pthread_key_create(3) for reading (src/process/fork.c, src/thread/pthread_key_create.c@1.2.5).
 //!

@@ -142,7 +142,8 @@ pub(crate) fn let_forks_end(done: &AtomicBool) -> Result<(), Failure> {
         not(any(miri, feature = "loom"))
     ))]
     {
-        let musl = cfg!(target_env = "musl");
+        // OpenHarmony's C library is made of musl.
+        let musl = cfg!(any(target_env = "musl", target_env = "ohos"));
         forks::let_end(if musl { forks::Lock::Keys } else { forks::Lock::Handlers }, done)?;
     }
     Ok(())

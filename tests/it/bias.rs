@@ -98,6 +98,22 @@ fn a_rare_side_that_is_rare_keeps_the_bias() {
 }
 
 /// However often the rare side comes, and somebody asks for the bias back: time is simulated.
+/// A clock that begins with the program.
+#[test]
+fn the_first_rare_side_keeps_the_bias_at_whatever_time() {
+    Child::default().run(|| {
+        if let Strategy::Symmetric = init() {
+            return;
+        }
+        let bias = Bias::new(Duration::from_millis(10));
+        bias.restore();
+        bias.heavy_fence(|| Duration::ZERO);
+        assert!(bias.is_biased());
+        bias.heavy_fence(|| Duration::ZERO);
+        assert!(!bias.is_biased(), "the second in a pause");
+    });
+}
+
 #[test]
 fn no_more_than_two_heavy_fences_come_in_a_pause() {
     Child::default().run(|| {

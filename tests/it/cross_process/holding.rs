@@ -273,6 +273,30 @@ fn closing_every_descriptor_does_not_give_the_place_back() {
     });
 }
 
+/// A daemon closes every descriptor and opens its log, which gets the segment's number.
+#[test]
+fn another_file_under_the_number_is_not_taken_for_the_segments() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            let mine = attach_symmetric(header);
+            in_fork(|| {
+                let log = rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC)
+                    .expect("a descriptor");
+                // SAFETY: nobody else uses the segment's number in this forked process.
+                let answer = unsafe { libc::dup2(log.as_raw_fd(), header.file.as_raw_fd()) };
+                assert!(answer >= 0);
+                // SAFETY: the parent's, which this process does not use any more.
+                let copy = unsafe { copy_of(&mine) };
+                assert_eq!(copy.renew(), Err(Error::OtherFile));
+                assert_eq!(copy.reap(|_| panic!("it lives")), Err(Error::OtherFile));
+                drop(copy);
+            });
+            assert_eq!(mine.places().collect::<Vec<_>>(), [mine.index()]);
+            assert_eq!(mine.renew(), Ok(()));
+        });
+    });
+}
+
 #[test]
 fn exec_gives_the_place_to_be_reaped() {
     Child::default().run(|| {
