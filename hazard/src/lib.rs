@@ -86,8 +86,10 @@
 //!
 //! # Limits
 //!
-//! It needs an allocator. A model ([`asymfence::checking_under_loom`]) takes the feature `loom`. Signal
-//! handlers may protect, and may not retire. After a fork the child goes on: see [`Domain`].
+//! It needs an allocator. A model takes the feature `loom`, as [the fences' guide] says. Signal handlers may
+//! protect, and may not retire. After a fork the child goes on: see [`Domain`].
+//!
+//! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/checking_under_loom/
 
 #![no_std]
 
