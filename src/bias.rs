@@ -182,7 +182,7 @@ impl Bias {
     ///
     /// # Errors
     ///
-    /// As [`try_heavy_fence`](crate::try_heavy_fence): then nothing has been ordered. What pairs with the next
+    /// As [`try_heavy_fence`]: then nothing has been ordered. What pairs with the next
     /// caller's fence is as right as before.
     #[inline]
     pub fn try_heavy_fence(&self, now: impl FnOnce() -> Duration) -> Result<(), HeavyFenceError> {
@@ -224,7 +224,7 @@ impl Bias {
     /// who calls it every so many operations. Whether the bias holds.
     ///
     /// A heavy fence if it does; a load, and an exchange at most, otherwise. In a symmetric process there is no
-    /// bias. Decides if nothing has ([`init`](crate::init)).
+    /// bias. Decides if nothing has ([`init`]).
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore(&self) -> bool {
@@ -237,7 +237,7 @@ impl Bias {
     ///
     /// # Errors
     ///
-    /// As [`try_heavy_fence`](crate::try_heavy_fence): the bias does not hold.
+    /// As [`try_heavy_fence`]: the bias does not hold.
     pub fn try_restore(&self) -> Result<bool, HeavyFenceError> {
         self.restore_if(|_| true)
     }
