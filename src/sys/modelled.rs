@@ -11,7 +11,8 @@
 //! at the gate tells.
 //!
 //! - Two light fences share no gate: light against light is unordered.
-//! - What a heavy fence hands over is what it knew when it began, and nothing that it has met since. Otherwise
+//! - What a heavy fence met it learns by its closing fence.
+//! - What it hands over is what it knew when it began, and nothing that it has met since. Otherwise
 //!   it would hand one thread's past on to the next that it visits, while the kernel's interrupts are
 //!   concurrent, and would hide outcomes.
 //! - Any one order of visiting the threads hides a few outcomes too; upward and downward together were
@@ -156,6 +157,8 @@ struct World {
     visit: Visit,
     /// `[light thread][heavy thread]`
     pairs: [[Pair; THREADS]; THREADS],
+    /// What each thread's heavy calls have met, until its next fence.
+    met: [RefCell<Vec<Past>>; THREADS],
     /// Conflicts wherever two full fences do.
     full: Gate,
     /// Of a process that decides: the rung was made ready. The kernel orders more than this relaxed flag does;
@@ -187,6 +190,7 @@ impl World {
             start,
             visit,
             pairs: Default::default(),
+            met: Default::default(),
             full: Gate::default(),
             ready,
             counts: Cell::new(false),
@@ -642,8 +646,8 @@ pub(crate) fn barrier_elsewhere() {
             });
         }
     }
-    // Behind the last gate, since loom may switch threads where a past is taken.
-    all_met.iter().for_each(|past| world.take(past));
+    // The call orders nothing for its caller: the next fence of this thread does.
+    world.met[me].borrow_mut().append(&mut all_met);
     world.heavy[me].set(Some(Heavy { at, is_called: true }));
 }
 
@@ -681,6 +685,9 @@ pub(crate) fn fence(ordering: Ordering) {
                 world.note(|| std::format!("{}: full fence at {at}", name(me)));
             }
         }
+    }
+    if matches!(ordering, Ordering::Acquire | Ordering::AcqRel | Ordering::SeqCst) {
+        world.met[me].take().iter().for_each(|past| world.take(past));
     }
     loom::sync::atomic::fence(ordering);
 }
