@@ -75,8 +75,7 @@ reasons! {
     /// Linux 6.9, and between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12).
     KernelTooOld:
         "in this kernel the call is not always a full barrier (membarrier on riscv before 6.9, and between \
-         processes from 5.4 to 5.11; mprotect from 4.3 to 4.12), or its version cannot be read; update the \
-         kernel",
+         processes from 5.4 to 5.11; mprotect from 4.3 to 4.12); update the kernel",
     /// The kernel's documentation does not say that its switch between processes is the barrier that
     /// membarrier(2) relies on, for this architecture.
     ArchitectureNotListed:

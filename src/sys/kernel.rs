@@ -162,6 +162,7 @@ mod tests {
         assert_eq!(beginning(c"/proc/self/status", &mut buffer).map(<[u8]>::len), Ok(64));
     }
 
+    #[cfg(feature = "std")]
     #[test]
     fn a_boot_id_is_32_digits() {
         let uuid = b"01234567-89ab-cdef-0123-456789abcdef\n";

@@ -9,9 +9,11 @@ mod fork;
 #[allow(dead_code, reason = "the whole table is tests/litmus.rs and the doctor's")]
 #[path = "../../doctor/src/litmus.rs"]
 mod litmus;
+#[cfg(feature = "std")]
 #[allow(dead_code, reason = "its path is for the example's child")]
 #[path = "../../examples/snapshots/memory.rs"]
 mod memory;
+#[cfg(feature = "std")]
 #[allow(dead_code, reason = "the example measures")]
 #[path = "../../examples/snapshots/snapshots.rs"]
 mod snapshots;

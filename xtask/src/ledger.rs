@@ -23,8 +23,11 @@ const PLATFORM: &str = "ASYMFENCE_TEST_PLATFORM";
 pub(crate) const TEST: &[&str] =
     &["two cores", "mprotect rung", "seccomp", "code generation on x86_64"];
 
-/// What `cargo xtask ci` must, besides.
-pub(crate) const CI: &[&str] = &[
+/// What `cargo xtask ci` must.
+pub(crate) const CI: &[&str] = &["two cores", "mprotect rung", "seccomp", "spin"];
+
+/// What `cargo xtask deep` must.
+pub(crate) const DEEP: &[&str] = &[
     "two cores",
     "mprotect rung",
     "seccomp",
@@ -34,7 +37,6 @@ pub(crate) const CI: &[&str] = &[
     "code generation on aarch64",
     "code generation on riscv64",
     "the address sanitizer",
-    "spin",
 ];
 
 /// What may be missing in CI, by how it begins: the stable toolchain has no Miri; another platform has not
