@@ -100,7 +100,7 @@ fn run() -> Result {
         "spin" => spin::models(&sh),
         "platforms" => platforms::run(&sh, &word, quick),
         "ci" => ci(&sh),
-        "deep" => deep(&sh),
+        "deep" => the_rest(&sh),
         "fmt" => format(&sh, &[]),
         "house" => house::check(&sh),
         _ => help(),
@@ -184,7 +184,7 @@ fn ci(sh: &Shell) -> Result {
 }
 
 /// What `ci` leaves out until it has been run whole on one tree.
-fn deep(sh: &Shell) -> Result {
+fn the_rest(sh: &Shell) -> Result {
     msrv::check(sh)?;
     codegen::foreign(sh)?;
     test(sh)?;
