@@ -29,7 +29,7 @@ use core::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::fence::{HeavyFenceError, or_abort, try_heavy_fence};
+use crate::fence::{HeavyFenceError, or_abort, seldom, try_heavy_fence};
 use crate::strategy::{Strategy, init};
 use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::{AtomicUsize, fence};
@@ -122,14 +122,15 @@ macro_rules! new {
         /// fence takes: a millisecond.
         #[must_use]
         pub $($constness)? fn new(pause: Duration) -> Self {
+            let pause = pause.as_micros() as usize;
             Bias {
                 word: CachePadded::new(AtomicUsize::new(QUIET)),
                 times: CachePadded::new(Times {
                     // A pause ago: the first rare side is rare, whatever clock it has.
-                    heavy: AtomicUsize::new(0usize.wrapping_sub(pause.as_micros() as usize)),
+                    heavy: AtomicUsize::new(0usize.wrapping_sub(pause)),
                     quiet: AtomicUsize::new(0),
                 }),
-                pause: pause.as_micros() as usize,
+                pause,
             }
         }
     };
@@ -159,7 +160,7 @@ impl Bias {
         // (2) Acquire: what rare sides did before the bias came back. Pairs with the Release in `restore`.
         let is_biased = self.word.load(Acquire) & STATE == BIASED;
         if !is_biased {
-            not_biased();
+            seldom();
             // Pairs with: (3), and the heavy fences of the rare side.
             fence(SeqCst);
         }
@@ -261,6 +262,7 @@ impl Bias {
         let now = now.as_micros() as usize;
         self.restore_if(|is_quiet| {
             let Times { heavy, quiet } = &*self.times;
+            // Relaxed, all of them: advice.
             if !is_quiet {
                 quiet.store(now, Relaxed);
                 return true;
@@ -310,6 +312,7 @@ impl Bias {
             BIASED => Ok(true),
             SEEN => {
                 if may(false) {
+                    // Relaxed: both sides are full, before and after.
                     let _ = self.word.compare_exchange(word, word - SEEN + QUIET, Relaxed, Relaxed);
                 }
                 Ok(false)
@@ -345,8 +348,3 @@ impl Bias {
         now.wrapping_sub(last) < self.pause
     }
 }
-
-/// Marks a branch as one to keep out of the way.
-#[cold]
-#[inline(always)]
-fn not_biased() {}

@@ -103,7 +103,7 @@ pub fn light_fence() {
 /// from the loop around a light fence every register that a call does not preserve.
 #[cold]
 #[inline(always)]
-fn seldom() {}
+pub(crate) fn seldom() {}
 
 /// Orders the memory accesses before it against those after it, as seen by every thread of the
 /// process, whether that executes a [`light_fence`], a `fence(SeqCst)` or a heavy fence.

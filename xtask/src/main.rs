@@ -32,12 +32,12 @@ Usage: cargo xtask COMMAND
   mutants [--all|--named] [WORD]
                   orderings weakened and fences removed: a model must fail (10 minutes at most);
                   --all inverts guards too, and has tests judge as well (hours); --named those that
-                  no rule makes, each a build of its own (in ci those of some areas)
+                  no rule makes, each a build of its own (in deep those of some areas)
   spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the address sanitizer
   platforms [--quick] [WORD]
                   other systems and processors: emulated, linked, type-checked (on Debian, as root,
-                  it installs what they need); --quick for those of a few minutes, which ci runs too
+                  it installs what they need); --quick for those of a few minutes, which deep runs too
   ci              formatting, lints, docs, the house rules, most of test, spin
   deep            test, the oldest Rust, code elsewhere, the sanitizer, the quick platforms, some mutants, the
                   doctor, the costs
@@ -118,27 +118,33 @@ fn help() -> Result {
 /// Everything that can fail by itself on a machine with a Rust toolchain and nothing else. What such a
 /// machine cannot run is listed last.
 fn test(sh: &Shell) -> Result {
-    cmd!(sh, "cargo test --package asymfence --package asymfence-hazard").run()?;
+    most_of_test(sh)?;
     cmd!(sh, "cargo test --no-default-features --lib --test it").run()?;
-    cmd!(sh, "cargo test --package asymfence-hazard --no-default-features --lib --test it")
-        .run()?;
     {
         let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
         cmd!(sh, "cargo test --package asymfence --package asymfence-hazard --test it --target-dir target/symmetric").run()?;
         let doctor = ["--package", "asymfence-doctor", "--test", "it", "the_switch_of_the_build"];
         cmd!(sh, "cargo test --target-dir target/symmetric {doctor...}").run()?;
     }
-    cmd!(sh, "cargo test --package asymfence-doctor").run()?;
-    cmd!(sh, "cargo test --package cookbook").run()?;
     cmd!(sh, "cargo test --package cookbook --test it").env("ASYMFENCE", "symmetric").run()?;
     for program in ["event_count", "rcu", "biased_lock", "deque"] {
         cmd!(sh, "cargo run --quiet --package cookbook --example {program}").run()?;
     }
-    adopter::check(sh)?;
     modelled::check(sh)?;
-    cmd!(sh, "cargo test --package xtask").run()?;
     codegen::native(sh)?;
     loom::models(sh, false)
+}
+
+/// What `ci` runs of it.
+fn most_of_test(sh: &Shell) -> Result {
+    cmd!(sh, "cargo test --package asymfence --package asymfence-hazard").run()?;
+    cmd!(sh, "cargo test --package asymfence-hazard --no-default-features --lib --test it")
+        .run()?;
+    cmd!(sh, "cargo test --package asymfence-doctor").run()?;
+    cmd!(sh, "cargo test --package cookbook").run()?;
+    adopter::check(sh)?;
+    cmd!(sh, "cargo test --package xtask").run()?;
+    Ok(())
 }
 
 /// The tests of the hazard pointers and of the cookbook, where every access of freed memory is seen. The
@@ -173,13 +179,7 @@ fn ci(sh: &Shell) -> Result {
         cmd!(sh, "cargo doc --workspace --no-deps --document-private-items {EVERYTHING...}")
             .run()?;
     }
-    cmd!(sh, "cargo test --package asymfence --package asymfence-hazard").run()?;
-    cmd!(sh, "cargo test --package asymfence-hazard --no-default-features --lib --test it")
-        .run()?;
-    cmd!(sh, "cargo test --package asymfence-doctor").run()?;
-    cmd!(sh, "cargo test --package cookbook").run()?;
-    adopter::check(sh)?;
-    cmd!(sh, "cargo test --package xtask").run()?;
+    most_of_test(sh)?;
     spin::models(sh)
 }
 

@@ -12,7 +12,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    #[allow(clippy::new_without_default)]
+    #[allow(clippy::new_without_default, reason = "nobody needs one here")]
     pub fn new() -> Self {
         Slot { owner: AtomicBool::new(false), other: AtomicBool::new(false) }
     }

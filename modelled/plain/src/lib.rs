@@ -12,7 +12,7 @@ pub struct Flag {
 }
 
 impl Flag {
-    #[allow(clippy::new_without_default)]
+    #[allow(clippy::new_without_default, reason = "nobody needs one here")]
     pub fn new() -> Self {
         Flag { raised: AtomicBool::new(false), inside: AtomicBool::new(false) }
     }
