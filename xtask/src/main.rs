@@ -2,6 +2,7 @@
 
 mod adopter;
 mod codegen;
+mod compat;
 mod house;
 mod ledger;
 mod loom;
@@ -26,6 +27,7 @@ Usage: cargo xtask COMMAND
 
   test            all tests: the library with and without std, switched off, the loom models, the adopter
   adopter         a crate that takes the fences as an option: without them, with them, modelled, in Miri
+  compat          the packages that have the names of other crates: membarrier, membarrier2, swmr-barrier
   codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone; --deep with wider bounds or none
   modelled        crates that depend on this one as others do, checked by the lines of the guide alone
@@ -88,6 +90,7 @@ fn run() -> Result {
     let outcome = match command.as_str() {
         "test" => test(&sh),
         "adopter" => adopter::check(&sh),
+        "compat" => compat::check(&sh),
         "codegen" => {
             codegen::native(&sh)?;
             codegen::foreign(&sh)
@@ -143,6 +146,7 @@ fn most_of_test(sh: &Shell) -> Result {
     cmd!(sh, "cargo test --package asymfence-doctor").run()?;
     cmd!(sh, "cargo test --package cookbook").run()?;
     adopter::check(sh)?;
+    compat::check(sh)?;
     cmd!(sh, "cargo test --package xtask").run()?;
     Ok(())
 }
