@@ -5,6 +5,7 @@ mod documents;
 mod imports;
 mod source;
 mod tree;
+mod weight;
 
 use std::fmt;
 
@@ -31,7 +32,7 @@ impl fmt::Display for Fault {
 pub(crate) fn check(sh: &Shell) -> Result {
     let faults = faults(&Tree::read(&sh.current_dir())?)?;
     if faults.is_empty() {
-        return Ok(());
+        return weight::check(sh);
     }
     let faults: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
     Err(format!("the house rules are broken:{faults}").into())
