@@ -9,6 +9,7 @@ mod deciding;
 mod ends;
 mod entrance;
 mod lazily;
+mod messages;
 mod misuse;
 mod mutants;
 mod pacer;

@@ -1,0 +1,158 @@
+//! What a model prints, and what it makes of the environment: each in a process of its own.
+
+use std::process::Command;
+
+use asymfence::model::model;
+use asymfence::{heavy_fence, light_fence};
+use loom::sync::Arc;
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::Relaxed;
+use loom::thread;
+
+/// What the test of this name prints when it runs alone, with these variables, and whether it passes.
+fn child(name: &str, variables: &[(&str, &str)]) -> (bool, String) {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["--ignored", "--exact", "--nocapture", name]);
+    command.envs(variables.iter().copied());
+    let output = command.output().expect("this binary runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Scenario A, and the number of its executions.
+fn scenario_a(right: impl Fn() + Copy + Send + Sync + 'static, passes: fn(usize) -> bool) {
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = count.clone();
+    model(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let [x, y] = [0, 0].map(|zero| Arc::new(AtomicUsize::new(zero)));
+        let (x2, y2) = (x.clone(), y.clone());
+        let other = thread::spawn(move || {
+            x2.store(1, Relaxed);
+            light_fence();
+            y2.load(Relaxed)
+        });
+        y.store(1, Relaxed);
+        right();
+        let sees = x.load(Relaxed);
+        assert!(passes(sees + other.join().expect("no panic")));
+    });
+    println!("executions: {}.", count.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+// Closures, and not the functions themselves: what a pointer calls does not know from where.
+#[test]
+#[ignore = "a child of other tests"]
+fn child_that_passes() {
+    scenario_a(|| heavy_fence(), |sum| sum > 0);
+}
+
+#[test]
+#[ignore = "a child of other tests"]
+fn child_that_fails() {
+    scenario_a(|| light_fence(), |sum| sum > 0);
+}
+
+#[test]
+#[ignore = "a child of other tests"]
+fn child_that_fails_after_a_heavy_fence() {
+    scenario_a(|| heavy_fence(), |_| false);
+}
+
+#[test]
+#[ignore = "a child of other tests"]
+fn child_with_six_threads() {
+    model(|| {
+        let others: Vec<_> = (0..5).map(|_| thread::spawn(light_fence)).collect();
+        others.into_iter().for_each(|other| other.join().expect("no panic"));
+    });
+}
+
+/// The lines of the trace.
+fn trace(text: &str) -> Vec<&str> {
+    let trace = text.split("its fences, in their order:\n").nth(1).unwrap_or_default();
+    trace.lines().map_while(|line| line.strip_prefix("  ")).collect()
+}
+
+#[test]
+fn a_failing_execution_prints_its_fences_in_their_order_with_thread_and_line() {
+    let (passes, text) = child("messages::child_that_fails", &[("ASYMFENCE_LOOM_TRACE", "1")]);
+    assert!(!passes, "{text}");
+    let trace = trace(&text);
+    assert_eq!(trace.len(), 2, "{text}");
+    for thread in 0..2 {
+        let begins = format!("thread {thread}: light fence at ");
+        let line = trace.iter().find(|line| line.starts_with(&begins)).expect("a line a thread");
+        assert!(line.contains("messages.rs:"), "{line}");
+    }
+}
+
+#[test]
+fn the_trace_tells_on_which_side_of_a_light_fence_a_heavy_one_struck() {
+    let name = "messages::child_that_fails_after_a_heavy_fence";
+    let (passes, text) = child(name, &[("ASYMFENCE_LOOM_TRACE", "1")]);
+    assert!(!passes, "{text}");
+    let trace = trace(&text);
+    let place = |begins: &str| trace.iter().position(|line| line.starts_with(begins));
+    let heavy = place("thread 0: heavy fence at loom-tests/tests/it/messages.rs:");
+    let end = place("thread 0: end of the heavy fence at loom-tests/tests/it/messages.rs:");
+    let light = place("thread 1: light fence at loom-tests/tests/it/messages.rs:");
+    assert!(heavy.is_some() && heavy < end && light.is_some(), "{text}");
+    let sides = [
+        place("thread 0: ... behind the light fence of thread 1 at loom-tests"),
+        place("thread 1: ... behind the heavy fence of thread 0 at loom-tests"),
+    ];
+    assert_eq!(sides.iter().flatten().count(), 1, "{text}");
+}
+
+#[test]
+fn without_the_variable_there_is_no_trace_but_a_word_of_it() {
+    let (passes, text) = child("messages::child_that_fails", &[]);
+    assert!(!passes && trace(&text).is_empty(), "{text}");
+    assert!(text.contains("ASYMFENCE_LOOM_TRACE=1 prints its fences"), "{text}");
+    assert!(text.contains("visited the threads upward"), "{text}");
+}
+
+#[test]
+fn a_sixth_thread_is_told_the_limit() {
+    let (passes, text) = child("messages::child_with_six_threads", &[]);
+    assert!(!passes, "{text}");
+    assert!(text.contains("loom runs five threads in an execution"), "{text}");
+}
+
+/// loom resumes an exploration from its checkpoint. The second visiting order is another exploration.
+#[test]
+fn with_a_checkpoint_there_are_as_many_executions_as_without() {
+    let executions = |variables: &[(&str, &str)]| {
+        let (passes, text) = child("messages::child_that_passes", variables);
+        assert!(passes, "{text}");
+        let number = text.split("executions: ").nth(1).and_then(|rest| rest.split('.').next());
+        number.expect("the child counts").parse::<usize>().expect("a number")
+    };
+    let all = executions(&[]);
+    assert!(all > 2);
+    for interval in ["1", "10", "25"] {
+        let folder = std::env::temp_dir();
+        let name = format!("asymfence-checkpoint-{}-{interval}.json", std::process::id());
+        let file = folder.join(&name);
+        let path = file.to_str().expect("plain letters");
+        let variables = [("LOOM_CHECKPOINT_FILE", path), ("LOOM_CHECKPOINT_INTERVAL", interval)];
+        let with = executions(&variables);
+        for end in ["", ".upward", ".downward"] {
+            // Some of them were never made.
+            _ = std::fs::remove_file(format!("{path}{end}"));
+        }
+        assert_eq!(with, all, "interval {interval}");
+    }
+}
+
+#[test]
+fn a_bound_on_preemptions_in_the_environment_applies() {
+    let executions = |bound: &str| {
+        let bound = [("LOOM_MAX_PREEMPTIONS", bound)];
+        let (_, text) = child("messages::child_that_passes", &bound);
+        let number = text.split("executions: ").nth(1).and_then(|rest| rest.split('.').next());
+        number.expect("the child counts").parse::<usize>().expect("a number")
+    };
+    assert!(executions("0") < executions("5"));
+}
