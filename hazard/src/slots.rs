@@ -6,7 +6,7 @@ use core::ptr;
 use core::sync::atomic::AtomicUsize;
 
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{AtomicBool, AtomicPtr, LOOM, witness};
+use crate::sync::{AtomicBool, AtomicPtr, LOOM, get_mut, witness};
 
 /// Where one hazard pointer says what it protects.
 #[derive(Debug)]
@@ -151,8 +151,7 @@ impl Slots {
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        // Relaxed: `&mut` says that all others are done.
-        let mut next = self.newest.load(Relaxed);
+        let mut next = get_mut(&mut self.newest);
         while !next.is_null() {
             // SAFETY: made by `grow`, from a box, and nobody borrows the list any more.
             next = unsafe { Box::from_raw(next) }.next;

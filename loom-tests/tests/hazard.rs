@@ -528,3 +528,37 @@ fn a_cohort_frees_what_is_not_protected_and_all_when_it_is_dropped() {
         reader.join().expect("no panic");
     });
 }
+
+/// Whose own assertion fails in a model fails one test: the domain, which outlives the execution, panics no more.
+#[test]
+#[should_panic(expected = "the model's own assertion")]
+fn a_failing_model_with_hazard_pointers_fails_one_test() {
+    asymfence::model::model(|| {
+        let _hazard = HazardPointer::<Tests>::new();
+        Tests::domain().retire_box(object());
+        panic!("the model's own assertion");
+    });
+}
+
+#[test]
+fn a_mutant_that_frees_what_is_linked_fails_where_it_is_caught() {
+    let mutant = std::panic::catch_unwind(|| {
+        asymfence::model::model(|| {
+            let first = Box::into_raw(Box::new(1));
+            let source = Arc::new(Link::<u32, Tests>::null());
+            // SAFETY: from a box.
+            unsafe { source.store(Tagged::from(first.cast_const())) };
+            let theirs = source.clone();
+            let reader = thread::spawn(move || {
+                _ = HazardPointer::<Tests>::new().protect_link(&theirs).map(|value| value.copied());
+            });
+            // SAFETY: none. It is linked: that is the mutant.
+            unsafe { Tests::domain().retire(first) };
+            reclaim();
+            // SAFETY: null frees nothing.
+            unsafe { source.store(Tagged::null()) };
+            reader.join().expect("no panic");
+        });
+    });
+    assert!(mutant.is_err());
+}
