@@ -1,27 +1,71 @@
-#![doc = include_str!("../README.md")]
+//! Asymmetric memory fences: [`light_fence`] for the side that runs millions of times a second, which contains no fence
+//! instruction, and [`heavy_fence`] for the side that runs rarely, which makes every thread of the process execute a
+//! full fence. Together the two order as a pair of `fence(SeqCst)` does.
+//!
+//! # The contract
+//!
+//! For two threads of one process, whether a fence in one orders that thread's accesses with respect to a fence in the
+//! other:
+//!
+//! | | light | `fence(SeqCst)` | heavy |
+//! | --- | --- | --- | --- |
+//! | **light** | unordered | unordered | ordered |
+//! | **`fence(SeqCst)`** | unordered | ordered | ordered |
+//! | **heavy** | ordered | ordered | ordered |
+//!
+//! - `heavy_fence()` is a full fence, then one full fence in every other thread before the call returns, then a full
+//!   fence. A light fence marks a position: the full fence of its thread lands before or after it. Between two light
+//!   fences, and in a thread without one, it orders nothing, since the compiler may move the accesses there.
+//! - The accesses must be atomic, `Relaxed` or stronger, on both sides.
+//! - A heavy fence in thread 2 does not order thread 1 against thread 3 if those only execute light fences.
+//! - It covers the threads of this process; for shared memory there is [`cross_process`].
+//!
+//! # Quick start
+//!
+//! ```
+//! use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+//!
+//! static WORK: AtomicBool = AtomicBool::new(false);
+//! static ASLEEP: AtomicBool = AtomicBool::new(false);
+//!
+//! asymfence::init(); // before the program starts threads or enters a sandbox
+//!
+//! // On every push:
+//! WORK.store(true, Relaxed);
+//! asymfence::light_fence(); // no instruction
+//! if ASLEEP.load(Relaxed) { /* wake the other side */ }
+//!
+//! // Before the other side goes to sleep:
+//! ASLEEP.store(true, Relaxed);
+//! asymfence::heavy_fence(); // either it sees WORK, or the push sees ASLEEP
+//! assert!(WORK.load(Relaxed));
+//! ```
+//!
+//! # What is where
+//!
+//! | | |
+//! | --- | --- |
+//! | the fences | [`light_fence`], [`heavy_fence`], [`try_heavy_fence`]; [`Asymmetric`], a token whose light fence needs no check |
+//! | the decision | [`init`], [`strategy()`], [`ladder`], [`force`]: which mechanism, and why no better one |
+//! | fewer heavy fences | [`Ticket`], [`Pacer`], [`Bias`], [`Coalesce`]; [`stats`] counts |
+//! | shared memory | [`cross_process`] |
+//! | the system call | [`membarrier`]: each command by its name |
+//! | models under loom | [`model`], feature `loom` |
+//! | pages | [`guide`]: [platforms](guide::platforms), [costs](guide::costs), [limits](guide::limits), [hazard pointers](guide::hazard_pointers), [the cookbook](guide::cookbook) |
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "std", feature = "loom", test, doc))]
 #[macro_use]
 extern crate std;
-
-#[cfg(any(doc, doctest))]
-#[doc = include_str!("../docs/adopting.md")]
-pub mod adopting {}
-
-#[cfg(any(doc, doctest))]
-#[doc = include_str!("../docs/checking-under-loom.md")]
-pub mod checking_under_loom {}
-
-#[cfg(any(doc, doctest))]
-#[doc = include_str!("../docs/large-machines.md")]
-pub mod large_machines {}
 
 mod asymmetric;
 mod bias;
 mod coalesce;
 mod failure;
 mod fence;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 #[cfg(any(feature = "loom", doc))]
 pub mod model;
 mod pacer;

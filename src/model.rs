@@ -2,7 +2,7 @@
 //!
 //! With the feature the fences of this crate act on a model of their contract, which leaves light
 //! against light unordered. The guide is in
-//! [`checking_under_loom`](crate::checking_under_loom).
+//! [`checking_under_loom`](crate::guide::checking_under_loom).
 
 // The documentation is built without loom: nothing outside of a function's body may name it.
 

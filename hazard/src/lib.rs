@@ -89,12 +89,12 @@
 //! It needs an allocator. A model takes the feature `loom`, as [the fences' guide] says. Signal handlers may
 //! protect, and may not retire. After a fork the child goes on: see [`Domain`].
 //!
-//! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/checking_under_loom/
+//! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/
 
 #![no_std]
 
 extern crate alloc;
-#[cfg(feature = "std")]
+#[cfg(any(feature = "std", feature = "loom"))]
 extern crate std;
 
 mod atomic_box;

@@ -1,4 +1,5 @@
-//! What pages say is there: the files of the map, and the tests behind the promises.
+//! What pages say is there: the files of the map, the tests behind the promises, the files that are shown, and
+//! what links lead to.
 
 use super::Fault;
 use super::source::Source;
@@ -11,6 +12,10 @@ const PROMISES: &str = "docs/promises.md";
 pub(super) fn faults(tree: &Tree) -> Result<Vec<Fault>> {
     let mut faults = map(tree);
     faults.extend(promises(tree)?);
+    for (path, text) in tree.below("").filter(|(path, _)| path.ends_with(".md")) {
+        faults.extend(links(tree, path, text));
+        faults.extend(shown(tree, path, text));
+    }
     Ok(faults)
 }
 
@@ -89,6 +94,92 @@ fn promises(tree: &Tree) -> Result<Vec<Fault>> {
     Ok(faults)
 }
 
+/// A block of code below `<!-- path -->` is that file.
+fn shown(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (at, _) in text.match_indices("<!-- ") {
+        let Some((file, rest)) = text[at + 5..].split_once(" -->\n```rust\n") else { continue };
+        if file.contains('\n') {
+            continue;
+        }
+        let shown =
+            rest.split_inclusive("```\n").next().and_then(|code| code.strip_suffix("```\n"));
+        let why = match tree.text(file) {
+            None => "is not there",
+            Some(text) if Some(text) != shown => "is another text",
+            Some(_) => continue,
+        };
+        let line = 1 + text[..at].matches('\n').count();
+        faults.push(fault(path, line, format!("the file {file}, which is shown here, {why}")));
+    }
+    faults
+}
+
+/// Each link of a page leads to a file of the tree, or to another site: `[text](target)` and
+/// `[label]: target`. A label that is used, `[text][label]`, is defined on the same page.
+fn links(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let (mut targets, mut defined, mut used) = (Vec::new(), Vec::new(), Vec::new());
+    let mut is_code = false;
+    for (line, text) in (1..).zip(text.lines()) {
+        if text.trim_start().starts_with("```") {
+            is_code = !is_code;
+            continue;
+        }
+        if is_code {
+            continue;
+        }
+        if let Some((label, target)) =
+            text.strip_prefix('[').and_then(|text| text.split_once("]: "))
+        {
+            defined.push(label);
+            targets.push((line, target));
+            continue;
+        }
+        targets.extend(after(text, "](", ')').map(|target| (line, target)));
+        used.extend(after(text, "][", ']').map(|label| (line, label)));
+    }
+    let mut faults = Vec::new();
+    for (line, target) in targets {
+        let is_elsewhere =
+            ["https://", "http://", "#"].iter().any(|begin| target.starts_with(begin));
+        let file = target.split('#').next().unwrap_or_default();
+        if !is_elsewhere && !joined(folder, file).is_some_and(|file| tree.has(&file)) {
+            faults.push(fault(path, line, format!("a link leads to {target}, which is not there")));
+        }
+    }
+    for (line, label) in used.into_iter().filter(|(_, label)| !defined.contains(label)) {
+        faults.push(fault(
+            path,
+            line,
+            format!("a link has the label {label}, which is not defined"),
+        ));
+    }
+    faults
+}
+
+/// What stands between each `open` and the next `close`, but for what is code.
+fn after<'t>(text: &'t str, open: &'static str, close: char) -> impl Iterator<Item = &'t str> {
+    text.match_indices(open).filter_map(move |(at, _)| {
+        let is_code = text[..at].matches('`').count() % 2 == 1;
+        let rest = &text[at + open.len()..];
+        rest.find(close).filter(|_| !is_code).map(|end| &rest[..end])
+    })
+}
+
+/// A path below the root. `None` if it leads out of it.
+fn joined(folder: &str, file: &str) -> Option<String> {
+    let mut path: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in file.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        if part == ".." {
+            path.pop()?;
+        } else {
+            path.push(part);
+        }
+    }
+    Some(path.join("/"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +222,39 @@ mod tests {
             [
                 "docs/promises.md:1: tests/it/forking.rs has no test gone",
                 "docs/promises.md:2: lost.rs is not there",
+            ]
+        );
+    }
+
+    #[test]
+    fn links_lead_to_what_is_there() {
+        let page = "[a](../README.md) [b](gone.md) `[c](code.md)`\n[d][there] [e][nowhere]\n```text\n[f](code.md)\n```\n[g](https://example.org/x.md) [h](#below) ![i](i.svg#top) [j](../../out.md)\n\n[there]: other.md\n[`k`]: lost.md\n";
+        let faults = faults_of([
+            ("docs/page.md", page),
+            ("docs/other.md", ""),
+            ("docs/i.svg", ""),
+            ("README.md", ""),
+        ]);
+        assert_eq!(
+            faults,
+            [
+                "docs/page.md:1: a link leads to gone.md, which is not there",
+                "docs/page.md:6: a link leads to ../../out.md, which is not there",
+                "docs/page.md:9: a link leads to lost.md, which is not there",
+                "docs/page.md:2: a link has the label nowhere, which is not defined",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_shown_is_the_file() {
+        let page = "<!-- a.rs -->\n```rust\nfn a() {}\n```\n<!-- b.rs -->\n```rust\nfn c() {}\n```\n<!-- gone.rs -->\n```rust\n```\n<!-- a word -->\n";
+        let files = [("docs/page.md", page), ("a.rs", "fn a() {}\n"), ("b.rs", "fn b() {}\n")];
+        assert_eq!(
+            faults_of(files),
+            [
+                "docs/page.md:5: the file b.rs, which is shown here, is another text",
+                "docs/page.md:9: the file gone.rs, which is shown here, is not there",
             ]
         );
     }

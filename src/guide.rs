@@ -1,0 +1,61 @@
+//! The pages of `docs/`: how to use the fences, where they work, what they cost, and why they are right.
+
+/// Where the pages' links lead here. In the repository each page ends with definitions of its own; of two the first
+/// one counts.
+macro_rules! links {
+    () => {
+        "\
+[`Asymmetric`]: crate::Asymmetric
+[`Bias`]: crate::Bias
+[`Coalesce`]: crate::Coalesce
+[`Pacer`]: crate::Pacer
+[`Ticket`]: crate::Ticket
+[`heavy_fence`]: crate::heavy_fence
+[`init`]: crate::init
+[`try_heavy_fence`]: crate::try_heavy_fence
+[adopting]: crate::guide::adopting
+[between-processes]: crate::guide::between_processes
+[cookbook]: crate::guide::cookbook
+[contributing]: #design-notes
+[costs]: crate::guide::costs
+[design]: crate::guide::design
+[hazard-pointers]: crate::guide::hazard_pointers
+[large-machines]: crate::guide::large_machines
+[limits]: crate::guide::limits
+[loom]: crate::guide::checking_under_loom
+[picture]: #the-picture
+[platforms]: crate::guide::platforms
+"
+    };
+}
+
+macro_rules! pages {
+    ($($(#[$attribute:meta])* $name:ident $file:literal $($title:literal $picture:literal)?;)*) => {$(
+        $(#[$attribute])*
+        #[doc = links!()]
+        #[doc = include_str!($file)]
+        $(#[doc = $title] #[doc = include_str!($picture)])?
+        pub mod $name {}
+    )*};
+}
+
+pages! {
+    adopting "../docs/adopting.md";
+    between_processes "../docs/between-processes.md";
+    checking_under_loom "../docs/checking-under-loom.md";
+    // Their examples are those of other packages, which test them.
+    #[cfg(not(doctest))]
+    hazard_pointers "../docs/hazard-pointers.md";
+    #[cfg(not(doctest))]
+    cookbook "../docs/cookbook.md";
+    design "../docs/design.md";
+    costs "../docs/costs.md" "\n## The picture\n" "../docs/costs.svg";
+    large_machines "../docs/large-machines.md";
+    limits "../docs/limits.md";
+    platforms "../docs/platforms.md";
+}
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
