@@ -49,7 +49,9 @@ pub(crate) struct Ledger(PathBuf);
 impl Ledger {
     /// An empty one, which every process that this shell starts enters its lines in.
     pub(crate) fn open(sh: &Shell) -> Result<Self> {
-        let file = sh.create_dir(sh.current_dir().join("target"))?.join("ledger");
+        // Another command may run in the same tree.
+        let name = format!("ledger-{}", std::process::id());
+        let file = sh.create_dir(sh.current_dir().join("target"))?.join(name);
         sh.write_file(&file, "")?;
         sh.set_var(VARIABLE, &file);
         Ok(Ledger(file))
@@ -58,7 +60,8 @@ impl Ledger {
     /// Prints what could not run, and how many tests and jobs that are. In CI, that and what of `required`
     /// did not run is an error.
     pub(crate) fn close(self, required: &[&str]) -> Result {
-        let account = Account::of(&std::fs::read_to_string(self.0)?);
+        let account = Account::of(&std::fs::read_to_string(&self.0)?);
+        std::fs::remove_file(self.0)?;
         if !(account.skipped.is_empty() && required.is_empty()) {
             print!("{account}");
         }
