@@ -461,3 +461,28 @@ pub(crate) fn no_unwind<T>(work: impl FnOnce() -> T) -> T {
     core::mem::forget(bomb);
     result
 }
+
+#[cfg(all(test, feature = "std", not(any(miri, feature = "loom"))))]
+mod tests {
+    use super::no_unwind;
+
+    const UNWOUND: i32 = 17;
+
+    #[test]
+    #[ignore = "the child of the next test"]
+    fn child_that_panics_in_a_call() {
+        let caught = std::panic::catch_unwind(|| no_unwind(|| panic!("in a call")));
+        std::process::exit(if caught.is_err() { UNWOUND } else { 0 });
+    }
+
+    #[test]
+    fn a_panic_in_a_call_stops_the_process() {
+        let this = std::env::current_exe().expect("this binary");
+        let child = "sys::tests::child_that_panics_in_a_call";
+        let arguments = ["--ignored", "--exact", "--nocapture", child];
+        let output = std::process::Command::new(this).args(arguments).output().expect("a child");
+        assert!(![Some(0), Some(UNWOUND)].contains(&output.status.code()), "{output:?}");
+        let words = std::string::String::from_utf8_lossy(&output.stderr);
+        assert!(words.contains("in a call") && words.contains("made no sense"), "{words}");
+    }
+}

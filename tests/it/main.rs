@@ -13,6 +13,8 @@ mod litmus;
 #[allow(dead_code, reason = "its path is for the example's child")]
 #[path = "../../examples/snapshots/memory.rs"]
 mod memory;
+#[cfg(not(asymfence_symmetric))]
+mod mount;
 #[cfg(feature = "std")]
 #[allow(dead_code, reason = "the example measures")]
 #[path = "../../examples/snapshots/snapshots.rs"]
@@ -42,6 +44,8 @@ mod sandboxes;
 mod sanitizer;
 #[cfg(not(asymfence_symmetric))]
 mod signals;
+#[cfg(not(asymfence_symmetric))]
+mod standing_in;
 #[cfg(not(asymfence_symmetric))]
 mod stopping;
 #[cfg(any(feature = "std", asymfence_symmetric))]

@@ -158,9 +158,14 @@ impl Cpu {
             let [_, b, c, d] = cpuid(0x4000_0000);
             bytes([b, c, d])
         });
-        let invlpgb = extended(0x8000_0008)[1] >> 3 & 1 == 1;
-        Cpu { vendor, brand, hypervisor, invlpgb }
+        Cpu { vendor, brand, hypervisor, invlpgb: has_invlpgb(extended(0x8000_0008)) }
     }
+}
+
+/// Whether this answer to CPUID Fn8000_0008 lists INVLPGB: EBX bit 3 (AMD64 Architecture Programmer's Manual,
+/// volume 3, appendix E; `X86_FEATURE_INVLPGB` in arch/x86/include/asm/cpufeatures.h@v6.18).
+fn has_invlpgb([_, b, _, _]: [u32; 4]) -> bool {
+    b >> 3 & 1 == 1
 }
 
 /// EAX, EBX, ECX and EDX of a CPUID leaf.
@@ -261,6 +266,9 @@ mod tests {
                 Err(KernelTooNew),
             ),
             ("the newest kernel that was read is the last", &[linux(major, minor, 0)], Ok(())),
+            // Numbers, and not the constant: who raises it has read the sources of what lies between.
+            ("nobody has read beyond 7.2", &[linux(7, 3, 0), linux(7, 9, 1)], Err(KernelTooNew)),
+            ("7.2 was read", &[linux(7, 2, 0), linux(7, 2, 3)], Ok(())),
             ("Hyper-V's flush is a hypercall", &[under(b"Microsoft Hv")], Err(Hypervisor)),
             ("Xen's too", &[under(b"XenVMMXenVMM")], Err(Hypervisor)),
             (
@@ -422,9 +430,28 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_a_processor_with_a_name() {
+    fn invlpgb_is_one_bit() {
+        for bit in 0..32 {
+            assert_eq!(has_invlpgb([0, 1 << bit, 0, 0]), bit == 3, "EBX bit {bit}");
+            assert!(!has_invlpgb([1 << bit, 0, 1 << bit, 1 << bit]), "EBX alone");
+        }
+    }
+
+    /// The kernel may hide what the processor has, so each of its flags must be seen, and not the other way.
+    #[cfg(feature = "std")]
+    #[test]
+    fn what_the_kernel_says_of_this_processor_is_seen() {
         let cpu = Cpu::of_this_machine();
-        assert!(cpu.vendor.iter().all(u8::is_ascii), "{cpu:?}");
-        assert_ne!(cpu.brand, [0; 48]);
+        let info = std::fs::read_to_string("/proc/cpuinfo").expect("procfs");
+        let field = |name: &str| {
+            let line = info.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            line.split_once(": ").map(|(_, text)| text.trim()).unwrap_or_default()
+        };
+        let has = |flag: &str| field("flags").split(' ').any(|known| known == flag);
+        assert_eq!(cpu.vendor, field("vendor_id").as_bytes());
+        let brand = core::str::from_utf8(&cpu.brand).expect("ASCII");
+        assert_eq!(brand.trim_matches(['\0', ' ']), field("model name"));
+        assert_eq!(cpu.hypervisor.is_some(), has("hypervisor"));
+        assert!(cpu.invlpgb || !has("invlpgb"));
     }
 }

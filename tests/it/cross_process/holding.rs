@@ -24,6 +24,7 @@ use super::{Header, Segment, attach, attach_asymmetric, create, fresh, reap};
 use crate::child::{Child, ledger};
 use crate::fork::in_fork;
 use crate::memory::{Atomics, Memory};
+use crate::mount::{mount, mounts_of_its_own};
 
 /// How far the other process has come.
 #[repr(C)]
@@ -459,10 +460,7 @@ fn a_file_system_that_does_not_keep_the_lock_is_refused() {
         let folder = std::env::temp_dir().join(format!("asymfence-{}", std::process::id()));
         let path = |name: &str| folder.join(name).to_str().expect("plain").to_owned();
         fs::create_dir(&folder).expect("a folder");
-        // SAFETY: takes no memory.
-        let apart = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
-        let private = libc::MS_PRIVATE | libc::MS_REC;
-        let mounted = apart && mount("none", "/", "", private, "") && {
+        let mounted = mounts_of_its_own() && {
             let made = mount("tmpfs", &path(""), "tmpfs", 0, "");
             for name in ["lower", "upper", "work", "merged"] {
                 fs::create_dir(path(name)).expect("a folder");
@@ -486,14 +484,6 @@ fn a_file_system_that_does_not_keep_the_lock_is_refused() {
         }
         fs::remove_dir_all(&folder).or_else(|_| fs::remove_dir(&folder)).ok();
     });
-}
-
-fn mount(what: &str, target: &str, kind: &str, flags: libc::c_ulong, options: &str) -> bool {
-    let [what, target, kind, options] =
-        [what, target, kind, options].map(|text| std::ffi::CString::new(text).expect("plain"));
-    let options = options.as_ptr().cast();
-    // SAFETY: the texts are terminated and live as long as the call.
-    unsafe { libc::mount(what.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, options) == 0 }
 }
 
 #[test]
