@@ -34,6 +34,7 @@ use crate::strategy::{Strategy, init};
 use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::{AtomicUsize, fence};
 use crate::sys;
+use crate::ticket::Ticket;
 
 /// Asymmetric fences of one data structure that become symmetric while the rare side is busy, and
 /// asymmetric again when it is quiet.
@@ -139,6 +140,18 @@ macro_rules! new {
 impl Bias {
     crate::sync::const_where_possible!(new);
 
+    /// As [`new`](Bias::new), but biased from the start, unless the process is symmetric. Executes no heavy fence,
+    /// since no rare side has come before. Decides if nothing has ([`init`]).
+    #[must_use]
+    pub fn biased(pause: Duration) -> Self {
+        let bias = Bias::new(pause);
+        if init() != Strategy::Symmetric {
+            // Relaxed: whoever gets the bias from here gets this with it.
+            bias.word.store(BIASED, Relaxed);
+        }
+        bias
+    }
+
     /// Whether the frequent side's fence is a light one, at this moment. For reports.
     #[must_use]
     pub fn is_biased(&self) -> bool {
@@ -196,6 +209,34 @@ impl Bias {
                 Ok(())
             }
             BIASED if !self.is_often(now()) => try_heavy_fence(),
+            _ => self.revoke_from(word),
+        }
+    }
+
+    /// The rare side's fence of one who came together with another. That one has taken the `ticket`, and then called
+    /// [`heavy_fence`](Bias::heavy_fence). Whoever has done what is to be ordered before the ticket was taken calls
+    /// this. So many that come at once share one heavy fence, and count as one rare side.
+    ///
+    /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
+    #[inline]
+    pub fn wait(&self, ticket: Ticket) {
+        or_abort(self.try_wait(ticket));
+    }
+
+    /// As [`wait`](Bias::wait), but the failure is the caller's to handle.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_heavy_fence`](Bias::try_heavy_fence).
+    pub fn try_wait(&self, ticket: Ticket) -> Result<(), HeavyFenceError> {
+        // A heavy fence pairs with whatever the frequent side executes.
+        if ticket.is_served() {
+            return Ok(());
+        }
+        let word = self.full_fence();
+        match word & STATE {
+            SEEN | QUIET => Ok(()),
+            BIASED => ticket.try_wait(),
             _ => self.revoke_from(word),
         }
     }

@@ -30,7 +30,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::patience::{Estimate, Watch};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use crate::sync::{AtomicUsize, fence};
+use crate::sync::{AtomicUsize, Ordering, fence};
 use crate::sys::{self, Waiting};
 
 /// Lets callers that ask for a heavy call at the same time share one.
@@ -101,8 +101,9 @@ fn next(lead: usize, served: usize) -> usize {
     if last.wrapping_sub(served) < FAR { last.wrapping_add(ONE_CALL) } else { last }
 }
 
-/// What makes a call that reaches the other threads a heavy fence of its caller.
-pub(crate) fn between_full_fences<T>(call: impl FnOnce() -> T) -> T {
+/// What makes a call that reaches the other threads a heavy fence of its caller, by this `fence`.
+#[inline(always)]
+pub(crate) fn between_full_fences<T>(fence: impl Fn(Ordering), call: impl FnOnce() -> T) -> T {
     // Opening: what this thread did and saw before stands before every barrier that calls make others
     // execute from now on. Pairs with: light fences that come after that barrier (scenario A, their
     // re-read sees our store), full fences.
@@ -123,11 +124,12 @@ struct Started<'c> {
 
 impl Started<'_> {
     /// A heavy fence, if `call` succeeds.
-    #[inline]
+    #[inline(always)]
     fn finish(self, call: impl FnOnce() -> Result<(), NonZeroU32>) -> Result<(), NonZeroU32> {
         // In there (4): whoever does not see (3) has done before the call what it did before (1), with
-        // which it pairs. And (5): what others did before their barriers stands before (6).
-        let outcome = between_full_fences(call);
+        // which it pairs. And (5): what others did before their barriers stands before (6). Nothing that either is
+        // to order stands between (3) and (4), or between (5) and the exchange of the drop.
+        let outcome = between_full_fences(sys::fence_at_exchange, call);
         if outcome.is_ok() {
             self.counts.serve(self.number);
         }
@@ -140,8 +142,9 @@ impl Drop for Started<'_> {
     fn drop(&mut self) {
         let lead = &self.counts.lead;
         // Release: whoever leads next finds this call served, and need not make another. Pairs with the
-        // Acquire in `run_since`. If the lead was taken over, it is not ours to let go.
-        let _ = lead.compare_exchange(self.number | LED, self.number, Release, Relaxed);
+        // Acquire in `run_since`. If the lead was taken over, it is not ours to let go. Acquire: where this
+        // exchange is the fence (5) nothing comes up before it.
+        let _ = lead.compare_exchange(self.number | LED, self.number, AcqRel, Acquire);
     }
 }
 
@@ -151,8 +154,9 @@ impl Counts {
     fn start(&self, lead: usize) -> Option<Started<'_>> {
         // Relaxed: however old, it is behind; see `FAR`.
         let number = next(lead, self.served.load(Relaxed));
-        // (3) Relaxed: the fence (4) stands behind it.
-        let started = self.lead.compare_exchange(lead, number | LED, Relaxed, Relaxed).is_ok();
+        // (3) The fence (4) stands behind it. AcqRel: where this exchange is that fence nothing moves across it.
+        // Relaxed, if it fails: the caller tries again.
+        let started = self.lead.compare_exchange(lead, number | LED, AcqRel, Relaxed).is_ok();
         started.then_some(Started { counts: self, number })
     }
 
@@ -222,7 +226,7 @@ impl Coalesce {
     }
 
     /// The same, with a choice of how to wait.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run_within(
         &self,
         looks: Option<u32>,

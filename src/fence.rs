@@ -161,10 +161,9 @@ pub(crate) fn seldom() {}
 ///     // Whoever starts to read from now on sees version 1.
 /// }
 /// ```
-#[inline]
 #[track_caller] // as above
 pub fn heavy_fence() {
-    or_abort(try_heavy_fence());
+    or_abort(decided_or_first());
 }
 
 /// NO-WAY-BACK.
@@ -193,9 +192,16 @@ fn abort(error: HeavyFenceError) -> ! {
 /// Panics, signal safety and source are those of [`heavy_fence`]. It does not abort, except that a
 /// build with debug assertions in rustix does if a sandbox answers a system call with a value that no
 /// kernel gives.
-#[inline]
 #[track_caller] // as above
 pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
+    decided_or_first()
+}
+
+/// A heavy fence, and the decision if nothing has decided yet. Into both functions above, so that each is one frame
+/// around the system call.
+#[inline(always)]
+#[track_caller] // as above
+fn decided_or_first() -> Result<(), HeavyFenceError> {
     sys::heavy_fence_begins();
     match strategy::init() {
         Strategy::Asymmetric(rung) => heavy(None, rung),
@@ -208,7 +214,7 @@ pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
 }
 
 /// A heavy fence on a rung, or whatever is as good for one who arrived when the tickets said `since`.
-#[inline]
+#[inline(always)] // into each of its callers: see `barrier_elsewhere`
 pub(crate) fn heavy(since: Option<usize>, rung: Rung) -> Result<(), HeavyFenceError> {
     let instead = Cell::new(None);
     let call = || barrier_elsewhere(rung, &instead).map_err(Failure::to_word);
@@ -216,7 +222,7 @@ pub(crate) fn heavy(since: Option<usize>, rung: Rung) -> Result<(), HeavyFenceEr
         (Some(waiting), None) => HEAVY.run_within(LOOKS, waiting, call),
         (Some(waiting), Some(since)) => HEAVY.run_since(since, LOOKS, waiting, call),
         (None, _) if sys::counts_calls() => HEAVY.run_alone(call),
-        (None, _) => between_full_fences(call),
+        (None, _) => between_full_fences(fence, call),
     };
     outcome.map_err(|word| HeavyFenceError {
         rung,
@@ -233,7 +239,7 @@ global! {
 
 /// Every other thread passes a full barrier, by `rung` or, if that fails now, by another. Says why not by the last of
 /// these `instead`.
-#[inline]
+#[inline(always)]
 fn barrier_elsewhere(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Result<(), Failure> {
     // The first rung's call is direct, and in line: each frame around a system call costs, since the
     // processor has forgotten where to return to.

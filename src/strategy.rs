@@ -185,7 +185,13 @@ pub fn strategy() -> Option<Strategy> {
 /// hold all the same: its first heavy fence registers again, which is one more call.
 #[inline]
 pub fn init() -> Strategy {
-    strategy().unwrap_or_else(|| commit(climb()))
+    strategy().unwrap_or_else(first)
+}
+
+/// Decides.
+#[cold]
+fn first() -> Strategy {
+    commit(climb())
 }
 
 /// Commits the process to `wanted`, without a climb.

@@ -1,7 +1,7 @@
 //! The biased lock against its symmetric twin and the locks that one would take otherwise: 1, 2 and 8
 //! readers, with a writer beside them that comes seldom, never, or too often.
 //!
-//! `cargo bench -p cookbook --bench biased_lock`
+//! `cargo bench -p asymfence-cookbook --bench biased_lock`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;
@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cookbook::biased_lock as asymmetric;
+use asymfence_cookbook::biased_lock as asymmetric;
 use criterion::{Criterion, criterion_group, criterion_main};
 use in_turn::is_quick;
 use sibling::{beside, cores, median};

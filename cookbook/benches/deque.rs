@@ -4,7 +4,7 @@
 //! All contenders of a table run in turn, sample after sample, so that what else the machine does strikes
 //! all alike. Medians, and ratios to the first.
 //!
-//! `cargo bench -p cookbook --bench deque`
+//! `cargo bench -p asymfence-cookbook --bench deque`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cookbook::deque as asymmetric;
+use asymfence_cookbook::deque as asymmetric;
 use criterion::{Criterion, criterion_group, criterion_main};
 use crossbeam_utils::CachePadded;
 

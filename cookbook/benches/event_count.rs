@@ -2,7 +2,7 @@
 //! to a ring while nobody sleeps; and, since that is the side that pays, what it costs to go to sleep and to
 //! be woken.
 //!
-//! `cargo bench --package cookbook --bench event_count`
+//! `cargo bench --package asymfence-cookbook --bench event_count`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;
@@ -63,7 +63,7 @@ macro_rules! event_count {
     };
 }
 
-event_count!(Asymmetric, cookbook::event_count::EventCount);
+event_count!(Asymmetric, asymfence_cookbook::event_count::EventCount);
 event_count!(Symmetric, symmetric::EventCount);
 
 impl Sleep for Event {

@@ -1,7 +1,7 @@
 //! RCU against its symmetric twin, crossbeam-epoch, arc-swap and a reader-writer lock: to read, alone and
 //! beside a writer, and to replace, alone and beside a reader.
 //!
-//! `cargo bench --package cookbook --bench rcu`
+//! `cargo bench --package asymfence-cookbook --bench rcu`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;
@@ -19,7 +19,7 @@ use std::sync::{Arc, LazyLock, RwLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use cookbook::rcu::Rcu;
+use asymfence_cookbook::rcu::Rcu;
 use criterion::{Criterion, criterion_group, criterion_main};
 use crossbeam_epoch::{Atomic, Owned};
 use in_turn::is_quick;

@@ -1,6 +1,6 @@
 //! Routes that workers look up all the time, and an operator changes in place now and then.
 //!
-//! `cargo run --release -p cookbook --example biased_lock`
+//! `cargo run --release -p asymfence-cookbook --example biased_lock`
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
-use cookbook::biased_lock::{BiasedRwLock, ReadGuard};
+use asymfence_cookbook::biased_lock::{BiasedRwLock, ReadGuard};
 
 const WORKERS: usize = 3;
 const CHANGES: u64 = 40;

@@ -3,14 +3,14 @@
 //!
 //! A thread without work yields here; in a pool that has pauses it would sleep on an event count.
 //!
-//! `cargo run --release -p cookbook --example deque`
+//! `cargo run --release -p asymfence-cookbook --example deque`
 
 use std::iter;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread;
 
-use cookbook::deque::{Owner, Steal, Stealer, deque};
+use asymfence_cookbook::deque::{Owner, Steal, Stealer, deque};
 
 const SIZE: u32 = 12;
 const SOLUTIONS: u64 = 14_200;

@@ -1,13 +1,13 @@
 //! A routing table that workers look up and a control thread replaces.
 //!
-//! `cargo run --release --package cookbook --example rcu`
+//! `cargo run --release --package asymfence-cookbook --example rcu`
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use cookbook::rcu::Rcu;
+use asymfence_cookbook::rcu::Rcu;
 
 const WORKERS: usize = 2;
 const VERSIONS: usize = 200;

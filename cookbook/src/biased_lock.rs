@@ -7,7 +7,7 @@
 //! ```text
 //! A (store buffering)   reader              writer, holds the underlying lock
 //!                       slot = true         biased = false
-//!                       light_fence()       heavy_fence()
+//!                       light fence         heavy fence
 //!                       r1 = biased         r2 = slot
 //!                       forbidden: r1 && !r2
 //!                       and when it leaves, slot = false, forbidden: r1 && r2
@@ -31,10 +31,13 @@
 //!
 //! # Who pays
 //!
-//! The writer, and after it the readers for a while. A read section is three loads, two stores and two light
+//! The writer, and after it the readers for a while. A read section is a few loads, two stores and two light
 //! fences, on memory that no other reader writes. The first write after the bias has come on is a heavy
 //! fence, which interrupts the threads that run, and a look at each slot. Until the bias comes on again
 //! writes cost what they cost on the underlying lock, and so do read sections, which are counted besides.
+//!
+//! Where such writes come more often than once in a millisecond the fences give way ([`asymfence::Bias`]): both sides
+//! execute full ones, until none has come for a millisecond. So there are at most two heavy fences in a millisecond.
 //!
 //! # When not to use it
 //!
@@ -54,14 +57,15 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{PoisonError, TryLockError};
+use std::sync::{PoisonError, TryLockError, TryLockResult};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use crate::sync::{heavy_fence, light_fence};
+use crate::sync::{Bias, now, now_and_then, rest, sleep_on};
 
 /// A reader-writer lock whose readers, while there is no writer, do not meet.
 ///
@@ -70,7 +74,7 @@ use crate::sync::{heavy_fence, light_fence};
 /// comes next finds the value as it was left. Not for signal handlers.
 ///
 /// ```
-/// use cookbook::biased_lock::BiasedRwLock;
+/// use asymfence_cookbook::biased_lock::BiasedRwLock;
 ///
 /// let lock = BiasedRwLock::new(vec![1, 2]);
 /// std::thread::scope(|scope| {
@@ -85,10 +89,12 @@ use crate::sync::{heavy_fence, light_fence};
 /// });
 /// assert_eq!(*lock.reader().read(), [1, 2, 3]);
 /// ```
-pub struct BiasedRwLock<T> {
+pub struct BiasedRwLock<T: ?Sized> {
     /// Whether readers may go in by their slots. Every reader looks at it, so nothing that changes more
     /// often is beside it.
     biased: CachePadded<AtomicBool>,
+    /// The fences: readers are the frequent side.
+    fences: Bias,
     underlying: RwLock<()>,
     /// How many more read sections go by the underlying lock until one of them turns the bias on.
     slow_sections_left: AtomicUsize,
@@ -104,7 +110,10 @@ pub struct BiasedRwLock<T> {
 type Slot = CachePadded<AtomicBool>;
 
 // SAFETY: as for any reader-writer lock: readers share the value, and a writer may move it to its thread.
-unsafe impl<T: Send + Sync> Sync for BiasedRwLock<T> {}
+unsafe impl<T: ?Sized + Send + Sync> Sync for BiasedRwLock<T> {}
+
+/// If writers revoke the bias more often than once in this time, the fences give way.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl<T> BiasedRwLock<T> {
     /// As many uncontended read sections of the underlying lock take a few times as long as a heavy fence
@@ -127,6 +136,7 @@ impl<T> BiasedRwLock<T> {
         assert!(patience > 0, "a patience of 0: it takes a read section to turn the bias on");
         BiasedRwLock {
             biased: CachePadded::new(AtomicBool::new(true)),
+            fences: Bias::biased(PAUSE),
             underlying: RwLock::new(()),
             slow_sections_left: AtomicUsize::new(0),
             patience,
@@ -136,6 +146,21 @@ impl<T> BiasedRwLock<T> {
         }
     }
 
+    /// One whose fences give way if writers revoke the bias more often than once in a `pause`, and that are asymmetric
+    /// again after a pause without such a writer. It is a millisecond if nobody says otherwise.
+    #[must_use]
+    pub fn with_pause(mut self, pause: Duration) -> Self {
+        self.fences = Bias::biased(pause);
+        self
+    }
+
+    /// The value, without locking: nobody else has the lock.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+}
+
+impl<T: ?Sized> BiasedRwLock<T> {
     /// Registers a reader, with a slot of its own: once in a thread, not once in a read section. Waits for
     /// no reader and no writer, except while they register too, or look through the slots.
     pub fn reader(&self) -> Reader<'_, T> {
@@ -148,23 +173,60 @@ impl<T> BiasedRwLock<T> {
 
     /// Waits until it is alone. Comes after all that earlier writers wrote and earlier readers read.
     ///
-    /// If the lock is biased, revokes that: a heavy fence, which **aborts the process** if the system
-    /// refuses a call that it granted before, and a look at every slot; otherwise as the underlying lock.
-    ///
-    /// There is no `try_write`: it would take the heavy fence to find out that it has to fail.
+    /// If the lock is biased, revokes that: a heavy fence, or a full one if writers come often, and a look at every
+    /// slot; otherwise as the underlying lock. The heavy fence **aborts the process** if the system
+    /// refuses a call that it granted before.
     pub fn write(&self) -> WriteGuard<'_, T> {
         let underlying = self.underlying.write().unwrap_or_else(PoisonError::into_inner);
-        // Relaxed: BIAS-UNDER-LOCK. Who changed it last has let go of the lock before us.
-        if self.biased.load(Relaxed) {
-            self.revoke(&underlying);
-        }
-        WriteGuard { lock: self, _underlying: underlying }
+        self.alone(underlying, None).expect("there is no deadline")
     }
 
-    /// Waits for the readers that are in by their slots. Does not unwind: the next writer would find the
-    /// bias off, and go in among them.
+    /// As [`write`](Self::write), but where that would wait, `None`.
+    ///
+    /// It looks first: a reader that is in is mostly seen without a heavy fence. If it is seen behind that alone, the
+    /// bias stays as it was.
+    pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
+        self.write_before(Duration::ZERO)
+    }
+
+    /// As [`write`](Self::write), but waits for so long at most. It has no place in the queue of the underlying lock:
+    /// it tries again and again, at least once in a millisecond, and readers that keep coming may keep it out.
+    pub fn write_timeout(&self, timeout: Duration) -> Option<WriteGuard<'_, T>> {
+        match now().checked_add(timeout) {
+            Some(deadline) => self.write_before(deadline),
+            None => Some(self.write()),
+        }
+    }
+
+    fn write_before(&self, deadline: Duration) -> Option<WriteGuard<'_, T>> {
+        let is_in = |slot: &Arc<Slot>| slot.load(Relaxed);
+        let underlying = try_before(deadline, || {
+            let underlying = unless_it_waits(self.underlying.try_write())?;
+            // Relaxed, both: whether it is worth a heavy fence for who does not wait. `revoke` looks again.
+            let is_vain =
+                deadline.is_zero() && self.biased.load(Relaxed) && self.slots().iter().any(is_in);
+            (!is_vain).then_some(underlying)
+        });
+        self.alone(underlying?, Some(deadline))
+    }
+
+    /// Who has the underlying lock waits for the readers that are in by their slots.
+    fn alone<'l>(
+        &'l self,
+        underlying: RwLockWriteGuard<'l, ()>,
+        deadline: Option<Duration>,
+    ) -> Option<WriteGuard<'l, T>> {
+        // Relaxed: BIAS-UNDER-LOCK. Who changed it last has let go of the lock before us.
+        if self.biased.load(Relaxed) && !self.revoke(&underlying, deadline) {
+            return None;
+        }
+        Some(WriteGuard { lock: self, _underlying: underlying })
+    }
+
+    /// Waits for the readers that are in by their slots; false if the deadline came first. Does not unwind: the next
+    /// writer would find the bias off, and go in among them.
     #[cold]
-    fn revoke(&self, _underlying: &RwLockWriteGuard<'_, ()>) {
+    fn revoke(&self, _underlying: &RwLockWriteGuard<'_, ()>, deadline: Option<Duration>) -> bool {
         // Relaxed: it hands on nothing; who sees it goes by the underlying lock.
         self.biased.store(false, Relaxed);
         // Heavy fence: the bias is off before we look at the slots.
@@ -174,17 +236,31 @@ impl<T> BiasedRwLock<T> {
         // Pairs with: the light fence in `Reader::leave` (scenario A).
         //  - the reader emptied its slot first: we see it;
         //  - the heavy fence came first: the reader sees that the bias is off, and wakes us.
-        heavy_fence();
+        self.fences.heavy_fence(now);
         let mut slots = self.slots();
+        let mut is_over = false;
         // Acquire: what the readers read they read before we write. Pairs with: the Release in
         // `Reader::leave`. A reader publishes once more at most, and then sees that the bias is off.
         while slots.iter().any(|slot| slot.load(Acquire)) {
+            if is_over {
+                // Release: as in `count`. BIAS-UNDER-LOCK: we have not written, and readers are in as before.
+                self.biased.store(true, Release);
+                return false;
+            }
             // Leaves the slots to others: who is in may register another reader.
-            slots = self.emptied.wait(slots).unwrap_or_else(PoisonError::into_inner);
+            (slots, is_over) = sleep_on(&self.emptied, &self.slots, slots, deadline);
         }
         let sections = self.patience.saturating_mul(slots.len().max(1));
         // Relaxed: slow readers come by the underlying lock, which orders it.
         self.slow_sections_left.store(sections, Relaxed);
+        true
+    }
+
+    /// Makes the fences asymmetric again, if no writer has revoked the bias for a pause.
+    #[cold]
+    fn restore(&self) {
+        // If the heavy fence fails both sides stay with full ones.
+        let _ = self.fences.try_restore_at(now());
     }
 
     /// Wakes the writer that waits for a slot, if one does. The slot is empty by now.
@@ -224,7 +300,28 @@ impl<T> BiasedRwLock<T> {
     }
 }
 
-impl<T> fmt::Debug for BiasedRwLock<T> {
+/// `None` if it would wait. Nothing is poisoned.
+fn unless_it_waits<G>(tried: TryLockResult<G>) -> Option<G> {
+    match tried {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// Tries once, and then until the deadline.
+fn try_before<G>(deadline: Duration, mut attempt: impl FnMut() -> Option<G>) -> Option<G> {
+    let mut tries = 0;
+    loop {
+        let found = attempt();
+        if found.is_some() || deadline.is_zero() || now() >= deadline {
+            return found;
+        }
+        rest(&mut tries);
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for BiasedRwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the slots, which are locked: who formats may register a reader.
         f.debug_struct("BiasedRwLock").field("biased", &self.is_biased()).finish_non_exhaustive()
@@ -233,16 +330,17 @@ impl<T> fmt::Debug for BiasedRwLock<T> {
 
 /// A registered reader: in one read section at a time. Any thread may use it, one after another.
 #[derive(Debug)]
-pub struct Reader<'l, T> {
+pub struct Reader<'l, T: ?Sized> {
     lock: &'l BiasedRwLock<T>,
     slot: Arc<Slot>,
 }
 
-impl<T> Reader<'_, T> {
+impl<T: ?Sized> Reader<'_, T> {
     /// Waits while a writer is in, or waits for others that are. Comes after all that earlier writers wrote.
     ///
     /// While the lock is biased: two loads, a store and a light fence; a load, a store and a light fence when
-    /// it ends. It ends with a system call if a writer waits.
+    /// it ends. It ends with a system call if a writer waits; and now and then, after writers were many, with a heavy
+    /// fence.
     #[inline]
     pub fn read(&mut self) -> ReadGuard<'_, T> {
         let underlying = if self.enter() { None } else { Some(self.enter_slowly()) };
@@ -252,8 +350,23 @@ impl<T> Reader<'_, T> {
     /// As [`read`](Self::read), but where that would wait, `None`.
     #[inline]
     pub fn try_read(&mut self) -> Option<ReadGuard<'_, T>> {
-        let underlying = if self.enter() { None } else { Some(self.try_enter_slowly()?) };
+        let underlying =
+            if self.enter() { None } else { Some(self.enter_slowly_before(Duration::ZERO)?) };
         Some(ReadGuard { reader: self, underlying })
+    }
+
+    /// As [`read`](Self::read), but waits for so long at most. It has no place in the queue of the underlying lock: it
+    /// tries again and again, at least once in a millisecond.
+    #[inline]
+    pub fn read_timeout(&mut self, timeout: Duration) -> Option<ReadGuard<'_, T>> {
+        if self.enter() {
+            return Some(ReadGuard { reader: self, underlying: None });
+        }
+        let underlying = match now().checked_add(timeout) {
+            Some(deadline) => self.enter_slowly_before(deadline)?,
+            None => self.enter_slowly(),
+        };
+        Some(ReadGuard { reader: self, underlying: Some(underlying) })
     }
 
     /// Whether we are in by our slot.
@@ -265,7 +378,7 @@ impl<T> Reader<'_, T> {
             self.slot.store(true, Relaxed);
             // Light fence: our publication stands before the second look.
             // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).
-            light_fence();
+            self.light_fence();
             // Acquire: what was written before the bias came on. Pairs with: the Release in
             // `BiasedRwLock::count`.
             if self.lock.biased.load(Acquire) {
@@ -287,7 +400,7 @@ impl<T> Reader<'_, T> {
         self.slot.store(false, Release);
         // Light fence: the slot is empty before we look whether somebody waits for that.
         // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).
-        light_fence();
+        self.light_fence();
         // Relaxed: a writer that waits is found by the fence. BIAS-UNDER-LOCK: as long as it waits, the
         // bias stays off.
         if !self.lock.biased.load(Relaxed) {
@@ -303,18 +416,22 @@ impl<T> Reader<'_, T> {
     }
 
     #[cold]
-    fn try_enter_slowly(&self) -> Option<RwLockReadGuard<'_, ()>> {
-        let underlying = match self.lock.underlying.try_read() {
-            Ok(underlying) => underlying,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+    fn enter_slowly_before(&self, deadline: Duration) -> Option<RwLockReadGuard<'_, ()>> {
+        let underlying = try_before(deadline, || unless_it_waits(self.lock.underlying.try_read()))?;
         self.lock.count(&underlying);
         Some(underlying)
     }
+
+    /// The light fence behind a store to our slot.
+    #[inline]
+    fn light_fence(&self) {
+        if !self.lock.fences.light_fence() && now_and_then() {
+            self.lock.restore();
+        }
+    }
 }
 
-impl<T> Drop for Reader<'_, T> {
+impl<T: ?Sized> Drop for Reader<'_, T> {
     /// No guard is left but one that was forgotten, and what it lent is out of use.
     fn drop(&mut self) {
         // The lock of the slots has our reads before the writer that finds no slot of ours.
@@ -327,7 +444,7 @@ impl<T> Drop for Reader<'_, T> {
 /// A read section. It ends on the thread on which it began:
 ///
 /// ```compile_fail,E0277
-/// let lock = cookbook::biased_lock::BiasedRwLock::new(1);
+/// let lock = asymfence_cookbook::biased_lock::BiasedRwLock::new(1);
 /// let mut reader = lock.reader();
 /// let value = reader.read();
 /// std::thread::scope(|scope| _ = scope.spawn(move || assert_eq!(*value, 1)));
@@ -336,7 +453,7 @@ impl<T> Drop for Reader<'_, T> {
 /// where what it lends may go to others, and so may the reader:
 ///
 /// ```
-/// let lock = cookbook::biased_lock::BiasedRwLock::new(1);
+/// let lock = asymfence_cookbook::biased_lock::BiasedRwLock::new(1);
 /// let mut reader = lock.reader();
 /// let value = reader.read();
 /// let lent = &*value;
@@ -348,20 +465,20 @@ impl<T> Drop for Reader<'_, T> {
 /// Who forgets one keeps writers waiting, and readers behind them that come by the underlying lock: until its
 /// reader reads again or is dropped, or for ever if the section went by the underlying lock.
 #[derive(Debug)]
-pub struct ReadGuard<'r, T> {
+pub struct ReadGuard<'r, T: ?Sized> {
     reader: &'r Reader<'r, T>,
     /// `None` if the section goes by the slot.
     underlying: Option<RwLockReadGuard<'r, ()>>,
 }
 
-impl<T> ReadGuard<'_, T> {
+impl<T: ?Sized> ReadGuard<'_, T> {
     /// Whether this section goes by the reader's slot. For reports.
     pub fn is_biased(section: &Self) -> bool {
         section.underlying.is_none()
     }
 }
 
-impl<T> Deref for ReadGuard<'_, T> {
+impl<T: ?Sized> Deref for ReadGuard<'_, T> {
     type Target = T;
 
     #[inline]
@@ -371,7 +488,7 @@ impl<T> Deref for ReadGuard<'_, T> {
     }
 }
 
-impl<T> Drop for ReadGuard<'_, T> {
+impl<T: ?Sized> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if Self::is_biased(self) {
@@ -382,12 +499,12 @@ impl<T> Drop for ReadGuard<'_, T> {
 
 /// Alone in the lock. Who forgets one keeps all others waiting for ever.
 #[derive(Debug)]
-pub struct WriteGuard<'l, T> {
+pub struct WriteGuard<'l, T: ?Sized> {
     lock: &'l BiasedRwLock<T>,
     _underlying: RwLockWriteGuard<'l, ()>,
 }
 
-impl<T> Deref for WriteGuard<'_, T> {
+impl<T: ?Sized> Deref for WriteGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -396,7 +513,7 @@ impl<T> Deref for WriteGuard<'_, T> {
     }
 }
 
-impl<T> DerefMut for WriteGuard<'_, T> {
+impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above, and the guard is borrowed as a whole.
         unsafe { &mut *self.lock.value.get() }

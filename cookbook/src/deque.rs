@@ -9,7 +9,7 @@
 //! ```text
 //! owner, pops item i            thief, steals item i
 //! bottom = i                    r2 = top
-//! light_fence()                 heavy_fence()
+//! light fence                   heavy fence
 //! r1 = top                      r3 = bottom
 //! takes i if r1 < i             takes i if r2 == i < r3, and it is who makes top i + 1
 //!
@@ -33,12 +33,39 @@
 //!   `compare_exchange`. So one of them has made it `i + 1`, and nobody makes it `i` again, however long
 //!   a thief stops between its look and its exchange: 64 bits do not come round.
 //!
+//! # Half of it at once
+//!
+//! A thief that steals a batch pays for one heavy fence, and *claims* the items first that it wants:
+//!
+//! ```text
+//! owner, pops item i                thief, wants the items from top to before end
+//! bottom = i                        claim = end
+//! light fence                       heavy fence
+//! r1 = claim                        r2 = bottom, the items that are there
+//! if r1 > i: claim, r1 -> i         claim, end -> end and COMMITTED    (both by compare_exchange)
+//! takes i if that succeeds,         takes the items from top to before end, if it makes top end
+//! nothing if r1 is COMMITTED
+//! ```
+//!
+//! It is scenario A: either the owner sees the claim, or the thief sees the bottom. If both, the exchange of the claim
+//! decides: who owns the deque takes the item back, or finds that all that is left is the thief's. Nobody waits. Thieves
+//! that steal one item, and the owner where it takes the oldest, know nothing of claims: the exchange of the top
+//! decides, as ever, and the batch is what is left of it. Batches take turns, by a lock that nobody waits for.
+//!
+//! # Memory
+//!
+//! The buffer grows when it is full, and shrinks when an eighth of it is in use. Thieves may be reading in the old one:
+//! they count themselves in before their heavy fence, and out when they have read. The owner publishes the new buffer,
+//! executes a light fence and looks at the count: if it is 0 nobody is in an old buffer, and nobody comes there any
+//! more (scenario A again).
+//!
 //! # When not to use it
 //!
-//! Every attempt to steal that finds an item, won or lost, is a heavy fence: microseconds, and an
-//! interruption of every thread of the process that runs. Where steals are not rare beside pops, since
-//! thieves are many or deques mostly empty, take `fence(SeqCst)` on both sides, as `crossbeam-deque` does; the
-//! bench shows at which ratio. Nor does it pay where the work for an item takes much longer than a fence.
+//! An attempt to steal that finds an item, won or lost, is a heavy fence: microseconds, and an interruption of every
+//! thread of the process that runs. If thieves come more often than once in a millisecond the fences give way
+//! ([`asymfence::Bias`]): both sides execute full ones, as in `crossbeam-deque`, until no thief has come for a
+//! millisecond. So where steals are never rare, take that: it has no bias to look at. Nor does it pay where the work
+//! for an item takes much longer than a fence.
 //!
 //! # Source
 //!
@@ -53,19 +80,20 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr;
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use crate::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicPtr, AtomicU64};
-use crate::sync::{Arc, Mutex, heavy_fence, light_fence};
+use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
+use crate::sync::{Arc, Bias, Life, Mutex, now, now_and_then};
 
 /// An empty deque: its owner, and a thief, which can be cloned.
 ///
 /// Either may go first. What is left is dropped with the last of them. Needs 64-bit atomics.
 ///
 /// ```
-/// use cookbook::deque::{Steal, deque};
+/// use asymfence_cookbook::deque::{Steal, deque};
 ///
 /// let (owner, thief) = deque();
 /// (1..=3).for_each(|task| owner.push(Box::new(task)));
@@ -86,14 +114,32 @@ pub fn deque<T>() -> (Owner<T>, Stealer<T>) {
 /// If there is no such power of two, or no address space for it. (Want of memory aborts, as everywhere.)
 #[must_use]
 pub fn with_capacity<T>(items: usize) -> (Owner<T>, Stealer<T>) {
+    with_pause(items, PAUSE)
+}
+
+/// If thieves come more often than once in this time, the fences give way.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// The same, with fences that give way if thieves come more often than once in a `pause`, and that are asymmetric
+/// again after a pause without a thief. It is a millisecond if nobody says otherwise.
+///
+/// # Panics
+///
+/// As [`with_capacity`].
+#[must_use]
+pub fn with_pause<T>(items: usize, pause: Duration) -> (Owner<T>, Stealer<T>) {
     let capacity = items.checked_next_power_of_two().expect("a capacity that is a power of two");
     let shared = Arc::new(Shared {
-        top: CachePadded::new(AtomicU64::new(FIRST)),
+        front: CachePadded::new(Front { top: AtomicU64::new(FIRST), claim: AtomicU64::new(0) }),
         bottom: CachePadded::new(AtomicU64::new(FIRST)),
         buffer: AtomicPtr::new(Buffer::boxed(capacity, ptr::null_mut())),
+        reading: CachePadded::new(AtomicUsize::new(0)),
+        bias: Bias::biased(pause),
+        batch: Mutex::new(()),
         items: PhantomData,
     });
-    (Owner { shared: Arc::clone(&shared), one_thread: PhantomData }, Stealer { shared })
+    let owner = Owner { shared: Arc::clone(&shared), least: capacity, one_thread: PhantomData };
+    (owner, Stealer { shared })
 }
 
 /// The index of the first item. Not 0: a pop that finds nothing steps back by one for a moment.
@@ -102,32 +148,68 @@ const FIRST: u64 = 1;
 /// What the handles share. Items are numbered as they are pushed; those from `top` to before `bottom` are
 /// in the deque.
 struct Shared<T> {
-    /// TOP-GROWS: only ever by one, by `compare_exchange`.
-    top: CachePadded<AtomicU64>,
+    front: CachePadded<Front>,
     /// Only the owner writes it.
     bottom: CachePadded<AtomicU64>,
     /// The newest. Only the owner writes it.
     buffer: AtomicPtr<Buffer<T>>,
+    /// How many thieves may be in a buffer.
+    reading: CachePadded<AtomicUsize>,
+    /// The fences: the owner is the frequent side.
+    bias: Bias,
+    /// Held by the thief that has a claim. Nobody waits for it.
+    batch: Mutex<()>,
     /// As behind a mutex, items go from thread to thread, and no two threads have the same.
     items: PhantomData<Mutex<Box<T>>>,
 }
+
+/// What thieves write, and the owner looks at behind each light fence.
+struct Front {
+    /// TOP-GROWS: only ever grows, by `compare_exchange`.
+    top: AtomicU64,
+    /// Twice the index behind the last item that a thief claims, and `COMMITTED`; or 0. A thief writes it, under the
+    /// lock; the owner makes it less.
+    claim: AtomicU64,
+}
+
+/// The claim cannot be taken back.
+const COMMITTED: u64 = 1;
 
 struct Buffer<T> {
     /// A power of two of them; an item's is its index modulo that. Atomic, since a thief may read one
     /// while the owner writes there; that thief's exchange fails.
     slots: Box<[AtomicPtr<T>]>,
-    /// The buffer before this one, or null. A thief may be reading there, so all are kept to the end. Together
-    /// they have fewer slots than the newest.
-    older: *mut Buffer<T>,
+    /// The buffer before this one, or null, which a thief may be reading in. Only the owner looks at it.
+    older: AtomicPtr<Buffer<T>>,
+    life: Life,
 }
 
 impl<T> Buffer<T> {
     fn boxed(capacity: usize, older: *mut Buffer<T>) -> *mut Self {
         let slots = (0..capacity).map(|_| AtomicPtr::new(ptr::null_mut())).collect();
-        Box::into_raw(Box::new(Buffer { slots, older }))
+        Box::into_raw(Box::new(Buffer { slots, older: AtomicPtr::new(older), life: Life::new() }))
+    }
+
+    /// Frees those before this one.
+    ///
+    /// # Safety
+    ///
+    /// Nobody has one of them, and nobody else calls this.
+    unsafe fn free_older(&self) {
+        // Relaxed, both: only the owner looks at it.
+        let mut next = self.older.load(Relaxed);
+        // First: freeing is up to the allocator, which may use the deque.
+        self.older.store(ptr::null_mut(), Relaxed);
+        while !next.is_null() {
+            // SAFETY: from a box, each is linked once, and nobody else has it.
+            let older = unsafe { Box::from_raw(next) };
+            next = older.older.load(Relaxed);
+            Life::end(older, |older| &older.life);
+        }
     }
 
     fn slot(&self, index: u64) -> &AtomicPtr<T> {
+        self.life.go_on();
         &self.slots[index as usize & (self.slots.len() - 1)]
     }
 }
@@ -135,26 +217,49 @@ impl<T> Buffer<T> {
 impl<T> Shared<T> {
     fn buffer(&self, ordering: Ordering) -> &Buffer<T> {
         let buffer = self.buffer.load(ordering);
-        // SAFETY: from a box, complete for the owner, who made it, and for thieves, who acquire; freed in
-        // `drop` alone, and until then there are only shared references to it.
+        // SAFETY: from a box, complete for the owner, who made it, and for thieves, who acquire. The owner frees it when
+        // no thief is counted that may have it, and until then there are only shared references to it.
         unsafe { &*buffer }
+    }
+
+    /// As many items as there were at some moment, or about as many.
+    fn len(&self) -> usize {
+        // Relaxed, both: a number that is old when it is there.
+        let top = self.front.top.load(Relaxed);
+        self.bottom.load(Relaxed).saturating_sub(top) as usize
+    }
+
+    /// Whether the item is the owner's as far as the thief is concerned that claims it.
+    #[cold]
+    fn takes_back(&self, mut claim: u64, index: u64) -> bool {
+        while claim / 2 > index {
+            if claim & COMMITTED != 0 {
+                return false;
+            }
+            // Acquire, both: as where the claim was loaded. It releases nothing: the thief only learns its share.
+            match self.front.claim.compare_exchange(claim, 2 * index, Acquire, Acquire) {
+                Ok(_) => return true,
+                Err(newer) => claim = newer,
+            }
+        }
+        true
     }
 }
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         // Relaxed, all of them: the handles are gone, and the count of them ordered what they did before us.
-        let (top, bottom) = (self.top.load(Relaxed), self.bottom.load(Relaxed));
+        let (top, bottom) = (self.front.top.load(Relaxed), self.bottom.load(Relaxed));
         let buffer = self.buffer(Relaxed);
         // SAFETY: what was pushed and not taken is from a box, and ours.
         let boxed = |index| unsafe { Box::from_raw(buffer.slot(index).load(Relaxed)) };
         // As a vector, which drops all of them even if one panics.
         let left: Vec<Box<T>> = (top..bottom).map(boxed).collect();
-        let mut next = self.buffer.load(Relaxed);
-        while !next.is_null() {
-            // SAFETY: from a box, and each buffer is linked once.
-            next = unsafe { Box::from_raw(next) }.older;
-        }
+        // SAFETY: nobody is left.
+        unsafe { buffer.free_older() };
+        // SAFETY: from a box, and nobody is left.
+        let newest = unsafe { Box::from_raw(self.buffer.load(Relaxed)) };
+        Life::end(newest, |newest| &newest.life);
         drop(left);
     }
 }
@@ -164,15 +269,17 @@ impl<T> Drop for Shared<T> {
 /// It may go to another thread, but two threads do not share it:
 ///
 /// ```
-/// let (owner, _thief) = cookbook::deque::deque::<u32>();
+/// let (owner, _thief) = asymfence_cookbook::deque::deque::<u32>();
 /// std::thread::scope(|scope| _ = scope.spawn(move || owner.push(Box::new(1))));
 /// ```
 /// ```compile_fail,E0277
-/// let (owner, _thief) = cookbook::deque::deque::<u32>();
+/// let (owner, _thief) = asymfence_cookbook::deque::deque::<u32>();
 /// std::thread::scope(|scope| _ = scope.spawn(|| owner.push(Box::new(1))));
 /// ```
 pub struct Owner<T> {
     shared: Arc<Shared<T>>,
+    /// The capacity that is kept.
+    least: usize,
     /// `Send`, and not `Sync`.
     one_thread: PhantomData<Cell<()>>,
 }
@@ -181,41 +288,46 @@ impl<T> Owner<T> {
     /// Puts `item` at the bottom. What comes before is known to whoever steals it.
     ///
     /// No fence and no read-modify-write. A push that finds the deque full allocates a buffer of twice the
-    /// size; the old ones are kept, since thieves may be reading there, until the deque is dropped.
+    /// size; the old one is freed when no thief is reading there. One that finds it nearly empty may do the opposite.
     pub fn push(&self, item: Box<T>) {
         let shared = &*self.shared;
-        let (bottom, buffer) = loop {
+        let (bottom, top, buffer) = loop {
             // Relaxed: written by us alone.
             let bottom = shared.bottom.load(Relaxed);
             // Acquire: a thief that took an item has read its slot before we write there again, or leave
-            // the item out of a larger buffer. Pairs with: the exchange in `steal`, and those that follow
+            // the item out of another buffer. Pairs with: the exchange in `steal`, and those that follow
             // it up to the one that we see.
-            let top = shared.top.load(Acquire);
+            let top = shared.front.top.load(Acquire);
             // Relaxed: written by us alone.
             let buffer = shared.buffer(Relaxed);
             if bottom - top < buffer.slots.len() as u64 {
-                break (bottom, buffer);
+                break (bottom, top, buffer);
             }
-            self.grow(top..bottom);
+            self.resize(2 * buffer.slots.len());
+            self.free_older();
         };
         // Relaxed: the bottom announces it.
         buffer.slot(bottom).store(Box::into_raw(item), Relaxed);
         // Release: whoever sees this bottom, or a later one, sees the items below it, their slots and the
         // buffer these are in. Pairs with: the Acquire of the bottom in `steal`.
         shared.bottom.store(bottom + 1, Release);
+        self.give_back(buffer.slots.len(), bottom - top);
     }
 
-    /// Publishes a buffer of twice the size with `items` in it, unless the allocator, which may be anybody's
+    /// Publishes a buffer of this capacity with the items in it, unless the allocator, which may be anybody's
     /// code, has used the deque meanwhile.
     #[cold]
-    fn grow(&self, items: Range<u64>) {
+    fn resize(&self, capacity: usize) {
         let shared = &*self.shared;
-        // Relaxed, all of them: written by us alone.
+        // Relaxed, all of them but the top: written by us alone.
         let before = shared.buffer.load(Relaxed);
-        let new = Buffer::boxed(2 * self.capacity(), before);
+        let bottom = shared.bottom.load(Relaxed);
+        let new = Buffer::boxed(capacity, before);
         let is_untouched =
-            shared.buffer.load(Relaxed) == before && shared.bottom.load(Relaxed) == items.end;
-        if !is_untouched {
+            shared.buffer.load(Relaxed) == before && shared.bottom.load(Relaxed) == bottom;
+        // Acquire: as in `push`.
+        let items: Range<u64> = shared.front.top.load(Acquire)..bottom;
+        if !is_untouched || items.end - items.start > capacity as u64 {
             // SAFETY: from a box, and nobody has seen it.
             return drop(unsafe { Box::from_raw(new) });
         }
@@ -228,9 +340,64 @@ impl<T> Owner<T> {
         shared.buffer.store(new, Release);
     }
 
+    /// Frees the older buffers, if no thief can be there. Whether there are none any more.
+    fn free_older(&self) -> bool {
+        let shared = &*self.shared;
+        // Relaxed, both: written by us alone.
+        let buffer = shared.buffer(Relaxed);
+        if buffer.older.load(Relaxed).is_null() {
+            return true;
+        }
+        // Light fence: the newest buffer was published before we look at the count.
+        // Pairs with: the heavy fence in `Stealer::enter` (scenario A).
+        //  - the thief's count came first: we see it, and come again;
+        //  - our store came first: the thief finds the newest buffer.
+        shared.bias.light_fence();
+        // Acquire: those who have left have done with it. Pairs with: `Stealer::leave`.
+        let nobody = shared.reading.load(Acquire) == 0;
+        if nobody {
+            // SAFETY: only we call it, and no thief has one, as above.
+            unsafe { buffer.free_older() };
+        }
+        nobody
+    }
+
+    /// Takes half the room away if an eighth of it is in use.
+    #[inline]
+    fn give_back(&self, capacity: usize, items: u64) {
+        if capacity > self.least && items < capacity as u64 / 8 {
+            self.shrink(capacity);
+        }
+    }
+
+    #[cold]
+    fn shrink(&self, capacity: usize) {
+        // One at a time: so what thieves hold back is bounded.
+        if self.free_older() {
+            self.resize(capacity / 2);
+            self.free_older();
+        }
+    }
+
+    /// The light fence behind an announcement.
+    #[inline]
+    fn light_fence(&self) {
+        if !self.shared.bias.light_fence() && now_and_then() {
+            self.restore();
+        }
+    }
+
+    /// Makes the fences asymmetric again, if no thief has come for a pause.
+    #[cold]
+    fn restore(&self) {
+        // If the heavy fence fails both sides stay with full ones.
+        let _ = self.shared.bias.try_restore_at(now());
+    }
+
     /// Takes the item at the bottom, the newest. `None` if there is none: all were popped, or stolen.
     ///
-    /// No fence instruction, and a read-modify-write for the last item alone. No loop, no system call.
+    /// No fence instruction, and a read-modify-write for the last item alone, and for one that a thief claims. Waits
+    /// for nobody. Now and then it gives memory back, or executes a heavy fence after thieves were many.
     /// What came before a steal is not known to an owner who finds the item gone.
     pub fn pop(&self) -> Option<Box<T>> {
         let shared = &*self.shared;
@@ -238,20 +405,29 @@ impl<T> Owner<T> {
         let index = shared.bottom.load(Relaxed) - 1;
         // Release: as in `push`, for the items that are still below.
         shared.bottom.store(index, Release);
-        // Light fence: our announcement stands before the look at the top.
-        // Pairs with: the heavy fence in `steal`.
+        // Light fence: our announcement stands before the looks at the claim and the top.
+        // Pairs with: the heavy fences in `steal` and `steal_batch`.
         //  - our store came first: the thief sees that `index` is not to be had;
-        //  - the heavy fence came first: if the thief saw that `index` is at the top, so do we.
-        light_fence();
+        //  - the heavy fence came first: if the thief saw that `index` is at the top, or claimed it, so do we.
+        self.light_fence();
+        // Acquire: if a thief has claimed the item and has done, so that we see a later claim or none, we see the top
+        // that it has made. Pairs with: the stores of the claim in `steal_batch`.
+        let claim = shared.front.claim.load(Acquire);
+        if claim / 2 > index && !shared.takes_back(claim, index) {
+            // Release: as above. This item and all below are that thief's.
+            shared.bottom.store(index + 1, Release);
+            return None;
+        }
         // Relaxed: the fence orders it, and we read nothing that a thief has written.
-        let top = shared.top.load(Relaxed);
+        let top = shared.front.top.load(Relaxed);
         // One that is not at the top is ours, and no thief comes so far before it sees our announcement.
         let mut is_ours = top < index;
         if !is_ours {
             if top == index {
                 // The last. Relaxed: which of us gets it is up to the top alone; the item is our own, and
                 // whoever loses reads nothing that the winner has written.
-                is_ours = shared.top.compare_exchange(index, index + 1, Relaxed, Relaxed).is_ok();
+                let top = &shared.front.top;
+                is_ours = top.compare_exchange(index, index + 1, Relaxed, Relaxed).is_ok();
             }
             // Empty. Release: whoever sees this bottom finds the top past `index`, as we did or made it.
             // Were it relaxed, it could be seen while the exchange is open, also by the thief who wins
@@ -260,10 +436,51 @@ impl<T> Owner<T> {
         }
         is_ours.then(|| {
             // Relaxed, both: written by us alone.
-            let item = shared.buffer(Relaxed).slot(index).load(Relaxed);
+            let buffer = shared.buffer(Relaxed);
+            let item = buffer.slot(index).load(Relaxed);
+            self.give_back(buffer.slots.len(), index.saturating_sub(top));
             // SAFETY: from a box, in `push`; and no thief takes it, as above.
             unsafe { Box::from_raw(item) }
         })
+    }
+
+    /// Takes the item at the top, the oldest: what an owner does who works in the order of the pushes. `None` if there
+    /// is none.
+    ///
+    /// No fence, and a read-modify-write. It may be mixed with [`pop`](Self::pop).
+    pub fn pop_oldest(&self) -> Option<Box<T>> {
+        let shared = &*self.shared;
+        // Relaxed: the exchange looks again, and we read nothing that a thief has written.
+        let mut top = shared.front.top.load(Relaxed);
+        loop {
+            // Relaxed, both: written by us alone.
+            if shared.bottom.load(Relaxed) <= top {
+                return None;
+            }
+            let buffer = shared.buffer(Relaxed);
+            let item = buffer.slot(top).load(Relaxed);
+            // Relaxed: whoever takes the item is up to the top alone.
+            match shared.front.top.compare_exchange(top, top + 1, Relaxed, Relaxed) {
+                Ok(_) => {
+                    self.give_back(buffer.slots.len(), shared.len() as u64);
+                    // SAFETY: from a box, in `push`, and only one of all has made the top one more.
+                    return Some(unsafe { Box::from_raw(item) });
+                }
+                Err(newer) => top = newer,
+            }
+        }
+    }
+
+    /// How many items there are, as far as the owner knows: thieves may have taken some.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Whether the owner knows of no item: then there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// How many items the newest buffer has room for.
@@ -280,11 +497,11 @@ impl<T> Owner<T> {
 /// One who steals. Any number of threads may share it, or have a clone each, if the items may go there:
 ///
 /// ```
-/// let (owner, thief) = cookbook::deque::deque::<std::sync::Arc<u32>>();
+/// let (owner, thief) = asymfence_cookbook::deque::deque::<std::sync::Arc<u32>>();
 /// std::thread::scope(|scope| _ = scope.spawn(|| _ = thief.steal()));
 /// ```
 /// ```compile_fail,E0277
-/// let (owner, thief) = cookbook::deque::deque::<std::rc::Rc<u32>>();
+/// let (owner, thief) = asymfence_cookbook::deque::deque::<std::rc::Rc<u32>>();
 /// std::thread::scope(|scope| _ = scope.spawn(|| _ = thief.steal()));
 /// ```
 pub struct Stealer<T> {
@@ -307,16 +524,16 @@ impl<T> Stealer<T> {
     /// Takes the item at the top, the oldest.
     ///
     /// A deque that looks empty costs two loads. Otherwise a heavy fence: microseconds while other threads
-    /// run, and those are interrupted. What came before the item's push is known to whoever takes it. No
-    /// loop of its own.
+    /// run, and those are interrupted; a full fence, if thieves come often. What came before the item's push is known
+    /// to whoever takes it. No loop of its own.
     ///
     /// # Aborts
     ///
-    /// As [`heavy_fence`]: if the system refuses what the process decided for.
+    /// As [`asymfence::heavy_fence`]: if the system refuses what the process decided for.
     pub fn steal(&self) -> Steal<T> {
         let shared = &*self.shared;
         // Relaxed: the fence orders it, and we read nothing by it.
-        let top = shared.top.load(Relaxed);
+        let top = shared.front.top.load(Relaxed);
         // Relaxed: whether it is worth a heavy fence, and no more. Of what we know to have been pushed and
         // is still there, any bottom that we can see is above.
         if shared.bottom.load(Relaxed) <= top {
@@ -324,23 +541,115 @@ impl<T> Stealer<T> {
         }
         // Heavy fence: the look at the top stands before the look at the bottom.
         // Pairs with: the light fence in `pop`, see there.
-        heavy_fence();
+        self.enter();
         // Acquire: the item, its slot, the buffer. Pairs with: every store of the bottom.
         if shared.bottom.load(Acquire) <= top {
+            self.leave();
             return Steal::Empty;
         }
-        // Acquire: a buffer newer than that is complete, too. Pairs with: the Release in `grow`.
+        // Acquire: a buffer newer than that is complete, too. Pairs with: the Release in `resize`.
         let buffer = shared.buffer(Acquire);
         // Relaxed: the bottom brought it. If the owner writes there meanwhile, the top has grown.
         let item = buffer.slot(top).load(Relaxed);
         // Release: we have read the slot. Pairs with: the Acquire of the top in `push`. Whoever loses reads
         // nothing, so Relaxed.
-        match shared.top.compare_exchange(top, top + 1, Release, Relaxed) {
+        let won = shared.front.top.compare_exchange(top, top + 1, Release, Relaxed).is_ok();
+        self.leave();
+        if won {
             // SAFETY: from a box, in `push`. The item that we read is the one at `top`, and it is ours: the
-            // owner takes it by an exchange like ours, and only one of all has made the top one more.
-            Ok(_) => Steal::Taken(unsafe { Box::from_raw(item) }),
-            Err(_) => Steal::Retry,
+            // owner takes it by an exchange like ours, and only one of all has made the top more.
+            Steal::Taken(unsafe { Box::from_raw(item) })
+        } else {
+            Steal::Retry
         }
+    }
+
+    /// Takes the older half of the items, one at least, for one heavy fence: returns the oldest of them, and pushes the
+    /// others to the deque of the thief, the oldest first.
+    ///
+    /// [`Steal::Retry`] also if another thief is stealing a batch. Costs and aborts as [`steal`](Self::steal), and memory
+    /// for so many pointers.
+    pub fn steal_batch(&self, into: &Owner<T>) -> Steal<T> {
+        let shared = &*self.shared;
+        // Relaxed, both: as in `steal`.
+        let top = shared.front.top.load(Relaxed);
+        let there = shared.bottom.load(Relaxed).saturating_sub(top);
+        if there == 0 {
+            return Steal::Empty;
+        }
+        let wanted = there.div_ceil(2);
+        let mut items = Vec::with_capacity(wanted as usize);
+        let Ok(alone) = shared.batch.try_lock() else { return Steal::Retry };
+        let mut claim = 2 * (top + wanted);
+        // Release: whoever sees this claim sees the top of the one before. Pairs with: the Acquire in `pop`.
+        shared.front.claim.store(claim, Release);
+        // Heavy fence: the claim stands before the look at the bottom.
+        // Pairs with: the light fence in `pop`, see there.
+        self.enter();
+        // Acquire: as in `steal`.
+        let bottom = shared.bottom.load(Acquire);
+        let end = loop {
+            let end = bottom.min(claim / 2);
+            // Relaxed, both: the owner that sees it learns that these items are ours, and no more; that we see how much
+            // it took back is up to the claim alone.
+            let committed = 2 * end | COMMITTED;
+            match shared.front.claim.compare_exchange(claim, committed, Relaxed, Relaxed) {
+                Ok(_) => break end,
+                Err(less) => claim = less,
+            }
+        };
+        // From here on the owner pops none of them from the bottom.
+        let mut from = top;
+        while from < end {
+            // Acquire and Relaxed: as in `steal`.
+            let buffer = shared.buffer(Acquire);
+            items.clear();
+            items.extend((from..end).map(|index| buffer.slot(index).load(Relaxed)));
+            // Release: we have read the slots. Pairs with: the Acquire of the top in `push`. Relaxed: who is told of a
+            // newer top reads the slots again.
+            match shared.front.top.compare_exchange(from, end, Release, Relaxed) {
+                Ok(_) => break,
+                Err(newer) => from = newer,
+            }
+        }
+        // Release: the top that we have made comes before. Pairs with: the Acquire in `pop`.
+        shared.front.claim.store(0, Release);
+        self.leave();
+        drop(alone);
+        if from >= end {
+            return if bottom <= top { Steal::Empty } else { Steal::Retry };
+        }
+        // SAFETY: from boxes, in `push`. The owner pops none of them, as above, and whoever takes the oldest does so by an
+        // exchange of the top, as we did.
+        let mut items = items.into_iter().map(|item| unsafe { Box::from_raw(item) });
+        let oldest = items.next().expect("one at least");
+        items.for_each(|item| into.push(item));
+        Steal::Taken(oldest)
+    }
+
+    /// How many items there are, as far as this thread knows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Whether this thread knows of no item: what [`steal`](Self::steal) looks at first.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A heavy fence, behind which a buffer may be read.
+    fn enter(&self) {
+        // Relaxed: the fence orders it before the look for the buffer. Pairs with: the light fence in
+        // `Owner::free_older`, see there.
+        self.shared.reading.fetch_add(1, Relaxed);
+        self.shared.bias.heavy_fence(now);
+    }
+
+    fn leave(&self) {
+        // Release: we have done with the buffer. Pairs with: the Acquire in `Owner::free_older`.
+        self.shared.reading.fetch_sub(1, Release);
     }
 }
 

@@ -69,7 +69,7 @@ const FREE: usize = 0;
 /// ```
 /// use std::sync::atomic::{AtomicPtr, Ordering::{AcqRel, Acquire}};
 ///
-/// use cookbook::epoch::Collector;
+/// use asymfence_cookbook::epoch::Collector;
 ///
 /// let collector = Collector::new();
 /// let newest = AtomicPtr::new(Box::into_raw(Box::new(1)));

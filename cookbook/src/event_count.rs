@@ -20,14 +20,17 @@
 //!
 //! # Who pays
 //!
-//! The sleeper: microseconds for each time that it announces itself, before it parks or finds that it need
-//! not. And the threads that run meanwhile, which the heavy fence interrupts. All that announce
-//! themselves while somebody waits share one fence, by a ticket. A notifier pays for the lock, and for a wake-up, if somebody
-//! waits whom no notification has reached yet; then again nothing until the next one announces itself.
+//! The sleeper: microseconds for each time that it announces itself, before it parks or finds that it need not.
+//! And the threads that run meanwhile, which the heavy fence interrupts. All that announce themselves while somebody
+//! waits share one fence, by a ticket. A notifier pays for the lock, and for a wake-up, if somebody waits whom no
+//! notification has reached yet; then again nothing until the next one announces itself.
+//!
+//! Where sleepers come more often than once in a millisecond, the fences give way ([`asymfence::Bias`]): both sides
+//! execute full ones, until no sleeper has come for a millisecond. So there are at most two heavy fences in a
+//! millisecond, and an event count costs hardly more than one with full fences, however often threads sleep.
 //!
 //! # When not to use it
 //!
-//! - When a thread sleeps for every few items: then a heavy fence costs more than the light ones save.
 //! - When a lock protects the condition anyway: a condition variable needs no fence.
 //! - When a signal handler notifies: it might wait for a lock that its own thread holds.
 //!
@@ -37,18 +40,23 @@
 //! and `cancelWait` are [`listen`](EventCount::listen), [`wait`](Listener::wait) and the drop of a
 //! [`Listener`] here; its `notify` modifies the epoch every time. Eigen `ThreadPool/EventCount.h`: its
 //! `Notify` begins with the full fence that is light here. There a notification goes to a thread that is
-//! awake still, if there is one, or else to one that is parked; here to both.
+//! awake still, if there is one, or else to one that is parked; here to both. That a task which was woken and is
+//! dropped passes the notification on: event-listener 5, tokio's `Notify`.
 
-use std::fmt;
-use std::mem::ManuallyDrop;
+use std::collections::BTreeMap;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use std::{fmt, mem};
 
 use crossbeam_utils::{Backoff, CachePadded};
 
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use crate::sync::{Condvar, Mutex, MutexGuard, Ticket, light_fence};
+use crate::sync::{Bias, Condvar, Mutex, MutexGuard, Ticket, now, now_and_then, sleep_on};
 
-/// What threads sleep on until a condition holds, and who makes it hold notifies.
+/// What threads and tasks sleep on until a condition holds, and who makes it hold notifies.
 ///
 /// The condition is the user's, and must be looked at and made true by **atomic** accesses, relaxed or
 /// stronger: those are what the fences order. Other data that goes with it is published by the condition's
@@ -57,7 +65,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard, Ticket, light_fence};
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 ///
-/// use cookbook::event_count::EventCount;
+/// use asymfence_cookbook::event_count::EventCount;
 ///
 /// let (event, answer) = (EventCount::new(), AtomicU32::new(0));
 /// std::thread::scope(|scope| {
@@ -75,6 +83,8 @@ use crate::sync::{Condvar, Mutex, MutexGuard, Ticket, light_fence};
 pub struct EventCount {
     /// How many listen whom no notification has reached. Changes under the lock alone.
     waiters: CachePadded<AtomicUsize>,
+    /// The fences: notifiers are the frequent side.
+    bias: Bias,
     sleepers: Mutex<Sleepers>,
     condvar: Condvar,
     looks: u32,
@@ -85,23 +95,30 @@ pub struct EventCount {
 struct Sleepers {
     /// Counts the notifications that came to the lock. 64 bits do not wrap.
     epoch: u64,
-    /// How many are parked and are to stay so.
+    /// How many threads are parked and are to stay so.
     parked: usize,
-    /// How many of those that parked before this epoch may leave, one for each [`EventCount::notify_one`]:
+    /// How many of the threads that parked before this epoch may leave, one for each that was notified:
     /// whomever else the condition variable wakes goes back to sleep.
     woken: usize,
-    /// Whoever parked before this epoch may leave besides: [`EventCount::notify_all`] has reached it, and
+    /// Whoever parked before this epoch may leave besides: a notification for all has reached it, and
     /// nobody that parked since can leave in its place.
     all_before: u64,
-    /// When the count of waiters left 0 last: for all that wait since.
+    /// The tasks that are parked, the oldest first. Whoever is woken is taken out.
+    tasks: BTreeMap<u64, Waker>,
+    /// The number of the next task. 64 bits do not wrap.
+    next_task: u64,
+    /// When the count of waiters left 0 last: for all that wait since. `None` if the fences were full then.
     announced: Option<Ticket>,
 }
 
 /// To look so often takes some microseconds, about as many as it costs to sleep and be woken.
 const LOOKS: u32 = 16;
 
+/// If sleepers come more often than once in this time, the fences give way.
+const PAUSE: Duration = Duration::from_millis(1);
+
 impl EventCount {
-    /// Nobody sleeps yet.
+    /// Nobody sleeps yet. Decides the strategy of the process if nothing has: see [`asymfence::init`].
     #[must_use]
     pub fn new() -> Self {
         Self::with_looks(LOOKS)
@@ -113,13 +130,22 @@ impl EventCount {
     pub fn with_looks(looks: u32) -> Self {
         EventCount {
             waiters: CachePadded::new(AtomicUsize::new(0)),
+            bias: Bias::biased(PAUSE),
             sleepers: Mutex::new(Sleepers::default()),
             condvar: Condvar::new(),
             looks,
         }
     }
 
-    /// Wakes one thread, if any waits. Call it **after** the atomic access that made the condition true.
+    /// One whose fences give way if sleepers come more often than once in a `pause`, and that are asymmetric again
+    /// after a pause without a sleeper. It is a millisecond if nobody says otherwise.
+    #[must_use]
+    pub fn with_pause(mut self, pause: Duration) -> Self {
+        self.bias = Bias::biased(pause);
+        self
+    }
+
+    /// Wakes one thread or task, if any waits. Call it **after** the atomic access that made the condition true.
     ///
     /// Whoever listens without being parked yet will not park; and of those that are parked, any one wakes.
     /// So a listener that leaves without having parked takes no wake-up away from one that is parked. All
@@ -129,20 +155,27 @@ impl EventCount {
     /// Orders the accesses before it against those after [`listen`](Self::listen): a light fence, which
     /// pairs with the heavy one there. What came before it is visible to whom it has woken.
     ///
-    /// Wait-free while nobody waits. Otherwise it takes a lock, which no thread holds but for a few
-    /// instructions or a wake-up, and makes a system call if somebody is parked: not async-signal-safe.
+    /// While nobody waits it is a light fence, or a full one, and a load; and, at most once in a
+    /// [pause](Self::with_pause), a heavy fence after sleepers were many. Otherwise it takes a lock, which no thread
+    /// holds but for a few instructions or a wake-up, and makes a system call if a thread is parked. Not
+    /// async-signal-safe.
     #[inline]
     pub fn notify_one(&self) {
-        if self.is_awaited() {
-            self.wake(false);
-        }
+        self.notify(1);
     }
 
     /// As [`notify_one`](Self::notify_one), but wakes all that are parked.
     #[inline]
     pub fn notify_all(&self) {
+        self.notify(usize::MAX);
+    }
+
+    /// As [`notify_one`](Self::notify_one), but wakes so many of those that are parked, or all if they are fewer:
+    /// for who has pushed so many items.
+    #[inline]
+    pub fn notify(&self, most: usize) {
         if self.is_awaited() {
-            self.wake(true);
+            self.wake(most);
         }
     }
 
@@ -152,30 +185,50 @@ impl EventCount {
         // Pairs with: the heavy fence in `listen` (scenario A).
         //  - the heavy fence came first: we see the waiter, and go to the lock;
         //  - our fence came first: the waiter looks after that, and sees the condition.
-        light_fence();
+        if !self.bias.light_fence() && now_and_then() {
+            self.restore();
+        }
         // Relaxed: the fence orders it after the condition, and more is looked up under the lock. Who has
         // been taken off the count is awake, and fences anew before it parks.
         self.waiters.load(Relaxed) != 0
     }
 
-    /// Wakes all that are parked, or one.
+    /// Makes the fences asymmetric again, if no sleeper has come for a pause.
     #[cold]
-    fn wake(&self, all: bool) {
+    fn restore(&self) {
+        // If the heavy fence fails both sides stay with full ones.
+        let _ = self.bias.try_restore_at(now());
+    }
+
+    /// Wakes so many that are parked, or all.
+    #[cold]
+    fn wake(&self, most: usize) {
         let mut sleepers = self.lock();
         sleepers.epoch += 1;
+        let tasks: Vec<Waker>;
         // The condition variable under the lock: after it another may park, and would be woken instead.
-        if all {
+        if most >= sleepers.parked + sleepers.tasks.len() {
             sleepers.all_before = sleepers.epoch;
             sleepers.woken = 0;
-            sleepers.parked = 0;
-            self.condvar.notify_all();
-        } else if sleepers.parked > 0 {
-            sleepers.woken += 1;
-            sleepers.parked -= 1;
-            self.condvar.notify_one();
+            if mem::take(&mut sleepers.parked) > 0 {
+                self.condvar.notify_all();
+            }
+            tasks = mem::take(&mut sleepers.tasks).into_values().collect();
+        } else {
+            let first = most.min(sleepers.tasks.len());
+            tasks = (0..first)
+                .filter_map(|_| sleepers.tasks.pop_first())
+                .map(|(_, waker)| waker)
+                .collect();
+            sleepers.woken += most - first;
+            sleepers.parked -= most - first;
+            (first..most).for_each(|_| self.condvar.notify_one());
         }
         // Everybody else has been reached. Relaxed: as in `is_awaited`; writers are ordered by the lock.
-        self.waiters.store(sleepers.parked, Relaxed);
+        self.waiters.store(sleepers.parked + sleepers.tasks.len(), Relaxed);
+        // A waker is anybody's code.
+        drop(sleepers);
+        tasks.into_iter().for_each(Waker::wake);
     }
 
     /// Sleeps until `condition` returns something, and returns that. `condition` is called any number of
@@ -183,40 +236,97 @@ impl EventCount {
     ///
     /// Costs one call of `condition` if that returns something. Then it looks a few times more; then, for
     /// each time that it is about to sleep, a heavy fence. What it wakes to may be gone already: it sleeps
-    /// again. A `condition` that notifies this event count keeps its own thread awake, by a heavy fence each
+    /// again. A `condition` that notifies this event count keeps its own thread awake, by a fence each
     /// time.
     ///
     /// # Aborts
     ///
     /// As [`listen`](Self::listen).
-    pub fn wait_until<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
+    pub fn wait_until<T>(&self, condition: impl FnMut() -> Option<T>) -> T {
+        self.wait_before(None, condition).expect("there is no deadline")
+    }
+
+    /// As [`wait_until`](Self::wait_until), but for so long at most: then it looks once more, and returns what it
+    /// finds.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use asymfence_cookbook::event_count::EventCount;
+    /// let event = EventCount::new();
+    /// let nothing = event.wait_until_timeout(Duration::from_millis(1), || None::<()>);
+    /// assert_eq!(nothing, None);
+    /// ```
+    pub fn wait_until_timeout<T>(
+        &self,
+        timeout: Duration,
+        condition: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        self.wait_before(now().checked_add(timeout), condition)
+    }
+
+    fn wait_before<T>(
+        &self,
+        deadline: Option<Duration>,
+        mut condition: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        loop {
+            let mut found = condition();
+            let backoff = Backoff::new();
+            for _ in 1..self.looks {
+                if found.is_some() {
+                    break;
+                }
+                backoff.spin();
+                found = condition();
+            }
+            if found.is_some() {
+                return found;
+            }
+            let listener = self.listen();
+            let found = condition();
+            if found.is_some() {
+                return found;
+            }
+            if !listener.wait_before(deadline) {
+                return condition();
+            }
+        }
+    }
+
+    /// As [`wait_until`](Self::wait_until), for a task: waits without its thread, under whatever executor. It looks
+    /// once before it announces itself.
+    ///
+    /// It may be dropped at any time, as by a timeout: a notification that has reached it is passed on.
+    ///
+    /// ```
+    /// use asymfence_cookbook::event_count::EventCount;
+    ///
+    /// async fn pop(event: &EventCount, try_pop: impl Fn() -> Option<u32>) -> u32 {
+    ///     event.wait_until_async(try_pop).await
+    /// }
+    /// ```
+    pub async fn wait_until_async<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
         loop {
             if let Some(found) = condition() {
                 return found;
-            }
-            let backoff = Backoff::new();
-            for _ in 1..self.looks {
-                backoff.spin();
-                if let Some(found) = condition() {
-                    return found;
-                }
             }
             let listener = self.listen();
             if let Some(found) = condition() {
                 return found;
             }
-            listener.wait();
+            listener.await;
         }
     }
 
-    /// Announces that this thread is about to sleep: the low-level part of
+    /// Announces that this thread or task is about to sleep: the low-level part of
     /// [`wait_until`](Self::wait_until). **Look at the condition after it**, and then either
-    /// [`wait`](Listener::wait), or drop the listener to stay awake.
+    /// [`wait`](Listener::wait), or `.await` the listener, or drop it to stay awake.
     ///
     /// Orders the accesses before a notification against those after it, by a heavy fence: a notifier that
     /// did not notice the listener has made its condition true for the eyes of this thread. It costs
     /// microseconds, and interrupts the threads that run; for all that announce themselves while somebody
-    /// waits it is one heavy fence.
+    /// waits it is one heavy fence. If listeners come more often than once in a [pause](Self::with_pause), it is a
+    /// full fence.
     ///
     /// # Panics
     ///
@@ -234,19 +344,31 @@ impl EventCount {
         self.waiters.store(others.checked_add(1).expect("fewer are forgotten"), Relaxed);
         // One ticket, hence one heavy fence, for all that listen while the count is not 0: a notifier that
         // misses this announcement sees an earlier one, which takes it to the lock just as well.
-        let announced = match sleepers.announced {
-            Some(announced) if others != 0 => announced,
-            _ => Ticket::now(),
-        };
-        sleepers.announced = Some(announced);
+        if others == 0 {
+            sleepers.announced = self.bias.is_biased().then(Ticket::now);
+        }
+        let shared = sleepers.announced.filter(|_| others != 0);
         let epoch = sleepers.epoch;
         // Not under the lock: the fence takes long.
         drop(sleepers);
         // Heavy fence, unless another has come since the count left 0: that stands before we look at the
         // condition.
         // Pairs with: the light fence in `is_awaited` (scenario A).
-        announced.wait();
+        match shared {
+            Some(announced) => self.bias.wait(announced),
+            None => self.bias.heavy_fence(now),
+        }
         Listener { event: self, epoch }
+    }
+
+    /// One who was announced in `epoch` stays awake.
+    fn leave(&self, epoch: u64) {
+        let sleepers = self.lock();
+        // Otherwise a notification has taken us off the count.
+        if sleepers.epoch == epoch {
+            // Relaxed: who sees us still takes the lock in vain. Writers are ordered by the lock.
+            self.waiters.fetch_sub(1, Relaxed);
+        }
     }
 
     /// Nothing panics while it is held, so a poisoned one is as good.
@@ -269,7 +391,7 @@ impl fmt::Debug for EventCount {
     }
 }
 
-/// A thread that has announced that it is about to sleep. Dropped, it stays awake.
+/// A thread or a task that has announced that it is about to sleep. Dropped, it stays awake.
 ///
 /// One that is forgotten costs the next notification a lock, and no more.
 #[derive(Debug)]
@@ -284,22 +406,40 @@ impl Listener<'_> {
     /// Sleeps until a notification; returns at once if there was one since [`EventCount::listen`]. What
     /// came before that notification is visible.
     pub fn wait(self) {
-        // A notification takes us off the count: there is nothing to take back.
-        let Listener { event, epoch } = *ManuallyDrop::new(self);
+        self.wait_before(None);
+    }
+
+    /// As [`wait`](Self::wait), but for so long at most. Whether there was a notification: if so, it is this
+    /// thread that is to do what it was for.
+    pub fn wait_timeout(self, timeout: Duration) -> bool {
+        self.wait_before(now().checked_add(timeout))
+    }
+
+    fn wait_before(self, deadline: Option<Duration>) -> bool {
+        let Listener { event, epoch } = *mem::ManuallyDrop::new(self);
         let mut sleepers = event.lock();
         if sleepers.epoch != epoch {
-            return;
+            // A notification has taken us off the count: there is nothing to take back.
+            return true;
         }
         sleepers.parked += 1;
         loop {
-            sleepers = event.condvar.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
+            let is_over;
+            (sleepers, is_over) = sleep_on(&event.condvar, &event.sleepers, sleepers, deadline);
             if epoch < sleepers.all_before {
-                return;
+                return true;
             }
             // Whoever parked in this very epoch stays: those that may leave parked before.
             if epoch < sleepers.epoch && sleepers.woken > 0 {
                 sleepers.woken -= 1;
-                return;
+                return true;
+            }
+            if is_over {
+                // No notification is ours: we are among those that are to stay.
+                sleepers.parked -= 1;
+                // Relaxed: as in `leave`.
+                event.waiters.fetch_sub(1, Relaxed);
+                return false;
             }
         }
     }
@@ -307,11 +447,96 @@ impl Listener<'_> {
 
 impl Drop for Listener<'_> {
     fn drop(&mut self) {
-        let sleepers = self.event.lock();
-        // Otherwise a notification has taken us off the count.
-        if sleepers.epoch == self.epoch {
-            // Relaxed: who sees us still takes the lock in vain. Writers are ordered by the lock.
-            self.event.waiters.fetch_sub(1, Relaxed);
+        self.event.leave(self.epoch);
+    }
+}
+
+impl<'e> IntoFuture for Listener<'e> {
+    type Output = ();
+    type IntoFuture = Waiting<'e>;
+
+    /// Of a task that waits as a thread does in [`wait`](Self::wait).
+    fn into_future(self) -> Waiting<'e> {
+        let Listener { event, epoch } = *mem::ManuallyDrop::new(self);
+        Waiting { event, epoch, place: Place::Announced }
+    }
+}
+
+/// A task that waits for a notification, with any executor. Dropped, it waits no longer: a notification that has
+/// reached it is passed on to another.
+///
+/// One that is forgotten may keep the notification that reaches it.
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is polled"]
+pub struct Waiting<'e> {
+    event: &'e EventCount,
+    /// That in which it was announced.
+    epoch: u64,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Announced,
+    /// By this number among the tasks that are parked, or woken and taken out.
+    Parked(u64),
+    Gone,
+}
+
+impl Future for Waiting<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Wakers are anybody's code: none is cloned or dropped under the lock.
+        let waker = context.waker().clone();
+        let mut sleepers = self.event.lock();
+        match self.place {
+            Place::Announced if sleepers.epoch == self.epoch => {
+                let number = sleepers.next_task;
+                sleepers.next_task += 1;
+                sleepers.tasks.insert(number, waker);
+                drop(sleepers);
+                self.place = Place::Parked(number);
+                Poll::Pending
+            }
+            Place::Parked(number) if sleepers.tasks.contains_key(&number) => {
+                let before = sleepers.tasks.insert(number, waker);
+                drop(sleepers);
+                drop(before);
+                Poll::Pending
+            }
+            // A notification has taken us off the count, or out of those that are parked.
+            _ => {
+                drop(sleepers);
+                self.place = Place::Gone;
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Waiting { event, epoch, place } = self;
+        match *place {
+            Place::Announced => event.leave(*epoch),
+            Place::Parked(number) => {
+                let mut sleepers = event.lock();
+                let waker = sleepers.tasks.remove(&number);
+                if waker.is_some() {
+                    // Relaxed: as in `EventCount::leave`.
+                    event.waiters.fetch_sub(1, Relaxed);
+                }
+                // Woken, and not for all: another is to do what the notification is for. (Who parked later has
+                // listened after it, and has seen the condition.)
+                let passes_on = waker.is_none() && *epoch >= sleepers.all_before;
+                drop(sleepers);
+                drop(waker);
+                if passes_on {
+                    event.wake(1);
+                }
+            }
+            Place::Gone => {}
         }
     }
 }

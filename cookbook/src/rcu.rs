@@ -32,7 +32,12 @@
 //! slot release, which on x86 is a plain store. A writer: a swap, a heavy fence, a lock, a look at every
 //! slot, and the wait. It takes a ticket when it unlinks and pays for the heavy fence when it asks or waits:
 //! nothing, if some thread has executed one meanwhile. So of many values that wait to be freed one has a
-//! heavy fence, and writers that come together share one. Writers do not wait for one another's readers. To register a reader takes a lock and an allocation: once for each thread, not for each read.
+//! heavy fence, and writers that come together share one. Where no reader is registered a writer pays for a lock and a
+//! full fence, and for no heavy one. Writers do not wait for one another's readers. To register a reader takes a lock and
+//! an allocation: once for each thread, not for each read.
+//!
+//! A writer that waits long sleeps, for no longer than it has waited already and a millisecond at most: a reader
+//! that leaves wakes nobody, and pays nothing for those who wait.
 //!
 //! # When not to use it
 //!
@@ -52,8 +57,12 @@
 //!   take 58,000 years. It needs atomics of 64 bits.)
 //! - There is no heavy fence at the end of a grace period. liburcu's orders the plain store at the end of a
 //!   read; ours is a release, which the writer's look acquires. Another fence would have no partner.
-//! - Who waits spins and yields: there is no futex, and so no fence and no look at one at the end of a read.
+//! - Who waits spins, yields and sleeps for a time: there is no futex, and so no fence and no look at one at the end of a
+//!   read.
+//! - What is deferred has no thread of its own ([`Rcu::defer`]): those who defer run what is due, as with userspace-rcu's
+//!   `urcu-defer`.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -63,12 +72,12 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
-use crate::sync::{Arc, Mutex, MutexGuard, Ticket, hint, light_fence, thread};
+use crate::sync::{Arc, Mutex, MutexGuard, Ticket, light_fence, rest};
 
 /// A value that readers see as it is, while writers put another in its place.
 ///
 /// ```
-/// use cookbook::rcu::Rcu;
+/// use asymfence_cookbook::rcu::Rcu;
 ///
 /// let limits = Rcu::new([10, 20]);
 /// std::thread::scope(|scope| {
@@ -90,6 +99,7 @@ pub struct Rcu<T> {
     current: AtomicPtr<T>,
     /// Also those of whoever waits for a grace period: it may outlive the `Rcu`.
     readers: Arc<Readers>,
+    deferred: Mutex<Deferred>,
     /// A pointer would be for any thread.
     owns: PhantomData<*mut T>,
 }
@@ -107,6 +117,34 @@ struct Readers {
     slots: Mutex<Vec<Arc<Slot>>>,
 }
 
+/// Done after a grace period.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// What waits for a grace period.
+#[derive(Default)]
+struct Deferred {
+    /// Not sealed yet: its grace period has not begun.
+    open: VecDeque<Work>,
+    /// The oldest first.
+    sealed: VecDeque<Batch>,
+}
+
+/// What waits for the same one.
+struct Batch {
+    period: GracePeriod,
+    work: VecDeque<Work>,
+}
+
+/// So much shares a heavy fence.
+const BATCH: usize = 64;
+
+impl fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sealed: usize = self.sealed.iter().map(|batch| batch.work.len()).sum();
+        f.debug_struct("Deferred").field("waiting", &(self.open.len() + sealed)).finish()
+    }
+}
+
 /// What a reader shows of itself: the period in which it began to read, or `OUTSIDE`.
 #[derive(Debug)]
 struct Slot(CachePadded<AtomicU64>);
@@ -122,6 +160,7 @@ impl<T> Rcu<T> {
                 period: AtomicU64::new(OUTSIDE + 1),
                 slots: Mutex::default(),
             }),
+            deferred: Mutex::default(),
             owns: PhantomData,
         }
     }
@@ -181,6 +220,132 @@ impl<T> Rcu<T> {
     pub fn grace_period(&self) -> GracePeriod {
         GracePeriod { readers: Arc::clone(&self.readers), unlinked: Ticket::now(), begun: None }
     }
+
+    /// Puts `new` in place of the value, and drops the old one after a grace period: see [`defer`](Rcu::defer).
+    ///
+    /// ```
+    /// # use asymfence_cookbook::rcu::Rcu;
+    /// let rcu = Rcu::new(String::from("old"));
+    /// let reader = rcu.reader();
+    /// let old = reader.read();
+    /// rcu.replace_later(Box::new(String::from("new"))); // waits for nobody
+    /// assert_eq!([&**old, &**reader.read()], ["old", "new"]);
+    /// ```
+    pub fn replace_later(&self, new: Box<T>)
+    where
+        T: Send + 'static,
+    {
+        // Release: as in `publish`.
+        let old = self.current.swap(Box::into_raw(new), Release);
+        let old = Unlinked(NonNull::new(old).expect("from a box"));
+        // SAFETY: from a box, unlinked by one swap, and the grace period is over.
+        self.defer(move || drop(unsafe { Box::from_raw(old.into_raw()) }));
+    }
+
+    /// Does `work` after a grace period, or a little later: when nobody can have a guard any more under which
+    /// something may be found that was unlinked before this call.
+    ///
+    /// It is done in a later call of this or of [`run_deferred`](Rcu::run_deferred), by whatever thread that is, or
+    /// when the `Rcu` is dropped. Each so manyth call executes a heavy fence at most, and what is due. Waits for no
+    /// reader: while one does not leave its guard, all that is deferred is kept.
+    ///
+    /// A work that panics does so out of that call; what was due with it is done by the next one.
+    ///
+    /// # Aborts
+    ///
+    /// As [`replace`](Rcu::replace), and not for those for whom that is not.
+    pub fn defer(&self, work: impl FnOnce() + Send + 'static) {
+        let mut deferred = self.deferred();
+        deferred.open.push_back(Box::new(work));
+        let is_full = deferred.open.len() >= BATCH;
+        drop(deferred);
+        if is_full {
+            self.run_deferred();
+        }
+    }
+
+    /// Does what was [deferred](Rcu::defer) and is due. Waits for nobody; what waits for a reader goes on waiting.
+    pub fn run_deferred(&self) {
+        self.seal();
+        while let Some(mut batch) = self.oldest() {
+            if !batch.period.is_over() {
+                return self.deferred().sealed.push_front(batch);
+            }
+            self.run(batch);
+        }
+    }
+
+    /// Waits for the grace periods of all that was [deferred](Rcu::defer) before, and does it. What another thread is
+    /// doing of it at that time is that thread's.
+    ///
+    /// Waits for ever and aborts as [`replace`](Rcu::replace).
+    pub fn run_all_deferred(&self) {
+        self.seal();
+        while let Some(mut batch) = self.oldest() {
+            batch.period.wait();
+            self.run(batch);
+        }
+    }
+
+    /// The grace period of what is open begins.
+    fn seal(&self) {
+        let mut deferred = self.deferred();
+        if !deferred.open.is_empty() {
+            let work = std::mem::take(&mut deferred.open);
+            deferred.sealed.push_back(Batch { period: self.grace_period(), work });
+        }
+    }
+
+    fn oldest(&self) -> Option<Batch> {
+        self.deferred().sealed.pop_front()
+    }
+
+    /// Does it without a lock held: it may defer. What a panic leaves is put back.
+    fn run(&self, batch: Batch) {
+        struct Rest<'r, T>(&'r Rcu<T>, Batch);
+        impl<T> Drop for Rest<'_, T> {
+            fn drop(&mut self) {
+                let Rest(rcu, Batch { period, work }) = self;
+                if !work.is_empty() {
+                    let rest = Batch { period: period.clone(), work: std::mem::take(work) };
+                    rcu.deferred().sealed.push_front(rest);
+                }
+            }
+        }
+        let mut rest = Rest(self, batch);
+        while let Some(work) = rest.1.work.pop_front() {
+            work();
+        }
+    }
+
+    /// Whatever its grace period.
+    fn next_deferred(&self) -> Option<Work> {
+        let mut deferred = self.deferred();
+        while let Some(batch) = deferred.sealed.front_mut() {
+            if let Some(work) = batch.work.pop_front() {
+                return Some(work);
+            }
+            deferred.sealed.pop_front();
+        }
+        deferred.open.pop_front()
+    }
+
+    fn deferred(&self) -> MutexGuard<'_, Deferred> {
+        self.deferred.lock().expect("no panic while it is held")
+    }
+}
+
+/// A value that readers may still see.
+struct Unlinked<T>(NonNull<T>);
+
+// SAFETY: until nobody else has the value, only the address is here; then it is a box, which goes along.
+unsafe impl<T: Send> Send for Unlinked<T> {}
+
+impl<T> Unlinked<T> {
+    /// By a method, so that a closure takes it as a whole.
+    fn into_raw(self) -> *mut T {
+        self.0.as_ptr()
+    }
 }
 
 impl Readers {
@@ -202,6 +367,10 @@ impl Readers {
 
 impl<T> Drop for Rcu<T> {
     fn drop(&mut self) {
+        // There is no reader. What is done may panic: then the rest is kept for good.
+        while let Some(work) = self.next_deferred() {
+            work();
+        }
         // Relaxed: nobody borrows it, and whatever made that sure orders us behind the last writer.
         let last = self.current.load(Relaxed);
         // SAFETY: from a box, and never unlinked; readers borrow the `Rcu`, so there is none.
@@ -234,7 +403,7 @@ impl Slot {
 /// What a thread reads an [`Rcu`] with. It may be sent to another thread, and it outlives its guards:
 ///
 /// ```
-/// # let rcu = cookbook::rcu::Rcu::new(1);
+/// # let rcu = asymfence_cookbook::rcu::Rcu::new(1);
 /// let reader = rcu.reader();
 /// std::thread::scope(|scope| _ = scope.spawn(move || assert_eq!(*reader.read(), 1)));
 ///
@@ -247,13 +416,13 @@ impl Slot {
 /// It is not shared, and does not end before a guard:
 ///
 /// ```compile_fail,E0277
-/// # let rcu = cookbook::rcu::Rcu::new(1);
+/// # let rcu = asymfence_cookbook::rcu::Rcu::new(1);
 /// let reader = rcu.reader();
 /// std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(*reader.read(), 1)));
 /// ```
 ///
 /// ```compile_fail,E0505
-/// # let rcu = cookbook::rcu::Rcu::new(1);
+/// # let rcu = asymfence_cookbook::rcu::Rcu::new(1);
 /// let reader = rcu.reader();
 /// let guard = reader.read();
 /// drop(reader);
@@ -340,7 +509,7 @@ impl<T: fmt::Debug> fmt::Debug for Guard<'_, T> {
 ///
 /// Nothing is waited for, and no heavy fence executed, until it is asked: guards that come before then are
 /// waited for with the others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "it is not over yet"]
 pub struct GracePeriod {
     readers: Arc<Readers>,
@@ -350,7 +519,7 @@ pub struct GracePeriod {
     begun: Option<Begun>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Begun {
     /// Of the period that begins with it.
     number: u64,
@@ -361,34 +530,35 @@ struct Begun {
 impl GracePeriod {
     /// Whether it is over: then what was done under those guards happens before the return.
     ///
-    /// The first time it executes a heavy fence, unless some thread of the process has executed one since what
-    /// it is for was unlinked. Aborts as [`asymfence::heavy_fence`].
+    /// The first time it executes a heavy fence, unless no reader is registered, or some thread of the process has
+    /// executed one since what it is for was unlinked. Aborts as [`asymfence::heavy_fence`].
     pub fn is_over(&mut self) -> bool {
-        let begun = self.begun.get_or_insert_with(|| {
+        if self.begun.is_none() {
+            // Who registers later finds what is new: the lock shows it. Who has registered and is gone has done: so does
+            // the lock.
+            if self.readers.slots().is_empty() {
+                self.begun = Some(Begun { number: OUTSIDE, held_back_by: Vec::new() });
+                return true;
+            }
             // Heavy fence, ours or another's: what was unlinked stands before the look at the slots, and
             // before the new period.
             // Pairs with: the light fence in `Reader::read` (the scenario above; A, and C for the period).
             //  - it strikes a reader after its light fence: we see its slot, with an older number;
             //  - before: the reader does not see what was unlinked.
             self.unlinked.wait();
-            self.readers.begin()
-        });
+            self.begun = Some(self.readers.begin());
+        }
+        let begun = self.begun.as_mut().expect("it has begun");
         begun.held_back_by.retain(|slot| slot.is_from_before(begun.number));
         begun.held_back_by.is_empty()
     }
 
-    /// Waits until it is over: spins, and then yields. For ever, if a guard does not go; so also on the only
-    /// processor of a reader that has a lower real-time priority.
+    /// Waits until it is over: spins, yields, and then sleeps, for as long as it has waited and a millisecond at most.
+    /// For ever, if a guard does not go.
     pub fn wait(&mut self) {
-        const SPINS: u32 = 100;
-        let mut spins = 0;
+        let mut tries = 0;
         while !self.is_over() {
-            if spins < SPINS {
-                spins += 1;
-                hint::spin_loop();
-            } else {
-                thread::yield_now();
-            }
+            rest(&mut tries);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::thread::LocalKey;
 
-use cookbook::deque::{Owner, deque};
+use asymfence_cookbook::deque::{Owner, deque};
 
 /// What an allocation does first, and to which deque.
 type Hook = (fn(&Owner<usize>), *const Owner<usize>);

@@ -95,7 +95,7 @@ impl sealed::Fences for Asymmetric {
     }
 
     fn heavy() -> Result<(), Failure> {
-        between_full_fences(|| insist(&BETWEEN_PROCESSES))
+        between_full_fences(fence, || insist(&BETWEEN_PROCESSES))
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) type Command = (MembarrierCommand, Call);
 
 /// Success is exactly 0. rustix 1.1 compares with 0 and makes an error of every other value, also
 /// of the positive ones that a SIGSYS handler may leave in the return register.
+#[inline]
 pub(crate) fn issue((command, call): Command) -> Result<(), Failure> {
     has_a_kernel(call)?;
     membarrier(command).map_err(|errno| Failure::new(call, errno.raw_os_error()))
@@ -29,6 +30,7 @@ pub(crate) fn issue_on((command, call): Command, cpu: u32) -> Result<(), Failure
 }
 
 /// Beneath an interpreter there is no kernel, and a call that it does not know ends it.
+#[inline]
 fn has_a_kernel(call: Call) -> Result<(), Failure> {
     if INTERPRETED { Err(Failure::new(call, Failure::ENOSYS.into())) } else { Ok(()) }
 }

@@ -40,6 +40,7 @@ fn probe() -> Result<(), Refusal> {
     membarrier::refuses_nonsense(REGISTER)
 }
 
+#[inline]
 fn call() -> Result<(), Failure> {
     membarrier::issue(CALL)
 }

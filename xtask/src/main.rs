@@ -129,9 +129,11 @@ fn test(sh: &Shell) -> Result {
         let doctor = ["--package", "asymfence-doctor", "--test", "it", "the_switch_of_the_build"];
         cmd!(sh, "cargo test --target-dir target/symmetric {doctor...}").run()?;
     }
-    cmd!(sh, "cargo test --package cookbook --test it").env("ASYMFENCE", "symmetric").run()?;
+    cmd!(sh, "cargo test --package asymfence-cookbook --test it")
+        .env("ASYMFENCE", "symmetric")
+        .run()?;
     for program in ["event_count", "rcu", "biased_lock", "deque"] {
-        cmd!(sh, "cargo run --quiet --package cookbook --example {program}").run()?;
+        cmd!(sh, "cargo run --quiet --package asymfence-cookbook --example {program}").run()?;
     }
     modelled::check(sh)?;
     codegen::native(sh)?;
@@ -144,7 +146,7 @@ fn most_of_test(sh: &Shell) -> Result {
     cmd!(sh, "cargo test --package asymfence-hazard --no-default-features --lib --test it")
         .run()?;
     cmd!(sh, "cargo test --package asymfence-doctor").run()?;
-    cmd!(sh, "cargo test --package cookbook").run()?;
+    cmd!(sh, "cargo test --package asymfence-cookbook").run()?;
     adopter::check(sh)?;
     compat::check(sh)?;
     cmd!(sh, "cargo test --package xtask").run()?;
@@ -166,7 +168,7 @@ fn asan(sh: &Shell) -> Result {
     cmd!(sh, "cargo test {build...} --package asymfence-hazard").run()?;
     // The one that leaks on purpose.
     let but = ["--skip", "a_reader_that_was_forgotten_leaks_and_no_more"];
-    cmd!(sh, "cargo test {build...} --package cookbook -- {but...}").run()?;
+    cmd!(sh, "cargo test {build...} --package asymfence-cookbook -- {but...}").run()?;
     ledger::ran(sh, "the address sanitizer")
 }
 

@@ -164,3 +164,23 @@ fn work<'c>(
     }
     Ok(survivors)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_every_named_mutant_stands_once_in_its_file() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the root");
+        let mut lost = Vec::new();
+        for suite in SUITES {
+            for Mutant(name, file, text, replacement) in suite.mutants {
+                let source = std::fs::read_to_string(root.join(file)).expect(file);
+                if source.matches(text).count() != 1 || text == replacement {
+                    lost.push(format!("{}: {name}", suite.name));
+                }
+            }
+        }
+        assert!(lost.is_empty(), "{lost:#?}");
+    }
+}

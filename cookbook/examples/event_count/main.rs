@@ -1,7 +1,7 @@
 //! A pipeline of three threads, from ring to ring. Whoever finds its ring empty or full sleeps; every push
 //! and every pop notifies, and next to none finds somebody asleep.
 //!
-//! `cargo run --release --package cookbook --example event_count`
+//! `cargo run --release --package asymfence-cookbook --example event_count`
 
 #![allow(unreachable_pub, reason = "a structure for a library, of which this is a part")]
 
@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Instant;
 
 use asymfence::Strategy;
-use cookbook::event_count::EventCount;
+use asymfence_cookbook::event_count::EventCount;
 use ring::Ring;
 
 const ITEMS: u64 = 10_000_000;

@@ -3,9 +3,12 @@
 use std::mem;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
+use std::time::Duration;
 
-use cookbook::biased_lock::{BiasedRwLock, ReadGuard, Reader};
+use asymfence_cookbook::biased_lock::{BiasedRwLock, ReadGuard, Reader};
 
 /// Whether a read section of now goes by the slot.
 fn is_biased<T>(reader: &mut Reader<'_, T>) -> bool {
@@ -255,4 +258,104 @@ fn nobody_reads_while_another_writes_and_no_write_is_lost() {
         });
         assert_eq!(lock.get_mut().value(), writers * WRITES);
     }
+}
+
+#[test]
+fn a_writer_that_does_not_wait_finds_the_lock_free_or_not() {
+    let lock = BiasedRwLock::new(1);
+    let (mut first, mut second) = (lock.reader(), lock.reader());
+    for by_slot in [true, false] {
+        let section = first.read();
+        assert_eq!(ReadGuard::is_biased(&section), by_slot);
+        assert!(lock.try_write().is_none());
+        assert!(lock.write_timeout(Duration::from_micros(100)).is_none());
+        // As it was: others go in.
+        assert_eq!(second.try_read().map(|section| *section), Some(1));
+        drop(section);
+        *lock.try_write().expect("nobody is in") = 1;
+        *lock.write_timeout(Duration::MAX).expect("nobody is in") = 1;
+    }
+    let alone = lock.write();
+    assert!(lock.try_write().is_none());
+    assert!(first.try_read().is_none());
+    assert!(first.read_timeout(Duration::from_micros(100)).is_none());
+    drop(alone);
+    assert_eq!(first.read_timeout(Duration::from_micros(100)).map(|section| *section), Some(1));
+    assert_eq!(first.read_timeout(Duration::MAX).map(|section| *section), Some(1));
+}
+
+/// Writers of all kinds, and readers, of which none sees a value that is half written.
+#[test]
+fn writers_that_give_up_leave_the_lock_whole() {
+    let lock = BiasedRwLock::with_patience([0_u64; 2], 10);
+    let stop = AtomicBool::new(false);
+    let written = thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut reader = lock.reader();
+                while !stop.load(Relaxed) {
+                    let [a, b] = *reader.read();
+                    assert_eq!(a, b);
+                    let section = reader.read_timeout(Duration::from_micros(10));
+                    section.into_iter().for_each(|values| assert_eq!(values[0], values[1]));
+                }
+            });
+        }
+        let mut written = 0;
+        for round in 0..3_000 {
+            let guard = match round % 3 {
+                0 => lock.try_write(),
+                1 => lock.write_timeout(Duration::from_micros(20)),
+                _ => Some(lock.write()),
+            };
+            if let Some(mut values) = guard {
+                values.iter_mut().for_each(|value| *value += 1);
+                written += 1;
+            }
+        }
+        stop.store(true, Relaxed);
+        written
+    });
+    assert!(written >= 1_000);
+    assert_eq!(lock.into_inner(), [written; 2]);
+}
+
+#[test]
+fn a_lock_of_what_has_no_size_is_a_lock() {
+    let mut lock = BiasedRwLock::new([1, 2, 3]);
+    lock.get_mut()[0] = 4;
+    let unsized_lock: &BiasedRwLock<[i32]> = &lock;
+    unsized_lock.write()[2] = 5;
+    assert_eq!(unsized_lock.reader().read().len(), 3);
+    let unsized_box: Box<BiasedRwLock<dyn Fn() -> i32 + Send + Sync>> =
+        Box::new(BiasedRwLock::new(|| 7));
+    assert_eq!(unsized_box.reader().read()(), 7);
+    assert_eq!(lock.into_inner(), [4, 2, 5]);
+}
+
+/// A write that revokes the bias is one heavy fence, if they are few; if they are many it is two in a pause.
+#[test]
+fn writers_that_come_often_cost_no_heavy_fence_each() {
+    if asymfence::init() == asymfence::Strategy::Symmetric {
+        return;
+    }
+    const TIMES: usize = 1_000;
+    // Others of this process fence meanwhile: so the fewest of some tries.
+    let fences = |pause: Duration| {
+        let tries = (0..20).map(|_| {
+            let lock = BiasedRwLock::with_patience(0, 1).with_pause(pause);
+            let mut reader = lock.reader();
+            let before = asymfence::stats().heavy.asked;
+            for _ in 0..TIMES {
+                *lock.write() += 1;
+                // Turns the bias on.
+                assert!(*reader.read() > 0);
+            }
+            asymfence::stats().heavy.asked - before
+        });
+        tries.min().expect("some tries")
+    };
+    // Half a minute is longer than the tries take.
+    assert!(fences(Duration::from_secs(30)) <= 4);
+    assert!(fences(Duration::ZERO) >= TIMES, "no time is shorter than the pause");
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread;
+use std::time::Duration;
 
-use cookbook::deque::{Owner, Steal, Stealer, deque, with_capacity};
+use asymfence_cookbook::deque::{Owner, Steal, Stealer, deque, with_capacity, with_pause};
 
 use crate::canary::Canary;
 
@@ -244,4 +245,158 @@ fn an_owner_goes_from_thread_to_thread() {
     let owner = owner.join().expect("no panic");
     assert_eq!(owner.pop(), Some(Box::new(1)));
     assert_eq!(thief.steal(), Steal::Empty);
+}
+
+#[test]
+fn half_of_the_items_are_stolen_at_once() {
+    let ((owner, thief), (own, _)) = (deque(), deque());
+    (1..=7).for_each(|number| owner.push(Box::new(number)));
+    assert_eq!(thief.steal_batch(&own), Steal::Taken(Box::new(1)));
+    assert_eq!([owner.len(), own.len()], [3, 3]);
+    let popped: Vec<_> = std::iter::from_fn(|| own.pop()).map(|item| *item).collect();
+    assert_eq!(popped, [4, 3, 2]);
+    assert_eq!(thief.steal_batch(&own), Steal::Taken(Box::new(5)));
+    assert_eq!(own.pop(), Some(Box::new(6)));
+    assert_eq!(thief.steal_batch(&own), Steal::Taken(Box::new(7)));
+    assert!(own.is_empty());
+    assert_eq!(thief.steal_batch(&own), Steal::Empty);
+    assert!(thief.is_empty());
+    assert_eq!(owner.pop(), None);
+    owner.push(Box::new(8));
+    assert_eq!(thief.len(), 1);
+    assert_eq!(owner.pop(), Some(Box::new(8)));
+}
+
+/// Into the deque that it is stolen from: a detour.
+#[test]
+fn a_batch_may_come_back() {
+    let (owner, thief) = deque();
+    (1..=4).for_each(|number| owner.push(Box::new(number)));
+    assert_eq!(thief.steal_batch(&owner), Steal::Taken(Box::new(1)));
+    let popped: Vec<_> = std::iter::from_fn(|| owner.pop()).map(|item| *item).collect();
+    assert_eq!(popped, [2, 4, 3]);
+}
+
+#[test]
+fn an_owner_may_take_the_oldest() {
+    let (owner, thief) = with_capacity(2);
+    (1..=6).for_each(|number| owner.push(Box::new(number)));
+    assert_eq!(owner.pop_oldest(), Some(Box::new(1)));
+    assert_eq!(thief.steal(), Steal::Taken(Box::new(2)));
+    assert_eq!(owner.pop(), Some(Box::new(6)));
+    (3..=5).for_each(|number| assert_eq!(owner.pop_oldest(), Some(Box::new(number))));
+    assert_eq!([owner.pop_oldest(), owner.pop()], [None, None]);
+    owner.push(Box::new(7));
+    assert_eq!(owner.pop_oldest(), Some(Box::new(7)));
+}
+
+/// Owners and thieves of every kind at once: each item comes out once.
+#[test]
+fn every_item_comes_out_once_whoever_takes_how_many() {
+    const ITEMS: usize = 100_000;
+    for pause in [Duration::from_millis(1), Duration::from_micros(10), Duration::ZERO] {
+        let deaths = Arc::default();
+        let counts: Vec<_> = (0..ITEMS).map(|_| AtomicUsize::new(0)).collect();
+        let count = |item: Box<Canary>| {
+            item.assert_alive();
+            counts[item.number].fetch_add(1, Relaxed);
+        };
+        let (owner, thief) = with_pause(1, pause);
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for batches in [true, true, false] {
+                let (thief, ended, count) = (&thief, &ended, &count);
+                scope.spawn(move || {
+                    if !batches {
+                        return steal_all(thief, ended, count);
+                    }
+                    let (own, _) = deque();
+                    loop {
+                        let is_over = ended.load(Acquire);
+                        let stolen = thief.steal_batch(&own);
+                        while let Some(item) = own.pop() {
+                            count(item);
+                        }
+                        match stolen {
+                            Steal::Taken(item) => count(item),
+                            Steal::Empty if is_over => return,
+                            _ => thread::yield_now(),
+                        }
+                    }
+                });
+            }
+            let (owner, deaths, ended, count) = (owner, &deaths, &ended, &count);
+            scope.spawn(move || {
+                let _end = End(ended);
+                let mut random = fastrand::Rng::with_seed(3);
+                for number in 0..ITEMS {
+                    owner.push(Box::new(Canary::new(number, deaths)));
+                    match random.u8(..) {
+                        0..80 => owner.pop().into_iter().for_each(count),
+                        80..120 => owner.pop_oldest().into_iter().for_each(count),
+                        120 => while owner.pop().map(count).is_some() {},
+                        _ => {}
+                    }
+                }
+            });
+        });
+        assert_eq!(deaths.load(Relaxed), ITEMS);
+        for (number, count) in counts.iter().enumerate() {
+            assert_eq!(count.load(Relaxed), 1, "item {number}");
+        }
+    }
+}
+
+#[test]
+fn room_is_given_back_after_a_burst() {
+    const BURST: usize = 1 << 20;
+    type Take = fn(&Owner<usize>, &Stealer<usize>) -> bool;
+    let ways: [Take; 3] = [
+        |owner, _| owner.pop().is_some(),
+        |owner, _| owner.pop_oldest().is_some(),
+        |owner, thief| {
+            let is_taken = matches!(thief.steal(), Steal::Taken(_));
+            // The owner does not know before it comes again.
+            owner.push(Box::new(0));
+            owner.pop();
+            is_taken
+        },
+    ];
+    for (i, take) in ways.into_iter().enumerate() {
+        // Heavy fences are not what is tried here.
+        let burst = if i == 2 { BURST >> 6 } else { BURST };
+        let (owner, thief) = with_pause(64, Duration::from_secs(30));
+        (0..burst).for_each(|item| owner.push(Box::new(item)));
+        assert_eq!(owner.capacity(), burst);
+        while take(&owner, &thief) {
+            let most = 64.max(16 * owner.len());
+            assert!(owner.capacity() <= most, "{} for {}", owner.capacity(), owner.len());
+        }
+        assert_eq!(owner.capacity(), 64);
+    }
+}
+
+/// A steal is one heavy fence, if they are few; if they are many it is two in a pause.
+#[test]
+fn thieves_that_come_often_cost_no_heavy_fence_each() {
+    if asymfence::init() == asymfence::Strategy::Symmetric {
+        return;
+    }
+    const TIMES: usize = 1_000;
+    // Others of this process fence meanwhile: so the fewest of some tries.
+    let fences = |pause: Duration| {
+        let tries = (0..20).map(|_| {
+            let (owner, thief) = with_pause(64, pause);
+            let before = asymfence::stats().heavy.asked;
+            for item in 0..TIMES {
+                owner.push(Box::new(item));
+                assert_eq!(thief.steal(), Steal::Taken(Box::new(item)));
+            }
+            asymfence::stats().heavy.asked - before
+        });
+        tries.min().expect("some tries")
+    };
+    // Half a minute is longer than the tries take.
+    assert!(fences(Duration::from_secs(30)) <= 4);
+    assert!(fences(Duration::ZERO) >= TIMES, "no time is shorter than the pause");
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 use std::thread;
 
 use asymfence::{Pacer, Strategy, init, stats};
-use cookbook::epoch::Collector;
+use asymfence_cookbook::epoch::Collector;
 
 use crate::canary::Canary;
 

@@ -1,10 +1,15 @@
+use std::future::{Future, IntoFuture};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Barrier;
+use std::pin::pin;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
 use std::{array, mem, thread};
 
-use cookbook::event_count::EventCount;
+use asymfence_cookbook::event_count::EventCount;
 use crossbeam_deque::{Injector, Steal};
 use ring::Ring;
 
@@ -274,4 +279,198 @@ fn notify_one_is_enough_for_consumers_that_are_alike() {
     assert!(queue.is_empty());
     assert_eq!(ends.load(Relaxed), THREADS * ITEMS);
     assert_nobody_waits(&filled);
+}
+
+/// Wakes a thread, and counts.
+struct Counted(Thread, AtomicUsize);
+
+impl Counted {
+    fn new() -> Arc<Self> {
+        Arc::new(Counted(thread::current(), AtomicUsize::new(0)))
+    }
+}
+
+impl Wake for Counted {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(1, Relaxed);
+        self.0.unpark();
+    }
+}
+
+/// The smallest executor there is.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let waker = Waker::from(Counted::new());
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return value;
+        }
+        thread::park();
+    }
+}
+
+#[test]
+fn so_many_wake_as_are_notified() {
+    let event = EventCount::new();
+    let wakers: [_; 4] = array::from_fn(|_| Counted::new());
+    let mut tasks = array::from_fn::<_, 4, _>(|_| Box::pin(event.listen().into_future()));
+    let mut poll = |i: usize| {
+        let waker = Waker::from(Arc::clone(&wakers[i]));
+        tasks[i].as_mut().poll(&mut Context::from_waker(&waker))
+    };
+    (0..4).for_each(|i| assert_eq!(poll(i), Poll::Pending));
+    event.notify(2);
+    // The oldest first.
+    assert_eq!(wakers.each_ref().map(|waker| waker.1.load(Relaxed)), [1, 1, 0, 0]);
+    assert_eq!(
+        [0, 1, 2, 3].map(&mut poll),
+        [Poll::Ready(()), Poll::Ready(()), Poll::Pending, Poll::Pending]
+    );
+    assert_eq!(format!("{event:?}"), "EventCount { waiters: 2, .. }");
+    event.notify(7);
+    assert_eq!([2, 3].map(&mut poll), [Poll::Ready(()); 2]);
+    assert_nobody_waits(&event);
+}
+
+/// A task may move from executor to executor.
+#[test]
+fn the_waker_of_the_last_poll_is_woken() {
+    let event = EventCount::new();
+    let mut waiting = pin!(event.listen().into_future());
+    let wakers: [_; 2] = array::from_fn(|_| Counted::new());
+    for waker in &wakers {
+        let waker = Waker::from(Arc::clone(waker));
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    event.notify_one();
+    assert_eq!(wakers.map(|waker| waker.1.load(Relaxed)), [0, 1]);
+}
+
+#[test]
+fn a_task_that_is_dropped_passes_its_notification_on() {
+    let event = EventCount::new();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut tasks = array::from_fn::<_, 3, _>(|_| Box::pin(event.listen().into_future()));
+    tasks.iter_mut().for_each(|task| assert!(task.as_mut().poll(&mut context).is_pending()));
+    let [woken, mut next, never] = tasks;
+    drop(never);
+    event.notify_one();
+    drop(woken);
+    assert!(next.as_mut().poll(&mut context).is_ready());
+    assert_nobody_waits(&event);
+}
+
+/// A waker is anybody's code, also where it is cloned and dropped.
+#[test]
+fn a_waker_may_use_the_event_count() {
+    struct Nosy(EventCount);
+    impl Wake for Nosy {
+        fn wake(self: Arc<Self>) {
+            self.0.notify_all();
+            drop(self.0.listen());
+        }
+    }
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            self.0.notify_all();
+        }
+    }
+    let nosy = Arc::new(Nosy(EventCount::new()));
+    let mut waiting = pin!(nosy.0.listen().into_future());
+    for _ in 0..2 {
+        let waker = Waker::from(Arc::clone(&nosy));
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    nosy.0.notify_one();
+    let ready = waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(ready.is_ready());
+}
+
+/// Threads and tasks, of which some give up now and then, on one queue.
+#[test]
+fn tasks_and_threads_that_give_up_lose_no_wake_up() {
+    const ITEMS: usize = 20_000;
+    let (queue, filled) = (Injector::new(), drowsy());
+    let taken = AtomicUsize::new(0);
+    let try_take = || match queue.steal() {
+        Steal::Success(()) => Some(true),
+        Steal::Retry => Some(false),
+        Steal::Empty => (taken.load(Relaxed) == ITEMS).then_some(false),
+    };
+    let take = |found: bool| {
+        // The last one wakes those who wait for nothing.
+        if found && taken.fetch_add(1, Relaxed) + 1 == ITEMS {
+            filled.notify_all();
+        }
+    };
+    let goes_on = || taken.load(Relaxed) < ITEMS;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while goes_on() {
+                take(filled.wait_until(try_take));
+            }
+        });
+        scope.spawn(|| {
+            while goes_on() {
+                let time = Duration::from_micros(50);
+                filled.wait_until_timeout(time, try_take).into_iter().for_each(take);
+            }
+        });
+        scope.spawn(|| {
+            while goes_on() {
+                take(block_on(filled.wait_until_async(try_take)));
+            }
+        });
+        scope.spawn(|| {
+            let mut context = Context::from_waker(Waker::noop());
+            while goes_on() {
+                // Polled once, woken perhaps, and dropped.
+                let mut waiting = pin!(filled.wait_until_async(try_take));
+                if let Poll::Ready(found) = waiting.as_mut().poll(&mut context) {
+                    take(found);
+                }
+                thread::yield_now();
+            }
+        });
+        for _ in 0..ITEMS {
+            queue.push(());
+            filled.notify_one();
+        }
+    });
+    assert_eq!(taken.load(Relaxed), ITEMS);
+    assert_nobody_waits(&filled);
+}
+
+#[test]
+fn who_waits_for_a_time_leaves_nothing_behind() {
+    let event = EventCount::new();
+    assert!(!event.listen().wait_timeout(Duration::from_micros(1)));
+    assert_eq!(event.wait_until_timeout(Duration::ZERO, || None::<()>), None);
+    assert_eq!(event.wait_until_timeout(Duration::MAX, || Some(1)), Some(1));
+    assert_nobody_waits(&event);
+    let listener = event.listen();
+    event.notify_one();
+    assert!(listener.wait_timeout(Duration::ZERO), "it was notified");
+}
+
+/// Each thread that sleeps is one heavy fence, if they are few; if they are many it is two in a pause.
+#[test]
+fn sleepers_that_come_often_cost_no_heavy_fence_each() {
+    if asymfence::init() == asymfence::Strategy::Symmetric {
+        return;
+    }
+    const TIMES: usize = 1_000;
+    // Others of this process fence meanwhile: so the fewest of some tries.
+    let fences = |pause: Duration| {
+        let tries = (0..20).map(|_| {
+            let event = EventCount::new().with_pause(pause);
+            let before = asymfence::stats().heavy.asked;
+            (0..TIMES).for_each(|_| drop(event.listen()));
+            asymfence::stats().heavy.asked - before
+        });
+        tries.min().expect("some tries")
+    };
+    // Half a minute is longer than the tries take.
+    assert!(fences(Duration::from_secs(30)) <= 4);
+    assert!(fences(Duration::ZERO) >= TIMES, "no time is shorter than the pause");
 }

@@ -1,12 +1,12 @@
 //! RCU: what is read is alive, what is replaced dies once, and who holds whom back.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::{self, TryRecvError};
 use std::{mem, panic, thread};
 
-use cookbook::rcu::Rcu;
+use asymfence_cookbook::rcu::Rcu;
 
 use crate::canary::Canary;
 
@@ -251,4 +251,98 @@ fn a_reader_goes_from_thread_to_thread() {
         there.join().expect("no panic")
     });
     assert_eq!(*reader.read(), 2);
+}
+
+/// Nor where those who read have gone again.
+#[test]
+fn where_no_reader_is_registered_nothing_is_paid() {
+    if asymfence::init() == asymfence::Strategy::Symmetric {
+        return;
+    }
+    // Other tests of this process fence meanwhile: so the fewest of many tries.
+    let fences = |work: &dyn Fn()| {
+        let tried = (0..200).map(|_| {
+            let before = asymfence::stats().heavy.asked;
+            work();
+            asymfence::stats().heavy.asked - before
+        });
+        tried.min().expect("many tries")
+    };
+    let rcu = Rcu::new(1);
+    drop(rcu.reader());
+    assert_eq!(fences(&|| drop(rcu.replace(Box::new(2)))), 0);
+    let reader = rcu.reader();
+    assert_ne!(fences(&|| (0..10).for_each(|_| drop(rcu.replace(Box::new(2))))), 0);
+    drop(reader);
+}
+
+#[test]
+fn what_is_deferred_waits_for_readers_and_is_done_in_order() {
+    let (rcu, done) = (Rcu::new(()), Arc::new(AtomicUsize::new(0)));
+    let reader = rcu.reader();
+    let guard = reader.read();
+    let defer = |number: usize| {
+        let done = Arc::clone(&done);
+        rcu.defer(move || assert_eq!(done.fetch_add(1, Relaxed), number));
+    };
+    (0..1_000).for_each(defer);
+    rcu.run_deferred();
+    assert_eq!(done.load(Relaxed), 0);
+    drop(guard);
+    rcu.run_deferred();
+    assert_eq!(done.load(Relaxed), 1_000);
+    defer(1_000);
+    rcu.run_all_deferred();
+    assert_eq!(done.load(Relaxed), 1_001);
+    // The last one that is waited for.
+    defer(1_001);
+    drop(reader);
+    drop(rcu);
+    assert_eq!(done.load(Relaxed), 1_002);
+}
+
+#[test]
+fn what_is_replaced_later_dies_once_and_not_before_its_readers() {
+    const REPLACED: usize = 10_000;
+    let deaths = Arc::default();
+    let rcu = Rcu::new(Canary::new(0, &deaths));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let reader = rcu.reader();
+                while !stop.load(Relaxed) {
+                    reader.read().assert_alive();
+                }
+            });
+        }
+        for number in 1..=REPLACED {
+            rcu.replace_later(Box::new(Canary::new(number, &deaths)));
+            if number % 64 == 0 {
+                thread::yield_now();
+            }
+        }
+        rcu.run_all_deferred();
+        assert_eq!(deaths.load(Relaxed), REPLACED);
+        stop.store(true, Relaxed);
+    });
+}
+
+#[test]
+fn what_is_deferred_may_defer_and_panic() {
+    let (rcu, done) = (Arc::new(Rcu::new(())), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&done);
+    let again = Arc::downgrade(&rcu);
+    rcu.defer(move || {
+        let rcu = again.upgrade().expect("it is there");
+        rcu.defer(move || _ = count.fetch_add(1, Relaxed));
+    });
+    rcu.defer(|| panic::resume_unwind(Box::new("in the middle")));
+    let count = Arc::clone(&done);
+    rcu.defer(move || _ = count.fetch_add(1, Relaxed));
+    let run = panic::AssertUnwindSafe(|| rcu.run_all_deferred());
+    panic::catch_unwind(run).expect_err("a panic");
+    assert_eq!(done.load(Relaxed), 0);
+    rcu.run_all_deferred();
+    assert_eq!(done.load(Relaxed), 2);
 }

@@ -4,9 +4,10 @@
 use std::collections::HashSet;
 use std::mem;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use asymfence::model::Start;
-use cookbook::biased_lock::{BiasedRwLock, ReadGuard, Reader};
+use asymfence_cookbook::biased_lock::{BiasedRwLock, ReadGuard, Reader, WriteGuard};
 use loom::cell::UnsafeCell;
 use loom::thread;
 
@@ -46,7 +47,10 @@ fn read(reader: &mut Reader<'_, Value>) -> Seen {
 }
 
 fn write(lock: &Lock) {
-    let value = lock.write();
+    change(lock.write());
+}
+
+fn change(value: WriteGuard<'_, Value>) {
     // SAFETY: loom fails the model if another thread reads or writes at the same time.
     value.0.with_mut(|value| unsafe { *value += 1 });
 }
@@ -207,4 +211,103 @@ fn a_reader_that_forgot_a_section_lets_the_writer_in() {
             other.join().expect("no panic");
         });
     }
+}
+
+/// A writer that does not wait, or not for long.
+type Attempt = for<'l> fn(&'l Lock) -> Option<WriteGuard<'l, Value>>;
+const ATTEMPTS: [Attempt; 2] =
+    [|lock| lock.try_write(), |lock| lock.write_timeout(Duration::from_millis(2))];
+
+/// Whether it got in beside two sections of a reader.
+fn two_sections_against_an_attempt(attempt: Attempt) -> bool {
+    let lock = lock();
+    let reader = reading::<2>(&lock);
+    let guard = attempt(&lock);
+    let is_in = guard.is_some();
+    guard.map(change);
+    reader.join().expect("no panic");
+    is_in
+}
+
+#[test]
+fn a_writer_that_does_not_wait_is_not_in_together_with_a_reader() {
+    for attempt in ATTEMPTS {
+        for start in [Start::Asymmetric, Start::Symmetric] {
+            check_within(Some(2), start, move || _ = two_sections_against_an_attempt(attempt));
+        }
+        for is_in in [false, true] {
+            assert!(is_ever(Start::Asymmetric, move || {
+                two_sections_against_an_attempt(attempt) == is_in
+            }));
+        }
+    }
+}
+
+/// The writer that gives up leaves the lock as it was: the next one waits for the readers that are in.
+#[test]
+fn who_comes_behind_a_writer_that_gave_up_waits_for_the_readers() {
+    for attempt in ATTEMPTS {
+        check_within(Some(2), Start::Asymmetric, move || {
+            let lock = lock();
+            let reader = reading::<1>(&lock);
+            let gave_up = attempt(&lock).is_none();
+            if gave_up {
+                write(&lock);
+            }
+            reader.join().expect("no panic");
+        });
+    }
+}
+
+/// Nor does it hide what was written before: the third thread comes by its slot.
+#[test]
+fn who_comes_by_the_slot_behind_a_writer_that_gave_up_has_what_was_written() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let lock = lock();
+        let mut mine = lock.reader();
+        let other = reading::<1>(&lock);
+        write(&lock);
+        // Turns the bias on.
+        read(&mut mine);
+        let attempt = {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || drop(lock.try_write()))
+        };
+        read(&mut mine);
+        attempt.join().expect("no panic");
+        other.join().expect("no panic");
+    });
+}
+
+/// Writers that come within two looks at the clock: the fences become full ones, and readers ask for the bias back.
+#[test]
+fn a_reader_and_a_writer_are_not_in_together_while_the_fences_give_way_and_return() {
+    for start in [Start::Asymmetric, Start::Symmetric] {
+        check_within(Some(2), start, || {
+            let value = Value(UnsafeCell::new(0));
+            let pause = Duration::from_millis(2);
+            let lock = Arc::new(BiasedRwLock::with_patience(value, 1).with_pause(pause));
+            let reader = reading::<3>(&lock);
+            write(&lock);
+            write(&lock);
+            reader.join().expect("no panic");
+        });
+    }
+}
+
+/// The fences have given way before.
+#[test]
+fn a_reader_and_a_writer_are_not_in_together_by_full_fences() {
+    check(Start::Asymmetric, || {
+        let value = Value(UnsafeCell::new(0));
+        let pause = Duration::from_millis(2);
+        let lock = Arc::new(BiasedRwLock::with_patience(value, 1).with_pause(pause));
+        for _ in 0..2 {
+            write(&lock);
+            read(&mut lock.reader());
+        }
+        let reader = reading::<2>(&lock);
+        write(&lock);
+        reader.join().expect("no panic");
+    });
 }

@@ -8,9 +8,10 @@
 //! stands beside each.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use asymfence::model::Start;
-use cookbook::deque::{Owner, Steal, Stealer, with_capacity};
+use asymfence_cookbook::deque::{Owner, Steal, Stealer, with_capacity, with_pause};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use loom::thread;
@@ -68,6 +69,18 @@ impl World {
         }
     }
 
+    /// The oldest of a batch; the others are taken, too.
+    fn steal_batch(&self, thief: &Stealer<usize>) -> Steal<usize> {
+        let (own, _) = with_capacity(2);
+        let oldest = thief.steal_batch(&own);
+        while self.pop(&own).is_some() {}
+        match oldest {
+            Steal::Taken(item) => Steal::Taken(Box::new(self.take(item))),
+            Steal::Retry => Steal::Retry,
+            Steal::Empty => Steal::Empty,
+        }
+    }
+
     /// Pops what is left, once all thieves are done: then nothing is missing.
     fn end(&self, owner: &Owner<usize>, pushed: usize) {
         while self.pop(owner).is_some() {}
@@ -81,6 +94,11 @@ impl World {
 /// What a thief's attempts came to, one after another.
 type Loot = Vec<Steal<usize>>;
 
+/// One attempt to steal.
+type Way = fn(&World, &Stealer<usize>) -> Steal<usize>;
+const ONE: Way = World::steal;
+const BATCH: Way = World::steal_batch;
+
 /// An owner who has pushed `before` items when thieves begin, `attempts` for each; what it does then; and what
 /// each thief got.
 fn run(
@@ -89,14 +107,23 @@ fn run(
     attempts: &'static [usize],
     then: fn(&World, &Owner<usize>) -> usize,
 ) -> Vec<Loot> {
+    let ways = attempts.iter().map(|&attempts| vec![ONE; attempts]).collect();
+    run_on(with_capacity(capacity), before, ways, then)
+}
+
+fn run_on(
+    (owner, thief): (Owner<usize>, Stealer<usize>),
+    before: usize,
+    ways: Vec<Vec<Way>>,
+    then: fn(&World, &Owner<usize>) -> usize,
+) -> Vec<Loot> {
     let world = World::new();
-    let (owner, thief) = with_capacity(capacity);
     (0..before).for_each(|number| world.push(&owner, number));
-    let thieves: Vec<_> = attempts
-        .iter()
-        .map(|&attempts| {
+    let thieves: Vec<_> = ways
+        .into_iter()
+        .map(|ways| {
             let (world, thief) = (Arc::clone(&world), thief.clone());
-            thread::spawn(move || -> Loot { (0..attempts).map(|_| world.steal(&thief)).collect() })
+            thread::spawn(move || -> Loot { ways.iter().map(|way| way(&world, &thief)).collect() })
         })
         .collect();
     let pushed = then(&world, &owner);
@@ -280,4 +307,149 @@ unsafe impl Sync for Slot {}
 fn a_slot_is_written_again_after_it_was_read() {
     check(Start::Asymmetric, || _ = a_slot_again());
     assert!(is_ever(Start::Asymmetric, a_slot_again));
+}
+
+/// Half of three items are two. The owner pops the newest, and then takes back what is claimed, or does not.
+fn a_batch(then: fn(&World, &Owner<usize>) -> usize) -> Loot {
+    run_on(with_capacity(4), 3, vec![vec![BATCH]], then).remove(0)
+}
+
+#[test]
+fn an_item_that_is_claimed_is_popped_or_stolen() {
+    for start in STARTS {
+        check_within(Some(2), start, || _ = a_batch(|world, owner| pops(2, world, owner)));
+        check_within(Some(2), start, || _ = a_batch(|world, owner| pops(3, world, owner)));
+    }
+}
+
+/// The owner takes the oldest, too, which knows of no claim.
+#[test]
+fn an_item_that_is_claimed_is_taken_from_the_other_end_or_stolen() {
+    check_within(Some(2), Start::Asymmetric, || {
+        a_batch(|world, owner| {
+            owner.pop_oldest().map(|item| world.take(item));
+            pops(2, world, owner)
+        });
+    });
+}
+
+#[test]
+fn a_batch_is_two_items_at_times_and_fewer_at_others() {
+    let seen = Arc::new(Mutex::new([false; 3]));
+    let ever = Arc::clone(&seen);
+    check_within(Some(2), Start::Asymmetric, move || {
+        let world = World::new();
+        let (owner, thief) = with_capacity(4);
+        (0..3).for_each(|number| world.push(&owner, number));
+        let thief = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || {
+                let (own, _) = with_capacity(2);
+                let Steal::Taken(oldest) = thief.steal_batch(&own) else { return 0 };
+                world.take(oldest);
+                let more = own.len();
+                while world.pop(&own).is_some() {}
+                1 + more
+            })
+        };
+        pops(3, &world, &owner);
+        let batch = thief.join().expect("no panic");
+        world.end(&owner, 3);
+        ever.lock().expect("no panic while it is held")[batch] = true;
+    });
+    assert_eq!(*seen.lock().expect("no panic while it is held"), [true; 3]);
+}
+
+/// One batch after another: a pop that comes late sees the later claim, or none, and the top that the first has made.
+#[test]
+fn what_a_batch_has_taken_is_not_popped_when_its_claim_is_over() {
+    for start in [Start::Asymmetric, Start::Symmetric] {
+        check_within(Some(3), start, || {
+            run_on(with_capacity(2), 2, vec![vec![BATCH, BATCH]], |world, owner| {
+                pops(1, world, owner)
+            });
+        });
+    }
+}
+
+/// An item comes in the place of one that was claimed and popped.
+#[test]
+fn an_item_that_comes_in_the_place_of_a_claimed_one_is_itself() {
+    check_within(Some(2), Start::Asymmetric, || {
+        run_on(with_capacity(2), 2, vec![vec![BATCH, ONE]], |world, owner| {
+            world.pop(owner);
+            world.pop(owner);
+            world.push(owner, 2);
+            1
+        });
+    });
+}
+
+#[test]
+fn a_batch_and_a_single_thief_and_the_owner_share_the_items() {
+    check_within(Some(1), Start::Asymmetric, || {
+        run_on(with_capacity(4), 3, vec![vec![BATCH], vec![ONE]], |world, owner| {
+            pops(2, world, owner)
+        });
+    });
+}
+
+#[test]
+fn two_batches_and_the_owner_share_the_items() {
+    check_within(Some(1), Start::Asymmetric, || {
+        run_on(with_capacity(4), 3, vec![vec![BATCH], vec![BATCH]], |world, owner| {
+            pops(2, world, owner)
+        });
+    });
+}
+
+/// Who knows what came before the push of an item that was stolen in a batch.
+#[test]
+fn who_steals_a_batch_knows_what_came_before_the_pushes() {
+    check_within(Some(2), Start::Asymmetric, || {
+        run_on(with_capacity(2), 0, vec![vec![BATCH]], |world, owner| {
+            world.push(owner, 0);
+            world.push(owner, 1);
+            2
+        });
+    });
+}
+
+/// The buffers before are freed while a thief may be there.
+#[test]
+fn no_buffer_is_freed_under_a_thief() {
+    for way in [ONE, BATCH] {
+        check_within(Some(2), Start::Asymmetric, move || {
+            run_on(with_capacity(1), 1, vec![vec![way]], |world, owner| {
+                world.push(owner, 1);
+                world.push(owner, 2);
+                2
+            });
+        });
+    }
+}
+
+/// A thief who comes again within two looks at the clock makes the fences full ones, and the pops ask for the bias
+/// back.
+#[test]
+fn an_item_is_popped_or_stolen_while_the_fences_give_way_and_return() {
+    let busy = || with_pause(4, Duration::from_millis(2));
+    for start in [Start::Asymmetric, Start::Symmetric] {
+        check_within(Some(2), start, move || {
+            run_on(busy(), 3, vec![vec![ONE, ONE]], |world, owner| pops(2, world, owner));
+        });
+    }
+}
+
+/// The fences have given way before: the owner's and the thief's are full ones, or are on their way back.
+#[test]
+fn the_last_item_is_popped_or_stolen_by_full_fences() {
+    check(Start::Asymmetric, || {
+        let (owner, thief) = with_pause(4, Duration::from_millis(2));
+        for _ in 0..2 {
+            owner.push(Box::new(0));
+            assert!(matches!(thief.steal(), Steal::Taken(_)));
+        }
+        run_on((owner, thief), 1, vec![vec![ONE]], |world, owner| pops(1, world, owner));
+    });
 }

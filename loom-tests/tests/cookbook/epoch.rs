@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use asymfence::model::Start;
-use cookbook::epoch::{Collector, Handle};
+use asymfence_cookbook::epoch::{Collector, Handle};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};

@@ -8,12 +8,17 @@
 #[path = "../../../cookbook/src/event_count.rs"]
 mod woken_at_will;
 
+use std::future::{Future, IntoFuture};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use asymfence::model::Start;
-use cookbook::event_count::EventCount;
+use asymfence_cookbook::event_count::EventCount;
 use loom::cell::UnsafeCell;
+use loom::future::block_on;
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use loom::thread;
@@ -38,6 +43,10 @@ impl World {
     fn new() -> Arc<Self> {
         // One look before it announces itself: the fewer the smaller.
         Arc::new(World { event: EventCount::with_looks(1), available: AtomicUsize::new(0) })
+    }
+
+    fn busy() -> Arc<Self> {
+        Arc::new(World { event: busy(), available: AtomicUsize::new(0) })
     }
 
     fn spawn<T: 'static>(self: &Arc<Self>, body: fn(&World) -> T) -> thread::JoinHandle<T> {
@@ -65,8 +74,28 @@ impl World {
     }
 }
 
+/// A task that sleeps for an item.
+fn take_as_a_task(world: &World) {
+    block_on(world.event.wait_until_async(|| world.try_take()));
+}
+
+/// A task that is polled once after its look, and then dropped.
+fn give_up_as_a_task(world: &World) {
+    let listener = world.event.listen();
+    let mut waiting = pin!(listener.into_future());
+    let mut context = Context::from_waker(Waker::noop());
+    if waiting.as_mut().poll(&mut context) == Poll::Pending {
+        thread::yield_now();
+    }
+}
+
 fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}
+
+/// Of who sleeps again within two looks at the clock the fences give way, and they are back after two more.
+fn busy() -> EventCount {
+    EventCount::with_looks(1).with_pause(Duration::from_millis(2))
 }
 
 /// One who stores and notifies, one who sleeps; how often that one looked.
@@ -206,6 +235,140 @@ fn notify_all_wakes_those_who_parked_before_it() {
 }
 
 #[test]
+fn a_task_loses_no_wake_up() {
+    for start in STARTS {
+        check(start, || {
+            let world = World::new();
+            let notifier = world.spawn(|world| {
+                world.available.store(1, Relaxed);
+                world.event.notify_one();
+            });
+            take_as_a_task(&world);
+            join([notifier]);
+            assert_eq!(format!("{:?}", world.event), "EventCount { waiters: 0, .. }");
+        });
+    }
+}
+
+#[test]
+fn a_task_and_a_thread_lose_no_wake_up() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::new();
+        let sleepers = [world.spawn(take_as_a_task), world.spawn(|world| _ = world.take())];
+        world.push();
+        world.push();
+        join(sleepers);
+    });
+}
+
+/// Whether it was woken or not.
+#[test]
+fn a_task_that_is_dropped_swallows_nothing() {
+    for sleeper in [take_as_a_task as fn(&World), |world| _ = world.take()] {
+        check_within(Some(2), Start::Asymmetric, move || {
+            let world = World::new();
+            let fickle = world.spawn(give_up_as_a_task);
+            let sleeper = world.spawn(sleeper);
+            world.push();
+            join([sleeper, fickle]);
+            assert_eq!(format!("{:?}", world.event), "EventCount { waiters: 0, .. }");
+        });
+    }
+}
+
+/// Whoever has waited long enough leaves, and takes no wake-up away from who sleeps.
+#[test]
+fn who_waits_for_a_time_swallows_nothing() {
+    let both = Arc::new([false, true].map(AtomicBool::new));
+    let ever = Arc::clone(&both);
+    check_within(Some(2), Start::Asymmetric, move || {
+        let world = World::new();
+        let sleeper = world.spawn(|world| _ = world.take());
+        let impatient = world.spawn(|world| {
+            world.event.wait_until_timeout(Duration::from_millis(2), || world.try_take()).is_some()
+        });
+        world.push();
+        let found = impatient.join().expect("no panic");
+        ever[0].fetch_or(found, Relaxed);
+        ever[1].fetch_and(found, Relaxed);
+        if found {
+            world.push();
+        }
+        join([sleeper]);
+        assert_eq!(format!("{:?}", world.event), "EventCount { waiters: 0, .. }");
+    });
+    let [found, not_found] = [both[0].load(Relaxed), !both[1].load(Relaxed)];
+    assert!(found && not_found, "it found it at times, and at others it did not");
+}
+
+#[test]
+fn a_notification_for_two_reaches_two() {
+    for second in [take_as_a_task as fn(&World), |world| _ = world.take()] {
+        check_within(Some(2), Start::Asymmetric, move || {
+            let world = World::new();
+            let sleepers = [world.spawn(|world| _ = world.take()), world.spawn(second)];
+            world.available.fetch_add(2, Relaxed);
+            world.event.notify(2);
+            join(sleepers);
+        });
+    }
+}
+
+/// Of three that are parked.
+#[test]
+fn a_notification_for_two_of_three_reaches_two() {
+    check_within(Some(1), Start::Symmetric, || {
+        let event: &'static _ = Box::leak(Box::new(EventCount::new()));
+        let left = Arc::new(AtomicUsize::new(0));
+        let sleepers = [0; 3].map(|_| {
+            let (listener, left) = (event.listen(), Arc::clone(&left));
+            thread::spawn(move || {
+                listener.wait();
+                left.fetch_add(1, Relaxed);
+            })
+        });
+        event.notify(2);
+        while left.load(Relaxed) < 2 {
+            thread::yield_now();
+        }
+        event.notify_all();
+        join(sleepers);
+    });
+}
+
+/// One who sleeps again and again: the fences become full ones. The notifications ask for the bias back.
+#[test]
+fn no_wake_up_is_lost_while_the_fences_give_way_and_return() {
+    for start in [Start::Asymmetric, Start::Symmetric] {
+        check_within(Some(2), start, || {
+            let world = World::busy();
+            let notifier = world.spawn(|world| {
+                world.push();
+                world.push();
+                world.push();
+            });
+            (0..3).for_each(|_| _ = world.take());
+            join([notifier]);
+        });
+    }
+}
+
+/// The fences have given way before the notifier comes; it looks by full ones, or by light ones again.
+#[test]
+fn no_wake_up_is_lost_by_full_fences() {
+    check(Start::Asymmetric, || {
+        let world = World::busy();
+        (0..2).for_each(|_| drop(world.event.listen()));
+        let notifier = world.spawn(|world| {
+            world.available.store(1, Relaxed);
+            world.event.notify_one();
+        });
+        world.take();
+        join([notifier]);
+    });
+}
+
+#[test]
 fn what_came_before_a_notification_is_visible_after_it() {
     struct World {
         event: EventCount,
@@ -312,6 +475,29 @@ fn whom_notify_one_has_reached_nobody_overtakes_that_listens_later() {
         first.join().expect("no panic");
         event.notify_one();
         second.join().expect("no panic");
+    });
+}
+
+/// Of two that are parked one is woken, and one that listens later does not leave in its place.
+#[test]
+fn whom_notify_one_has_reached_of_two_nobody_overtakes_that_listens_later() {
+    check_within(Some(2), Start::Symmetric, || {
+        let event: &'static _ = Box::leak(Box::new(woken_at_will::EventCount::new()));
+        let left = Arc::new(AtomicUsize::new(0));
+        let first = [0; 2].map(|_| {
+            let (listener, left) = (event.listen(), Arc::clone(&left));
+            thread::spawn(move || {
+                listener.wait();
+                left.fetch_add(1, Relaxed);
+            })
+        });
+        event.notify_one();
+        let later = wait(event);
+        while left.load(Relaxed) == 0 {
+            thread::yield_now();
+        }
+        event.notify_all();
+        first.into_iter().chain([later]).for_each(|thread| thread.join().expect("no panic"));
     });
 }
 

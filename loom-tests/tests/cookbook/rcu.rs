@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use asymfence::model::Start;
-use cookbook::rcu::{Rcu, Reader, Replaced};
+use asymfence_cookbook::rcu::{Rcu, Reader, Replaced};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::Relaxed;
@@ -256,4 +256,94 @@ fn what_was_unlinked_before_synchronize_is_not_found_after_it() {
             writer.join().expect("no panic");
         });
     }
+}
+
+/// The reader comes while its object is replaced: before, or after, or not at all in the eyes of the writer.
+#[test]
+fn what_a_reader_reads_that_registers_meanwhile_is_not_freed() {
+    for start in STARTS {
+        check_within(Some(2), start, || {
+            let rcu = Arc::new(Rcu::new(Object::new(0)));
+            let other = {
+                let rcu = Arc::clone(&rcu);
+                thread::spawn(move || {
+                    let reader = rcu.reader();
+                    read(&reader)
+                })
+            };
+            let old = replace(&rcu, 1);
+            other.join().expect("no panic");
+            drop(old);
+        });
+    }
+}
+
+/// Objects behind a link of one's own: what is deferred ends the old one.
+fn reads_against_what_is_deferred(run: fn(&Rcu<()>)) -> usize {
+    struct World {
+        rcu: Rcu<()>,
+        link: AtomicUsize,
+        objects: [Object; 2],
+    }
+    let objects = [Object::new(0), Object::new(1)];
+    let world = Arc::new(World { rcu: Rcu::new(()), link: AtomicUsize::new(0), objects });
+    let reader = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || {
+            let reader = world.rcu.reader();
+            let guard = reader.read();
+            // Relaxed: both objects are there from the beginning.
+            let found = world.link.load(Relaxed);
+            world.objects[found].assert_alive();
+            drop(guard);
+            found
+        })
+    };
+    world.link.store(1, Relaxed);
+    // The address: the work must not own the world, which would not end.
+    let old = Alive(&raw const world.objects[0]);
+    world.rcu.defer(move || old.end());
+    run(&world.rcu);
+    reader.join().expect("no panic")
+}
+
+/// An object that outlives the model's threads.
+struct Alive(*const Object);
+
+// SAFETY: loom sees to it.
+unsafe impl Send for Alive {}
+
+impl Alive {
+    fn end(&self) {
+        // SAFETY: it outlives the model's threads.
+        unsafe { &*self.0 }.end();
+    }
+}
+
+#[test]
+fn what_is_deferred_ends_nothing_that_is_read() {
+    for run in [Rcu::run_deferred as fn(&Rcu<()>), Rcu::run_all_deferred] {
+        for start in STARTS {
+            check_within(Some(2), start, move || _ = reads_against_what_is_deferred(run));
+        }
+        for found in [0, 1] {
+            assert!(is_ever(Start::Asymmetric, move || {
+                reads_against_what_is_deferred(run) == found
+            }));
+        }
+    }
+}
+
+/// What is published by the one who defers is complete for who reads it.
+#[test]
+fn what_comes_later_is_complete_when_it_is_read() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let rcu = Arc::new(Rcu::new(Object::new(0)));
+        let other = {
+            let rcu = Arc::clone(&rcu);
+            thread::spawn(move || read(&rcu.reader()))
+        };
+        rcu.replace_later(Box::new(Object::new(1)));
+        other.join().expect("no panic");
+    });
 }

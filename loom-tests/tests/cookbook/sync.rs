@@ -1,13 +1,14 @@
 //! What the structures of the cookbook take their `crate::sync` for, with a condition variable that is as bad
 //! as one may be.
 
-pub(crate) use asymfence::{Ticket, light_fence};
+pub(crate) use asymfence::{Bias, Ticket};
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
 
 use std::cell::Cell;
-use std::sync::LockResult;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{LockResult, PoisonError};
+use std::time::Duration;
 
 thread_local! {
     /// How many sleep on a condition variable now. loom runs a model on one thread of the system.
@@ -44,4 +45,24 @@ impl Condvar {
         ASLEEP.set(0);
         self.inner.notify_all();
     }
+}
+
+/// No model looks twice at the time.
+pub(crate) fn now() -> Duration {
+    Duration::ZERO
+}
+
+pub(crate) fn now_and_then() -> bool {
+    false
+}
+
+/// There are no deadlines here.
+pub(crate) fn sleep_on<'l, T>(
+    condvar: &Condvar,
+    _: &'l Mutex<T>,
+    guard: MutexGuard<'l, T>,
+    deadline: Option<Duration>,
+) -> (MutexGuard<'l, T>, bool) {
+    assert_eq!(deadline, None);
+    (condvar.wait(guard).unwrap_or_else(PoisonError::into_inner), false)
 }

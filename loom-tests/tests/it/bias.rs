@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asymfence::model::{Start, fence};
-use asymfence::{Bias, heavy_fence, light_fence};
+use asymfence::{Bias, Ticket, heavy_fence, light_fence};
+use loom::sync::Mutex;
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::thread::{self, JoinHandle};
@@ -257,6 +258,58 @@ fn the_librarys_do_not_where_the_rare_side_revokes() {
             assert!(x == 1 || y == 1, "{BROKEN}");
         }
     });
+}
+
+/// One that is biased from the start, without a heavy fence.
+#[test]
+fn the_librarys_do_not_where_the_bias_is_there_from_the_start() {
+    for start in STARTS {
+        let biased = || Library(Bias::biased(Duration::from_millis(1)));
+        for meanwhile in [Kept, Revoked] {
+            check_within(Some(2), start, move || _ = a(biased(), meanwhile));
+            check_within(Some(2), start, move || b(biased(), meanwhile));
+            check_within(Some(2), start, move || c(biased(), meanwhile));
+        }
+    }
+}
+
+/// Two rare sides that come together: the first one takes a ticket under a lock, and the second one finds it there.
+/// Whether the second one had a ticket to share.
+fn together(meanwhile: Meanwhile) -> bool {
+    let world = World::new(library());
+    let changes = change(&world, meanwhile);
+    let rare = {
+        let (world, announced) = (Arc::clone(&world), Arc::new(Mutex::new(None)));
+        let come = move || {
+            let mut announced = announced.lock().expect("no panic while it is held");
+            world.y.store(1, Relaxed);
+            let shared = *announced;
+            if shared.is_none() {
+                *announced = Some(Ticket::now());
+            }
+            drop(announced);
+            match shared {
+                Some(ticket) => world.bias.0.wait(ticket),
+                None => world.bias.heavy(),
+            }
+            (world.x.load(Relaxed), shared.is_some())
+        };
+        [thread::spawn(come.clone()), thread::spawn(come)]
+    };
+    let (_, y) = world.frequent();
+    let seen = rare.map(join);
+    changes.map(join);
+    for (x, _) in seen {
+        assert!(x == 1 || y == 1, "{BROKEN}");
+    }
+    seen.iter().any(|&(_, shared)| shared)
+}
+
+#[test]
+fn the_librarys_do_not_where_two_rare_sides_share_a_ticket() {
+    check_within(Some(2), Start::Asymmetric, || assert!(together(Kept)));
+    check_within(Some(1), Start::Asymmetric, || assert!(together(Revoked)));
+    check_within(Some(1), Start::Asymmetric, || assert!(together(Restored)));
 }
 
 #[test]

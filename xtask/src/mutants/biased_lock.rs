@@ -4,43 +4,53 @@ use super::Mutant;
 
 const FILE: &str = "cookbook/src/biased_lock.rs";
 
+const HEAVY: &str = "        self.fences.heavy_fence(now);\n";
+
+/// What a writer does that revokes the bias.
+const REVOKES: &str = "        self.biased.store(false, Relaxed);
+        // Heavy fence: the bias is off before we look at the slots.
+        // Pairs with: the light fence in `Reader::enter` (scenario A).
+        //  - a reader's publication came first: we see it, and wait;
+        //  - the heavy fence came first: the reader sees that the bias is off.
+        // Pairs with: the light fence in `Reader::leave` (scenario A).
+        //  - the reader emptied its slot first: we see it;
+        //  - the heavy fence came first: the reader sees that the bias is off, and wakes us.
+        self.fences.heavy_fence(now);
+";
+
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant(
-        "no light fence",
-        FILE,
-        "            light_fence();\n",
-        "            let _ = light_fence;\n",
-    ),
+    Mutant("no light fence", FILE, "            self.light_fence();\n", ""),
     Mutant(
         "the light fence before the publication",
         FILE,
-        "            self.slot.store(true, Relaxed);\n",
-        "            light_fence();\n            self.slot.store(true, Relaxed);\n            let light_fence = || ();\n",
+        "            self.slot.store(true, Relaxed);\n            // Light fence: our publication stands before the second look.\n            // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).\n            self.light_fence();\n",
+        "            self.light_fence();\n            self.slot.store(true, Relaxed);\n",
     ),
     Mutant(
         "the light fence after the second look",
         FILE,
-        "            light_fence();\n            // Acquire",
-        "            let second = self.lock.biased.load(Acquire);\n            light_fence();\n            if second {\n                return true;\n            }\n            self.leave();\n            return false;\n            #[expect(unreachable_code)]\n            // Acquire",
+        "            self.light_fence();\n            // Acquire",
+        "            let second = self.lock.biased.load(Acquire);\n            self.light_fence();\n            if second {\n                return true;\n            }\n            self.leave();\n            return false;\n            #[expect(unreachable_code)]\n            // Acquire",
     ),
-    Mutant("no heavy fence", FILE, "        heavy_fence();\n", "        let _ = heavy_fence;\n"),
     Mutant(
-        "a light fence for the heavy one",
+        "a light fence that knows of no bias",
         FILE,
-        "        heavy_fence();\n",
-        "        let _ = heavy_fence;\n        light_fence();\n",
+        "        if !self.lock.fences.light_fence() && now_and_then() {\n",
+        "        asymfence::light_fence();\n        if now_and_then() {\n",
     ),
+    Mutant("no heavy fence", FILE, HEAVY, ""),
+    Mutant("a light fence for the heavy one", FILE, HEAVY, "        asymfence::light_fence();\n"),
     Mutant(
         "fence(SeqCst) for the heavy one",
         FILE,
-        "        heavy_fence();\n",
-        "        let _ = heavy_fence;\n        asymfence::model::fence(crate::sync::atomic::Ordering::SeqCst);\n",
+        HEAVY,
+        "        asymfence::model::fence(crate::sync::atomic::Ordering::SeqCst);\n",
     ),
     Mutant(
         "the heavy fence before the bias is turned off",
         FILE,
-        "        self.biased.store(false, Relaxed);\n",
-        "        heavy_fence();\n        self.biased.store(false, Relaxed);\n        let heavy_fence = || ();\n",
+        REVOKES,
+        "        self.fences.heavy_fence(now);\n        self.biased.store(false, Relaxed);\n",
     ),
     Mutant(
         "no second look",
@@ -57,8 +67,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a bias turned on without a release",
         FILE,
-        "self.biased.store(true, Release)",
-        "self.biased.store(true, Relaxed)",
+        "            self.biased.store(true, Release);\n        }\n",
+        "            self.biased.store(true, Relaxed);\n        }\n",
     ),
     Mutant(
         "a bias turned on before the underlying lock is held",
@@ -93,14 +103,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "no light fence when a reader leaves",
         FILE,
-        "        light_fence();\n        // Relaxed: a writer",
+        "        self.light_fence();\n        // Relaxed: a writer",
         "        // Relaxed: a writer",
     ),
     Mutant(
         "the light fence before the slot is empty",
         FILE,
-        "        self.slot.store(false, Release);\n",
-        "        light_fence();\n        self.slot.store(false, Release);\n        let light_fence = || ();\n",
+        "        self.slot.store(false, Release);\n        // Light fence: the slot is empty before we look whether somebody waits for that.\n        // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).\n        self.light_fence();\n",
+        "        self.light_fence();\n        self.slot.store(false, Release);\n",
     ),
     Mutant(
         "a waker that does not wait until the writer sleeps",
@@ -113,5 +123,23 @@ pub(super) const MUTANTS: &[Mutant] = &[
         FILE,
         "        self.lock.emptied.notify_one();\n",
         "",
+    ),
+    Mutant(
+        "a writer that gives up and leaves the bias off",
+        FILE,
+        "                self.biased.store(true, Release);\n                return false;\n",
+        "                return false;\n",
+    ),
+    Mutant(
+        "a writer that gives up and turns the bias on without a release",
+        FILE,
+        "                self.biased.store(true, Release);\n                return false;\n",
+        "                self.biased.store(true, Relaxed);\n                return false;\n",
+    ),
+    Mutant(
+        "a writer whose time is over goes in",
+        FILE,
+        "                self.biased.store(true, Release);\n                return false;\n",
+        "                break;\n",
     ),
 ];

@@ -12,7 +12,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "heavy between processes: no fences around the call",
         "src/cross_process/participant.rs",
-        "between_full_fences(|| insist(&BETWEEN_PROCESSES))",
+        "between_full_fences(fence, || insist(&BETWEEN_PROCESSES))",
         "insist(&BETWEEN_PROCESSES)",
     ),
     Mutant(
@@ -60,8 +60,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "heavy: the rung is not called",
         "src/fence.rs",
-        "|| barrier_elsewhere(rung).map_err(Failure::to_word)",
-        "|| Ok(rung).map(drop)",
+        "|| barrier_elsewhere(rung, &instead).map_err(Failure::to_word)",
+        "|| Ok::<_, core::num::NonZeroU32>(())",
     ),
     Mutant(
         "heavy: does not decide",
@@ -127,8 +127,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "climb: the rung is not made ready",
         "src/strategy.rs",
-        "        None => sys::no_unwind(rung.mechanism().probe),",
-        "        None => Ok(()),",
+        "            .and_then(|()| sys::no_unwind(rung.mechanism().probe))\n",
+        "",
     ),
     Mutant(
         "share: the call that is in flight",
@@ -139,8 +139,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "share: started not counted",
         "src/coalesce.rs",
-        "compare_exchange(lead, number | LED, Relaxed, Relaxed)",
-        "compare_exchange(lead, lead | LED, Relaxed, Relaxed)",
+        "compare_exchange(lead, number | LED, AcqRel, Relaxed)",
+        "compare_exchange(lead, lead | LED, AcqRel, Relaxed)",
     ),
     Mutant("share: a call that failed", "src/coalesce.rs", "if outcome.is_ok() {", "if true {"),
     Mutant(

@@ -33,7 +33,7 @@ pub(super) const BUILDS: [Build; 4] = [
     },
     Build {
         name: "cookbook",
-        arguments: &["--package", "cookbook", "--test", "it"],
+        arguments: &["--package", "asymfence-cookbook", "--test", "it"],
         flags: "",
         target: "target/mutants/tests",
     },

@@ -36,8 +36,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "the period before the heavy fence",
         "cookbook/src/rcu.rs",
-        "            self.unlinked.wait();\n            self.readers.begin()\n",
-        "            let begun = self.readers.begin();\n            self.unlinked.wait();\n            begun\n",
+        "            self.unlinked.wait();\n            self.begun = Some(self.readers.begin());\n",
+        "            self.begun = Some(self.readers.begin());\n            self.unlinked.wait();\n",
     ),
     Mutant(
         "a reader of the period before is not waited for",
@@ -92,5 +92,23 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "cookbook/src/rcu.rs",
         "        let old = NonNull::new(self.current.swap(new, Release));\n        Replaced { value: old, period: self.grace_period() }\n",
         "        let period = self.grace_period();\n        let old = NonNull::new(self.current.swap(new, Release));\n        Replaced { value: old, period }\n",
+    ),
+    Mutant(
+        "nothing is paid where one reader is registered",
+        "cookbook/src/rcu.rs",
+        "if self.readers.slots().is_empty() {",
+        "if self.readers.slots().len() <= 1 {",
+    ),
+    Mutant(
+        "what is deferred does not wait",
+        "cookbook/src/rcu.rs",
+        "            if !batch.period.is_over() {\n",
+        "            if !batch.period.is_over() && false {\n",
+    ),
+    Mutant(
+        "a value published later without a release",
+        "cookbook/src/rcu.rs",
+        "self.current.swap(Box::into_raw(new), Release)",
+        "self.current.swap(Box::into_raw(new), Relaxed)",
     ),
 ];

@@ -59,7 +59,7 @@ pub(super) fn tsan(sh: &Shell) -> Result {
     let build = ["-Zbuild-std", "--target", target, "--target-dir", "target/platforms/tsan"];
     cmd!(sh, "cargo test {build...} --package asymfence --package asymfence-hazard --test it")
         .run()?;
-    cmd!(sh, "cargo test {build...} --package cookbook --test it").run()?;
+    cmd!(sh, "cargo test {build...} --package asymfence-cookbook --test it").run()?;
     // A crate that takes the fences as an option, and its twin without one, which is reported.
     cmd!(sh, "cargo test {build...} --package adopter --features asymmetric --test it").run()?;
     Ok(())
