@@ -592,7 +592,7 @@ impl<T> Stealer<T> {
             let end = bottom.min(claim / 2);
             // Relaxed, both: the owner that sees it learns that these items are ours, and no more; that we see how much
             // it took back is up to the claim alone.
-            let committed = 2 * end | COMMITTED;
+            let committed = 2 * end + COMMITTED;
             match shared.front.claim.compare_exchange(claim, committed, Relaxed, Relaxed) {
                 Ok(_) => break end,
                 Err(less) => claim = less,

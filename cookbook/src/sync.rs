@@ -59,18 +59,18 @@ pub(crate) fn now_and_then() -> bool {
 /// Lets some time pass between two looks, more each time: spins, lets others run, then sleeps, for a millisecond at
 /// most.
 pub(crate) fn rest(tries: &mut u32) {
-    const SPINS: u32 = 100;
-    const YIELDS: u32 = 100;
     *tries = tries.saturating_add(1);
-    if *tries <= SPINS {
-        hint::spin_loop();
-        return;
+    match *tries {
+        ..=100 => hint::spin_loop(),
+        ..=200 => thread::yield_now(),
+        #[cfg(not(feature = "loom"))]
+        nth => {
+            let micros = 8 << (nth - 200).min(7);
+            thread::sleep(Duration::from_micros(micros.min(1_000)));
+        }
+        #[cfg(feature = "loom")]
+        _ => thread::yield_now(),
     }
-    #[cfg(not(feature = "loom"))]
-    if let Some(sleeps @ 1..) = tries.checked_sub(SPINS + YIELDS) {
-        return thread::sleep(Duration::from_micros((8 << sleeps.min(7)).min(1_000)));
-    }
-    thread::yield_now();
 }
 
 /// Sleeps on `condvar`, but not beyond the `deadline`, if there is one. Returns whether that has passed. Nothing
