@@ -23,8 +23,10 @@ macro_rules! links {
 [large-machines]: crate::guide::large_machines
 [limits]: crate::guide::limits
 [loom]: crate::guide::checking_under_loom
+[observing]: crate::guide::observing
 [picture]: #the-picture
 [platforms]: crate::guide::platforms
+[specification]: crate::guide::specification
 "
     };
 }
@@ -52,7 +54,9 @@ pages! {
     costs "../docs/costs.md" "\n## The picture\n" "../docs/costs.svg";
     large_machines "../docs/large-machines.md";
     limits "../docs/limits.md";
+    observing "../docs/observing.md";
     platforms "../docs/platforms.md";
+    specification "../docs/specification.md";
 }
 
 /// The examples of the README.

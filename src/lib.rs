@@ -20,6 +20,8 @@
 //! - A heavy fence in thread 2 does not order thread 1 against thread 3 if those only execute light fences.
 //! - It covers the threads of this process; for shared memory there is [`cross_process`].
 //!
+//! [The specification](guide::specification) says it exactly, and why it holds on each platform.
+//!
 //! # Quick start
 //!
 //! ```

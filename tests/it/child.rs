@@ -4,7 +4,9 @@
 use std::any::type_name;
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Command, exit};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use seccompiler::{BpfProgram, apply_filter};
@@ -41,6 +43,19 @@ pub(crate) struct Child {
     filter: Option<BpfProgram>,
     variable: Option<(&'static str, &'static str)>,
     inject: Option<&'static str>,
+    log: Option<PathBuf>,
+}
+
+/// What strace writes of a child.
+pub(crate) struct Log(PathBuf);
+
+impl Log {
+    /// Its calls of membarrier(2), a line each. Once.
+    pub(crate) fn read(self) -> String {
+        let text = std::fs::read_to_string(&self.0).expect("strace has written it");
+        let _ = std::fs::remove_file(self.0);
+        text
+    }
 }
 
 /// What became of it.
@@ -78,6 +93,22 @@ impl Child {
         Some(child)
     }
 
+    /// Has strace write down its membarrier calls; `None` as above.
+    pub(crate) fn traced() -> Option<(Self, Log)> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        // Relaxed: a number for a name.
+        let next = NEXT.fetch_add(1, Relaxed);
+        let name = format!("asymfence-strace-{}-{next}", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        let child = Child::injected("")?;
+        Some((Child { inject: None, log: Some(file.clone()), ..child }, Log(file)))
+    }
+
+    /// And has it answer some of them, as `injected`.
+    pub(crate) fn injected_too(self, inject: &'static str) -> Self {
+        Child { inject: Some(inject), ..self }
+    }
+
     /// Runs `body`, a closure written in the test itself, in the child, and asserts nothing of how
     /// it ends.
     pub(crate) fn outcome<F: FnOnce()>(self, body: F) -> Outcome {
@@ -94,10 +125,13 @@ impl Child {
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
         let mut command = this_binary();
-        if let Some(inject) = self.inject {
+        if self.inject.is_some() || self.log.is_some() {
             let mut strace = Command::new("strace");
-            strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=membarrier"]);
-            strace.args(["-e", &format!("inject=membarrier:{inject}")]);
+            strace.args(["-f", "-qq", "-e", "trace=membarrier", "-o"]);
+            strace.arg(self.log.unwrap_or("/dev/null".into()));
+            if let Some(inject) = self.inject {
+                strace.args(["-e", &format!("inject=membarrier:{inject}")]);
+            }
             strace.arg(command.get_program()).args(command.get_args());
             command = strace;
         }
@@ -142,6 +176,12 @@ impl Child {
 impl Outcome {
     pub(crate) fn succeeded(&self) -> bool {
         self.code == Some(DONE)
+    }
+
+    /// What it has printed.
+    #[cfg(all(feature = "std", not(asymfence_symmetric)))]
+    pub(crate) fn output(&self) -> &str {
+        &self.output
     }
 
     /// The status it ended with, if no signal ended it.

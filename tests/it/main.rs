@@ -37,6 +37,8 @@ mod forking;
 #[cfg(not(asymfence_symmetric))]
 mod interrupts;
 #[cfg(all(feature = "std", not(asymfence_symmetric)))]
+mod observing;
+#[cfg(all(feature = "std", not(asymfence_symmetric)))]
 mod registering;
 #[cfg(not(asymfence_symmetric))]
 mod sandboxes;

@@ -2,7 +2,7 @@
 
 use xshell::{Shell, cmd};
 
-use crate::{Result, ledger};
+use crate::{Result, ledger, target};
 
 /// Without the feature, and with it.
 const OPTIONS: [&[&str]; 2] = [&[], &["--features", "asymmetric"]];
@@ -19,8 +19,9 @@ pub(crate) fn check(sh: &Shell) -> Result {
 
 fn models(sh: &Shell, option: &[&str]) -> Result {
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
-    let test = ["test", "--release", "--package", "adopter", "--target-dir", "target/loom"];
-    cmd!(sh, "cargo {test...} --test it {option...}").run()?;
+    let target = target(sh, "loom");
+    let test = ["test", "--release", "--package", "adopter", "--test", "it"];
+    cmd!(sh, "cargo {test...} --target-dir {target} {option...}").run()?;
     Ok(())
 }
 
@@ -28,9 +29,10 @@ fn miri(sh: &Shell) -> Result {
     if cmd!(sh, "cargo miri --version").quiet().ignore_stdout().ignore_stderr().run().is_err() {
         return ledger::skipped(sh, "Miri", "this toolchain has none: the adopter");
     }
-    let test = ["test", "--package", "adopter", "--target-dir", "target/miri", "--test", "it"];
+    let target = target(sh, "miri");
+    let test = ["test", "--package", "adopter", "--test", "it"];
     for option in OPTIONS {
-        cmd!(sh, "cargo miri {test...} {option...}").run()?;
+        cmd!(sh, "cargo miri {test...} --target-dir {target} {option...}").run()?;
     }
     Ok(())
 }

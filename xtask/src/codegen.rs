@@ -74,7 +74,7 @@ pub(crate) fn foreign(sh: &Shell) -> Result {
 }
 
 fn examine(sh: &Shell, isa: &Isa, options: &[&str], free: &[(&str, &str)]) -> Result {
-    let target = sh.create_dir("target/codegen")?;
+    let target = sh.create_dir(crate::target(sh, "codegen"))?;
     let file = target.join(format!("{}{}.s", isa.arch, options.concat()));
     let build = ["--quiet", "--release", "--package", "codegen", "--target", isa.triple];
     cmd!(sh, "cargo rustc {build...} --target-dir {target} {options...} -- -Ccodegen-units=1 --emit asm={file}")

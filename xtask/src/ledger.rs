@@ -51,7 +51,7 @@ impl Ledger {
     pub(crate) fn open(sh: &Shell) -> Result<Self> {
         // Another command may run in the same tree.
         let name = format!("ledger-{}", std::process::id());
-        let file = sh.create_dir(sh.current_dir().join("target"))?.join(name);
+        let file = sh.create_dir(crate::target(sh, ""))?.join(name);
         sh.write_file(&file, "")?;
         sh.set_var(VARIABLE, &file);
         Ok(Ledger(file))

@@ -2,10 +2,13 @@
 
 use xshell::{Shell, cmd};
 
-use crate::Result;
+use crate::{Result, target};
 
 /// A target directory of its own: the flag would have the tests of the library built again.
-const TARGET: [&str; 4] = ["--package", "loom-tests", "--target-dir", "target/loom"];
+fn in_target(sh: &Shell, package: &str) -> [String; 4] {
+    let target = target(sh, "loom").display().to_string();
+    ["--package".into(), package.into(), "--target-dir".into(), target]
+}
 
 pub(crate) fn models(sh: &Shell, deep: bool) -> Result {
     // The examples of the guide and of the module `model`, which need no other package's cfg.
@@ -13,14 +16,24 @@ pub(crate) fn models(sh: &Shell, deep: bool) -> Result {
     cmd!(sh, "cargo test --doc --features loom -- {documented...}").run()?;
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
     let _deep = deep.then(|| sh.push_env("ASYMFENCE_LOOM_DEEP", "1"));
-    cmd!(sh, "cargo test --release {TARGET...} -- --nocapture").run()?;
+    let all = in_target(sh, "loom-tests");
+    cmd!(sh, "cargo test --release {all...} -- --nocapture").run()?;
+    Ok(())
+}
+
+/// The models of one file.
+pub(crate) fn named(sh: &Shell, file: &str) -> Result {
+    let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
+    let all = in_target(sh, "loom-tests");
+    cmd!(sh, "cargo test --release {all...} --test {file}").run()?;
     Ok(())
 }
 
 pub(crate) fn lint(sh: &Shell) -> Result {
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
-    cmd!(sh, "cargo clippy --release {TARGET...} --all-targets -- -D warnings").run()?;
-    let adopter = ["--package", "adopter", "--tests", "--target-dir", "target/loom"];
-    cmd!(sh, "cargo clippy --release {adopter...} --all-features -- -D warnings").run()?;
+    let all = in_target(sh, "loom-tests");
+    cmd!(sh, "cargo clippy --release {all...} --all-targets -- -D warnings").run()?;
+    let adopter = in_target(sh, "adopter");
+    cmd!(sh, "cargo clippy --release {adopter...} --tests --all-features -- -D warnings").run()?;
     Ok(())
 }

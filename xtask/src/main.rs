@@ -11,11 +11,14 @@ mod msrv;
 mod mutants;
 mod platforms;
 mod spin;
+mod steps;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use xshell::{Shell, cmd};
+
+use steps::Step;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -25,7 +28,9 @@ const EVERYTHING: [&str; 2] = ["--features", "adopter/asymmetric"];
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
-  test            all tests: the library with and without std, switched off, the loom models, the adopter
+  test [--quick] [WORD]
+                  all tests, in steps; with WORD those steps whose names contain it; --quick some of them, in
+                  about two minutes
   adopter         a crate that takes the fences as an option: without them, with them, modelled, in Miri
   compat          the packages that have the names of other crates: membarrier, membarrier2, swmr-barrier
   codegen         what the light fence compiles to, on three architectures
@@ -61,8 +66,13 @@ fn run() -> Result {
     let mut arguments = lexopt::Parser::from_env();
     let command = match arguments.next()? {
         Some(lexopt::Arg::Value(command)) => command.to_string_lossy().into_owned(),
-        _ => return help(),
+        Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => "help".to_owned(),
+        _ => return no_such_command(),
     };
+    if command == "help" {
+        print!("{HELP}");
+        return Ok(());
+    }
     let (mut deep, mut quick) = (false, false);
     let (mut all, mut named) = (false, false);
     let mut word = String::new();
@@ -71,24 +81,37 @@ fn run() -> Result {
             lexopt::Arg::Long("deep") if command == "loom" => deep = true,
             lexopt::Arg::Long("all") if command == "mutants" => all = true,
             lexopt::Arg::Long("named") if command == "mutants" => named = true,
-            lexopt::Arg::Long("quick") if command == "platforms" => quick = true,
-            lexopt::Arg::Value(value) if command == "mutants" || command == "platforms" => {
+            lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            lexopt::Arg::Long("quick") if ["platforms", "test"].contains(&command.as_str()) => {
+                quick = true;
+            }
+            lexopt::Arg::Value(value)
+                if ["mutants", "platforms", "test"].contains(&command.as_str()) =>
+            {
                 word = value.to_string_lossy().into_owned();
             }
             other => return Err(other.unexpected().into()),
         }
     }
     let sh = Shell::new()?;
+    // As cargo takes it: from where it was called.
+    if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
+        sh.set_var("CARGO_TARGET_DIR", sh.current_dir().join(target));
+    }
     sh.change_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask has no parent")?);
     let required = match command.as_str() {
-        "test" => ledger::TEST,
+        "test" if word.is_empty() && !quick => ledger::TEST,
         "ci" => ledger::CI,
         "deep" => ledger::DEEP,
         _ => &[],
     };
     let ledger = ledger::Ledger::open(&sh)?;
     let outcome = match command.as_str() {
-        "test" => test(&sh),
+        "test" if quick => steps::run(&sh, QUICK, &word),
+        "test" => steps::run(&sh, &all_steps(), &word),
         "adopter" => adopter::check(&sh),
         "compat" => compat::check(&sh),
         "codegen" => {
@@ -106,52 +129,92 @@ fn run() -> Result {
         "deep" => the_rest(&sh),
         "fmt" => format(&sh, &[]),
         "house" => house::check(&sh),
-        _ => help(),
+        _ => no_such_command(),
     };
     // Last, also after a failure.
     let account = ledger.close(required);
     outcome.and(account)
 }
 
-fn help() -> Result {
-    print!("{HELP}");
+fn no_such_command() -> Result {
+    eprint!("{HELP}");
     Err("no such command".into())
 }
 
-/// Everything that can fail by itself on a machine with a Rust toolchain and nothing else. What such a
-/// machine cannot run is listed last.
-fn test(sh: &Shell) -> Result {
-    most_of_test(sh)?;
-    cmd!(sh, "cargo test --no-default-features --lib --test it").run()?;
-    {
-        let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
-        cmd!(sh, "cargo test --package asymfence --package asymfence-hazard --test it --target-dir target/symmetric").run()?;
-        let doctor = ["--package", "asymfence-doctor", "--test", "it", "the_switch_of_the_build"];
-        cmd!(sh, "cargo test --target-dir target/symmetric {doctor...}").run()?;
-    }
-    cmd!(sh, "cargo test --package asymfence-cookbook --test it")
-        .env("ASYMFENCE", "symmetric")
-        .run()?;
-    for program in ["event_count", "rcu", "biased_lock", "deque"] {
-        cmd!(sh, "cargo run --quiet --package asymfence-cookbook --example {program}").run()?;
-    }
-    modelled::check(sh)?;
-    codegen::native(sh)?;
-    loom::models(sh, false)
+/// Where `name` lies in the folder that cargo builds in.
+fn target(sh: &Shell, name: &str) -> PathBuf {
+    sh.current_dir().join(sh.var_os("CARGO_TARGET_DIR").unwrap_or("target".into())).join(name)
 }
 
-/// What `ci` runs of it.
-fn most_of_test(sh: &Shell) -> Result {
-    cmd!(sh, "cargo test --package asymfence --package asymfence-hazard").run()?;
-    cmd!(sh, "cargo test --package asymfence-hazard --no-default-features --lib --test it")
-        .run()?;
-    cmd!(sh, "cargo test --package asymfence-doctor").run()?;
-    cmd!(sh, "cargo test --package asymfence-cookbook").run()?;
-    adopter::check(sh)?;
-    compat::check(sh)?;
-    cmd!(sh, "cargo test --package xtask").run()?;
+/// Those that show a newcomer that all is well here.
+const QUICK: &[Step] = &[
+    ("fences", |sh| {
+        cmd!(sh, "cargo test --lib --test litmus --test readme").run()?;
+        Ok(())
+    }),
+    ("hazard pointers", |sh| {
+        cmd!(sh, "cargo test --package asymfence-hazard --test it").run()?;
+        Ok(())
+    }),
+    ("a model and its mutant", |sh| loom::named(sh, "reader_and_writer")),
+];
+
+/// Everything that can fail by itself on a machine with a Rust toolchain and nothing else. What such a
+/// machine cannot run is listed last.
+fn all_steps() -> Vec<Step> {
+    const REST: &[Step] = &[
+        ("without std", |sh| {
+            cmd!(sh, "cargo test --no-default-features --lib --test it").run()?;
+            Ok(())
+        }),
+        ("switched off", switched_off),
+        ("programs", |sh| {
+            for program in ["event_count", "rcu", "biased_lock", "deque"] {
+                cmd!(sh, "cargo run --quiet --package asymfence-cookbook --example {program}").run()?;
+            }
+            Ok(())
+        }),
+        ("dependents", modelled::check),
+        ("codegen", codegen::native),
+        ("models", |sh| loom::models(sh, false)),
+    ];
+    [MOST_OF_TEST, REST].concat()
+}
+
+fn switched_off(sh: &Shell) -> Result {
+    cmd!(sh, "cargo test --package asymfence-cookbook --test it").env("ASYMFENCE", "symmetric").run()?;
+    let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
+    let target = target(sh, "symmetric");
+    let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
+    cmd!(sh, "cargo test {packages...} --test it --target-dir {target}").run()?;
+    let doctor = ["--package", "asymfence-doctor", "--test", "it", "the_switch_of_the_build"];
+    cmd!(sh, "cargo test --target-dir {target} {doctor...}").run()?;
     Ok(())
 }
+
+/// What `ci` runs of them.
+const MOST_OF_TEST: &[Step] = &[
+    ("fences and hazard pointers", |sh| {
+        cmd!(sh, "cargo test --package asymfence --package asymfence-hazard").run()?;
+        cmd!(sh, "cargo test --package asymfence-hazard --no-default-features --lib --test it")
+            .run()?;
+        Ok(())
+    }),
+    ("doctor", |sh| {
+        cmd!(sh, "cargo test --package asymfence-doctor").run()?;
+        Ok(())
+    }),
+    ("cookbook", |sh| {
+        cmd!(sh, "cargo test --package asymfence-cookbook").run()?;
+        Ok(())
+    }),
+    ("adopter", adopter::check),
+    ("compat", compat::check),
+    ("xtask", |sh| {
+        cmd!(sh, "cargo test --package xtask").run()?;
+        Ok(())
+    }),
+];
 
 /// The tests of the hazard pointers and of the cookbook, where every access of freed memory is seen. The
 /// sanitizer comes with the stable toolchain; its flag does not.
@@ -163,8 +226,9 @@ fn asan(sh: &Shell) -> Result {
     }
     let _bootstrap = sh.push_env("RUSTC_BOOTSTRAP", "1");
     let _flags = sh.push_env("RUSTFLAGS", "-Zsanitizer=address");
+    let asan = target(sh, "asan").display().to_string();
     // With a target given the flags are not for build scripts and macros.
-    let build = ["--target", &host, "--target-dir", "target/asan", "--test", "it"];
+    let build = ["--target", &host, "--target-dir", &asan, "--test", "it"];
     cmd!(sh, "cargo test {build...} --package asymfence-hazard").run()?;
     // The one that leaks on purpose.
     let but = ["--skip", "a_reader_that_was_forgotten_leaks_and_no_more"];
@@ -185,7 +249,7 @@ fn ci(sh: &Shell) -> Result {
         cmd!(sh, "cargo doc --workspace --no-deps --document-private-items {EVERYTHING...}")
             .run()?;
     }
-    most_of_test(sh)?;
+    steps::run(sh, MOST_OF_TEST, "")?;
     spin::models(sh)
 }
 
@@ -193,7 +257,7 @@ fn ci(sh: &Shell) -> Result {
 fn the_rest(sh: &Shell) -> Result {
     msrv::check(sh)?;
     codegen::foreign(sh)?;
-    test(sh)?;
+    steps::run(sh, &all_steps(), "")?;
     asan(sh)?;
     platforms::run(sh, "", true)?;
     mutants::run(sh, "hazard")?;
@@ -208,7 +272,8 @@ fn costs(sh: &Shell) -> Result {
     if std::thread::available_parallelism()?.get() == 1 {
         return ledger::skipped(sh, "two cores", "the costs: one core has nobody to interrupt");
     }
-    cmd!(sh, "cargo run --release --example costs -- --quick --out target/costs.svg").run()?;
+    let picture = target(sh, "costs.svg");
+    cmd!(sh, "cargo run --release --example costs -- --quick --out {picture}").run()?;
     Ok(())
 }
 
@@ -216,8 +281,7 @@ fn costs(sh: &Shell) -> Result {
 /// reasoned refusal, and the table must hold on it.
 fn doctor(sh: &Shell) -> Result {
     cmd!(sh, "cargo doctor").run()?;
-    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
-    let doctor = format!("{target}/release/asymfence-doctor");
+    let doctor = target(sh, "release/asymfence-doctor");
     if cmd!(sh, "strace -f -o /dev/null true").quiet().ignore_stderr().run().is_err() {
         return ledger::skipped(sh, "strace", "none that may trace: the doctor without membarrier");
     }

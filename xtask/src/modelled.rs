@@ -4,16 +4,18 @@ use std::time::{Duration, Instant};
 
 use xshell::{Shell, cmd};
 
-use crate::Result;
+use crate::{Result, target};
 
 /// The crates with models: a folder, and the cfg that it has for them.
 const CHECKED: [(&str, &str); 2] = [("modelled/plain", "loom"), ("modelled/own-cfg", "lock_loom")];
 
 pub(crate) fn check(sh: &Shell) -> Result {
+    let target = target(sh, "modelled");
     for (crate_, cfg) in CHECKED {
         let _there = sh.push_dir(crate_);
-        let target = ["--target-dir", "../../target/modelled"];
-        let test = |flags: &str| cmd!(sh, "cargo test --quiet {target...}").env("RUSTFLAGS", flags);
+        let test = |flags: &str| {
+            cmd!(sh, "cargo test --quiet --target-dir {target}").env("RUSTFLAGS", flags)
+        };
         // The real fences, also where somebody else's cfg is set.
         test("").run()?;
         if cfg != "loom" {
@@ -36,13 +38,14 @@ pub(crate) fn check(sh: &Shell) -> Result {
 
 /// Resolver 1 turns the feature on where the cfg is not, and the first fence says so. Resolver 2 does not.
 fn resolvers(sh: &Shell) -> Result {
+    let target = target(sh, "modelled");
     for (folder, is_modelled) in [("modelled/resolver-1", true), ("modelled/resolver-2", false)] {
         let _there = sh.push_dir(folder);
         let tree = cmd!(sh, "cargo tree --quiet --edges normal").quiet().read()?;
         if tree.contains("loom v") != is_modelled {
             return Err(format!("{folder}: `cargo tree` is not as the guide says").into());
         }
-        let run = cmd!(sh, "cargo run --quiet --target-dir ../../target/modelled");
+        let run = cmd!(sh, "cargo run --quiet --target-dir {target}");
         let run = run.ignore_status().output()?;
         let says = String::from_utf8_lossy(&run.stderr).contains("resolver = \"2\"");
         if run.status.success() == is_modelled || says != is_modelled {

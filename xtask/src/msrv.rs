@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use xshell::{PushEnv, Shell, cmd};
 
-use crate::{Result, ledger};
+use crate::{Result, ledger, target};
 
 /// Debian's packages of that compiler, and what they are linked to.
 const VERSION: &str = "1.85.0+dfsg3-1~deb12u3";
@@ -19,7 +19,8 @@ const PACKAGES: [&str; 5] = [
 pub(crate) fn check(sh: &Shell) -> Result {
     let Some(_compiler) = compiler(sh)? else { return Ok(()) };
     for features in [&["--no-default-features"][..], &[]] {
-        cmd!(sh, "cargo check --locked --target-dir target/msrv {features...}").run()?;
+        let target = target(sh, "msrv");
+        cmd!(sh, "cargo check --locked --target-dir {target} {features...}").run()?;
     }
     ledger::ran(sh, WHAT)
 }
@@ -48,9 +49,9 @@ pub(crate) fn compiler(sh: &Shell) -> Result<Option<[PushEnv<'_>; 2]>> {
 
 /// Unpacks the packages below `target`, and installs nothing.
 fn fetch(sh: &Shell) -> Result<PathBuf> {
-    let root = sh.current_dir().join("target/rustc-1.85");
+    let root = target(sh, "rustc-1.85");
     if !sh.path_exists(root.join("usr/lib/rustlib/src/rust/library")) {
-        let packages = sh.create_dir("target/packages")?;
+        let packages = sh.create_dir(target(sh, "packages"))?;
         let _there = sh.push_dir(&packages);
         cmd!(sh, "apt-get download {PACKAGES...}").quiet().ignore_stderr().run()?;
         for package in sh.read_dir(&packages)? {

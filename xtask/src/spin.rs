@@ -45,7 +45,7 @@ struct Verdict {
 
 fn explore(sh: &Shell, model: &str, twin: Option<&str>) -> Result<Verdict> {
     let file = sh.current_dir().join("spin").join(model).with_extension("pml");
-    let _there = sh.push_dir(sh.create_dir(sh.current_dir().join("target/spin"))?);
+    let _there = sh.push_dir(sh.create_dir(crate::target(sh, "spin"))?);
     let define = twin.map(|twin| format!("-D{twin}"));
     cmd!(sh, "spin -a {define...} {file}").quiet().ignore_stdout().run()?;
     cmd!(sh, "cc -O2 -w -DSAFETY -DMEMLIM=4000 -o pan pan.c").quiet().run()?;

@@ -1,0 +1,38 @@
+//! What the contract says of two heavy fences that overlap, by the judge alone: for a model four threads with two
+//! heavy fences are too many. docs/specification.md cites this.
+#![cfg(loom)]
+
+use loom_tests::litmus::row;
+use loom_tests::oracle::{Threads, outcomes};
+
+/// Store buffering in a ring of four threads, with these fences: whether every thread may miss the next one's store.
+fn all_may_miss(fences: &str) -> bool {
+    let ring = "x=1;F0;r0=y | y=1;F1;r1=z | z=1;F2;r2=w | w=1;F3;r3=x";
+    let row = row("4.SB", ring, "r0=r1=r2=r3=0", fences, "allowed", None);
+    row.is_weak_in(&outcomes(&row.program, Threads::OutOfOrder))
+}
+
+/// The points of two heavy fences that overlap have no common order. All the same no program sees that: where each
+/// fence is ordered against the next, the ring is.
+#[test]
+fn a_ring_of_ordered_pairs_is_ordered() {
+    for fences in ["HLHL", "HLHF", "HFHF", "HHFF", "HFFF"] {
+        assert!(!all_may_miss(fences), "{fences}");
+    }
+}
+
+/// What a heavy fence has met it hands on to the heavy or full fence behind it, and that to the threads that it meets.
+/// P1202R5 does not say so.
+#[test]
+fn two_strong_fences_in_a_row_make_up_for_one_pair_that_is_not_ordered() {
+    for fences in ["HHLL", "HHLF", "HHFL", "HFFL"] {
+        assert!(!all_may_miss(fences), "{fences}");
+    }
+}
+
+#[test]
+fn a_thread_whose_light_fence_meets_no_heavy_one_on_either_side_misses() {
+    for fences in ["HLLL", "HLLF", "HLFL", "HFLL"] {
+        assert!(all_may_miss(fences), "{fences}");
+    }
+}

@@ -1,0 +1,142 @@
+//! A command in steps: it says how many there are, which one runs, how long it took last time and takes now,
+//! and after a failure what to do next.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use xshell::Shell;
+
+use crate::{Result, target};
+
+type Run = fn(&Shell) -> Result;
+
+/// A step: its name, which `cargo xtask test NAME` takes, and what it does.
+pub(crate) type Step = (&'static str, Run);
+
+/// Runs the steps whose names contain `word`, in turn, up to the first that fails.
+pub(crate) fn run(sh: &Shell, steps: &[Step], word: &str) -> Result {
+    let chosen: Vec<&Step> = steps.iter().filter(|(name, _)| name.contains(word)).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = steps.iter().map(|(name, _)| *name).collect();
+        return Err(format!("no step is named like {word}; there are: {}", names.join(", ")).into());
+    }
+    let file = target(sh, "xtask-times");
+    let mut times = Times::read(&file);
+    println!("{}", times.of_all(chosen.iter().map(|(name, _)| *name)));
+    for (number, (name, run)) in (1..).zip(&chosen) {
+        let place = format!("[{number}/{}] {name}", chosen.len());
+        println!("{place}: {}", times.last(name));
+        let begin = Instant::now();
+        run(sh).map_err(|error| unlike(&place, name, &error.to_string()))?;
+        println!("{place}: took {}", words(begin.elapsed()));
+        times.0.insert((*name).to_owned(), begin.elapsed());
+        times.write(&file)?;
+    }
+    Ok(())
+}
+
+/// What failed, and what to do next.
+fn unlike(place: &str, name: &str, error: &str) -> String {
+    format!(
+        "{place} failed: {error}\n\
+         What is printed above says which test it was, and why. Next:\n  \
+         that test alone      the command above, with `-- NAME_OF_THE_TEST` behind it\n  \
+         this step alone      cargo xtask test '{name}'\n\
+         If you have changed nothing, please report it with the output of `cargo doctor`."
+    )
+}
+
+/// How long each step took when it ran last.
+struct Times(BTreeMap<String, Duration>);
+
+impl Times {
+    /// Lines of a name and seconds, with a tab between. What is no such line was written by nobody.
+    fn read(file: &Path) -> Self {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = |line: &str| {
+            let (name, seconds) = line.split_once('\t')?;
+            Some((name.to_owned(), Duration::from_secs(seconds.parse().ok()?)))
+        };
+        Times(text.lines().filter_map(line).collect())
+    }
+
+    fn write(&self, file: &Path) -> Result {
+        let line = |(name, time): (&String, &Duration)| format!("{name}\t{}\n", time.as_secs());
+        Ok(std::fs::write(file, self.0.iter().map(line).collect::<String>())?)
+    }
+
+    fn last(&self, name: &str) -> String {
+        self.0
+            .get(name)
+            .map_or("not timed yet".to_owned(), |time| format!("{} last time", words(*time)))
+    }
+
+    fn of_all<'n>(&self, names: impl ExactSizeIterator<Item = &'n str>) -> String {
+        let steps = names.len();
+        let times: Option<Vec<Duration>> = names.map(|name| self.0.get(name).copied()).collect();
+        match times {
+            Some(times) => format!("{steps} steps, {} last time", words(times.iter().sum())),
+            None => format!("{steps} steps"),
+        }
+    }
+}
+
+fn words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds < 60 {
+        format!("{seconds} s")
+    } else {
+        format!("{} min {} s", seconds / 60, seconds % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(name: &str) -> Shell {
+        let sh = Shell::new().expect("a shell");
+        let folder =
+            std::env::temp_dir().join(format!("asymfence-steps-{name}-{}", std::process::id()));
+        sh.create_dir(&folder).expect("a folder");
+        sh.set_var("CARGO_TARGET_DIR", folder);
+        sh
+    }
+
+    fn passes(_: &Shell) -> Result {
+        Ok(())
+    }
+
+    fn fails(_: &Shell) -> Result {
+        Err("the command `cargo test` failed".into())
+    }
+
+    #[test]
+    fn what_took_time_is_known_next_time_in_the_folder_that_cargo_builds_in() {
+        let sh = shell("times");
+        let file = target(&sh, "xtask-times");
+        let steps: [Step; 2] = [("one", passes), ("two", passes)];
+        assert_eq!(Times::read(&file).of_all(["one", "two"].into_iter()), "2 steps");
+        run(&sh, &steps, "").expect("both pass");
+        assert_eq!(Times::read(&file).of_all(["one", "two"].into_iter()), "2 steps, 0 s last time");
+        assert_eq!(Times::read(&file).last("three"), "not timed yet");
+        assert_eq!(words(Duration::from_secs(432)), "7 min 12 s");
+    }
+
+    #[test]
+    fn a_failure_says_which_step_and_how_to_run_it_alone() {
+        let steps: [Step; 3] = [("one", passes), ("two", fails), ("three", passes)];
+        let error = run(&shell("failure"), &steps, "").expect_err("the second fails").to_string();
+        assert!(error.starts_with("[2/3] two failed: the command `cargo test` failed"), "{error}");
+        assert!(error.contains("cargo xtask test 'two'"), "{error}");
+    }
+
+    #[test]
+    fn a_word_chooses_steps_and_one_that_chooses_none_names_them() {
+        let steps: [Step; 2] = [("one", passes), ("two", fails)];
+        run(&shell("word"), &steps, "on").expect("the first passes");
+        let error = run(&shell("word"), &steps, "x").expect_err("there is none").to_string();
+        assert!(error.ends_with("there are: one, two"), "{error}");
+    }
+}
