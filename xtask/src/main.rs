@@ -170,7 +170,8 @@ fn all_steps() -> Vec<Step> {
         ("switched off", switched_off),
         ("programs", |sh| {
             for program in ["event_count", "rcu", "biased_lock", "deque"] {
-                cmd!(sh, "cargo run --quiet --package asymfence-cookbook --example {program}").run()?;
+                cmd!(sh, "cargo run --quiet --package asymfence-cookbook --example {program}")
+                    .run()?;
             }
             Ok(())
         }),
@@ -182,7 +183,9 @@ fn all_steps() -> Vec<Step> {
 }
 
 fn switched_off(sh: &Shell) -> Result {
-    cmd!(sh, "cargo test --package asymfence-cookbook --test it").env("ASYMFENCE", "symmetric").run()?;
+    cmd!(sh, "cargo test --package asymfence-cookbook --test it")
+        .env("ASYMFENCE", "symmetric")
+        .run()?;
     let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
     let target = target(sh, "symmetric");
     let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
