@@ -28,6 +28,8 @@ pub enum Step {
     Write(usize, usize),
     /// A relaxed load of a location into a register.
     Read(usize, usize),
+    /// A relaxed `fetch_add`: a register takes what the location held, a value is added.
+    Add(usize, usize, usize),
     /// The fence of this thread.
     Fence(Fence),
 }
@@ -116,7 +118,7 @@ pub fn row(
     }
 }
 
-/// Reads threads like `x=1;F0;r0=y`, with `LH` for the fences `F0` and `F1`.
+/// Reads threads like `x=1;F0;r0=y` and `r1=x+1`, which adds, with `LH` for the fences `F0` and `F1`.
 pub fn program(threads: &str, fences: &str) -> Program {
     let fences: Vec<Fence> = fences
         .chars()
@@ -132,9 +134,12 @@ pub fn program(threads: &str, fences: &str) -> Program {
             return Step::Fence(fences[number.parse::<usize>().expect("a fence's number")]);
         }
         let (left, right) = text.split_once('=').expect("a store or a load");
-        match register(left) {
-            Some(register) => Step::Read(register, location(right)),
-            None => Step::Write(location(left), right.parse().expect("a value")),
+        match (register(left), right.split_once('+')) {
+            (Some(register), Some((name, value))) => {
+                Step::Add(register, location(name), value.parse().expect("a value"))
+            }
+            (Some(register), None) => Step::Read(register, location(right)),
+            (None, _) => Step::Write(location(left), right.parse().expect("a value")),
         }
     };
     let threads: Vec<Vec<Step>> =
@@ -143,7 +148,7 @@ pub fn program(threads: &str, fences: &str) -> Program {
     for step in threads.iter().flatten() {
         match *step {
             Step::Write(location, _) => locations = locations.max(location + 1),
-            Step::Read(register, location) => {
+            Step::Read(register, location) | Step::Add(register, location, _) => {
                 registers = registers.max(register + 1);
                 locations = locations.max(location + 1);
             }
@@ -235,6 +240,9 @@ fn run_thread(steps: &[Step], memory: &[AtomicUsize]) -> Vec<(usize, usize)> {
             Step::Write(location, value) => memory[location].store(value, Relaxed),
             Step::Read(register, location) => {
                 seen.push((register, memory[location].load(Relaxed)));
+            }
+            Step::Add(register, location, value) => {
+                seen.push((register, memory[location].fetch_add(value, Relaxed)));
             }
             Step::Fence(Fence::Light) => light_fence(),
             Step::Fence(Fence::Full) => fence(SeqCst),

@@ -9,6 +9,8 @@
 //!
 //! - `hb`: program order, the edges of heavy fences, and fence-to-fence synchronisation
 //!   (a fence; program order; a write that a read reads from; program order; a fence);
+//! - atomicity: a read-modify-write reads from the write just before it in modification order; a fence
+//!   synchronises through a chain of them;
 //! - coherence: `hb` followed by nothing or by `eco` (reads-from, modification order, from-read, and
 //!   their closure) never leads back to where it began;
 //! - `psc`: no cycle among the fences of `hb` and of `hb; eco; hb`;
@@ -74,7 +76,28 @@ struct Interrupt {
 enum Event {
     Write { location: usize, value: usize },
     Read { register: usize, location: usize },
+    Add { register: usize, location: usize, value: usize },
     Fence,
+}
+
+impl Event {
+    /// The location that it writes.
+    fn writes(self) -> Option<usize> {
+        match self {
+            Event::Write { location, .. } | Event::Add { location, .. } => Some(location),
+            _ => None,
+        }
+    }
+
+    /// The register and the location that it reads.
+    fn reads(self) -> Option<(usize, usize)> {
+        match self {
+            Event::Read { register, location } | Event::Add { register, location, .. } => {
+                Some((register, location))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A binary relation on at most 32 events: a bit set of successors for each.
@@ -167,6 +190,9 @@ impl Execution {
                     Step::Read(register, location) => {
                         events.push(Event::Read { register, location })
                     }
+                    Step::Add(register, location, value) => {
+                        events.push(Event::Add { register, location, value });
+                    }
                     Step::Fence(Fence::Light) => {}
                     Step::Fence(Fence::Full) => events.push(Event::Fence),
                     Step::Fence(Fence::Heavy) => {
@@ -201,14 +227,13 @@ impl Execution {
     /// Adds the outcomes of all consistent choices of what reads read and of the order of writes.
     fn judge(&self, program: &Program, executed: Threads, found: &mut BTreeSet<Outcome>) {
         let writes_to = |wanted: usize| -> Vec<usize> {
-            let is_it = |&event: &usize| matches!(self.events[event], Event::Write { location, .. } if location == wanted);
+            let is_it = |&event: &usize| self.events[event].writes() == Some(wanted);
             (0..self.events.len()).filter(is_it).collect()
         };
         let writes: Vec<Vec<usize>> = (0..program.locations).map(writes_to).collect();
         let reads: Vec<(usize, usize, usize)> = (0..self.events.len())
-            .filter_map(|event| match self.events[event] {
-                Event::Read { register, location } => Some((event, register, location)),
-                _ => None,
+            .filter_map(|event| {
+                self.events[event].reads().map(|(register, location)| (event, register, location))
             })
             .collect();
 
@@ -231,9 +256,20 @@ impl Execution {
                 if !self.is_consistent(&order, &reads, &sources, executed) {
                     continue;
                 }
-                let value = |write: usize| match self.events[write] {
-                    Event::Write { value, .. } => value,
-                    _ => unreachable!("a read reads from a write"),
+                // A sum goes back along the chain of updates to a write; atomicity leaves no circle.
+                let value = |mut write: usize| {
+                    let mut sum = 0;
+                    loop {
+                        match self.events[write] {
+                            Event::Write { value, .. } => return sum + value,
+                            Event::Add { value, .. } => {
+                                sum += value;
+                                let read = reads.iter().position(|read| read.0 == write);
+                                write = sources[read.expect("an update reads")];
+                            }
+                            _ => unreachable!("a read reads from a write"),
+                        }
+                    }
                 };
                 let mut outcome = vec![0; program.registers];
                 for (read, &write) in reads.iter().zip(&sources) {
@@ -260,18 +296,27 @@ impl Execution {
                 order[index + 1..].iter().for_each(|&later| modified.add(earlier, later));
             }
         }
-        for (&(read, ..), &write) in reads.iter().zip(sources) {
+        for (&(read, _, location), &write) in reads.iter().zip(sources) {
             reads_from.add(write, read);
+            if self.events[read].writes().is_some() {
+                let place = |event| order[location].iter().position(|&write| write == event);
+                if place(read) != place(write).map(|place| place + 1) {
+                    return false; // not atomic
+                }
+            }
             (0..count)
-                .filter(|&later| modified.contains(write, later))
+                .filter(|&later| later != read && modified.contains(write, later))
                 .for_each(|later| from_read.add(read, later));
         }
 
         let fences = (0..count)
             .filter(|&event| self.events[event] == Event::Fence)
             .fold(0, |set, event| set | 1 << event);
+        // Of several edges only where an update is both read from and reads.
+        let has_updates = reads.iter().any(|read| self.events[read.0].writes().is_some());
+        let chains = if has_updates { reads_from.clone().closure() } else { reads_from.clone() };
         let synchronises =
-            self.program_order.then(&reads_from).then(&self.program_order).only_among(fences);
+            self.program_order.then(&chains).then(&self.program_order).only_among(fences);
         let happens_before =
             self.program_order.clone().union(&self.heavy_edges).union(&synchronises).closure();
         let eco = reads_from.clone().union(&modified).union(&from_read).closure();
