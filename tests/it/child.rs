@@ -6,7 +6,8 @@ use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, exit};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, PoisonError};
 
 use seccompiler::{BpfProgram, apply_filter};
@@ -36,6 +37,22 @@ pub(crate) fn this_binary() -> Command {
 /// How a child ends whose body came to its end. Not 0: a test harness that finds no test of the name
 /// it is given ends with that.
 pub(crate) const DONE: i32 = 42;
+
+/// Relaxed: one thread runs when it is written.
+static HAD_PROCFS: AtomicBool = AtomicBool::new(false);
+
+fn has_procfs() -> bool {
+    std::path::Path::new("/proc/self/stat").exists()
+}
+
+/// Ends the child here, and says so in the ledger, if its body began without procfs.
+pub(crate) fn needs_procfs() {
+    let is_child = std::env::var_os(MARK).is_some();
+    if is_child && !HAD_PROCFS.load(Relaxed) {
+        ledger::skipped("procfs", "there is none at /proc");
+        exit(DONE);
+    }
+}
 
 /// How the process is made in which a test's body runs.
 #[derive(Default)]
@@ -116,6 +133,7 @@ impl Child {
         let test = type_name::<F>().trim_end_matches("::{{closure}}");
         let test = test.split_once("::").expect("a path below the crate").1;
         if std::env::var(MARK).as_deref() == Ok(test) {
+            HAD_PROCFS.store(has_procfs(), Relaxed);
             body();
             exit(DONE);
         }

@@ -15,7 +15,7 @@ use nix::libc;
 use rustix::thread::MembarrierCommand;
 use seccompiler::SeccompAction;
 
-use crate::child::{Child, this_binary};
+use crate::child::{Child, needs_procfs, this_binary};
 use crate::filter::{on_command, on_membarrier};
 use crate::fork::in_fork;
 
@@ -98,6 +98,7 @@ fn threads() -> usize {
 #[test]
 fn every_command_answers_as_the_kernel_says_in_a_process_of_one_thread() {
     Child::default().run(|| {
+        needs_procfs();
         in_fork(|| {
             assert_eq!(threads(), 1);
             conforms_while_it_registers();

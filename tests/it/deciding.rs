@@ -8,7 +8,7 @@ use asymfence::{
     strategy, try_heavy_fence,
 };
 
-use crate::child::Child;
+use crate::child::{Child, needs_procfs};
 use crate::filter::on_membarrier;
 use crate::ledger;
 use crate::litmus::{Fence, Litmus};
@@ -102,6 +102,7 @@ fn many_threads_decide_once() {
 #[test]
 fn one_thread_in_a_sandbox_decides_with_the_others() {
     Child::default().run(|| {
+        needs_procfs();
         let filter = on_membarrier(seccompiler::SeccompAction::Errno(nix::libc::EPERM as u32));
         let decided_here = Arc::new(Barrier::new(2));
         let decided_there = Arc::clone(&decided_here);

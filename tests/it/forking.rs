@@ -6,7 +6,7 @@ use std::thread;
 
 use asymfence::{Strategy, force, heavy_fence, init, strategy, try_heavy_fence};
 
-use crate::child::{Child, this_binary};
+use crate::child::{Child, needs_procfs, this_binary};
 use crate::fork::in_fork;
 use crate::{fences_hold, force_mprotect};
 
@@ -80,6 +80,7 @@ fn fork_while_another_thread_fences_by_mprotect_hangs_nobody() {
 #[test]
 fn a_process_of_one_thread_forks_too() {
     Child::default().run(|| {
+        needs_procfs();
         in_fork(|| {
             let threads = std::fs::read_dir("/proc/self/task").expect("procfs").count();
             assert_eq!(threads, 1);

@@ -21,7 +21,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::thread::{MembarrierCommand, membarrier};
 
-use crate::child::{Child, DONE, ledger};
+use crate::child::{Child, DONE, ledger, needs_procfs};
 use crate::memory::{Atomics, Memory};
 
 /// Address space without memory behind it. To map zeros there takes longer than a registration.
@@ -169,6 +169,7 @@ fn overlap<T: Send + Sync>(
 /// Runs `attempt`, which ends its process, in one process after another, until there was an overlap; if
 /// something is `wanted`, until it ended with that, or ten did not. Answers how the overlaps ended.
 fn attempts(wanted: Option<i32>, attempt: fn() -> ()) -> Vec<i32> {
+    needs_procfs();
     if let Err(failure) = registrations() {
         ledger::skipped("GET_REGISTRATIONS", failure);
         end(DONE);

@@ -18,7 +18,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use seccompiler::{BpfProgram, apply_filter};
 
-use crate::child::this_binary;
+use crate::child::{needs_procfs, this_binary};
 use crate::memory::{Atomics, Memory};
 
 const PEER: &str = "ASYMFENCE_TEST_PEER";
@@ -141,6 +141,7 @@ struct Fresh {
 }
 
 fn fresh() -> Fresh {
+    needs_procfs();
     let file = memfd_create("locks", MemfdFlags::CLOEXEC).expect("a memfd");
     Fresh { words: (0..WORDS).map(|_| AtomicU32::new(0)).collect(), file: file.into() }
 }
