@@ -24,14 +24,12 @@ pub(crate) const TEST: &[&str] =
     &["two cores", "mprotect rung", "seccomp", "code generation on x86_64"];
 
 /// What `cargo xtask ci` must.
-pub(crate) const CI: &[&str] = &["two cores", "mprotect rung", "seccomp", "spin"];
-
-/// What `cargo xtask deep` must.
-pub(crate) const DEEP: &[&str] = &[
+pub(crate) const CI: &[&str] = &[
     "two cores",
     "mprotect rung",
     "seccomp",
     "strace",
+    "spin",
     "the oldest Rust",
     "code generation on x86_64",
     "code generation on aarch64",

@@ -39,15 +39,15 @@ Usage: cargo xtask COMMAND
   mutants [--all|--named] [WORD]
                   orderings weakened and fences removed: a model must fail (10 minutes at most);
                   --all inverts guards too, and has tests judge as well (hours); --named those that
-                  no rule makes, each a build of its own (in deep those of some areas)
+                  no rule makes, each a build of its own
   spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the address sanitizer
   platforms [--quick] [WORD]
                   other systems and processors: emulated, linked, type-checked (on Debian, as root,
                   it installs what they need); --quick for those of a few minutes, which deep runs too
-  ci              formatting, lints, docs, the house rules, most of test, spin
-  deep            test, the oldest Rust, code elsewhere, the sanitizer, the quick platforms, some mutants, the
-                  doctor, the costs
+  ci              formatting, lints, docs, the house rules, test, spin, the oldest Rust, code elsewhere, the
+                  sanitizer, the doctor, the costs
+  deep            what takes longer: the quick platforms, the models with wider bounds, the mutants with a name
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a parser can check
 ";
@@ -73,12 +73,12 @@ fn run() -> Result {
         print!("{HELP}");
         return Ok(());
     }
-    let (mut deep, mut quick) = (false, false);
+    let (mut wide, mut quick) = (false, false);
     let (mut all, mut named) = (false, false);
     let mut word = String::new();
     while let Some(argument) = arguments.next()? {
         match argument {
-            lexopt::Arg::Long("deep") if command == "loom" => deep = true,
+            lexopt::Arg::Long("deep") if command == "loom" => wide = true,
             lexopt::Arg::Long("all") if command == "mutants" => all = true,
             lexopt::Arg::Long("named") if command == "mutants" => named = true,
             lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => {
@@ -105,20 +105,19 @@ fn run() -> Result {
     let required = match command.as_str() {
         "test" if word.is_empty() && !quick => ledger::TEST,
         "ci" => ledger::CI,
-        "deep" => ledger::DEEP,
         _ => &[],
     };
     let ledger = ledger::Ledger::open(&sh)?;
     let outcome = match command.as_str() {
         "test" if quick => steps::run(&sh, QUICK, &word),
-        "test" => steps::run(&sh, &all_steps(), &word),
+        "test" => steps::run(&sh, ALL_STEPS, &word),
         "adopter" => adopter::check(&sh),
         "compat" => compat::check(&sh),
         "codegen" => {
             codegen::native(&sh)?;
             codegen::foreign(&sh)
         }
-        "loom" => loom::models(&sh, deep),
+        "loom" => loom::models(&sh, wide),
         "modelled" => modelled::check(&sh),
         "mutants" if named => mutants::run(&sh, &word),
         "mutants" => mutants::run_generated(&sh, all, &word),
@@ -126,7 +125,7 @@ fn run() -> Result {
         "spin" => spin::models(&sh),
         "platforms" => platforms::run(&sh, &word, quick),
         "ci" => ci(&sh),
-        "deep" => the_rest(&sh),
+        "deep" => deep(&sh),
         "fmt" => format(&sh, &[]),
         "house" => house::check(&sh),
         _ => no_such_command(),
@@ -161,42 +160,7 @@ const QUICK: &[Step] = &[
 
 /// Everything that can fail by itself on a machine with a Rust toolchain and nothing else. What such a
 /// machine cannot run is listed last.
-fn all_steps() -> Vec<Step> {
-    const REST: &[Step] = &[
-        ("without std", |sh| {
-            cmd!(sh, "cargo test --no-default-features --lib --test it").run()?;
-            Ok(())
-        }),
-        ("switched off", switched_off),
-        ("programs", |sh| {
-            for program in ["event_count", "rcu", "biased_lock", "deque"] {
-                cmd!(sh, "cargo run --quiet --package asymfence-cookbook --example {program}")
-                    .run()?;
-            }
-            Ok(())
-        }),
-        ("dependents", modelled::check),
-        ("codegen", codegen::native),
-        ("models", |sh| loom::models(sh, false)),
-    ];
-    [MOST_OF_TEST, REST].concat()
-}
-
-fn switched_off(sh: &Shell) -> Result {
-    cmd!(sh, "cargo test --package asymfence-cookbook --test it")
-        .env("ASYMFENCE", "symmetric")
-        .run()?;
-    let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
-    let target = target(sh, "symmetric");
-    let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
-    cmd!(sh, "cargo test {packages...} --test it --target-dir {target}").run()?;
-    let doctor = ["--package", "asymfence-doctor", "--test", "it", "the_switch_of_the_build"];
-    cmd!(sh, "cargo test --target-dir {target} {doctor...}").run()?;
-    Ok(())
-}
-
-/// What `ci` runs of them.
-const MOST_OF_TEST: &[Step] = &[
+const ALL_STEPS: &[Step] = &[
     ("fences and hazard pointers", |sh| {
         cmd!(sh, "cargo test --package asymfence --package asymfence-hazard").run()?;
         cmd!(sh, "cargo test --package asymfence-hazard --no-default-features --lib --test it")
@@ -217,7 +181,34 @@ const MOST_OF_TEST: &[Step] = &[
         cmd!(sh, "cargo test --package xtask").run()?;
         Ok(())
     }),
+    ("without std", |sh| {
+        cmd!(sh, "cargo test --no-default-features --lib --test it").run()?;
+        Ok(())
+    }),
+    ("switched off", switched_off),
+    ("programs", |sh| {
+        for program in ["event_count", "rcu", "biased_lock", "deque"] {
+            cmd!(sh, "cargo run --quiet --package asymfence-cookbook --example {program}").run()?;
+        }
+        Ok(())
+    }),
+    ("dependents", modelled::check),
+    ("codegen", codegen::native),
+    ("models", |sh| loom::models(sh, false)),
 ];
+
+fn switched_off(sh: &Shell) -> Result {
+    cmd!(sh, "cargo test --package asymfence-cookbook --test it")
+        .env("ASYMFENCE", "symmetric")
+        .run()?;
+    let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
+    let target = target(sh, "symmetric");
+    let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
+    cmd!(sh, "cargo test {packages...} --test it --target-dir {target}").run()?;
+    let doctor = ["--package", "asymfence-doctor", "--test", "it", "the_switch_of_the_build"];
+    cmd!(sh, "cargo test --target-dir {target} {doctor...}").run()?;
+    Ok(())
+}
 
 /// The tests of the hazard pointers and of the cookbook, where every access of freed memory is seen. The
 /// sanitizer comes with the stable toolchain; its flag does not.
@@ -252,22 +243,20 @@ fn ci(sh: &Shell) -> Result {
         cmd!(sh, "cargo doc --workspace --no-deps --document-private-items {EVERYTHING...}")
             .run()?;
     }
-    steps::run(sh, MOST_OF_TEST, "")?;
-    spin::models(sh)
-}
-
-/// What `ci` leaves out until it has been run whole on one tree.
-fn the_rest(sh: &Shell) -> Result {
+    steps::run(sh, ALL_STEPS, "")?;
+    spin::models(sh)?;
     msrv::check(sh)?;
     codegen::foreign(sh)?;
-    steps::run(sh, &all_steps(), "")?;
     asan(sh)?;
-    platforms::run(sh, "", true)?;
-    mutants::run(sh, "hazard")?;
-    mutants::run(sh, "cookbook")?;
-    mutants::run(sh, "first example")?;
     doctor(sh)?;
     costs(sh)
+}
+
+/// What takes longer than `ci` may.
+fn deep(sh: &Shell) -> Result {
+    platforms::run(sh, "", true)?;
+    loom::models(sh, true)?;
+    mutants::run(sh, "")
 }
 
 /// The picture of the README, roughly.
