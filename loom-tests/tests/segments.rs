@@ -13,10 +13,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use header::{Common, Description, Header, Locks, Misfit, Mode, Place, Word};
+use header::{Common, Description, Header, Lock, Locks, Misfit, Mode, Place, Word};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
-use loom::sync::atomic::{AtomicU32, AtomicUsize};
+use loom::sync::atomic::{AtomicU32, AtomicUsize, fence};
 use loom::thread;
 
 impl Word for AtomicU32 {
@@ -40,13 +40,14 @@ impl Word for AtomicU32 {
 }
 
 const N: usize = 1;
+const SHARED: usize = 1 << 16;
 const COMMON: Common = Common { kernel: [1, 2, 3, 4], file: [5, 6, 7, 8] };
 
 /// The memory, the data that belong to each place, and the locks.
 struct Segment {
     header: Header<AtomicU32, N>,
     data: [UnsafeCell<u32>; N],
-    /// Who has the lock; 0 for nobody.
+    /// Who has the lock, and `SHARED` if it is that; 0 for nobody.
     locks: [AtomicUsize; N],
     /// Whether the kernel orders what is done under a lock before what is done under the next.
     orders: bool,
@@ -119,7 +120,7 @@ impl OpenFile {
 
     fn unlock(&self, index: usize) {
         let lock = &self.segment.locks[index];
-        if lock.load(Relaxed) == self.id {
+        if lock.load(Relaxed) & !SHARED == self.id {
             lock.store(0, if self.segment.orders { Release } else { Relaxed });
         }
     }
@@ -161,6 +162,11 @@ impl Process {
     /// The process ends, and drops nothing.
     fn exit(&self, place: Participant<'_>) {
         std::mem::forget(place);
+        self.loses_its_locks();
+    }
+
+    /// As a checkpoint does that restores none.
+    fn loses_its_locks(&self) {
         let files = self.files.lock().expect("no panic");
         files.iter().for_each(|file| file.give_back());
     }
@@ -184,9 +190,17 @@ impl Locks for &Process {
         Ok(Reference(file))
     }
 
-    fn is_locked(&self, index: usize) -> Result<bool, Misfit> {
-        // Relaxed: the kernel looks without its spin lock (`posix_test_lock`, fs/locks.c@v6.18).
-        Ok(self.segment.locks[index].load(Relaxed) != 0)
+    fn lock_of(&self, index: usize) -> Result<Lock, Misfit> {
+        // Relaxed: the kernel looks without its spin lock whether there is any (`posix_test_lock`, fs/locks.c@v6.18).
+        Ok(match self.segment.locks[index].load(Relaxed) {
+            0 => Lock::Free,
+            holder => {
+                if self.segment.orders {
+                    fence(Acquire);
+                }
+                if holder & SHARED != 0 { Lock::Shared } else { Lock::Exclusive }
+            }
+        })
     }
 }
 
@@ -201,6 +215,12 @@ impl Description for Reference {
             Ok(_) => true,
             Err(holder) => holder == self.0.id,
         })
+    }
+
+    fn share(&self, index: usize) -> Result<(), Misfit> {
+        let lock = &self.0.segment.locks[index];
+        lock.store(self.0.id | SHARED, if self.0.segment.orders { Release } else { Relaxed });
+        Ok(())
     }
 
     fn unlock(&self, index: usize) {
@@ -329,6 +349,70 @@ fn of_two_that_reap_one_cleans() {
         let other = thread::spawn(move || Process::new(&other, 2).reap());
         let here = Process::new(&segment, 3).reap();
         assert_eq!(here + other.join().expect("no panic"), 1);
+    });
+}
+
+/// A process has lost its lock, and somebody reaps its place: it does not take that lock for its own.
+#[test]
+fn who_has_lost_a_place_is_told_also_while_it_is_reaped_and_taken() {
+    check(|| {
+        let segment = created(true);
+        let lost = Process::new(&segment, 1);
+        let place = lost.take().expect("a place");
+        assert_eq!(place.is_held(), Ok(true));
+        lost.loses_its_locks();
+        let other = Arc::clone(&segment);
+        let other = thread::spawn(move || {
+            let process = Process::new(&other, 2);
+            process.reap();
+            std::mem::forget(process.take().expect("nobody else does"));
+        });
+        assert_eq!(place.is_held(), Ok(false));
+        other.join().expect("no panic");
+        assert_eq!(place.is_held(), Ok(false));
+        std::mem::forget(place);
+    });
+}
+
+/// One that has lost its place drops it while another cleans it, and does not come to the end.
+#[test]
+fn who_has_lost_a_place_does_not_free_what_is_half_clean() {
+    check(|| {
+        let segment = created(true);
+        let lost = Process::new(&segment, 1);
+        let place = lost.take().expect("a place");
+        lost.loses_its_locks();
+        let other = Arc::clone(&segment);
+        let other = thread::spawn(move || {
+            let process = &Process::new(&other, 2);
+            // A panic that nobody prints.
+            let clean = |_| std::panic::resume_unwind(Box::new(()));
+            let reaps = AssertUnwindSafe(|| process.segment.header.reap(&process, clean));
+            catch_unwind(reaps).is_err()
+        });
+        drop(place);
+        let is_half_clean = other.join().expect("no panic");
+        if is_half_clean {
+            assert!(Process::new(&segment, 3).take().is_none(), "the place is half clean");
+        }
+    });
+}
+
+/// The place was given back, taken by another, and left by a process that ended: its word is not what it was.
+#[test]
+fn a_word_of_a_place_does_not_come_again() {
+    check(|| {
+        let segment = created(true);
+        let [first, second] = [1, 2].map(|number| Process::new(&segment, number));
+        let place = first.take().expect("a place");
+        first.fork();
+        // SAFETY: a copy, as fork makes one; each is dropped once.
+        let copy: Participant<'_> = unsafe { std::ptr::read(&place) };
+        first.loses_its_locks();
+        drop(copy);
+        second.exit(second.take().expect("the place"));
+        drop(place);
+        assert_eq!(segment.header.taken().count(), 1, "it is to be reaped, and not free");
     });
 }
 

@@ -40,7 +40,9 @@ pub enum Error {
     LockNotKept,
     /// The place that this process had is not its own any more.
     PlaceLost,
-    /// The step failed with this errno.
+    /// Somebody has a place in another segment with this file.
+    FileInUse,
+    /// The step failed with this errno; 0 if the answer is one that no kernel gives.
     Failed(Step, i32),
 }
 
@@ -53,7 +55,7 @@ pub enum Step {
     ReadBootId,
     /// fstat(2) of the file, to know it again.
     Identify,
-    /// Opening the file anew, as `/proc/self/fd/N`, to have locks of one's own.
+    /// Opening the file anew, as `/proc/thread-self/fd/N`, to have locks of one's own.
     Reopen,
     /// fcntl(2) F_OFD_SETLK or F_OFD_GETLK on one byte of the file.
     Lock,
@@ -70,20 +72,24 @@ impl Step {
         match self {
             Step::ReadBootId => "reading /proc/sys/kernel/random/boot_id",
             Step::Identify => "fstat of the segment's file",
-            Step::Reopen => "opening the segment's file anew by /proc/self/fd",
+            Step::Reopen => "opening the segment's file anew by /proc/thread-self/fd",
             Step::Lock => "fcntl(F_OFD_SETLK or F_OFD_GETLK) on the segment's file",
             Step::Map => "mmap of the segment's file",
         }
     }
 
-    fn advice(self, errno: Errno) -> &'static str {
-        match (self, errno) {
+    fn advice(self, errno: i32) -> &'static str {
+        if errno == 0 {
+            return "an answer that no kernel gives: a sandbox answers in its place; let the kernel answer";
+        }
+        match (self, Errno::from_raw_os_error(errno)) {
             (_, Errno::MFILE) => {
                 "EMFILE: this process has no descriptor left; close some, or raise RLIMIT_NOFILE"
             }
             (_, Errno::NFILE) => "ENFILE: the system has no descriptor left; close some",
             (_, Errno::NOMEM) => "ENOMEM: no memory, or no room for one more mapping",
-            (Step::ReadBootId | Step::Reopen, Errno::NOENT) => "ENOENT: mount /proc",
+            (Step::ReadBootId, Errno::NOENT) => "ENOENT: mount /proc, and the whole of it (not subset=pid)",
+            (Step::Reopen, Errno::NOENT) => "ENOENT: mount /proc, that of this PID namespace (Linux 3.17)",
             (Step::ReadBootId, Errno::INVAL) => "the file holds no boot id: mount the kernel's own",
             (Step::Reopen, Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
                 "the file must be open to this process for reading and writing; give it the permission, or take \
@@ -94,6 +100,9 @@ impl Step {
             }
             (Step::Lock, Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP) => {
                 "the kernel is older than 3.15, or the file system has no such locks; take a memfd"
+            }
+            (Step::Map, Errno::AGAIN) => {
+                "EAGAIN: mlockall(MCL_FUTURE) locks new mappings too, and RLIMIT_MEMLOCK has no room; raise it"
             }
             (Step::Map, Errno::NODEV | Errno::ACCESS) => "the file cannot be mapped; take a memfd",
             (_, Errno::BADF) => "EBADF: the descriptor is closed, or was opened with O_PATH",
@@ -185,12 +194,13 @@ impl fmt::Display for Error {
             Error::PlaceLost => f.write_str(
                 "the place in the table is not held any more, as after the restore of a checkpoint; attach anew",
             ),
-            Error::Failed(step, errno) => write!(
-                f,
-                "{} failed with errno {errno}: {}",
-                step.words(),
-                step.advice(Errno::from_raw_os_error(*errno))
+            Error::FileInUse => f.write_str(
+                "processes have places in another segment with this file, and would have those of this one too; \
+                 take another file, one for each segment",
             ),
+            Error::Failed(step, errno) => {
+                write!(f, "{} failed with errno {errno}: {}", step.words(), step.advice(*errno))
+            }
         }
     }
 }

@@ -8,13 +8,17 @@
 //! process drop both. Nothing here depends on a process number, which another process may have, or may have
 //! later.
 //!
+//! A holder's lock is a shared one (F_RDLCK). Who takes a place, or reaps it, has an exclusive one (F_WRLCK)
+//! meanwhile, which excludes every other. So whoever looks can tell a holder from one that reaps.
+//!
 //! The word of a place says what the lock cannot: whether its last holder left it clean.
 //!
 //! | word | lock | the place |
 //! | --- | --- | --- |
 //! | free | free | can be taken |
-//! | free | locked | is being taken, or has just been cleaned |
-//! | taken | locked | has a holder, or is being cleaned |
+//! | free | exclusive | is being taken, or has just been cleaned |
+//! | taken | shared | has a holder |
+//! | taken | exclusive | is being cleaned, or has just been taken |
 //! | taken | free | was left by a process that ended: to be reaped |
 //!
 //! The accesses to these words are relaxed. What the last holder of a place did there is visible to the next
@@ -73,8 +77,18 @@ pub(super) trait Locks {
     /// A description with no locks yet. Only its owner, and copies of that by fork, can lock with it.
     fn open(&self) -> Result<Self::Description, Self::Error>;
 
-    /// Whether some description has a lock on the place.
-    fn is_locked(&self, index: usize) -> Result<bool, Self::Error>;
+    /// Which lock some description has on the place.
+    fn lock_of(&self, index: usize) -> Result<Lock, Self::Error>;
+}
+
+/// HELD-BY-LOCK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lock {
+    Free,
+    /// Somebody takes the place, or reaps it.
+    Exclusive,
+    /// Somebody holds it.
+    Shared,
 }
 
 /// What holds locks. They are given back when neither it nor a hold of it is left in any process.
@@ -82,8 +96,10 @@ pub(super) trait Description {
     type Hold;
     type Error;
 
-    /// Locks the place, unless another description has. Never waits.
+    /// Locks the place exclusively, unless another description has a lock on it. Never waits.
     fn try_lock(&self, index: usize) -> Result<bool, Self::Error>;
+    /// Makes the exclusive lock a shared one; nobody else has one between the two.
+    fn share(&self, index: usize) -> Result<(), Self::Error>;
     fn unlock(&self, index: usize);
 
     /// Keeps the locks also without the description.
@@ -127,12 +143,19 @@ pub(super) struct Header<W, const N: usize> {
 }
 
 impl<W: Word, const N: usize> Header<W, N> {
-    pub(super) fn create(&self, mode: Mode, common: Common) -> Result<(), Misfit> {
+    /// Whether nobody has written here.
+    pub(super) fn is_empty(&self) -> bool {
         let (head, reserved) = ([&self.magic, &self.version, &self.mode], &self.reserved);
         let rest = reserved.iter().chain(&self.kernel).chain(&self.file).chain(&self.places);
-        // Relaxed, both: nothing was written here that we could read. Of several makers one comes first.
-        let is_empty = head.into_iter().chain(rest).all(|word| word.load(Relaxed) == 0);
-        if !is_empty || self.magic.compare_exchange(0, IN_THE_MAKING, Relaxed, Relaxed).is_err() {
+        // Relaxed: nothing was written here that we could read.
+        head.into_iter().chain(rest).all(|word| word.load(Relaxed) == 0)
+    }
+
+    pub(super) fn create(&self, mode: Mode, common: Common) -> Result<(), Misfit> {
+        // Relaxed: as in `is_empty`. Of several makers one comes first.
+        if !self.is_empty()
+            || self.magic.compare_exchange(0, IN_THE_MAKING, Relaxed, Relaxed).is_err()
+        {
             return Err(Misfit::NotEmpty);
         }
         // Relaxed, all: published by the magic.
@@ -203,10 +226,12 @@ impl<W: Word, const N: usize> Header<W, N> {
                 description.unlock(index);
                 continue;
             }
+            let shared = description.share(index);
             let place = Place { header: self, locks, index, mine, hold: Some(hold) };
             // From now on the hold alone keeps the lock, if the file system lets it.
             drop(description);
-            if !place.locks.is_locked(index)? {
+            shared?;
+            if place.locks.lock_of(index)? != Lock::Shared {
                 return Err(Misfit::LockNotKept.into());
             }
             return Ok(place);
@@ -216,7 +241,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         }
         let mut ended = 0;
         for index in 0..N {
-            ended += usize::from(!locks.is_locked(index)?);
+            ended += usize::from(locks.lock_of(index)? == Lock::Free);
         }
         Err(Misfit::Full { ended }.into())
     }
@@ -242,10 +267,16 @@ impl<W: Word, const N: usize> Header<W, N> {
             if !found.is_taken() {
                 continue;
             }
+            // Its last holder may live, and have lost the lock: from now on it is told so, and frees nothing.
+            // Relaxed: HELD-BY-LOCK. Fails if the holder was just leaving, and has freed it.
+            let ours = found.anew();
+            if word.compare_exchange(found.0, ours.0, Relaxed, Relaxed).is_err() {
+                continue;
+            }
             clean(index);
             cleaned += 1;
-            // Relaxed: HELD-BY-LOCK. Fails if the holder was just leaving, and has freed it.
-            let _ = word.compare_exchange(found.0, found.next().0, Relaxed, Relaxed);
+            // Relaxed: HELD-BY-LOCK. Fails only if somebody wrote over the table.
+            let _ = word.compare_exchange(ours.0, ours.next().0, Relaxed, Relaxed);
         }
         Ok(cleaned)
     }
@@ -278,6 +309,11 @@ impl Taken {
     fn next(self) -> Self {
         Taken(self.0.wrapping_add(1))
     }
+
+    /// As taken as before, by another.
+    fn anew(self) -> Self {
+        Taken(self.0.wrapping_add(2))
+    }
 }
 
 /// Gives the lock back, also when `clean` panics.
@@ -302,9 +338,10 @@ impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Place<'_, W, N, L, H> {
     /// Whether it is still ours: it is not in a process that was restored from a checkpoint without its
     /// locks.
     pub(super) fn is_held(&self) -> Result<bool, L::Error> {
+        // First the lock: another holder would have changed the word before it shared its own.
+        let is_held = self.locks.lock_of(self.index)? == Lock::Shared;
         // Relaxed: HELD-BY-LOCK, or not.
-        let is_ours = self.header.places[self.index].load(Relaxed) == self.mine.0;
-        Ok(is_ours && self.locks.is_locked(self.index)?)
+        Ok(is_held && self.header.places[self.index].load(Relaxed) == self.mine.0)
     }
 }
 
@@ -313,7 +350,7 @@ impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Drop for Place<'_, W, N, L,
         drop(self.hold.take());
         // Another copy of it, in a process that fork has made, keeps the lock and goes on to use the place.
         // Where that cannot be told, the place stays taken, and can be reaped.
-        if let Ok(false) = self.locks.is_locked(self.index) {
+        if let Ok(Lock::Free) = self.locks.lock_of(self.index) {
             let word = &self.header.places[self.index];
             // Relaxed: HELD-BY-LOCK. Fails if the place was reaped since, or somebody wrote over the table.
             let _ = word.compare_exchange(self.mine.0, self.mine.next().0, Relaxed, Relaxed);

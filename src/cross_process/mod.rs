@@ -140,7 +140,12 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
     if let Mode::Asymmetric = mode {
         participant::register()?;
     }
-    Ok(header.create(mode, LockFile::of(file)?.common()?)?)
+    let file = LockFile::of(file)?;
+    let common = file.common()?;
+    if header.is_empty() && file.is_in_use()? {
+        return Err(Error::FileInUse);
+    }
+    Ok(header.create(mode, common)?)
 }
 
 /// Takes part: registers this process if the segment is asymmetric, and takes a place in its table.

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use std::os::fd::BorrowedFd;
 
 use super::error::{Error, Step};
-use super::header::{self, Common, FIRST_BYTE, Locks, PARTICIPANTS, WORDS, Word};
+use super::header::{self, Common, FIRST_BYTE, Lock, Locks, PARTICIPANTS, WORDS, Word};
 use crate::sys::kernel::boot_id;
 use crate::sys::ofd_lock::{self, Hold, identity};
 
@@ -64,6 +64,13 @@ impl<'a> LockFile<'a> {
         if now.identity == self.identity { Ok(self.descriptor) } else { Err(Error::OtherFile) }
     }
 
+    /// Whether anybody has a place in a segment with this file.
+    pub(super) fn is_in_use(self) -> Result<bool, Error> {
+        let places = byte_of(0)..byte_of(PARTICIPANTS);
+        let found = ofd_lock::find(self.descriptor, places).map_err(lock_failed)?;
+        Ok(found != ofd_lock::Lock::Free)
+    }
+
     /// Which kernel and which file this is.
     pub(super) fn common(self) -> Result<Common, Error> {
         let [device, inode] = self.identity;
@@ -80,11 +87,21 @@ impl Locks for LockFile<'_> {
     type Error = Error;
 
     fn open(&self) -> Result<Description, Error> {
-        ofd_lock::Description::of(self.same()?).map(Description).map_err(Step::Reopen.failed())
+        let opened = ofd_lock::Description::of(self.same()?).map_err(Step::Reopen.failed())?;
+        // What was opened, and not what had the number before.
+        if opened.identity().map_err(Step::Identify.failed())? != self.identity {
+            return Err(Error::OtherFile);
+        }
+        Ok(Description(opened))
     }
 
-    fn is_locked(&self, index: usize) -> Result<bool, Error> {
-        ofd_lock::is_locked(self.same()?, byte_of(index)).map_err(Step::Lock.failed())
+    fn lock_of(&self, index: usize) -> Result<Lock, Error> {
+        let byte = byte_of(index);
+        match ofd_lock::find(self.same()?, byte..byte + 1).map_err(lock_failed)? {
+            ofd_lock::Lock::Free => Ok(Lock::Free),
+            ofd_lock::Lock::Exclusive => Ok(Lock::Exclusive),
+            ofd_lock::Lock::Shared => Ok(Lock::Shared),
+        }
     }
 }
 
@@ -95,7 +112,11 @@ impl header::Description for Description {
     type Error = Error;
 
     fn try_lock(&self, index: usize) -> Result<bool, Error> {
-        self.0.try_lock(byte_of(index)).map_err(Step::Lock.failed())
+        self.0.try_lock(byte_of(index)).map_err(lock_failed)
+    }
+
+    fn share(&self, index: usize) -> Result<(), Error> {
+        self.0.share(byte_of(index)).map_err(lock_failed)
     }
 
     fn unlock(&self, index: usize) {
@@ -105,6 +126,10 @@ impl header::Description for Description {
     fn hold(&self) -> Result<Hold, Error> {
         self.0.hold().map_err(Step::Map.failed())
     }
+}
+
+fn lock_failed(errno: i32) -> Error {
+    Error::Failed(Step::Lock, errno)
 }
 
 fn byte_of(index: usize) -> u64 {

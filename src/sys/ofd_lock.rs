@@ -7,11 +7,15 @@
 //! closing descriptors does not. It needs no common PID namespace.
 //!
 //! Not every file system keeps it: overlayfs maps another file than the one that was opened
-//! (`ovl_mmap`, fs/overlayfs/file.c@v6.18). So the holder has to look afterwards, with [`is_locked`].
+//! (`ovl_mmap`, fs/overlayfs/file.c@v6.18). So the holder has to look afterwards, with [`find`].
+//!
+//! A sandbox may answer 0 in the kernel's place. It is not believed: each question and each lock is put in a form
+//! that only the kernel answers in the way it does.
 //!
 //! By libc: rustix 1.1 has no names for locks of open file descriptions.
 
 use core::ffi::{CStr, c_int};
+use core::ops::Range;
 use core::ptr::{null_mut, without_provenance_mut};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -26,90 +30,143 @@ pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
     Ok([found.st_dev, found.st_ino])
 }
 
-/// Whether any description has a lock on the byte. (Other than `file`'s own.)
-pub(crate) fn is_locked(file: BorrowedFd<'_>, byte: u64) -> Result<bool, Errno> {
-    let mut lock = Lock::of(byte, libc::F_WRLCK);
-    fcntl(file, libc::F_OFD_GETLK, &mut lock)?;
-    Ok(c_int::from(lock.kind) != libc::F_UNLCK)
+/// The errno of a call, or 0 if the answer is no kernel's.
+type Answer<T> = Result<T, c_int>;
+
+/// What lock a byte has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    Free,
+    /// Of one description.
+    Exclusive,
+    /// Of one description or more.
+    Shared,
+}
+
+/// Which lock another description than `file`'s own has on one of the bytes.
+pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<Lock> {
+    // The length counts backwards from the start. That of a lock which the kernel has found counts forwards; so whoever
+    // answers 0, and leaves everything as it is, is no kernel.
+    let length = (bytes.end - bytes.start) as i64;
+    let asked = Flock::of(bytes.end, libc::F_WRLCK);
+    let mut found = Flock { length: -length, ..asked };
+    fcntl(file, libc::F_OFD_GETLK, &mut found)?;
+    match c_int::from(found.kind) {
+        libc::F_UNLCK => Ok(Lock::Free),
+        libc::F_RDLCK if found.length >= 0 => Ok(Lock::Shared),
+        libc::F_WRLCK if found.length >= 0 => Ok(Lock::Exclusive),
+        _ => Err(0),
+    }
 }
 
 /// A description that nobody else has.
-pub(crate) struct Description(OwnedFd);
+pub(crate) struct Description {
+    file: OwnedFd,
+    /// How much a mapping of it takes at least.
+    length: usize,
+}
 
 impl Description {
     /// Of the same file. Another descriptor, as by dup(2), would have the locks of `file`'s description.
     pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Self, Errno> {
+        // This thread's descriptors. /proc/self has those of the thread that the process began with, which may have
+        // others (CLONE_FILES), or may have ended. Since Linux 3.17.
         // On the stack: a forked child may have no allocator that works.
-        let mut path = [0; 32];
-        let _ = write!(&mut path[..], "/proc/self/fd/{}\0", file.as_raw_fd());
+        let mut path = [0; 40];
+        let _ = write!(&mut path[..], "/proc/thread-self/fd/{}\0", file.as_raw_fd());
         let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
-        open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map(Description)
+        let file = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        // A mapping of a file on hugetlbfs is given back in whole huge pages, which is how its blocks are counted;
+        // everywhere else the kernel rounds up. No other length takes more than address space.
+        let length = (fstat(&file)?.st_blksize as usize).max(1);
+        Ok(Description { file, length })
     }
 
-    /// Locks the byte, unless another description has a lock on it.
-    pub(crate) fn try_lock(&self, byte: u64) -> Result<bool, Errno> {
-        match fcntl(self.0.as_fd(), libc::F_OFD_SETLK, &mut Lock::of(byte, libc::F_WRLCK)) {
+    /// As [`identity`] of the file that was opened.
+    pub(crate) fn identity(&self) -> Result<[u64; 2], Errno> {
+        identity(self.file.as_fd())
+    }
+
+    /// Locks the byte for this description alone, unless another has a lock on it.
+    pub(crate) fn try_lock(&self, byte: u64) -> Answer<bool> {
+        // The canary: the kernel refuses a lock that names a process (`fcntl_setlk`, fs/locks.c@v6.18).
+        let lock = Flock::of(byte, libc::F_WRLCK);
+        match self.set(Flock { pid: [1, 0], ..lock }) {
+            Err(libc::EINVAL) => {}
+            answer => return answer.and(Err(0)),
+        }
+        match self.set(lock) {
             Ok(()) => Ok(true),
-            Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+            Err(libc::EAGAIN | libc::EACCES) => Ok(false),
             Err(errno) => Err(errno),
         }
     }
 
+    /// Makes a lock of its own a shared one, without a moment between the two.
+    pub(crate) fn share(&self, byte: u64) -> Answer<()> {
+        self.set(Flock::of(byte, libc::F_RDLCK))
+    }
+
     pub(crate) fn unlock(&self, byte: u64) {
         // Should it fail, the lock goes with the description.
-        let _ = fcntl(self.0.as_fd(), libc::F_OFD_SETLK, &mut Lock::of(byte, libc::F_UNLCK));
+        let _ = self.set(Flock::of(byte, libc::F_UNLCK));
+    }
+
+    fn set(&self, mut lock: Flock) -> Answer<()> {
+        fcntl(self.file.as_fd(), libc::F_OFD_SETLK, &mut lock)
     }
 
     /// Keeps the description, and its locks, for as long as the mapping is there.
     pub(crate) fn hold(&self) -> Result<Hold, Errno> {
+        // No memory is set aside, of which hugetlbfs may have none.
+        let (length, flags) = (self.length, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a new mapping, at a place that the kernel chooses.
-        let start =
-            unsafe { mmap(null_mut(), LENGTH, ProtFlags::empty(), MapFlags::PRIVATE, &self.0, 0) };
-        start.map(|start| Hold(start.addr()))
+        let start = unsafe { mmap(null_mut(), length, ProtFlags::empty(), flags, &self.file, 0) };
+        start.map(|start| Hold { start: start.addr(), length })
     }
 }
 
-/// One byte, which makes one page.
-const LENGTH: usize = 1;
-
 /// The address of a mapping that nobody can access and nobody else knows.
-pub(crate) struct Hold(usize);
+pub(crate) struct Hold {
+    start: usize,
+    length: usize,
+}
 
 impl Drop for Hold {
     fn drop(&mut self) {
         // SAFETY: our mapping, or in a forked child its copy; nothing refers to the memory.
-        let _ = unsafe { munmap(without_provenance_mut(self.0), LENGTH) };
+        let _ = unsafe { munmap(without_provenance_mut(self.start), self.length) };
     }
 }
 
 /// `struct flock64`, include/uapi/asm-generic/fcntl.h@v6.18: where a `long` has 64 bits, `struct flock` too.
+#[derive(Clone, Copy)]
 #[repr(C)]
-struct Lock {
+struct Flock {
     kind: i16,
     whence: i16,
     start: i64,
     length: i64,
-    /// Zero, as F_OFD_SETLK demands. (Some architectures have padding behind it.)
+    /// Zero, as the kernel demands. (Some architectures have padding behind it.)
     pid: [c_int; 2],
 }
 
-impl Lock {
+impl Flock {
     fn of(byte: u64, kind: c_int) -> Self {
         let start = byte as i64;
-        Lock { kind: kind as i16, whence: libc::SEEK_SET as i16, start, length: 1, pid: [0; 2] }
+        Flock { kind: kind as i16, whence: libc::SEEK_SET as i16, start, length: 1, pid: [0; 2] }
     }
 }
 
 /// With offsets of 64 bits on every architecture; never waits.
-fn fcntl(file: BorrowedFd<'_>, command: c_int, lock: &mut Lock) -> Result<(), Errno> {
+fn fcntl(file: BorrowedFd<'_>, command: c_int, lock: &mut Flock) -> Answer<()> {
     let lock = core::ptr::from_mut(lock);
     // SAFETY: the kernel reads and writes a `flock64`, which `lock` is.
     let answer = unsafe { libc::syscall(super::SYS_FCNTL64, file.as_raw_fd(), command, lock) };
-    if answer == 0 {
-        return Ok(());
+    match answer {
+        0 => Ok(()),
+        -1 => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+        // What a kernel does not answer, to these commands.
+        _ => Err(0),
     }
-    // SAFETY: no precondition.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: the C library keeps an errno for each thread, and this is the address of ours.
-    Err(Errno::from_raw_os_error(unsafe { *errno }))
 }

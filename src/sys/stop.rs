@@ -5,20 +5,28 @@
 //!
 //! The message is a courtesy. It is one line, built on the stack, and written by a call that cannot wait, whoever
 //! reads standard error or does not. poll(2) before a plain write(2) would not do: another process may fill the
-//! pipe between the two. Nor is the descriptor made non-blocking, since its other holders share that flag.
+//! pipe between the two. Nor is the descriptor made non-blocking, since its other holders share that flag. A regular
+//! file is the exception: there is no write to one that waits for no file system.
+//!
+//! Writing may raise SIGTTOU, which suspends the process, SIGPIPE or SIGXFSZ, and another signal's handler may jump
+//! away. So all signals but two are blocked: SIGABRT, which is to come, and SIGSYS, whose handler may answer system
+//! calls for a sandbox. Without `std` there is no C library to block them by.
 //!
 //! The end is not one. PID 1 of a PID namespace ignores a signal that is not handled (signal(7), pid_namespaces(7)),
 //! SIGKILL from inside included; a filter may refuse kill(2); SIGABRT may be ignored, or its handler return. After all
 //! of these comes exit_group(2), with the status of a shell's child that SIGABRT ended, and a trap where a filter
-//! refuses even that.
+//! refuses even that. What is left: a handler that never returns, and a filter that kills the thread and not the
+//! process. In neither case does the heavy fence return.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{self, Errno, IoSlice, ReadWriteFlags, pwritev2, write};
 use rustix::net::{SendFlags, send};
 use rustix::pipe::{IoSliceRaw, SpliceFlags, vmsplice};
+use rustix::thread::gettid;
 
 use super::exit_group;
 
@@ -28,11 +36,30 @@ const STATUS: i32 = 134;
 /// Writes the message if that can be done without waiting, and stops the process.
 #[cold]
 pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
-    let mut line = Line { text: [0; Line::SIZE], length: 0 };
-    let _ = line.write_fmt(message); // what does not fit is cut off
-    let _ = write_at_once(line.text());
-    raise_abort();
+    let comes_again = comes_again();
+    if !comes_again {
+        block_signals();
+        let mut line = Line { text: [0; Line::SIZE], length: 0 };
+        let _ = line.write_fmt(message); // what does not fit is cut off
+        let _ = write_at_once(line.text());
+    }
+    raise_abort(!comes_again);
     exit_group(STATUS)
+}
+
+/// Whether this thread is stopping the process already, and its handler of SIGABRT fences. Then it has said all, and
+/// that handler is not called again.
+fn comes_again() -> bool {
+    static STOPPING: [AtomicI32; 64] = [const { AtomicI32::new(0) }; 64];
+    let me = gettid().as_raw_nonzero().get();
+    // Relaxed: who looks for its own number has written it here itself. (A forked child may find its number as
+    // another's of its parent's. It stops without a message.)
+    let first =
+        STOPPING.iter().find_map(|place| match place.compare_exchange(0, me, Relaxed, Relaxed) {
+            Ok(_) => Some(true),
+            Err(who) => (who == me).then_some(false),
+        });
+    first != Some(true)
 }
 
 /// A line of text on the stack.
@@ -70,10 +97,11 @@ fn write_at_once(text: &[u8]) -> io::Result<usize> {
         FileType::RegularFile => write(stderr, text), // has no reader to wait for
         FileType::Socket => send(stderr, text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
         FileType::Fifo => write_to_pipe(stderr, text),
-        // A terminal, which Ctrl-S stops, or another device. A descriptor of our own may be non-blocking.
+        // A terminal, which Ctrl-S stops, or another device. A descriptor of our own may be non-blocking. It is this
+        // thread's standard error: that of /proc/self may be another, or closed.
         _ => {
             let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-            write(open(c"/proc/self/fd/2", flags, Mode::empty())?, text)
+            write(open(c"/proc/thread-self/fd/2", flags, Mode::empty())?, text)
         }
     }
 }
@@ -93,33 +121,52 @@ fn write_to_pipe(pipe: impl AsFd, text: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// SIGABRT to this thread, so that debuggers, core dumps and the program's own handler see it; then once more
-/// with the default action. As abort(3), but for its last word: a trap there meets a handler that may return.
+/// In this thread, which ends with the process.
 #[cfg(feature = "std")]
-fn raise_abort() {
+fn block_signals() {
     use core::mem::MaybeUninit;
     use core::ptr;
 
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: there is room for a set.
-    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    // SAFETY: the set was made just now.
-    unsafe { libc::sigaddset(set.as_mut_ptr(), libc::SIGABRT) };
+    unsafe { libc::sigfillset(set.as_mut_ptr()) };
+    for answered in [libc::SIGABRT, libc::SIGSYS] {
+        // SAFETY: the set was made just now.
+        unsafe { libc::sigdelset(set.as_mut_ptr(), answered) };
+    }
     // SAFETY: as above; the old mask is not asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut()) };
-    // SAFETY: a signal that the program handles, or that ends it.
-    unsafe { libc::raise(libc::SIGABRT) };
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) };
+}
+
+/// There is no C library to do it by.
+#[cfg(not(feature = "std"))]
+fn block_signals() {}
+
+/// SIGABRT to this thread, so that debuggers, core dumps and, if it `may_be_handled`, the program's own handler see
+/// it; then once more with the default action. As abort(3), but for its last word: a trap there meets a handler that
+/// may return.
+#[cfg(feature = "std")]
+fn raise_abort(may_be_handled: bool) {
+    if may_be_handled {
+        // SAFETY: a signal that the program handles, or that ends it.
+        unsafe { libc::raise(libc::SIGABRT) };
+    }
     // SAFETY: the default action of a signal is a valid one.
     unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+    // In a handler of it, it is blocked.
+    block_signals();
     // SAFETY: as above.
     unsafe { libc::raise(libc::SIGABRT) };
 }
 
 /// The same as far as it goes without a C library: SIGABRT to the process.
 #[cfg(not(feature = "std"))]
-fn raise_abort() {
+fn raise_abort(may_be_handled: bool) {
     use rustix::process::{Signal, getpid, kill_process};
 
+    if !may_be_handled {
+        return;
+    }
     let _ = kill_process(getpid(), Signal::ABORT);
     // Another thread may be the one to take it. It is given time to, within bounds.
     (0..1_000).for_each(|_| super::yield_now());

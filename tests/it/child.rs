@@ -207,6 +207,11 @@ impl Outcome {
         self.code
     }
 
+    /// How often it said `words`.
+    pub(crate) fn count(&self, words: &str) -> usize {
+        self.output.matches(words).count()
+    }
+
     /// The signal that ended it.
     pub(crate) fn signal(&self) -> Option<i32> {
         self.signal

@@ -32,6 +32,20 @@ pub(crate) fn on_pwritev2(action: SeccompAction) -> BpfProgram {
     compile([(SYS_pwritev2, Vec::new())], action)
 }
 
+/// These commands of fcntl, on offsets of 64 bits, meet `action`.
+pub(crate) fn on_fcntl(commands: &[i32], action: SeccompAction) -> BpfProgram {
+    #[cfg(target_pointer_width = "64")]
+    let call = nix::libc::SYS_fcntl;
+    #[cfg(target_pointer_width = "32")]
+    let call = nix::libc::SYS_fcntl64;
+    let rule = |&command: &i32| {
+        let is =
+            SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command as u64);
+        is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule")
+    };
+    compile([(call, commands.iter().map(rule).collect())], action)
+}
+
 /// membarrier and mprotect meet `action`.
 pub(crate) fn on_protection_too(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new()), (SYS_mprotect, Vec::new())], action)

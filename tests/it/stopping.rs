@@ -8,17 +8,18 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::libc;
 use nix::pty::openpty;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::termios::{FlowArg, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, alarm, fork, pipe};
+use nix::sys::termios::{FlowArg, LocalFlags, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, alarm, fork, pipe, setpgid, setsid};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter_all_threads;
 
 use asymfence::{heavy_fence, init};
 
-use crate::child::Child;
+use crate::child::{Child, ledger};
 use crate::filter::{on_every_rung, on_pwritev2, on_signalling};
 
 /// 128 + SIGABRT: the status where the signal does not end the process.
@@ -193,15 +194,119 @@ fn a_handler_of_sigabrt_that_returns_is_no_way_out() {
     assert_eq!(outcome.code(), code, "{outcome:?}");
 }
 
+/// A handler that fences meets the same failure. It is not called again, and the message is written once.
+#[test]
+fn a_handler_of_sigabrt_that_fences_is_called_once() {
+    extern "C" fn fence(_signal: libc::c_int) {
+        heavy_fence();
+    }
+
+    let outcome = Child::default().outcome(|| {
+        // SAFETY: a decided process's heavy fence is async-signal-safe.
+        unsafe { signal(Signal::SIGABRT, SigHandler::Handler(fence)) }.expect("a handler");
+        fence_in_vain();
+    });
+    let expected =
+        if cfg!(feature = "std") { (Some(libc::SIGABRT), None) } else { (None, Some(STATUS)) };
+    assert_eq!((outcome.signal(), outcome.code()), expected, "{outcome:?}");
+    assert_eq!(outcome.count("asymfence: heavy fence"), 1, "{outcome:?}");
+}
+
+/// Makes standard error one that a write to raises `expected`: it suspends or ends who writes as others do, the twin.
+/// A heavy fence stops its process by SIGABRT.
+#[cfg(feature = "std")]
+fn writing_raises(expected: Signal, redirect: impl Fn()) {
+    // SAFETY: the signal's default action, which the standard library has changed for SIGPIPE.
+    unsafe { signal(expected, SigHandler::SigDfl) }.expect("a signal");
+    for fences in [false, true] {
+        // SAFETY: the child makes the system calls below, and ends.
+        let child = match unsafe { fork() }.expect("fork") {
+            ForkResult::Child => {
+                redirect();
+                if fences {
+                    fence_in_vain();
+                }
+                // SAFETY: the text is one byte long.
+                unsafe { libc::write(2, c".".as_ptr().cast(), 1) };
+                // SAFETY: nothing is to be done at the end of this process.
+                unsafe { libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => child,
+        };
+        let met = match waitpid(child, Some(WaitPidFlag::WUNTRACED)).expect("a child") {
+            WaitStatus::Signaled(_, signal, _) => signal,
+            WaitStatus::Stopped(_, signal) => {
+                // SAFETY: a signal to our child.
+                unsafe { libc::kill(child.as_raw(), libc::SIGKILL) };
+                waitpid(child, None).expect("a child");
+                signal
+            }
+            status => panic!("{status:?}"),
+        };
+        assert_eq!(met, if fences { Signal::SIGABRT } else { expected });
+    }
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_pipe_that_nobody_reads_ends_nobody_by_sigpipe() {
+    Child::default().run(|| {
+        writing_raises(Signal::SIGPIPE, || {
+            let (reader, writer) = pipe().expect("a pipe");
+            drop(reader);
+            redirect(&writer);
+        });
+    });
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_file_that_is_as_long_as_it_may_be_ends_nobody_by_sigxfsz() {
+    Child::default().run(|| {
+        writing_raises(Signal::SIGXFSZ, || {
+            let name = c"stderr".as_ptr();
+            // SAFETY: a new file without a name in a file system.
+            let file = unsafe { libc::memfd_create(name, 0) };
+            // SAFETY: both are open.
+            assert_eq!(unsafe { libc::dup2(file, 2) }, 2);
+            setrlimit(Resource::RLIMIT_FSIZE, 0, 0).expect("a limit can be lowered");
+        });
+    });
+}
+
+/// A job in the background, whose terminal suspends those that write (`stty tostop`).
+#[cfg(feature = "std")]
+#[test]
+fn a_terminal_of_another_job_suspends_nobody() {
+    Child::default().run(|| {
+        setsid().expect("not a leader of a group");
+        let terminal = openpty(None, None).expect("a terminal");
+        // SAFETY: makes it the terminal of this session, which has none.
+        let answer = unsafe { libc::ioctl(terminal.slave.as_raw_fd(), libc::TIOCSCTTY, 0) };
+        assert_eq!(answer, 0);
+        let mut settings = tcgetattr(&terminal.slave).expect("settings");
+        settings.local_flags |= LocalFlags::TOSTOP;
+        tcsetattr(&terminal.slave, SetArg::TCSANOW, &settings).expect("settings");
+        writing_raises(Signal::SIGTTOU, || {
+            let own_group = Pid::from_raw(0);
+            setpgid(own_group, own_group).expect("no leader of a session");
+            redirect(&terminal.slave);
+        });
+        // Its end would hang up on this session.
+        std::mem::forget(terminal);
+    });
+}
+
 /// PID 1 of a namespace takes no signal that it does not handle.
 #[test]
 fn pid_1_of_a_namespace_stops() {
     Child::default().run(|| {
         let flags = CloneFlags::CLONE_NEWPID;
         if let Err(error) = unshare(flags).or_else(|_| unshare(flags | CloneFlags::CLONE_NEWUSER)) {
-            println!("no PID namespace can be made here: {error}");
+            ledger::skipped("PID namespace", error);
             return;
         }
+        ledger::ran("PID namespace");
         // SAFETY: this process has one thread that runs; the child makes system calls and ends.
         match unsafe { fork() }.expect("fork") {
             ForkResult::Child => {

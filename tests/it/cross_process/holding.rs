@@ -106,7 +106,9 @@ unsafe fn copy_of<T>(me: &T) -> T {
 fn next_child_is_pid_1() -> bool {
     // SAFETY: takes no memory.
     let may = unsafe { libc::unshare(libc::CLONE_NEWPID) } == 0;
-    if !may {
+    if may {
+        ledger::ran("PID namespace");
+    } else {
         ledger::skipped("PID namespace", std::io::Error::last_os_error());
     }
     may
@@ -470,6 +472,7 @@ fn a_file_system_that_does_not_keep_the_lock_is_refused() {
             made && mount("overlay", &path("merged"), "overlay", 0, &options)
         };
         if mounted {
+            ledger::ran("overlayfs");
             for (name, expected) in [("merged/file", Err(Error::LockNotKept)), ("file", Ok(0))] {
                 let file = fs::File::create_new(path(name)).expect("a file");
                 let segment = fresh();
@@ -528,6 +531,7 @@ fn who_has_no_proc_is_told_to_mount_it() {
         if let Err(error) = &entered {
             ledger::skipped("chroot", error);
         } else {
+            ledger::ran("chroot");
             let error = create(segment.header(), Mode::Asymmetric).expect_err("refused");
             assert_eq!(error, Error::Failed(Step::ReadBootId, libc::ENOENT));
             assert!(error.to_string().contains("mount /proc"), "{error}");
@@ -550,13 +554,7 @@ fn a_participant_that_has_lost_its_place_is_told() {
         header.words[16].fetch_sub(2, SeqCst);
         assert_eq!(me.renew(), Ok(()));
 
-        // As a restored process would be: without the lock. What keeps that is a mapping without access.
-        let maps = fs::read_to_string("/proc/self/maps").expect("our own");
-        let hold = maps.lines().find(|line| line.contains("---p") && line.contains("/memfd:locks"));
-        let start = hold.expect("the mapping").split('-').next().expect("an address");
-        let start = usize::from_str_radix(start, 16).expect("an address");
-        // SAFETY: the mapping is `me`'s, who uses it for nothing but to unmap it.
-        assert_eq!(unsafe { libc::munmap(ptr::without_provenance_mut(start), 1) }, 0);
+        super::lose_the_lock_of("/memfd:locks");
         assert_eq!(me.renew(), Err(Error::PlaceLost));
         forget(me);
         assert_eq!(reaped(header), [0]);

@@ -1,5 +1,6 @@
 //! Fences between real processes over real shared memory.
 
+mod believing;
 mod dying;
 mod headers;
 mod holding;
@@ -150,6 +151,22 @@ impl Fresh {
     fn header(&self) -> Header<'_> {
         Header { words: &self.words, file: self.file.as_fd() }
     }
+}
+
+/// Takes the one lock on the file of this name from the participant that has it, as a checkpoint does that restores
+/// none. What keeps the lock is a mapping without access.
+#[track_caller]
+fn lose_the_lock_of(file: &str) {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("our own");
+    let hold = maps.lines().find(|line| line.contains("---p") && line.contains(file));
+    let range = hold.and_then(|line| line.split([' ', '-']).next()).expect("the mapping");
+    let start = usize::from_str_radix(range, 16).expect("an address");
+    let start = std::ptr::without_provenance_mut(start);
+    let flags = nix::libc::MAP_PRIVATE | nix::libc::MAP_ANONYMOUS | nix::libc::MAP_FIXED;
+    // SAFETY: the mapping is the participant's, who uses it for nothing but to unmap it. Another takes its place, so
+    // that this does not hit what comes there next.
+    let instead = unsafe { nix::libc::mmap(start, 1, nix::libc::PROT_NONE, flags, -1, 0) };
+    assert_eq!(instead, start);
 }
 
 /// For the tests of sandboxes.

@@ -9,7 +9,7 @@ use asymfence::membarrier::{PrivateExpedited, register};
 use super::{Peer, Segment, attach, attach_asymmetric, attach_when_made, create, two_processes};
 use core_affinity::CoreId;
 
-use crate::child::Child;
+use crate::child::{Child, ledger};
 use crate::litmus::{Fence, PORTION, Shared, longest_pause, scatter, two_cores};
 use crate::memory::Atomics;
 
@@ -142,8 +142,7 @@ fn nine_pairs<'a, F: Fences>(participant: &'a Participant<'_, F>) -> Vec<[Side<'
 
 #[track_caller]
 fn the_table_holds_between_processes(mode: Mode) {
-    if two_cores().is_none() {
-        println!("one core shows no reordering");
+    if ledger::on_two_cores(two_cores()).is_none() {
         return;
     }
     fn lead<F: Fences>(
@@ -202,8 +201,7 @@ fn a_symmetric_segment_orders_all_nine() {
 /// outcome must come, or the tests above show nothing.
 #[track_caller]
 fn the_weak_outcome_comes(heavy: impl Fn(&Participant<'_, Asymmetric>), peer_registers: bool) {
-    if two_cores().is_none() {
-        println!("one core shows no reordering");
+    if ledger::on_two_cores(two_cores()).is_none() {
         return;
     }
     let light = || Side {

@@ -44,8 +44,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a place is reaped without a second look",
         HEADER,
-        "            if !found.is_taken() {\n                continue;\n            }\n            clean(index);",
-        "            clean(index);",
+        "            if !found.is_taken() {\n                continue;\n            }\n            // Its last holder",
+        "            // Its last holder",
+    ),
+    Mutant("a place is reaped under its old word", HEADER, "Taken(self.0.wrapping_add(2))", "self"),
+    Mutant(
+        "a place that its holder has just freed is reaped",
+        HEADER,
+        "if word.compare_exchange(found.0, ours.0, Relaxed, Relaxed).is_err() {",
+        "if word.compare_exchange(found.0, ours.0, Relaxed, Relaxed).is_err() && false {",
+    ),
+    Mutant(
+        "a lock of one that reaps is taken for the holder's",
+        HEADER,
+        "let is_held = self.locks.lock_of(self.index)? == Lock::Shared;",
+        "let is_held = self.locks.lock_of(self.index)? != Lock::Free;",
+    ),
+    Mutant(
+        "a holder looks at its word first",
+        HEADER,
+        "Ok(is_held && self.header.places[self.index].load(Relaxed) == self.mine.0)",
+        "Ok(self.header.places[self.index].load(Relaxed) == self.mine.0 && self.locks.lock_of(self.index)? == Lock::Shared)",
     ),
     Mutant(
         "words of a place come again",
@@ -56,8 +75,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a place is given back though a copy is left",
         HEADER,
-        "if let Ok(false) = self.locks.is_locked(self.index) {",
-        "if let Ok(_) = self.locks.is_locked(self.index) {",
+        "if let Ok(Lock::Free) = self.locks.lock_of(self.index) {",
+        "if let Ok(_) = self.locks.lock_of(self.index) {",
     ),
     Mutant(
         "a place is given back before its lock",

@@ -1,0 +1,171 @@
+//! What is asked of the kernel for a place: of which descriptors, and who is believed.
+
+use std::fs;
+use std::mem::forget;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+
+use asymfence::cross_process::{Attached, Error, Mode, Step};
+use nix::libc;
+use rustix::fs::{MemfdFlags, memfd_create};
+use seccompiler::SeccompAction::Errno;
+use seccompiler::apply_filter;
+
+use super::{Fresh, Header, attach, attach_asymmetric, create, fresh, reap};
+use crate::child::{Child, ledger};
+use crate::filter::on_fcntl;
+use crate::fork::in_fork;
+
+#[track_caller]
+fn attaches(header: Header<'_>) {
+    let Ok(Attached::Symmetric(me)) = attach(header) else { panic!("{:?}", attach(header)) };
+    assert_eq!((me.index(), me.renew()), (0, Ok(())));
+    assert_eq!(reap(header, |_| panic!("it lives")), Ok(0));
+    assert_eq!(me.reap(|_| panic!("it lives")), Ok(0));
+}
+
+/// /proc/self is the thread that the process began with, which may have ended.
+#[test]
+fn a_process_whose_first_thread_has_ended_attaches() {
+    Child::default().run(|| {
+        let segment = fresh();
+        create(segment.header(), Mode::Symmetric).expect("a memfd can be locked");
+        in_fork(|| {
+            let first = rustix::thread::gettid().as_raw_nonzero();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    // The twin: what /proc/self/fd is then.
+                    while fs::read_dir("/proc/self/fd").is_ok_and(|files| files.count() != 0) {
+                        thread::yield_now();
+                    }
+                    assert_ne!(first, rustix::thread::gettid().as_raw_nonzero());
+                    attaches(segment.header());
+                    let asymmetric = fresh();
+                    create(asymmetric.header(), Mode::Asymmetric).expect("membarrier is offered");
+                    attach_asymmetric(asymmetric.header()).heavy_fence();
+                    // SAFETY: ends the process, as `in_fork` waits for.
+                    unsafe { libc::_exit(42) }
+                });
+                // SAFETY: ends this thread, whose stack stays; the other ends the process.
+                unsafe { libc::syscall(libc::SYS_exit, 0) };
+            });
+        });
+    });
+}
+
+#[test]
+fn a_thread_with_descriptors_of_its_own_attaches() {
+    Child::default().run(|| {
+        let others = fs::read_dir("/proc/self/fd").expect("procfs").count();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // SAFETY: takes no memory; the descriptors are copied.
+                assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
+                let segment = fresh();
+                create(segment.header(), Mode::Symmetric).expect("a memfd can be locked");
+                attaches(segment.header());
+                // The twin: the first thread has no such descriptor, or another.
+                let number = segment.file.as_raw_fd();
+                let theirs = fs::read_link(format!("/proc/self/fd/{number}"));
+                assert!(theirs.is_err() || others == 0, "{theirs:?}");
+            });
+        });
+    });
+}
+
+/// Runs `asks` in a thread for which a sandbox answers 0 to the `commands` of fcntl(2).
+fn where_success_is_invented(commands: &[i32], asks: impl FnOnce() + Send) {
+    let filter = on_fcntl(commands, Errno(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            apply_filter(&filter).expect("the filter is accepted");
+            asks();
+        });
+    });
+}
+
+#[test]
+fn a_sandbox_that_answers_0_to_locks_is_not_believed() {
+    const NO_KERNELS: Error = Error::Failed(Step::Lock, 0);
+    let answered: [&[i32]; 3] =
+        [&[libc::F_OFD_GETLK], &[libc::F_OFD_SETLK], &[libc::F_OFD_GETLK, libc::F_OFD_SETLK]];
+    for commands in answered {
+        let segment = fresh();
+        let header = segment.header();
+        create(header, Mode::Symmetric).expect("a memfd can be locked");
+        let Ok(Attached::Symmetric(mine)) = attach(header) else { panic!("not let in") };
+        where_success_is_invented(commands, || {
+            let error = attach(header).expect_err("a place by somebody's word");
+            assert_eq!(error, NO_KERNELS);
+            assert!(error.to_string().contains("no kernel"), "{error}");
+            // One that lives is not taken for dead; the other of these, which could not tell that it had a place, is.
+            let (asks, locks) =
+                (commands.contains(&libc::F_OFD_GETLK), commands.contains(&libc::F_OFD_SETLK));
+            let reaped = reap(header, |place| assert_ne!(place, mine.index(), "it lives"));
+            assert_eq!(reaped, if locks { Err(NO_KERNELS) } else { Ok(1) });
+            assert_eq!(mine.renew(), if asks { Err(NO_KERNELS) } else { Ok(()) });
+            let other = fresh();
+            let made = create(other.header(), Mode::Symmetric);
+            assert_eq!(made, if asks { Err(NO_KERNELS) } else { Ok(()) });
+        });
+        // The twin: outside of the sandbox.
+        assert_eq!(mine.renew(), Ok(()));
+        drop(mine);
+        attaches(header);
+    }
+}
+
+/// Each description has its own locks, so two segments of one file take places from each other.
+#[test]
+fn a_file_whose_places_somebody_has_is_not_made_another_segment() {
+    let (first, second) = (fresh(), fresh());
+    create(first.header(), Mode::Symmetric).expect("a memfd can be locked");
+    let other = Header { file: first.file.as_fd(), ..second.header() };
+    let mine = attach(first.header()).expect("let in");
+    assert_eq!(create(other, Mode::Symmetric), Err(Error::FileInUse));
+    assert!(second.words.iter().all(|word| word.load(SeqCst) == 0), "nothing was written");
+    assert_eq!(create(first.header(), Mode::Symmetric), Err(Error::NotEmpty), "it is the same");
+    drop(mine);
+    assert_eq!(create(other, Mode::Symmetric), Ok(()), "the twin");
+}
+
+/// Its mappings are given back in whole huge pages. Of those there need be none.
+#[test]
+fn a_file_of_huge_pages_gives_each_place_back() {
+    let file = match memfd_create("locks", MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB) {
+        Ok(file) => file.into(),
+        Err(error) => return ledger::skipped("hugetlbfs", error),
+    };
+    ledger::ran("hugetlbfs");
+    let segment = Fresh { file, ..fresh() };
+    create(segment.header(), Mode::Symmetric).expect("it can be locked");
+    (0..3).for_each(|_| attaches(segment.header()));
+    let huge = rustix::fs::fstat(&segment.file).expect("open").st_blksize;
+    assert!(huge > 4096, "the twin: {huge} is no huge page");
+}
+
+/// What `renew` sees is whether the participant's own lock is there, and not that of one that reaps.
+#[test]
+fn who_has_lost_a_place_is_told_while_another_cleans_it() {
+    Child::default().run(|| {
+        let segment = fresh();
+        let header = segment.header();
+        create(header, Mode::Symmetric).expect("a memfd can be locked");
+        let Ok(Attached::Symmetric(mine)) = attach(header) else { panic!("not let in") };
+        super::lose_the_lock_of("/memfd:locks");
+        let mut cleaned = 0;
+        let reaped = reap(header, |_| {
+            cleaned += 1;
+            assert_eq!(mine.renew(), Err(Error::PlaceLost));
+        });
+        assert_eq!((reaped, cleaned), (Ok(1), 1));
+        assert_eq!(mine.renew(), Err(Error::PlaceLost));
+        let Ok(Attached::Symmetric(next)) = attach(header) else { panic!("not let in") };
+        assert_eq!((mine.index(), next.index()), (0, 0));
+        assert_eq!(mine.renew(), Err(Error::PlaceLost), "the next one's");
+        drop(mine);
+        assert_eq!(next.renew(), Ok(()), "it was not freed");
+        forget(next);
+    });
+}
