@@ -121,9 +121,15 @@ macro_rules! new {
         /// Not biased: [`restore`](Bias::restore) it first thing. In `pause` the rare side may come once; if
         /// it comes more often, the bias is revoked. A good pause is a hundred times as long as a heavy
         /// fence takes: a millisecond.
+        ///
+        /// # Panics
+        ///
+        /// If `pause` is less than a microsecond, or more than half a minute.
         #[must_use]
         pub $($constness)? fn new(pause: Duration) -> Self {
-            let pause = pause.as_micros() as usize;
+            let pause = pause.as_micros();
+            assert!(0 < pause && pause <= 30_000_000, "a pause from 1 µs to 30 s");
+            let pause = pause as usize;
             Bias {
                 word: CachePadded::new(AtomicUsize::new(QUIET)),
                 times: CachePadded::new(Times {

@@ -398,6 +398,20 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_panics_lets_the_lead_go() {
+        use std::panic::{AssertUnwindSafe, catch_unwind};
+
+        let shared = Coalesce::new();
+        let is_led = || shared.counts.lead.load(Relaxed) & LED != 0;
+        let panics = AssertUnwindSafe(|| shared.run(|| panic!("on purpose")));
+        assert!(catch_unwind(panics).is_err());
+        assert!(!is_led());
+        // The twin: who does not come back keeps it.
+        core::mem::forget(shared.counts.start(shared.counts.lead.load(Relaxed)));
+        assert!(is_led());
+    }
+
+    #[test]
     fn the_counts_lie_in_one_line() {
         assert!(size_of::<Counts>() <= align_of::<CachePadded<Counts>>());
     }

@@ -137,6 +137,22 @@ impl Failure {
             (Call::Mlock, Self::EPERM | Self::ENOMEM | Self::EAGAIN) => {
                 "RLIMIT_MEMLOCK leaves no room for one page; raise it"
             }
+            (Call::Mmap, Self::EAGAIN) => {
+                "mlockall(MCL_FUTURE) locks new mappings too, and RLIMIT_MEMLOCK has no room; raise it"
+            }
+            (Call::Mmap | Call::Mprotect, Self::ENOMEM) => {
+                "no memory, no address space (RLIMIT_AS), or no room for one more mapping; give some"
+            }
+            (
+                Call::Mmap | Call::Mlock | Call::Mprotect,
+                Self::EPERM | Self::EINVAL | Self::ENOSYS,
+            ) => {
+                "every kernel of this rung has the call, and with these arguments it does not fail so: a sandbox \
+                 answers in its place; allow it there"
+            }
+            (Call::Atfork | Call::KeyCreate, _) => {
+                "the C library is short of memory; free some, and call again"
+            }
             (
                 Call::PrivateExpedited
                 | Call::PrivateExpeditedSyncCore

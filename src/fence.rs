@@ -269,7 +269,7 @@ fn other_ways(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Result<(),
 pub(crate) fn insist(rung: &Mechanism) -> Result<(), Failure> {
     sys::no_unwind(|| match patiently(rung.call) {
         Err(failure) if failure.is_unregistered() => {
-            patiently(rung.register).map_err(|_| failure)?;
+            patiently(rung.register.ok_or(failure)?).map_err(|_| failure)?;
             patiently(rung.call)
         }
         answer => answer,
@@ -366,10 +366,10 @@ mod tests {
                         FAILURES_LEFT.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
                     fails.map_or(Ok(()), |_| Err(Failure::new(Call::PrivateExpedited, $errno)))
                 },
-                register: || {
+                register: Some(|| {
                     REGISTRATIONS.fetch_add(1, Relaxed);
                     $registers
-                },
+                }),
             };
             (insist(&rung), CALLS.load(Relaxed), REGISTRATIONS.load(Relaxed))
         }};

@@ -173,7 +173,7 @@ impl Refusal {
 }
 
 impl Failure {
-    /// Packed into one word, so that the callers who share a call can share its failure.
+    /// Packed into one word, as [`Coalesce`](crate::Coalesce) takes the failure of any call.
     pub(crate) fn to_word(self) -> NonZeroU32 {
         Refusal::from(self).to_word()
     }

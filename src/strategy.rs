@@ -238,6 +238,9 @@ fn commit(found: Strategy) -> Strategy {
             for rung in Rung::all().filter(|rung| rung.0 != index) {
                 let _ = admit(rung); // recorded
             }
+            if LADDER[usize::from(index)].waiting.is_some() {
+                sys::look_for_a_clock();
+            }
             FIRST_RUNG + index
         }
     };
@@ -261,11 +264,16 @@ fn climb() -> Strategy {
 fn take_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
     // FORKED-TOGETHER: a child of fork that has the decision has the registration.
     static NO_FORK_IS_OLDER: AtomicBool = AtomicBool::new(false);
+    let forks_end = |()| match rung.mechanism().register {
+        Some(_) => Ok(sys::let_forks_end(&NO_FORK_IS_OLDER)?),
+        None => Ok(()),
+    };
     let verdict = match off {
         Some(switch) => Err(Refusal::new(switch)),
-        None => admit(rung)
-            .and_then(|()| sys::no_unwind(rung.mechanism().probe))
-            .and_then(|()| Ok(sys::let_forks_end(&NO_FORK_IS_OLDER)?)),
+        None => {
+            let admitted = admit(rung);
+            admitted.and_then(|()| sys::no_unwind(rung.mechanism().probe)).and_then(forks_end)
+        }
     };
     // Relaxed: one word, read for reports alone. Of several climbs the last to record wins.
     DECISION.refusals[usize::from(rung.0)].store(word(verdict), Relaxed);

@@ -405,7 +405,6 @@ fn a_word_of_a_place_does_not_come_again() {
         let segment = created(true);
         let [first, second] = [1, 2].map(|number| Process::new(&segment, number));
         let place = first.take().expect("a place");
-        first.fork();
         // SAFETY: a copy, as fork makes one; each is dropped once.
         let copy: Participant<'_> = unsafe { std::ptr::read(&place) };
         first.loses_its_locks();

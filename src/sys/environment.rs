@@ -3,8 +3,13 @@
 //!
 //! The standard library copies a variable that is set into an allocation, under a lock. The C library's getenv(3) does
 //! not, but races with a setenv(3) in another thread, which safe code may call (`std::env::set_var` before the edition
-//! of 2024). /proc/self/environ is neither: what the process was started with, copied by the kernel (proc(5)). What the
-//! program set since is found by the standard library, which allocates only then.
+//! of 2024). /proc/thread-self/environ is neither: what the process was started with, copied by the kernel (proc(5)). What
+//! the program set since is found by the standard library, which allocates only then.
+//!
+//! It is looked up once. A forked child may have inherited the standard library's lock from a thread that it does not
+//! have, and would wait for it for ever; what its parent found it has too.
+
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// What ASYMFENCE says. Unset or empty it says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +22,31 @@ pub(crate) enum Switch {
 const NAME: &str = "ASYMFENCE";
 
 pub(crate) fn switch() -> Option<Switch> {
+    const NOT_LOOKED_UP: u8 = 0;
+    const NONE: u8 = 1;
+    const SYMMETRIC: u8 = 2;
+    const NOT_UNDERSTOOD: u8 = 3;
+    static FOUND: AtomicU8 = AtomicU8::new(NOT_LOOKED_UP);
+
+    // Relaxed: one byte. Of several threads that look it up the last is remembered.
+    match FOUND.load(Relaxed) {
+        NOT_LOOKED_UP => {
+            let found = look_up();
+            let remembered = match found {
+                None => NONE,
+                Some(Switch::Symmetric) => SYMMETRIC,
+                Some(Switch::NotUnderstood) => NOT_UNDERSTOOD,
+            };
+            FOUND.store(remembered, Relaxed); // as above
+            found
+        }
+        NONE => None,
+        SYMMETRIC => Some(Switch::Symmetric),
+        _ => Some(Switch::NotUnderstood),
+    }
+}
+
+fn look_up() -> Option<Switch> {
     super::switch_at_start().or_else(|| {
         let word = std::env::var_os(NAME)?;
         understand(word.as_encoded_bytes())

@@ -24,7 +24,7 @@ pub(super) const RUNG: Mechanism = Mechanism {
     probe,
     call,
     waiting: None,
-    register: || Ok(()),
+    register: None,
 };
 
 fn probe() -> Result<(), Refusal> {

@@ -55,7 +55,9 @@ fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errn
 /// The switch in the environment that this process was started with; `None` also if that cannot be read.
 #[cfg(feature = "std")]
 pub(super) fn search_environment() -> Option<super::environment::Switch> {
-    let environment = open(c"/proc/self/environ", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    // Of this thread: that of /proc/self is empty when the thread has ended that the process began with.
+    let environment =
+        open(c"/proc/thread-self/environ", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     let (environment, mut buffer) = (environment.ok()?, [0; 512]);
     let mut search = super::environment::Search::default();
     loop {

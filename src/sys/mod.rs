@@ -4,7 +4,7 @@
 //! that asks which system, processor or interpreter it is built for.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed};
 
 use crate::refusal::{Failure, Refusal};
 
@@ -25,12 +25,14 @@ pub(crate) struct Mechanism {
     /// Only after a `probe` that succeeded. Orders nothing for the caller itself.
     pub(crate) call: fn() -> Result<(), Failure>,
 
-    /// How a caller waits for the call of another. `None` if calls are not shared: those of a model,
-    /// which has `Coalesce` to itself in models of its own.
+    /// How a caller waits for the call of another. `None` if calls are not shared: those of a model, which has
+    /// `Coalesce` to itself in models of its own; those between processes, which others could not share; and those
+    /// of FreeBSD, where nobody has measured whether it pays.
     pub(crate) waiting: Option<Waiting>,
 
-    /// Asks the kernel again for what `call` needs, after it said that it was never asked.
-    pub(crate) register: fn() -> Result<(), Failure>,
+    /// Asks the kernel again for what `call` needs, after it said that it was never asked. `None` if the kernel
+    /// need not be asked, and so remembers nothing that a fork could tear apart.
+    pub(crate) register: Option<fn() -> Result<(), Failure>>,
 }
 
 /// What a caller may do while it waits for the call of another.
@@ -337,18 +339,24 @@ pub(crate) const LOOKS: Option<u32> = if cfg!(feature = "loom") { Some(2) } else
 /// enough to say how much longer one wait is than another. (clock_gettime(2) of the C library is a system
 /// call where the kernel's clock is not that counter.) Neither it nor the counters of two processors need
 /// be in step with anything: whoever is misled makes a call too many.
+///
+/// A thread may forbid itself the counter, by prctl(PR_SET_TSC), and to read it is SIGSEGV then. So it is read
+/// only after [`look_for_a_clock`] found that it may be.
 #[inline]
 pub(crate) fn clock() -> Option<u64> {
+    // Relaxed: that the counter may be read, for which nothing else was made ready.
+    if !MAY_READ_THE_CLOCK.load(Relaxed) {
+        return None;
+    }
     #[cfg(all(any(target_arch = "x86", target_arch = "x86_64"), not(any(miri, feature = "loom"))))]
     {
-        // SAFETY: every processor with the instructions of this target has it. (A process that forbids
-        // itself the counter, by PR_SET_TSC, has no clock_gettime(3) either.)
+        // SAFETY: every processor with the instructions of this target has it, and it may be read.
         Some(unsafe { x86::_rdtsc() } / 3)
     }
     #[cfg(all(target_arch = "aarch64", not(any(miri, feature = "loom"))))]
     {
         let (ticks, each_second): (u64, u64);
-        // SAFETY: it reads a register that every system lets programs read.
+        // SAFETY: it reads a register that every system lets programs read, and this one has not forbidden.
         unsafe {
             core::arch::asm!("mrs {}, cntvct_el0", out(reg) ticks, options(nomem, nostack));
         }
@@ -365,6 +373,27 @@ pub(crate) fn clock() -> Option<u64> {
         feature = "loom"
     ))]
     None
+}
+
+static MAY_READ_THE_CLOCK: AtomicBool = AtomicBool::new(false);
+
+/// Asks whether the clock may be read: at the decision, since a sandbox may allow no such question later. What a
+/// thread forbids itself after that is not noticed.
+#[cold]
+pub(crate) fn look_for_a_clock() {
+    #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, feature = "loom"))))]
+    {
+        use rustix::process::TimeStampCounterReadability::Readable;
+        let answer = rustix::process::time_stamp_counter_readability();
+        // Linux cannot forbid it on Arm before 6.12, and does not know the question there.
+        let may = answer == Ok(Readable)
+            || cfg!(target_arch = "aarch64") && answer == Err(rustix::io::Errno::INVAL);
+        // Relaxed: as where it is read.
+        MAY_READ_THE_CLOCK.store(may, Relaxed);
+    }
+    // Relaxed: the same. No other system can forbid it.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    MAY_READ_THE_CLOCK.store(true, Relaxed);
 }
 
 /// Sleeps for about so many nanoseconds, or lets another thread run.

@@ -35,7 +35,7 @@ pub(super) const RUNG: Mechanism = Mechanism {
     probe,
     call,
     waiting: Some(Waiting::Asleep),
-    register: || Ok(()),
+    register: None,
 };
 
 /// A page that is kept for ever, and whether somebody works on it. Between the write and the loss of the permission
@@ -46,8 +46,8 @@ struct Standing {
 }
 
 /// Whoever finds one page in use takes the next, and waits for nobody: its holder may be the code that this signal
-/// handler interrupted, or a thread that a fork left behind, which holds it for ever. The first page is locked into
-/// memory, before the rung is taken; the others are mapped when they are needed.
+/// handler interrupted, or a thread that a fork left behind, which holds it for ever. All are mapped before the rung is
+/// taken, since the process may have no address space left later (RLIMIT_AS), and the first is locked into memory.
 static STANDING: [CachePadded<Standing>; 4] =
     [const { CachePadded::new(Standing { page: OnceRef::new(), busy: AtomicBool::new(false) }) };
         4];
@@ -61,12 +61,16 @@ fn probe() -> Result<(), Refusal> {
     gate::admit_processor(&gate::Cpu::of_this_machine())?;
     // RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page: no reason to stop the process.
     let page = STANDING[0].page(Page::lock)?;
+    for standing in &STANDING[1..] {
+        standing.page(|_| Ok(()))?;
+    }
     // A sandbox that answers 0 to everything takes this for a success too; the kernel does not.
     let misaligned = page.address().wrapping_byte_add(1);
     // SAFETY: the kernel refuses the address and changes nothing.
     match unsafe { mprotect(misaligned, LENGTH, MprotectFlags::READ) } {
         Err(Errno::INVAL) => {}
-        _ => return Err(Failure::new(Call::Mprotect, 0).into()),
+        Err(errno) => return Err(Failure::new(Call::Mprotect, errno.raw_os_error()).into()),
+        Ok(()) => return Err(Failure::new(Call::Mprotect, 0).into()),
     }
     call()?;
     Ok(())
@@ -125,7 +129,8 @@ impl Page {
         let page =
             unsafe { mmap_anonymous(ptr::null_mut(), LENGTH, ProtFlags::READ, MapFlags::PRIVATE) };
         let page = page.map_err(|errno| Failure::new(Call::Mmap, errno.raw_os_error()))?;
-        // Alone in its mapping, so that its protection changes without a split, which may fail.
+        // Not merged with a neighbour that others map, so that its protection changes without a split of the
+        // mapping, which may fail (`max_map_count`). Pages of this module that come to lie side by side may be merged.
         // SAFETY: the content stays. Where the advice is refused, the mapping may only be split.
         let _ = unsafe { madvise(page, LENGTH, Advice::LinuxDontDump) };
         // SAFETY: the page was mapped just now, with zeros, which are a valid `AtomicU8`; every
@@ -190,6 +195,15 @@ mod tests {
 
     fn pages() -> usize {
         STANDING.iter().filter(|standing| standing.page.get().is_some()).count()
+    }
+
+    #[test]
+    fn whoever_has_probed_has_every_page() {
+        let _guard = ONE_AT_A_TIME.lock();
+        match admit().and_then(|()| probe()) {
+            Ok(()) => assert_eq!(pages(), STANDING.len()),
+            Err(refusal) => std::println!("no such rung here: {refusal}"),
+        }
     }
 
     #[test]

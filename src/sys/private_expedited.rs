@@ -17,16 +17,15 @@ use super::membarrier::{self, Command};
 use super::{Mechanism, Waiting};
 use crate::refusal::{Call, Failure, Refusal};
 
-/// Its calls are shared, or else callers wait in the kernel's queue and each interrupts everybody: beside
-/// a running sibling that took 0.8 times as long for 2 callers and 0.6 times for 4 to 16, and for one 1.0
-/// times (benches/heavy.rs; AMD EPYC, 2 cores, 2026-11-23).
+/// Its calls are shared, or else callers wait in the kernel's queue and each interrupts everybody (benches/heavy.rs
+/// measures both).
 pub(super) const RUNG: Mechanism = Mechanism {
     name: "private-expedited",
     admit: || Ok(()),
     probe,
     call,
     waiting: Some(Waiting::Awake),
-    register,
+    register: Some(register),
 };
 
 const CALL: Command = (MembarrierCommand::PrivateExpedited, Call::PrivateExpedited);

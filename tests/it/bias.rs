@@ -57,6 +57,16 @@ fn weak_rounds(rare: impl Fn(&Bias) + Sync) -> Option<(usize, [bool; 2])> {
 }
 
 #[test]
+fn a_pause_that_cannot_be_told_is_refused() {
+    for pause in [Duration::ZERO, Duration::from_nanos(999), Duration::from_secs(31)] {
+        assert!(std::panic::catch_unwind(|| Bias::new(pause)).is_err(), "{pause:?}");
+    }
+    for pause in [Duration::from_micros(1), Duration::from_secs(30)] {
+        assert!(!Bias::new(pause).is_biased());
+    }
+}
+
+#[test]
 fn the_two_sides_do_not_miss_each_other_while_the_bias_goes_to_and_fro() {
     Child::default().run(|| {
         if init() == Strategy::Symmetric {

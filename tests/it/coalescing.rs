@@ -249,6 +249,47 @@ fn the_fences_hold_where_calls_of_membarrier_are_shared() {
     });
 }
 
+/// A process that forbids itself the time stamp counter, as against attacks that measure time.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn callers_that_may_not_read_the_clock_share_all_the_same() {
+    use rustix::process::TimeStampCounterReadability::RaiseSIGSEGV;
+    use rustix::process::set_time_stamp_counter_readability;
+
+    Child::default().run(|| {
+        // Its threads inherit it.
+        set_time_stamp_counter_readability(RaiseSIGSEGV).expect("x86");
+        init();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !stop.load(Relaxed) {
+                        heavy_fence();
+                    }
+                });
+            }
+            yield_until(|| stats().heavy.shared > 1_000 || stats().heavy.asked > 1_000_000);
+            stop.store(true, Relaxed);
+        });
+        // What the standard library does at the end of a test, it does by the clock.
+        // SAFETY: nothing is to be done at the end of this process.
+        unsafe { nix::libc::_exit(crate::child::DONE) }
+    });
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_clock_that_is_forbidden_ends_who_reads_it() {
+    let outcome = Child::default().outcome(|| {
+        use rustix::process::TimeStampCounterReadability::RaiseSIGSEGV;
+        rustix::process::set_time_stamp_counter_readability(RaiseSIGSEGV).expect("x86");
+        // SAFETY: it is forbidden: the process ends by a signal.
+        std::hint::black_box(unsafe { std::arch::x86_64::_rdtsc() });
+    });
+    assert_eq!(outcome.signal(), Some(Signal::SIGSEGV as i32), "{outcome:?}");
+}
+
 #[test]
 fn the_fences_hold_where_calls_of_mprotect_are_shared() {
     Child::default().run(|| {

@@ -231,7 +231,8 @@ fn decides(fork: Fork) -> ! {
     })
 }
 
-/// It looks for the switch, as above, and so cannot be torn apart here; `registers` can.
+/// Behind its registration it looks for the switch, and maps a page, each under the lock that the fork waits for. So it
+/// is hardly ever torn apart here, whether it passes the C library's lock or not; that it does: tests/forks.rs.
 fn attaches() -> ! {
     let memory: &'static Memory = Box::leak(Box::new(Memory::new::<Nothing>().expect("a memfd")));
     let words = &memory.layout::<Nothing>().header;

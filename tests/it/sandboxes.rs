@@ -92,7 +92,14 @@ const BELIEVED: [u64; 4] = [1 << 1, 1 << 2, 1 << 3, 1 << 4];
 fn a_sandbox_that_answers_0_to_what_does_not_exist_is_not_believed() {
     use asymfence::membarrier::{PrivateExpedited, query, register};
 
-    for lie in ["to all but QUERY", "to the commands", "to no command", "EPERM to no command"] {
+    let lies = [
+        "to all but QUERY",
+        "to the commands",
+        "to the calls",
+        "to no command",
+        "EPERM to no command",
+    ];
+    for lie in lies {
         Child::with("LIE", lie).run(|| {
             install(match std::env::var("LIE").expect("set above").as_str() {
                 "to all but QUERY" => on_arguments(&[&[(0, Ne, 0)]], Errno(0)),
@@ -100,6 +107,7 @@ fn a_sandbox_that_answers_0_to_what_does_not_exist_is_not_believed() {
                     let commands = BELIEVED.map(|command| [(0, Eq, command)]);
                     on_arguments(&commands.each_ref().map(|rule| &rule[..]), Errno(0))
                 }
+                "to the calls" => on_arguments(&[&[(0, Eq, 1 << 1)], &[(0, Eq, 1 << 3)]], Errno(0)),
                 "to no command" => on_arguments(&[&[(0, Gt, 0xffff)]], Errno(0)),
                 _ => on_arguments(&[&[(0, Gt, 0xffff)]], Errno(libc::EPERM as u32)),
             });
@@ -111,6 +119,18 @@ fn a_sandbox_that_answers_0_to_what_does_not_exist_is_not_believed() {
             crate::cross_process::a_fresh_segment_is_refused();
         });
     }
+}
+
+/// A kernel that cannot tell who is registered, and somebody who says so in its place.
+#[cfg(feature = "std")]
+#[test]
+fn a_sandbox_that_registers_for_an_older_kernel_is_not_believed() {
+    Child::default().run(|| {
+        install(on_arguments(&[&[(0, Eq, 1 << 9)]], Errno(libc::EINVAL as u32)));
+        crate::cross_process::a_fresh_segment_is_made();
+        install(on_arguments(&[&[(0, Eq, 1 << 2)]], Errno(0)));
+        crate::cross_process::a_fresh_segment_is_refused();
+    });
 }
 
 /// The twin: such a sandbox knows what the kernel refuses. That cannot be told, and the documents say so.
@@ -254,7 +274,7 @@ fn falls_back_without(away: impl FnOnce()) {
         Ok(()) => (0..100).for_each(|_| heavy_fence()),
         Err(error) => {
             let (other, refusal) = error.instead().expect("a second rung");
-            println!("{other} is not admitted on this machine: {refusal}");
+            crate::ledger::skipped(&format!("{other} rung"), refusal);
             assert_ne!(refusal.reason(), Reason::KernelUnknown, "{refusal}");
         }
     }
@@ -277,8 +297,11 @@ fn the_other_rung_needs_no_proc_once_decided() {
             let empty = std::env::temp_dir().join(format!("asymfence-{}", std::process::id()));
             std::fs::create_dir(&empty).expect("a folder");
             match nix::unistd::chroot(&empty) {
-                Ok(()) => assert!(!std::path::Path::new("/proc").exists()),
-                Err(error) => println!("chroot is not allowed here: {error}"),
+                Ok(()) => {
+                    crate::ledger::ran("chroot");
+                    assert!(!std::path::Path::new("/proc").exists());
+                }
+                Err(error) => crate::ledger::skipped("chroot", error),
             }
             let _ = std::fs::remove_dir(&empty);
         });

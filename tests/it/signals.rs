@@ -4,13 +4,13 @@ use std::os::unix::thread::JoinHandleExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
 
-use asymfence::{heavy_fence, init, light_fence, try_heavy_fence};
+use asymfence::{Call, Reason, Verdict, heavy_fence, init, light_fence, try_heavy_fence};
 use nix::sys::pthread::pthread_kill;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::child::Child;
-use crate::force_mprotect;
+use crate::{force_mprotect, verdict};
 
 static HANDLED: AtomicU32 = AtomicU32::new(0);
 static FAILED: AtomicBool = AtomicBool::new(false);
@@ -61,17 +61,21 @@ fn heavy_in_a_handler_that_interrupts_a_heavy_fence_works_by_mprotect() {
     });
 }
 
-/// As a user without privileges, who may lock one page and no second.
+/// As a user without privileges, who may lock one page and no second. Nor is anything mapped later.
 #[test]
 fn heavy_in_a_handler_needs_no_second_locked_page() {
     Child::default().run(|| {
+        // The size of a page on x86, which alone has the rung.
+        let page = 4096;
+        setrlimit(Resource::RLIMIT_MEMLOCK, page, page).expect("a limit can be lowered");
+        // This thread may be root, whom no limit binds.
+        // SAFETY: no memory depends on who runs the thread.
+        let answer = unsafe { nix::libc::syscall(nix::libc::SYS_setuid, 65534) };
+        assert!(answer == 0 || !rustix::process::getuid().is_root());
         if force_mprotect() {
-            setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0).expect("a limit can be lowered");
-            // This thread may be root, whom no limit binds.
-            // SAFETY: no memory depends on who runs the thread.
-            let answer = unsafe { nix::libc::syscall(nix::libc::SYS_setuid, 65534) };
-            assert!(answer == 0 || !rustix::process::getuid().is_root());
             handlers_fence_while_their_thread_fences();
+        } else if let Some(Verdict::Refused(refusal)) = verdict("mprotect") {
+            assert_ne!(refusal.reason(), Reason::Failed(Call::Mlock));
         }
     });
 }

@@ -80,6 +80,37 @@ mod environment {
         });
     }
 
+    /// A forked child may have inherited the standard library's lock on the environment, with nobody to let it go.
+    #[test]
+    fn the_environment_is_looked_up_once() {
+        Child::default().run(|| {
+            crate::cross_process::a_fresh_segment_is_made();
+            // SAFETY: no other thread of this process reads the environment.
+            unsafe { std::env::set_var("ASYMFENCE", "symmetric") };
+            crate::cross_process::a_fresh_segment_is_made();
+            assert!(matches!(init(), Strategy::Asymmetric(_)));
+        });
+    }
+
+    #[test]
+    fn what_the_program_sets_before_that_counts() {
+        Child::default().run(|| {
+            // SAFETY: as above.
+            unsafe { std::env::set_var("ASYMFENCE", "symmetric") };
+            crate::cross_process::a_fresh_segment_is_refused();
+            assert_eq!(init(), Strategy::Symmetric);
+        });
+    }
+
+    #[test]
+    fn what_the_process_was_started_with_counts_though_it_was_removed() {
+        Child::with("ASYMFENCE", "symmetric").run(|| {
+            // SAFETY: as above.
+            unsafe { std::env::remove_var("ASYMFENCE") };
+            assert_eq!(init(), Strategy::Symmetric);
+        });
+    }
+
     #[test]
     fn an_empty_word_switches_nothing() {
         Child::with("ASYMFENCE", "").run(|| {

@@ -192,6 +192,7 @@ fn threads_that_attach_at_once_get_places_of_their_own() {
         let header = segment.header();
         create(header, Mode::Symmetric).expect("always");
         let barrier = &std::sync::Barrier::new(8);
+        let had = &std::sync::Mutex::new(std::collections::BTreeSet::new());
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(move || {
@@ -199,9 +200,11 @@ fn threads_that_attach_at_once_get_places_of_their_own() {
                         barrier.wait();
                         let Ok(Attached::Symmetric(me)) = attach(header) else { panic!() };
                         assert!(me.index() < 8);
+                        assert!(had.lock().expect("no panic").insert(me.index()), "another's");
                         assert!(me.places().any(|place| place == me.index()));
                         barrier.wait();
                         assert_eq!(me.places().count(), 8);
+                        had.lock().expect("no panic").remove(&me.index());
                         barrier.wait();
                     }
                 });

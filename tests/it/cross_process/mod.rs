@@ -171,6 +171,12 @@ fn lose_the_lock_of(file: &str) {
 
 /// For the tests of sandboxes.
 #[track_caller]
+pub(crate) fn a_fresh_segment_is_made() {
+    assert_eq!(create(fresh().header(), Mode::Asymmetric), Ok(()));
+}
+
+/// For the tests of sandboxes.
+#[track_caller]
 pub(crate) fn a_fresh_segment_is_refused() {
     let answer = create(fresh().header(), Mode::Asymmetric);
     assert!(matches!(answer, Err(Error::Refused(_))), "{answer:?}");
