@@ -35,7 +35,7 @@ use crate::sys::{self, Waiting};
 
 /// Lets callers that ask for a heavy call at the same time share one.
 ///
-/// For heavy fences of your own making: what [`heavy_fence`](crate::heavy_fence) uses where sharing
+/// For your own heavy fences: what [`heavy_fence`](crate::heavy_fence) uses where sharing
 /// pays. It is handed the call, and knows nothing of it.
 ///
 /// ```
@@ -207,13 +207,12 @@ macro_rules! new {
 impl Coalesce {
     crate::sync::const_where_possible!(new);
 
-    /// A heavy fence: a full fence; `call`, or one of another caller that started after that fence; a
-    /// full fence.
+    /// A heavy fence: a full fence; `call`, or one of another caller that started after that fence; and behind it a
+    /// fence that acquires and releases, or, behind the caller's own call, a full one.
     ///
     /// `call` is to make every other thread pass a full barrier before it returns. Callers wait for the
-    /// call of another about twice as long as calls usually take, 0.2 s at most, for each of up to four leaders in a
-    /// row, and then make their own:
-    /// a forked child, a signal handler that interrupts a caller, and a caller that is stopped hang
+    /// call of another about twice as long as calls usually take, about 0.2 s at most for each of up to four leaders in
+    /// a row, and then make their own: a forked child, a signal handler that interrupts a caller, and a caller that is stopped hang
     /// nobody. Calls of more than 50 µs are waited for asleep. If `call` panics, so does this, and the next
     /// callers share as before.
     ///

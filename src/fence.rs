@@ -129,7 +129,9 @@ pub(crate) fn seldom() {}
 ///
 /// Never panics. **Aborts the process** if it cannot give its guarantee: by SIGABRT, or with the status 134 where
 /// that signal does not end it (PID 1 of a PID namespace, a sandbox). A message on the standard error names the
-/// rung, the call and the errno; it is left out where it would have to wait for a reader. A call that fails for want of memory,
+/// rung, the call and the errno; it is left out where it would have to wait for a reader. What may keep the process
+/// from its end, and this function from returning, is in the limits: a handler of SIGABRT that does not return, a filter
+/// that kills the thread alone, a file system that does not answer. A call that fails for want of memory,
 /// or is interrupted, is tried again a bounded number of times; one that the kernel says was never registered is
 /// registered again and tried once more; then every other rung that is sound here is tried, by what was seen of the
 /// machine at the decision: no file is opened. An abort
@@ -141,7 +143,11 @@ pub(crate) fn seldom() {}
 /// # Signal safety
 ///
 /// Async-signal-safe once the strategy is decided; before, as [`init`](crate::init). It may be called
-/// in a handler that interrupts a heavy fence, and in a forked child.
+/// in a handler that interrupts a heavy fence, and in a forked child. It may change the thread's `errno`, where another
+/// rung stands in.
+///
+/// A thread that forbids itself the time stamp counter *after* the decision, by prctl(PR_SET_TSC), ends by SIGSEGV where it
+/// waits for another's call. Forbid it before: then nobody reads it.
 ///
 /// # Source
 ///

@@ -210,13 +210,15 @@ const PRIVATE: MembarrierQuery =
 ///
 /// EINVAL if QUERY does not list the command: the kernel does not have it, or not on this architecture. (RSEQ
 /// is asked for also where it is not listed, since kernels from 5.10 to 5.16 have it and do not say so.)
-/// ENOMEM for want of a cpumask, after some tries; ENOSYS, and EPERM of a sandbox. 0 if a command or a flag
+/// ENOMEM for want of a cpumask, after some tries; ENOSYS, and EPERM of a sandbox. With `std` also what
+/// pthread_atfork(3) or pthread_key_create(3) fails with, by whose lock it waits for forks: ENOMEM. 0 if a command or a flag
 /// that does not exist succeeds: a sandbox or an emulator answers in the kernel's place. One that knows the
 /// commands and their flags cannot be told from a kernel.
 ///
 /// # Signal safety
 ///
-/// Async-signal-safe without `std` only.
+/// Async-signal-safe without `std` only. With it, nor may a handler of pthread_atfork(3) register, nor a thread that
+/// holds a lock which such a handler takes: glibc from 2.28 to 2.35 holds its own while handlers run.
 pub fn register<C: Registrable>() -> Result<Registration<C>, Failure> {
     sys::no_unwind(|| {
         // What QUERY does not list is answered as by a kernel that does not know it.

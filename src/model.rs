@@ -127,7 +127,7 @@ pub fn count_calls() {
 }
 
 /// The call in the middle of a heavy fence: every other thread executes one full fence. Orders nothing
-/// for the caller before its next [`fence`]. For models of heavy fences of your own making, as those that a
+/// for the caller before its next [`fence`]. For models of your own heavy fences, such as those that a
 /// [`Coalesce`] is handed.
 ///
 /// # Panics

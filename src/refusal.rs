@@ -116,7 +116,7 @@ reasons! {
         "the hypervisor is not KVM, and its TLB flush may interrupt nobody; allow membarrier",
     /// Switched off by `ASYMFENCE=symmetric`.
     SwitchedOffByEnvironment:
-        "switched off by ASYMFENCE=symmetric; unset it to use this rung",
+        "switched off by ASYMFENCE=symmetric; start the program without it to use this rung",
     /// `ASYMFENCE` holds a word that is not known; it is taken for `symmetric`, the safe reading.
     SwitchNotUnderstood:
         "the value of ASYMFENCE is not known and was taken for `symmetric`; set it to `symmetric`, or \

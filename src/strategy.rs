@@ -144,7 +144,16 @@ pub fn strategy() -> Option<Strategy> {
 /// cannot be probed safely from inside. A process that has decided for membarrier before makes, as
 /// long as it succeeds, only the one call `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)` afterwards, also
 /// where many threads fence at once: a caller that waits for another's call spins, usually for no longer than two
-/// calls. (On the mprotect rung it may also sleep, by nanosleep(2).) So does a child of fork(2).
+/// calls, and for 0.1 ms at most for each of up to four callers in a row. So does a child of fork(2).
+///
+/// On the mprotect rung a heavy fence makes two calls of mprotect(2), and while it waits for another, of
+/// nanosleep(2). Where more than four are under way at once, or never came to their end (in a thread that a fork left
+/// behind), it also maps a page for itself, by mmap(2), madvise(2) and munmap(2). A call that fails for a moment's
+/// reason is followed by sched_yield(2), on every rung.
+///
+/// The decision itself makes more calls: membarrier(2), those for the files below, prctl(PR_GET_TSC), which asks whether
+/// the time stamp counter may be read, and of the mprotect rung mmap(2), madvise(2), mlock(2), mprotect(2) and
+/// munmap(2).
 ///
 /// A sandbox or an emulator that answers success without calling the kernel is refused if it does so to
 /// commands or flags that do not exist, or if QUERY does not list the commands. One that knows the commands
@@ -158,20 +167,25 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// # Files and allocations
 ///
-/// On Linux it reads /proc/self/environ (feature `std`), and on x86 also what says which kernel this is, so that a
+/// On Linux it reads /proc/thread-self/environ (feature `std`), and on x86 also what says which kernel this is, so that a
 /// heavy fence need not look later: /proc/sys/kernel/osrelease and the presence of two files below /sys. What cannot be
 /// read is taken for the safe side.
 ///
 /// Allocates nothing, so an allocator may fence. Exceptions: a program that sets `ASYMFENCE` for itself, and one that
-/// has it set without /proc/self/environ (no /proc, another system). Such an allocator calls
+/// has it set without /proc/thread-self/environ (no /proc, another system). Such an allocator calls
 /// [`force`]`(Strategy::Symmetric)` first. And one that replaces malloc(3) of glibc decides before the program has
 /// 48 handlers of pthread_atfork(3): for the next one glibc allocates, under the lock that the first call takes.
+///
+/// `ASYMFENCE` is looked up once, by whatever asks first, also in [`cross_process`](crate::cross_process). On Linux the
+/// value that the process was started with counts first, also if the program has removed it since.
 ///
 /// # Signal safety
 ///
 /// Async-signal-safe without the feature `std`. With it, the first call reads the environment and takes a
 /// lock of the C library, which is not; so decide before. Nor may a handler of pthread_atfork(3) decide, nor a
-/// thread that holds a lock which such a handler takes.
+/// thread that holds a lock which such a handler takes: glibc from 2.28 to 2.35 holds its own while handlers run. And
+/// a forked child of a process that has not decided may wait for ever, if another thread of its parent was changing
+/// the environment: decide before the fork.
 ///
 /// # Threads, fork, exec
 ///

@@ -125,7 +125,8 @@ use segment::{LockFile, over};
 /// as the slice is used; seal a memfd against shrinking.
 ///
 /// `file` is the file of that memory, or another that every process of the segment can open for writing. The
-/// header remembers which. What its locks are for: [the module's documentation](self#who-holds-a-place).
+/// header remembers which. One file is for one segment: of two with the same file the participants would take places
+/// from each other, and the dead would not be told from the living. What its locks are for: [the module's documentation](self#who-holds-a-place).
 ///
 /// [`Mode::Asymmetric`] registers this process with the kernel, for the sake of the answer. It does not
 /// attach it.
@@ -134,7 +135,7 @@ use segment::{LockFile, over};
 ///
 /// [`Error::Refused`] if the segment cannot be asymmetric here: then create it with [`Mode::Symmetric`], in
 /// which every fence is `fence(SeqCst)`. [`Error::Failed`] names what failed, with its errno.
-/// [`Error::TooShort`], [`Error::NotEmpty`] say what they mean. Nothing is written unless it succeeds.
+/// [`Error::TooShort`], [`Error::NotEmpty`] and [`Error::FileInUse`] (somebody has attached with this file already) say what they mean. Nothing is written unless it succeeds.
 pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(), Error> {
     let header = over(words)?;
     if let Mode::Asymmetric = mode {
@@ -150,6 +151,10 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 
 /// Takes part: registers this process if the segment is asymmetric, and takes a place in its table.
 ///
+/// The first of a process is not to be called by a handler of pthread_atfork(3), nor by a thread that holds a lock which
+/// such a handler takes: glibc from 2.28 to 2.35 holds its own while handlers run. Nor in a forked child whose parent has
+/// neither attached nor decided, if another of its threads was changing the environment.
+///
 /// Call it after exec and before the process starts threads: registering takes half a microsecond in a
 /// process of one thread, and milliseconds once there are more. Every thread of the process may use the
 /// participant. `file` is the file that [`create`] got, by any descriptor. It takes one more descriptor while
@@ -157,7 +162,8 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 ///
 /// # Errors
 ///
-/// See [`Error`]. A process that cannot be asymmetric is refused by an asymmetric segment; what it can do is
+/// See [`Error`]. Success is not believed if a sandbox invents it for membarrier(2) or for fcntl(2). A process that cannot
+/// be asymmetric is refused by an asymmetric segment; what it can do is
 /// in the error's words.
 pub fn attach<'a>(words: &'a [AtomicU32], file: BorrowedFd<'a>) -> Result<Attached<'a>, Error> {
     let (header, file) = (over(words)?, LockFile::of(file)?);
