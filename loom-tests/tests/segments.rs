@@ -405,8 +405,11 @@ fn a_word_of_a_place_does_not_come_again() {
         let segment = created(true);
         let [first, second] = [1, 2].map(|number| Process::new(&segment, number));
         let place = first.take().expect("a place");
+        first.fork();
         // SAFETY: a copy, as fork makes one; each is dropped once.
         let copy: Participant<'_> = unsafe { std::ptr::read(&place) };
+        // In both.
+        first.loses_its_locks();
         first.loses_its_locks();
         drop(copy);
         second.exit(second.take().expect("the place"));
