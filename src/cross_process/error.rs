@@ -88,8 +88,12 @@ impl Step {
             }
             (_, Errno::NFILE) => "ENFILE: the system has no descriptor left; close some",
             (_, Errno::NOMEM) => "ENOMEM: no memory, or no room for one more mapping",
-            (Step::ReadBootId, Errno::NOENT) => "ENOENT: mount /proc, and the whole of it (not subset=pid)",
-            (Step::Reopen, Errno::NOENT) => "ENOENT: mount /proc, that of this PID namespace (Linux 3.17)",
+            (Step::ReadBootId, Errno::NOENT) => {
+                "ENOENT: mount /proc, and the whole of it (not subset=pid)"
+            }
+            (Step::Reopen, Errno::NOENT) => {
+                "ENOENT: mount /proc, that of this PID namespace (Linux 3.17)"
+            }
             (Step::ReadBootId, Errno::INVAL) => "the file holds no boot id: mount the kernel's own",
             (Step::Reopen, Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
                 "the file must be open to this process for reading and writing; give it the permission, or take \

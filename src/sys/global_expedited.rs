@@ -14,8 +14,14 @@ use crate::refusal::{Call, Failure, Reason, Refusal};
 
 /// No rung of the ladder: a heavy fence of one process needs less. Its calls are not shared, since
 /// those of other processes could not be.
-pub(crate) const BETWEEN_PROCESSES: Mechanism =
-    Mechanism { name: "global-expedited", admit: || Ok(()), probe, call, waiting: None, register: Some(register) };
+pub(crate) const BETWEEN_PROCESSES: Mechanism = Mechanism {
+    name: "global-expedited",
+    admit: || Ok(()),
+    probe,
+    call,
+    waiting: None,
+    register: Some(register),
+};
 
 const CALL: Command = (MembarrierCommand::GlobalExpedited, Call::GlobalExpedited);
 const REGISTER: Command =

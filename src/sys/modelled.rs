@@ -43,14 +43,8 @@ use super::world::{Start, Visit};
 use crate::refusal::{Call, Failure, Refusal};
 use crate::sync::Ordering::{self, Relaxed};
 
-pub(super) const RUNG: Mechanism = Mechanism {
-    name: "modelled",
-    admit: || Ok(()),
-    probe,
-    call,
-    waiting: None,
-    register: None,
-};
+pub(super) const RUNG: Mechanism =
+    Mechanism { name: "modelled", admit: || Ok(()), probe, call, waiting: None, register: None };
 
 /// loom's five threads, and a row and a column for those whose locals are gone: they have no number any
 /// more. Each fence there counts as one of a thread of its own.

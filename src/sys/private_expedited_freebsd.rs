@@ -25,8 +25,14 @@ use super::patience::patiently;
 use crate::refusal::{Call, Failure, Reason, Refusal};
 
 /// Its calls are not shared: nobody has measured whether that pays.
-pub(super) const RUNG: Mechanism =
-    Mechanism { name: "private-expedited", admit: || Ok(()), probe, call, waiting: None, register: Some(register) };
+pub(super) const RUNG: Mechanism = Mechanism {
+    name: "private-expedited",
+    admit: || Ok(()),
+    probe,
+    call,
+    waiting: None,
+    register: Some(register),
+};
 
 /// `__FreeBSD_version` of 14.1.
 const FREEBSD_14_1: c_int = 1_401_000;
