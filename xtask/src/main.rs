@@ -1,5 +1,6 @@
 //! Every check of the project, one command each.
 
+mod adopt;
 mod adopter;
 mod codegen;
 mod compat;
@@ -32,6 +33,7 @@ Usage: cargo xtask COMMAND
                   all tests, in steps; with WORD those steps whose names contain it; --quick some of them, in
                   about two minutes
   adopter         a crate that takes the fences as an option: without them, with them, modelled, in Miri
+  adopt           published crates with these fences: their own tests, their own cost
   compat          the packages that have the names of other crates: membarrier, membarrier2, swmr-barrier
   codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone; --deep with wider bounds or none
@@ -47,7 +49,7 @@ Usage: cargo xtask COMMAND
                   it installs what they need); --quick for those of a few minutes, which deep runs too
   ci              formatting, lints, docs, the house rules, test, spin, the oldest Rust, code elsewhere, the
                   sanitizer, the doctor, the costs
-  deep            what takes longer: the quick platforms, the models with wider bounds, the mutants with a name
+  deep            what takes longer: the crates that adopt, the quick platforms, the models with wider bounds, the mutants with a name
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a parser can check
 ";
@@ -111,6 +113,7 @@ fn run() -> Result {
     let outcome = match command.as_str() {
         "test" if quick => steps::run(&sh, QUICK, &word),
         "test" => steps::run(&sh, ALL_STEPS, &word),
+        "adopt" => adopt::check(&sh),
         "adopter" => adopter::check(&sh),
         "compat" => compat::check(&sh),
         "codegen" => {
@@ -254,6 +257,7 @@ fn ci(sh: &Shell) -> Result {
 
 /// What takes longer than `ci` may.
 fn deep(sh: &Shell) -> Result {
+    adopt::check(sh)?;
     platforms::run(sh, "", true)?;
     loom::models(sh, true)?;
     mutants::run(sh, "")

@@ -8,6 +8,7 @@ mod coalesce;
 mod deciding;
 mod ends;
 mod entrance;
+mod epochs;
 mod lazily;
 mod messages;
 mod misuse;

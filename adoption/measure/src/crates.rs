@@ -1,0 +1,145 @@
+//! The two sides of each crate. A macro each, since the types of the variants differ.
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use crate::in_turn::{Sides, Structure, With};
+
+/// The name in the table; before and after.
+pub(crate) const ALL: [(&str, Sides, Sides); 7] = [
+    ("haphazard", hazards, hazards_after),
+    ("left-right", left, left_after),
+    ("left-right-stores", left, left_stores),
+    ("swmr-cell", swmr, swmr_after),
+    ("swmr-cell-default", swmr_default, swmr_after),
+    ("arc-swap", arcs, arcs_after),
+    ("event-listener", events, events_after),
+];
+
+macro_rules! haphazard {
+    ($sides:ident, $theirs:ident) => {
+        /// To protect, pointer at hand; to replace and retire: one in a thousand reclaims.
+        fn $sides(with: With<'_>) {
+            use $theirs::{AtomicPtr, HazardPointer};
+            let shared = AtomicPtr::from(Box::new(0_u64));
+            with(&Structure {
+                hot: &|times| {
+                    let mut pointer = HazardPointer::new();
+                    for _ in 0..times {
+                        black_box(shared.safe_load(&mut pointer));
+                    }
+                },
+                rare: &|times| {
+                    for _ in 0..times {
+                        let old = shared.swap(Box::new(1)).expect("never null");
+                        // SAFETY: unlinked just now, and retired once.
+                        unsafe { old.retire() };
+                    }
+                },
+                rare_times: 5_000,
+            });
+        }
+    };
+}
+haphazard!(hazards, haphazard);
+haphazard!(hazards_after, haphazard_after);
+
+macro_rules! left_right {
+    ($sides:ident, $theirs:ident) => {
+        /// To enter and leave; to publish.
+        fn $sides(with: With<'_>) {
+            use $theirs::Absorb;
+            #[derive(Default)]
+            struct Count(u64);
+            impl Absorb<u64> for Count {
+                fn absorb_first(&mut self, more: &mut u64, _: &Self) {
+                    self.0 += *more;
+                }
+                fn sync_with(&mut self, first: &Self) {
+                    self.0 = first.0;
+                }
+            }
+            let (writer, reader) = $theirs::new::<Count, u64>();
+            let (writer, readers) = (RefCell::new(writer), reader.factory());
+            with(&Structure {
+                hot: &|times| {
+                    let reader = readers.handle();
+                    for _ in 0..times {
+                        black_box(reader.enter().map(|count| count.0));
+                    }
+                },
+                rare: &|times| {
+                    let mut writer = writer.borrow_mut();
+                    for _ in 0..times {
+                        writer.append(1);
+                        writer.publish();
+                    }
+                },
+                rare_times: 300,
+            });
+        }
+    };
+}
+left_right!(left, left_right);
+left_right!(left_after, left_right_after);
+left_right!(left_stores, left_right_stores);
+
+macro_rules! swmr_cell {
+    ($sides:ident, $theirs:ident, $($read_preferred:ident)?) => {
+        /// To pin, read and leave; to store: one in 17 reclaims.
+        fn $sides(with: With<'_>) {
+            let cell = $theirs::SwmrCell::builder()$(.$read_preferred())?.build(0_u64);
+            let readers = cell.reader_factory();
+            let cell = RefCell::new(cell);
+            with(&Structure {
+                hot: &|times| {
+                    let reader = readers.local_reader();
+                    for _ in 0..times {
+                        black_box(*reader.pin());
+                    }
+                },
+                rare: &|times| {
+                    let mut cell = cell.borrow_mut();
+                    (0..times).for_each(|_| cell.store(1));
+                },
+                rare_times: 3_000,
+            });
+        }
+    };
+}
+swmr_cell!(swmr_default, swmr_cell,);
+swmr_cell!(swmr, swmr_cell, read_preferred);
+swmr_cell!(swmr_after, swmr_cell_after, read_preferred);
+
+macro_rules! arc_swap {
+    ($sides:ident, $theirs:ident) => {
+        /// To load and drop; to store.
+        fn $sides(with: With<'_>) {
+            let shared = $theirs::ArcSwap::from_pointee(0_u64);
+            with(&Structure {
+                hot: &|times| (0..times).for_each(|_| _ = black_box(**shared.load())),
+                rare: &|times| (0..times).for_each(|_| shared.store(Arc::new(1))),
+                rare_times: 300,
+            });
+        }
+    };
+}
+arc_swap!(arcs, arc_swap);
+arc_swap!(arcs_after, arc_swap_after);
+
+macro_rules! event_listener {
+    ($sides:ident, $theirs:ident) => {
+        /// To notify where nobody listens; to listen, and stop.
+        fn $sides(with: With<'_>) {
+            let event = $theirs::Event::new();
+            with(&Structure {
+                hot: &|times| (0..times).for_each(|_| _ = black_box(event.notify(1))),
+                rare: &|times| (0..times).for_each(|_| drop(event.listen())),
+                rare_times: 300,
+            });
+        }
+    };
+}
+event_listener!(events, event_listener);
+event_listener!(events_after, event_listener_after);

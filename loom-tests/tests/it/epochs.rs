@@ -1,0 +1,199 @@
+//! crossbeam-epoch 0.9 in miniature: why an object waits for three advances of the epoch, and not two, once the fence of
+//! `pin` is a light one.
+//!
+//! ```text
+//! who pins (`Local::pin`)   who unlinks (`Global::push_bag`)   who advances (`Global::try_advance`)
+//! slot = epoch              unlink                             e = epoch
+//! full fence, now light     full fence                         full fence, now heavy
+//! read                      tag = epoch                        each slot is free, or at e
+//! slot = free               free when epoch is tag + grace     epoch = e + 1
+//! ```
+//!
+//! The fence of `pin` met two others, and only one of them becomes heavy. The full fence before the tag no longer
+//! pairs with it: a reader may pin an epoch that the tag does not show yet, and still find the object. So the tag
+//! may be one too low. Two ways out: one advance more, or a heavy fence before the tag, too.
+//!
+//! Why one more is enough: let H be the heavy fence of the advance from `t + 1`. A tag `t` was read before H reached
+//! its thread, or it would be `t + 1`; so the unlinking stands before H. A reader that finds the object pinned
+//! before H reached it, so at `t + 1` at most, and holds the epoch at `t + 2`.
+//!
+//! loom's cells fail a model in which the object is freed while somebody reads it, or read when it was freed.
+
+use std::sync::Arc;
+
+use asymfence::model::{Start, fence};
+use asymfence::{heavy_fence, light_fence};
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use loom::thread;
+
+use loom_tests::check::{check_within, failure_within};
+
+/// What stands where crossbeam-epoch has `fence(SeqCst)`, and after how many advances it frees.
+#[derive(Clone, Copy)]
+struct Scheme {
+    pin: fn(),
+    seal: fn(),
+    advance: fn(),
+    grace: usize,
+}
+
+fn nothing() {}
+
+fn full() {
+    fence(SeqCst);
+}
+
+const AS_IT_IS: Scheme = Scheme { pin: full, seal: full, advance: full, grace: 2 };
+const SWAPPED: Scheme = Scheme { pin: light_fence, seal: full, advance: heavy_fence, grace: 2 };
+const THREE: Scheme = Scheme { grace: 3, ..SWAPPED };
+const LIGHT_SEAL: Scheme = Scheme { seal: light_fence, ..THREE };
+const HEAVY_SEAL: Scheme = Scheme { seal: heavy_fence, ..SWAPPED };
+
+/// Nobody is pinned.
+const FREE: usize = 0;
+
+struct World {
+    scheme: Scheme,
+    epoch: AtomicUsize,
+    /// Of who reads. Who unlinks is not pinned here: that could only hold the epoch back.
+    slot: AtomicUsize,
+    /// Whether the object can be found.
+    linked: AtomicUsize,
+    alive: UnsafeCell<bool>,
+}
+
+// SAFETY: loom fails a model whose threads use the cell at once.
+unsafe impl Send for World {}
+// SAFETY: the same.
+unsafe impl Sync for World {}
+
+impl World {
+    fn pin(&self) {
+        // Relaxed: an old one only holds the epoch back.
+        let epoch = self.epoch.load(Relaxed);
+        // Relaxed: nothing is handed over.
+        self.slot.store(epoch, Relaxed);
+        (self.scheme.pin)();
+    }
+
+    fn unpin(&self) {
+        // Release: what was read stands before it. Pairs with: the Acquire in `advance`.
+        self.slot.store(FREE, Release);
+    }
+
+    fn read(&self) {
+        self.pin();
+        if self.linked.load(Acquire) == 1 {
+            // SAFETY: loom fails the model if another thread writes at the same time.
+            assert!(self.alive.with(|alive| unsafe { *alive }), "used after it was freed");
+        }
+        self.unpin();
+    }
+
+    /// Unlinks the object. Its tag.
+    fn unlink(&self) -> usize {
+        self.linked.store(0, Release);
+        (self.scheme.seal)();
+        // Relaxed: the fence orders it.
+        self.epoch.load(Relaxed)
+    }
+
+    fn advance(&self) {
+        // Acquire: the scans of those who advanced it before. Pairs with: the Release below.
+        let epoch = self.epoch.load(Acquire);
+        (self.scheme.advance)();
+        // Acquire: who has left has done with what it read. Pairs with: the Release in `unpin`.
+        if [FREE, epoch].contains(&self.slot.load(Acquire)) {
+            // Release: our scan. Pairs with: the Acquires of who advances next, and of who frees. If another was
+            // quicker it is as good; Relaxed: we learn nothing.
+            let _ = self.epoch.compare_exchange(epoch, epoch + 1, Release, Relaxed);
+        }
+    }
+
+    fn free(&self, tag: usize) {
+        // Acquire: whoever read the object has done with it. Pairs with: the Release in `advance`.
+        if self.epoch.load(Acquire) >= tag + self.scheme.grace {
+            // SAFETY: loom fails the model if another thread uses it at the same time.
+            self.alive.with_mut(|alive| unsafe { *alive = false });
+        }
+    }
+}
+
+/// One reads; one advances; one unlinks, advances, and frees. The two advance so often.
+fn program(scheme: Scheme, advances: [usize; 2]) {
+    let world = Arc::new(World {
+        scheme,
+        epoch: AtomicUsize::new(FREE + 1),
+        slot: AtomicUsize::new(FREE),
+        linked: AtomicUsize::new(1),
+        alive: UnsafeCell::new(true),
+    });
+    let reader = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || world.read())
+    };
+    let other = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || (0..advances[0]).for_each(|_| world.advance()))
+    };
+    let tag = world.unlink();
+    (0..advances[1]).for_each(|_| world.advance());
+    world.free(tag);
+    reader.join().expect("no panic");
+    other.join().expect("no panic");
+}
+
+const PREEMPTIONS: Option<usize> = Some(2);
+
+#[track_caller]
+fn is_sound(scheme: Scheme, advances: [usize; 2]) {
+    check_within(PREEMPTIONS, Start::Asymmetric, move || program(scheme, advances));
+}
+
+#[track_caller]
+fn is_unsound(scheme: Scheme, advances: [usize; 2]) {
+    let program = move || program(scheme, advances);
+    let failure = failure_within(PREEMPTIONS, Start::Asymmetric, program);
+    let message = failure.expect("the mutant passes");
+    let is_found = ["used after", "Causality violation"].iter().any(|word| message.contains(word));
+    assert!(is_found, "{message}");
+}
+
+#[test]
+fn two_advances_are_enough_where_every_fence_is_full() {
+    is_sound(AS_IT_IS, [1, 1]);
+}
+
+#[test]
+fn two_advances_are_too_few_once_pin_has_a_light_fence() {
+    is_unsound(SWAPPED, [1, 1]);
+}
+
+#[test]
+fn three_advances_are_enough() {
+    is_sound(THREE, [2, 1]);
+}
+
+#[test]
+fn two_advances_are_enough_with_a_heavy_fence_before_the_tag() {
+    is_sound(HEAVY_SEAL, [1, 1]);
+}
+
+#[test]
+fn with_three_advances_the_fence_before_the_tag_may_be_light() {
+    is_sound(LIGHT_SEAL, [2, 1]);
+}
+
+#[test]
+fn three_advances_without_one_of_the_fences_are_too_few() {
+    for mutant in [
+        Scheme { pin: nothing, ..THREE },
+        Scheme { seal: nothing, ..THREE },
+        Scheme { advance: full, ..THREE },
+        Scheme { advance: light_fence, ..THREE },
+    ] {
+        is_unsound(mutant, [2, 1]);
+    }
+}
