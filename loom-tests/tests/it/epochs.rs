@@ -188,12 +188,8 @@ fn with_three_advances_the_fence_before_the_tag_may_be_light() {
 
 #[test]
 fn three_advances_without_one_of_the_fences_are_too_few() {
-    for mutant in [
-        Scheme { pin: nothing, ..THREE },
-        Scheme { seal: nothing, ..THREE },
-        Scheme { advance: full, ..THREE },
-        Scheme { advance: light_fence, ..THREE },
-    ] {
-        is_unsound(mutant, [2, 1]);
-    }
+    is_unsound(Scheme { pin: nothing, ..THREE }, [0, 3]);
+    is_unsound(Scheme { seal: nothing, ..THREE }, [2, 1]);
+    is_unsound(Scheme { advance: full, ..THREE }, [0, 3]);
+    is_unsound(Scheme { advance: light_fence, ..THREE }, [0, 3]);
 }
