@@ -9,7 +9,7 @@ use crate::sys;
 /// no instruction.
 ///
 /// For a data structure that decides once: take it when the structure is built, keep it in a field
-/// (it has no size), and use [`light_fence`](crate::light_fence) where there is none.
+/// (it has no size), and use [`light_fence`](crate::light_fence) if [`Asymmetric::new`] returned an error.
 ///
 /// Only [`Asymmetric::new`] makes one:
 ///
@@ -32,11 +32,11 @@ pub struct Asymmetric {
 }
 
 impl Asymmetric {
-    /// Decides the strategy if nothing has ([`init`]), and answers the proof if it is asymmetric.
+    /// Decides the strategy if nothing has ([`init`]), and returns the proof if the process is asymmetric.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] if the process is symmetric. Its `Display` says what each rung was refused for.
+    /// [`Unsupported`] if the process is symmetric.
     ///
     /// Panics, signal safety, fork and exec as [`init`].
     pub fn new() -> Result<Self, Unsupported> {
@@ -46,8 +46,8 @@ impl Asymmetric {
         }
     }
 
-    /// Orders as [`light_fence`](crate::light_fence), with which it shares contract and signal
-    /// safety, in zero instructions: no load, no branch.
+    /// Orders as [`light_fence`](crate::light_fence), in zero instructions: no load, no branch. Contract and signal
+    /// safety are the same.
     #[inline(always)]
     #[track_caller] // for models: in any other build nobody asks
     pub fn light_fence(self) {
@@ -56,7 +56,15 @@ impl Asymmetric {
     }
 }
 
-/// The process is symmetric: its light fence is a `fence(SeqCst)`.
+/// There is no [`Asymmetric`]: the process is symmetric, and its light fence is `fence(SeqCst)`. The `Display` form
+/// says why each rung was refused.
+///
+/// ```
+/// match asymfence::Asymmetric::new() {
+///     Ok(proof) => proof.light_fence(),
+///     Err(why) => println!("{why}"),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsupported {
     _private: (),

@@ -36,13 +36,13 @@ use crate::sync::{AtomicUsize, fence};
 use crate::sys;
 use crate::ticket::Ticket;
 
-/// Asymmetric fences of one data structure that become symmetric while the rare side is busy, and
+/// The two fences of one data structure, which become symmetric while the rare side is busy, and
 /// asymmetric again when it is quiet.
 ///
 /// The frequent side calls [`light_fence`](Bias::light_fence), the rare side
 /// [`heavy_fence`](Bias::heavy_fence), each with the same `Bias`. While it [is biased](Bias::is_biased)
-/// these are a light and a heavy fence; if heavy fences come more often than once in a *pause*, the bias
-/// is revoked, by one heavy fence, and both are `fence(SeqCst)`. Somebody restores it, now and then, after a
+/// these are a light and a heavy fence. If heavy fences come more often than once in a *pause*, one heavy fence revokes
+/// the bias, and both are `fence(SeqCst)`. The program restores it now and then, after a
 /// pause in which no rare side came. So a structure whose rare side is sometimes not rare is never much
 /// slower than with full fences. With [`restore_at`](Bias::restore_at) it executes at most two heavy fences in a
 /// pause, and one more for each rare side that came at the same moment as the first. ([`restore`](Bias::restore)
@@ -74,7 +74,7 @@ use crate::ticket::Ticket;
 /// BIAS.heavy_fence(|| start.elapsed());
 /// assert!(WORK.load(Relaxed)); // it need not sleep
 ///
-/// // Somebody, every thousand operations or so:
+/// // Any thread, every thousand operations or so:
 /// BIAS.restore_at(start.elapsed());
 /// ```
 ///
@@ -247,8 +247,8 @@ impl Bias {
         }
     }
 
-    /// Takes the bias away, if it holds, by a heavy fence: for who knows that the rare side is going to be
-    /// busy. Also a rare side's fence, as [`heavy_fence`](Bias::heavy_fence).
+    /// Revokes the bias, if it holds, by a heavy fence: for a program that knows that the rare side is going to be
+    /// busy. It is also a rare side's fence, as [`heavy_fence`](Bias::heavy_fence).
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn revoke(&self) {
@@ -268,8 +268,8 @@ impl Bias {
         }
     }
 
-    /// Gives the bias back, if no rare side has come since the last call of this that asked: by count, for
-    /// who calls it every so many operations. Whether the bias holds.
+    /// Restores the bias, if no rare side has come since the last call of this. For a program that calls it once in a
+    /// number of operations. Returns whether the bias holds.
     ///
     /// A heavy fence if it does; a load, and an exchange at most, otherwise. In a symmetric process there is no
     /// bias. Decides if nothing has ([`init`]).

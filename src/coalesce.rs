@@ -33,10 +33,8 @@ use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::sync::{AtomicUsize, Ordering, fence};
 use crate::sys::{self, Waiting};
 
-/// Lets callers that ask for a heavy call at the same time share one.
-///
-/// For your own heavy fences: what [`heavy_fence`](crate::heavy_fence) uses where sharing
-/// pays. It is handed the call, and knows nothing of it.
+/// Lets concurrent callers share one heavy call. [`heavy_fence`](crate::heavy_fence) uses it where sharing
+/// pays; use your own for a heavy fence of your own, between processes say. It runs whatever call it is given.
 ///
 /// ```
 /// use asymfence::Coalesce;
@@ -65,14 +63,22 @@ struct Counts {
 #[derive(Debug)]
 struct Beside {
     estimate: Estimate,
-    /// Returns without a call. Never loom's: no order depends on a report.
+    /// How many callers returned without a call. A plain atomic under loom too: no order depends on a report.
     shared: Number,
 }
 
 const LED: usize = 1;
 const ONE_CALL: usize = 2;
 
-/// How often a [`Coalesce`] was asked for a heavy call, and what it took. The numbers wrap.
+/// How often a [`Coalesce`] was asked for a heavy call, and how many calls were made. The numbers wrap.
+///
+/// ```
+/// let shared = asymfence::Coalesce::new();
+/// shared.run(|| Ok(()))?;
+/// let calls = shared.stats();
+/// assert_eq!((calls.asked, calls.calls, calls.shared), (1, 1, 0));
+/// # Ok::<(), std::num::NonZeroU32>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Calls {
@@ -80,7 +86,7 @@ pub struct Calls {
     pub asked: usize,
     /// How many calls were made.
     pub calls: usize,
-    /// How many of those who asked returned without a call of their own.
+    /// How many callers returned without a call of their own.
     pub shared: usize,
 }
 

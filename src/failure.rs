@@ -8,7 +8,11 @@ use core::fmt;
 /// The calls and their words, from one list: one that is left out of any place does not compile.
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident: $words:literal,)*) => {
-        /// A system call that a fence depends on.
+        /// A system call that a fence depends on. Its `Display` is the call as the manual writes it.
+        ///
+        /// ```
+        /// assert_eq!(asymfence::Call::Query.to_string(), "membarrier(MEMBARRIER_CMD_QUERY)");
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         #[repr(u8)]
@@ -72,7 +76,15 @@ impl fmt::Display for Call {
     }
 }
 
-/// A system call that did not answer success, which is exactly 0.
+/// A system call that failed: it returned something other than 0. Its `Display` says which call, which errno, and what
+/// to do.
+///
+/// ```
+/// if let Err(error) = asymfence::try_heavy_fence() {
+///     let failure = error.failure();
+///     println!("{failure} ({} returned errno {})", failure.call(), failure.errno());
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
     call: Call,

@@ -49,14 +49,13 @@ use crate::sync::{Ordering::SeqCst, fence, global};
 use crate::sys::patience::{patiently, retries};
 use crate::sys::{self, LOOKS, Mechanism};
 
-/// Orders the memory accesses before it against those after it, as seen by whoever executes a
-/// [`heavy_fence`] — and by nobody else.
+/// Orders the memory accesses before it against those after it, as seen by a thread that executes a
+/// [`heavy_fence`], and by no other.
 ///
-/// For the side that runs millions of times a second. In an asymmetric process it is a relaxed load
-/// and a branch that is always taken the same way, with a compiler barrier behind it and no fence
-/// instruction; [`Asymmetric::light_fence`](crate::Asymmetric::light_fence) saves the load and the
-/// branch. While nothing has decided ([`init`](crate::init)), and in a symmetric process, it is
-/// `fence(SeqCst)`.
+/// For the side that runs millions of times a second. In an asymmetric process it is a relaxed load, a branch that is
+/// always taken the same way, and a compiler barrier: no fence instruction.
+/// [`Asymmetric::light_fence`](crate::Asymmetric::light_fence) has no load and no branch either. Before the decision
+/// ([`init`](crate::init)), and in a symmetric process, it is `fence(SeqCst)`.
 ///
 /// # What it pairs with
 ///
@@ -64,8 +63,8 @@ use crate::sys::{self, LOOKS, Mechanism};
 /// | --- | --- | --- | --- |
 /// | **light** | unordered | unordered | ordered |
 ///
-/// The accesses that are to be ordered must be atomic, relaxed or stronger, on both sides. Two light
-/// fences are not ordered through a heavy fence of a third thread.
+/// The accesses must be atomic, relaxed or stronger, on both sides. A heavy fence of a third thread does not order two
+/// light fences against each other.
 ///
 /// # Panics, errors, aborts; signal safety
 ///
@@ -99,19 +98,19 @@ pub fn light_fence() {
     }
 }
 
-/// Marks a branch as one to keep out of the way. The full fence behind it is no call: that would take
-/// from the loop around a light fence every register that a call does not preserve.
+/// Marks its branch as unlikely. The full fence in that branch stays in line: a call would cost the loop around a light
+/// fence every register that a call does not preserve.
 #[cold]
 #[inline(always)]
 pub(crate) fn seldom() {}
 
 /// Orders the memory accesses before it against those after it, as seen by every thread of the
-/// process, whether that executes a [`light_fence`], a `fence(SeqCst)` or a heavy fence.
+/// process that executes a [`light_fence`], a `fence(SeqCst)` or a heavy fence.
 ///
-/// For the side that runs rarely. Has all the effects of `fence(SeqCst)` on its caller, and makes
-/// every other thread of the process pass a full barrier before it returns. Costs microseconds
-/// while other threads run, and interrupts them. Decides the strategy if nothing has
-/// ([`init`](crate::init)); in a symmetric process it is `fence(SeqCst)`.
+/// For the side that runs rarely. It has all the effects of `fence(SeqCst)` on its caller, and makes
+/// every other thread of the process execute a full fence before it returns. While other threads run it takes
+/// microseconds, and interrupts them. It decides the strategy if nothing has
+/// ([`init`](crate::init)). In a symmetric process it is `fence(SeqCst)`.
 ///
 /// # What it pairs with
 ///
@@ -119,35 +118,39 @@ pub(crate) fn seldom() {}
 /// | --- | --- | --- | --- |
 /// | **heavy** | ordered | ordered | ordered |
 ///
-/// Callers that come together share a call ([`Coalesce`]). Who needs a heavy fence only some time from now
-/// takes a [`Ticket`](crate::Ticket), and does not pay for one if another comes first.
+/// Concurrent callers share one system call ([`Coalesce`]). A caller that needs a heavy fence only later takes a
+/// [`Ticket`](crate::Ticket) now: if another thread's heavy fence comes first, it need not make its own.
 ///
-/// It reaches the threads of this process, also those that are created or end meanwhile. It does
-/// not reach other processes that share memory with it.
+/// It reaches every thread of this process, also those that are created or end meanwhile. It does
+/// not reach other processes that share memory with it: see `cross_process`.
 ///
 /// # Panics, errors, aborts
 ///
 /// Never panics. **Aborts the process** if it cannot give its guarantee: by SIGABRT, or with the status 134 where
 /// that signal does not end it (PID 1 of a PID namespace, a sandbox). A message on the standard error names the
-/// rung, the call and the errno; it is left out where it would have to wait for a reader. What may keep the process
-/// from its end, and this function from returning, is in the limits: a handler of SIGABRT that does not return, a filter
-/// that kills the thread alone, a file system that does not answer. A call that fails for want of memory,
-/// or is interrupted, is tried again a bounded number of times; one that the kernel says was never registered is
-/// registered again and tried once more; then every other rung that is sound here is tried, by what was seen of the
-/// machine at the decision: no file is opened. An abort
-/// means that the process decided outside of a sandbox that this thread is in, or that the kernel is
-/// out of memory. Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the
-/// symmetric strategy. A sandbox closed later that answers success without calling the kernel is not
+/// rung, the call and the errno; it is left out where it would have to wait for a reader. The limits say what may keep the
+/// process from ending, and this function from returning: a handler of SIGABRT that does not return, a filter that kills
+/// this thread alone, a file system that does not answer.
+///
+/// Before it aborts it does what may help:
+///
+/// - a call that fails for want of memory, or is interrupted, is made again a bounded number of times;
+/// - if the kernel says that the process is not registered, it is registered again, and the call made once more;
+/// - then every other rung that is sound here is tried. What it asks of the machine was read at the decision: no file is
+///   opened.
+///
+/// So an abort has one of two causes: a sandbox that was installed after the decision, on the process or on this
+/// thread; or a kernel that is out of memory. Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force)
+/// the symmetric strategy. A sandbox installed later that answers success without calling the kernel is not
 /// detected.
 ///
 /// # Signal safety
 ///
-/// Async-signal-safe once the strategy is decided; before, as [`init`](crate::init). It may be called
-/// in a handler that interrupts a heavy fence, and in a forked child. It may change the thread's `errno`, where another
-/// rung stands in.
+/// Async-signal-safe once the strategy is decided; before, as [`init`](crate::init). A handler that interrupts a heavy
+/// fence may call it, and so may a forked child. It may change the thread's `errno` if another rung stands in.
 ///
-/// A thread that forbids itself the time stamp counter *after* the decision, by prctl(PR_SET_TSC), ends by SIGSEGV where it
-/// waits for another's call. Forbid it before: then nobody reads it.
+/// If a thread forbids itself the time stamp counter *after* the decision, by prctl(PR_SET_TSC), SIGSEGV ends it when it
+/// waits for another's call. Forbid it before the decision: then nothing reads it.
 ///
 /// # Source
 ///
@@ -164,7 +167,7 @@ pub(crate) fn seldom() {}
 /// VERSION.store(1, Relaxed);
 /// asymfence::heavy_fence(); // pairs with the light fence of each reader
 /// if !READING.load(Relaxed) {
-///     // Whoever starts to read from now on sees version 1.
+///     // A reader that starts from now on sees version 1.
 /// }
 /// ```
 #[track_caller] // as above
@@ -187,17 +190,24 @@ fn abort(error: HeavyFenceError) -> ! {
     ))
 }
 
-/// The same as [`heavy_fence`], but the failure is the caller's to handle.
+/// The same as [`heavy_fence`], but returns a failure where that aborts.
 ///
 /// # Errors
 ///
 /// If the rung's call fails after all that [`heavy_fence`] does about it. Then **nothing has been
-/// ordered**, and the caller must not go on as if it had: a reclaimer keeps its garbage and tries
+/// ordered**, and the caller must not continue as if it had: a reclaimer keeps its garbage and tries
 /// again later.
 ///
-/// Panics, signal safety and source are those of [`heavy_fence`]. It does not abort, except that a
-/// build with debug assertions in rustix does if a sandbox answers a system call with a value that no
-/// kernel gives.
+/// Panics, signal safety and source are those of [`heavy_fence`]. It aborts in one case: rustix was built with debug
+/// assertions, and a sandbox answers a system call with a value that no kernel gives.
+///
+/// ```
+/// # let mut garbage = vec![1];
+/// match asymfence::try_heavy_fence() {
+///     Ok(()) => garbage.clear(), // no reader uses it any more
+///     Err(error) => eprintln!("{error}: kept for the next time"),
+/// }
+/// ```
 #[track_caller] // as above
 pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
     decided_or_first()
@@ -282,20 +292,31 @@ pub(crate) fn insist(rung: &Mechanism) -> Result<(), Failure> {
     })
 }
 
-/// What the heavy fences of this process took so far.
+/// What the heavy fences of this process have taken so far: [`stats`].
+///
+/// ```
+/// asymfence::heavy_fence();
+/// let stats = asymfence::stats();
+/// assert_eq!(stats.heavy.asked, stats.heavy.calls + stats.heavy.shared);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Heavy fences asked for, calls made, and calls shared. Zeros in a symmetric process, which makes
-    /// no calls.
+    /// Heavy fences asked for, calls made, and calls shared. All are 0 in a symmetric process, which makes
+    /// no call.
     pub heavy: Calls,
-    /// Calls made again after a failure that may pass.
+    /// Calls that were made again after a failure that may pass (ENOMEM, EINTR, EAGAIN).
     pub retries: usize,
 }
 
-/// Counters for an operator: nothing depends on them, and no light fence counts.
+/// The counters of heavy fences, for an operator. Light fences are not counted.
 ///
-/// Async-signal-safe.
+/// `docs/observing.md` says how they agree with what strace and perf count. Async-signal-safe; never decides.
+///
+/// ```
+/// asymfence::heavy_fence();
+/// println!("{:?}", asymfence::stats());
+/// ```
 #[must_use]
 pub fn stats() -> Stats {
     let heavy = if sys::counts_calls() { HEAVY.stats() } else { Calls::default() };
@@ -303,6 +324,15 @@ pub fn stats() -> Stats {
 }
 
 /// A heavy fence that could not give its guarantee. Nothing has been ordered.
+///
+/// Its `Display` names the rung, the call and the errno, and says what to do.
+///
+/// ```
+/// if let Err(error) = asymfence::try_heavy_fence() {
+///     eprintln!("{error}");
+///     eprintln!("{} failed with errno {}", error.failure().call(), error.failure().errno());
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeavyFenceError {
     rung: Rung,

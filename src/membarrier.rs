@@ -1,6 +1,6 @@
 //! The system call membarrier(2), each command by its name. Linux only.
 //!
-//! For those who need one command. Whoever wants fences takes [`light_fence`](crate::light_fence) and
+//! For programs that need one command. For fences use [`light_fence`](crate::light_fence) and
 //! [`heavy_fence`](crate::heavy_fence), or [`cross_process`](crate::cross_process).
 //!
 //! A command that needs a registration is a method of the [`Registration`] for it, so it cannot be
@@ -64,6 +64,13 @@ use crate::sys::patience::patiently;
 
 bitflags::bitflags! {
     /// A set of commands: what the kernel offers, or what a process is registered for.
+    ///
+    /// ```
+    /// use asymfence::membarrier::Commands;
+    ///
+    /// let answer = Commands::from_bits_retain(0x18);
+    /// assert!(answer.contains(Commands::PRIVATE_EXPEDITED | Commands::REGISTER_PRIVATE_EXPEDITED));
+    /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct Commands: u32 {
         /// `MEMBARRIER_CMD_GLOBAL`, once `MEMBARRIER_CMD_SHARED`. Since 4.3; not under `nohz_full`.
@@ -95,6 +102,15 @@ bitflags::bitflags! {
 
 /// QUERY: the commands that the kernel offers. Since Linux 4.3.
 ///
+/// ```
+/// use asymfence::membarrier::{Commands, query};
+///
+/// match query() {
+///     Ok(offered) => println!("{}", offered.contains(Commands::PRIVATE_EXPEDITED)),
+///     Err(failure) => println!("{failure}"),
+/// }
+/// ```
+///
 /// # Errors
 ///
 /// ENOSYS if the kernel or the sandbox has no membarrier, EPERM if a sandbox refuses it. (A kernel before 4.14
@@ -111,6 +127,15 @@ pub fn query() -> Result<Commands, Failure> {
 /// function makes the call PRIVATE_EXPEDITED, which interrupts the running threads, and lists it only if it
 /// works. With the feature `std` only: it is called through the C library.
 ///
+/// ```
+/// use asymfence::membarrier::{Commands, PrivateExpedited, register, registrations};
+///
+/// let registered = register::<PrivateExpedited>().is_ok();
+/// if let Ok(listed) = registrations() {
+///     assert_eq!(listed.contains(Commands::REGISTER_PRIVATE_EXPEDITED), registered);
+/// }
+/// ```
+///
 /// # Errors
 ///
 /// EINVAL before 6.3; ENOSYS, and EPERM of a sandbox; and what PRIVATE_EXPEDITED fails with.
@@ -124,6 +149,17 @@ pub fn registrations() -> Result<Commands, Failure> {
 ///
 /// Needs no registration, and blocks for milliseconds (an RCU grace period). For a process that is
 /// rarely in a hurry and cannot have the others register.
+///
+/// ```
+/// use std::sync::atomic::{Ordering::SeqCst, fence};
+///
+/// fence(SeqCst); // the command is no fence for its caller
+/// let outcome = asymfence::membarrier::global();
+/// fence(SeqCst);
+/// if let Err(failure) = outcome {
+///     println!("{failure}"); // nothing was ordered
+/// }
+/// ```
 ///
 /// # Errors
 ///
@@ -142,6 +178,16 @@ pub fn global() -> Result<(), Failure> {
 /// passed over, and the answer is success all the same;
 /// [`cross_process`](crate::cross_process) guards that.
 ///
+/// ```
+/// use asymfence::membarrier::{GlobalExpedited, global_expedited, register};
+///
+/// // In each process that is to be reached, before it starts threads:
+/// let reached = register::<GlobalExpedited>();
+/// // In any process:
+/// let outcome = global_expedited();
+/// # let _ = (reached, outcome);
+/// ```
+///
 /// # Errors
 ///
 /// EINVAL before 4.16; ENOMEM for want of a cpumask; ENOSYS, and EPERM of a sandbox.
@@ -149,7 +195,16 @@ pub fn global_expedited() -> Result<(), Failure> {
     system::issue((MembarrierCommand::GlobalExpedited, Call::GlobalExpedited))
 }
 
-/// What a process can register for.
+/// What a process can register for: the four types below implement it, and no other can.
+///
+/// ```
+/// use asymfence::membarrier::{PrivateExpedited, PrivateExpeditedSyncCore, Registrable, register};
+///
+/// fn can<C: Registrable>() -> bool {
+///     register::<C>().is_ok()
+/// }
+/// println!("{} {}", can::<PrivateExpedited>(), can::<PrivateExpeditedSyncCore>());
+/// ```
 pub trait Registrable: sealed::Registrable {}
 
 mod sealed {
@@ -182,15 +237,43 @@ macro_rules! registrable {
 
 registrable! {
     /// To be reached by [`global_expedited`], whichever process calls it.
+    ///
+    /// ```
+    /// use asymfence::membarrier::{GlobalExpedited, register};
+    ///
+    /// let registration = register::<GlobalExpedited>();
+    /// # let _ = registration;
+    /// ```
     GlobalExpedited, RegisterGlobalExpedited,
         MembarrierQuery::GLOBAL_EXPEDITED.union(MembarrierQuery::REGISTER_GLOBAL_EXPEDITED);
     /// To call [`Registration::barrier`].
+    ///
+    /// ```
+    /// use asymfence::membarrier::{PrivateExpedited, register};
+    ///
+    /// let outcome = register::<PrivateExpedited>().and_then(|private| private.barrier());
+    /// # let _ = outcome;
+    /// ```
     PrivateExpedited, RegisterPrivateExpedited, PRIVATE;
     /// To call [`Registration::sync_core`].
+    ///
+    /// ```
+    /// use asymfence::membarrier::{PrivateExpeditedSyncCore, register};
+    ///
+    /// let outcome = register::<PrivateExpeditedSyncCore>().and_then(|jit| jit.sync_core());
+    /// # let _ = outcome;
+    /// ```
     PrivateExpeditedSyncCore, RegisterPrivateExpeditedSyncCore,
         MembarrierQuery::PRIVATE_EXPEDITED_SYNC_CORE
             .union(MembarrierQuery::REGISTER_PRIVATE_EXPEDITED_SYNC_CORE);
     /// To call [`Registration::restart`] and [`Registration::restart_on`].
+    ///
+    /// ```
+    /// use asymfence::membarrier::{PrivateExpeditedRseq, register};
+    ///
+    /// let outcome = register::<PrivateExpeditedRseq>().and_then(|rseq| rseq.restart_on(0));
+    /// # let _ = outcome;
+    /// ```
     PrivateExpeditedRseq, RegisterPrivateExpeditedRseq, PRIVATE;
 }
 
@@ -300,7 +383,7 @@ impl Registration<PrivateExpeditedRseq> {
     /// The same with FLAG_CPU: only the thread that runs on `cpu`, also if that is the caller's. Since Linux
     /// 5.10.
     ///
-    /// A processor that is offline, or that there is not, runs none: the kernel answers success. A number
+    /// If the processor is offline, or does not exist, the kernel does nothing and answers success. A number
     /// that is negative as an `i32` means what [`restart`](Self::restart) does.
     ///
     /// # Errors

@@ -10,19 +10,22 @@ use crossbeam_utils::CachePadded;
 use crate::sync::AtomicUsize;
 use crate::sync::Ordering::Relaxed;
 
-/// Says when a heavy fence is due: so that who retires, advances or steals a million times a second pays
-/// seldom.
+/// Says when a heavy fence is due, for code that retires, advances or steals a million times a second and can fence
+/// once for many.
 ///
-/// One is due when a batch of things waits for it, and also when fewer wait, but for long: so many
-/// [occasions](Pacer::each) of the caller's, or so [much time](Pacer::after). One caller is told, and the
-/// others go on. Where it did not help, since a reader stands still or heavy fences fail, the next one comes
-/// later: twice as late each time, up to 64 times.
+/// A heavy fence is due when a batch of things waits for it. It is also due when fewer wait for long: for a number of
+/// the caller's [occasions](Pacer::each), or for [some time](Pacer::after). One caller is told, and the
+/// others continue. If the heavy fence did not help, because a reader stands still or heavy fences fail, the next one
+/// comes later: twice as late each time, up to 64 times.
 ///
 /// # The recipe
 ///
-/// **Scan first**: without a fence, to find out whether it can help at all ("a reader stands still": not
-/// yet). **Heavy fence second. Scan again**, and free what nobody holds. Nothing is done while nothing
-/// waits. The cookbook's `epoch` is an example.
+/// 1. **Scan** without a fence, to find out whether a heavy fence can help at all. If a reader stands still, it cannot:
+///    drop the [`Due`].
+/// 2. Execute the **heavy fence**.
+/// 3. **Scan again**, and free what no reader holds.
+///
+/// Do nothing while nothing waits. The cookbook's `epoch` is an example.
 ///
 /// ```
 /// use asymfence::{Pacer, heavy_fence};
@@ -34,7 +37,7 @@ use crate::sync::Ordering::Relaxed;
 ///     if let Some(due) = PACER.due(nth) {
 ///         // Scan first: if a reader stands still, drop `due`: not yet.
 ///         heavy_fence();
-///         // Scan again, and free what nobody holds.
+///         // Scan again, and free what no reader holds.
 ///         due.paid();
 ///     }
 /// }
@@ -48,14 +51,14 @@ use crate::sync::Ordering::Relaxed;
 ///
 /// # Bounds
 ///
-/// About one caller in a batch of things is told (two that look at the same moment may both be), besides one for
-/// each so many occasions of each caller, or for each pause. What the backing off adds to the garbage after the reader has gone on is at most
-/// [`MOST_IN_VAIN`](Pacer::MOST_IN_VAIN) batches.
+/// About one caller is told for each batch of things; two that look at the same moment may both be told. Besides, one is
+/// told for each number of occasions of each caller, or for each pause. After a reader that stood still has continued,
+/// the backing off adds at most [`MOST_IN_VAIN`](Pacer::MOST_IN_VAIN) batches to the garbage.
 ///
 /// # Signal safety
 ///
-/// No function waits, allocates or makes a system call: async-signal-safe. Nothing is held: whoever was told
-/// and never comes back (forgotten, or left behind by a fork) has taken the count of what waited, and no more.
+/// No function waits, allocates or makes a system call: async-signal-safe. Nothing is locked. A caller that was told and
+/// never returns (its `Due` is forgotten, or a fork left it behind) has taken the count of what waited, and no more.
 #[derive(Debug)]
 pub struct Pacer {
     counts: CachePadded<Counts>,
@@ -105,12 +108,12 @@ macro_rules! new {
 }
 
 impl Pacer {
-    /// How many times as late a heavy fence comes at most, where it did not help again and again.
+    /// The bound on backing off: a heavy fence comes at most so many times as late, if it did not help again and again.
     pub const MOST_IN_VAIN: usize = 64;
 
     crate::sync::const_where_possible!(new);
 
-    /// Due also if anything waits at each so manyth occasion of a caller.
+    /// Due also at every `occasions`-th occasion of a caller, if anything waits.
     ///
     /// # Panics
     ///
@@ -127,7 +130,7 @@ impl Pacer {
         self
     }
 
-    /// Due also if anything waits and nobody was told for a `pause`: see [`due_at`](Pacer::due_at).
+    /// Due also if anything waits and no caller was told for a `pause`: see [`due_at`](Pacer::due_at).
     ///
     /// # Panics
     ///
@@ -140,20 +143,20 @@ impl Pacer {
         self
     }
 
-    /// So many more things wait. A read-modify-write: threads that retire much add up first.
+    /// Counts `things` more that wait. A read-modify-write on a shared line: threads that retire much add up first.
     #[inline]
     pub fn add(&self, things: usize) {
         self.counts.waiting.fetch_add(things, Relaxed);
     }
 
-    /// What waits, whoever has been told of it and has dropped that included. A number for reports.
+    /// How many things wait, also those of a [`Due`] that was dropped. A number for reports.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.counts.waiting.load(Relaxed).wrapping_add(self.counts.held.load(Relaxed))
     }
 
-    /// Whether a heavy fence is due at the caller's `nth` occasion: a count of its own, which each thread
-    /// keeps for itself. Two loads where nothing waits, and four where it is not due.
+    /// Whether a heavy fence is due at the caller's `nth` occasion. Each thread keeps that count for itself. Two loads
+    /// where nothing waits, and four where it is not due.
     #[inline]
     pub fn due(&self, nth: usize) -> Option<Due<'_>> {
         self.is_due(nth, 0, false).then(|| self.take(None)).flatten()
@@ -195,8 +198,20 @@ impl Pacer {
     }
 }
 
-/// A heavy fence is due, and its holder is to execute one. Dropped, it means "not yet": what waits goes on
-/// waiting, and the next time comes later.
+/// A heavy fence is due, and the holder of this is to execute it. To drop it means "not yet": what waits continues to
+/// wait, and the next time comes later.
+///
+/// ```
+/// use asymfence::{Pacer, heavy_fence};
+///
+/// let pacer = Pacer::new(2);
+/// pacer.add(2);
+/// let due = pacer.due(1).expect("a batch");
+/// assert_eq!(due.things(), 2);
+/// heavy_fence();
+/// due.paid_but(1); // a reader holds one of them
+/// assert_eq!(pacer.waiting(), 1);
+/// ```
 #[derive(Debug)]
 #[must_use = "dropped, it means that the heavy fence did not help"]
 pub struct Due<'p> {
@@ -211,12 +226,12 @@ impl Due<'_> {
         self.things
     }
 
-    /// It helped: none of them waits any longer.
+    /// The heavy fence helped: none of them waits any longer.
     pub fn paid(self) {
         self.paid_but(0);
     }
 
-    /// It helped, and `left` of them still wait: they count as new ones.
+    /// The heavy fence helped, and `left` of them still wait: they count as new ones.
     pub fn paid_but(mut self, left: usize) {
         self.things = 0;
         let counts = &*self.pacer.counts;

@@ -10,6 +10,17 @@ pub use crate::failure::{Call, Failure};
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident: $words:literal,)*) => {
         /// The kind of a [`Refusal`].
+        ///
+        /// ```
+        /// use asymfence::{Reason, Verdict, init, ladder};
+        ///
+        /// init();
+        /// let is_off = ladder().any(|report| match report.verdict {
+        ///     Verdict::Refused(refusal) => refusal.reason() == Reason::SwitchedOffByEnvironment,
+        ///     _ => false,
+        /// });
+        /// # assert_eq!(is_off, std::env::var("ASYMFENCE").is_ok_and(|word| word == "symmetric"));
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum Reason {
@@ -18,7 +29,7 @@ macro_rules! reasons {
             $($(#[$doc])* $name,)*
         }
 
-        /// What tells the reasons apart that are not a failed call.
+        /// The code of each reason other than a failed call.
         #[repr(u16)]
         enum Code {
             $($name,)*
@@ -127,6 +138,17 @@ reasons! {
 }
 
 /// Why a rung cannot be used here. Its `Display` says what to do about it.
+///
+/// ```
+/// use asymfence::{Verdict, init, ladder};
+///
+/// init();
+/// for report in ladder() {
+///     if let Verdict::Refused(refusal) = report.verdict {
+///         println!("{} cannot be used: {refusal}", report.strategy);
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     reason: Reason,

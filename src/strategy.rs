@@ -1,9 +1,8 @@
 //! The strategy of the process: decided once, by a climb of the ladder or by the program.
 //!
-//! COMMIT-ONCE: the mode is written once, and every thread acts on the same one for ever, or on
-//! "not yet", which each side takes for its own safe side: a light fence that finds no strategy is
-//! a full one, a heavy fence that finds none decides first. So a heavy fence that only fences never
-//! meets a light fence that only bars the compiler.
+//! COMMIT-ONCE: the mode is written once. Every thread acts on that mode for ever, or still reads "undecided", which
+//! is safe on both sides: a light fence that finds no strategy is a full one, and a heavy fence that finds none decides
+//! first. So a heavy fence that makes no system call is never paired with a light fence that is only a compiler barrier.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32};
@@ -17,13 +16,21 @@ use crate::sys::{self, LADDER, Mechanism};
 
 /// How the fences of this process work. Decided once and never changed.
 ///
-/// The decision is this copy of the crate's. A plugin or another version of the crate in the same
-/// process decides for itself, and the light fence of one that is asymmetric does not pair with the
-/// heavy fence of another that is symmetric.
+/// ```
+/// use asymfence::{Strategy, init};
+///
+/// match init() {
+///     Strategy::Asymmetric(rung) => println!("asymmetric by {rung}"),
+///     Strategy::Symmetric => println!("symmetric: both fences are fence(SeqCst)"),
+/// }
+/// ```
+///
+/// Each copy of this crate decides for itself: a plugin, or another version in the same process. The light fence of a
+/// copy that is asymmetric does not pair with the heavy fence of a copy that is symmetric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// The light fence is a compiler barrier; the heavy fence makes every other thread pass a full
-    /// one, by this rung of the ladder.
+    /// The light fence is a compiler barrier. The heavy fence makes every other thread execute a full fence, by this
+    /// rung of the ladder.
     Asymmetric(Rung),
     /// Both fences are `fence(SeqCst)`.
     Symmetric,
@@ -46,8 +53,18 @@ impl fmt::Display for Strategy {
     }
 }
 
-/// A rung of this target's ladder: a mechanism that makes every other thread of the process pass a
-/// full barrier. [`ladder`] lists them.
+/// A rung of this target's ladder: a mechanism that makes every other thread of the process execute a
+/// full fence. [`ladder`] lists them.
+///
+/// ```
+/// use asymfence::{Strategy, ladder};
+///
+/// for report in ladder() {
+///     if let Strategy::Asymmetric(rung) = report.strategy {
+///         println!("{}", rung.name());
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rung(u8);
 
@@ -117,6 +134,12 @@ pub(crate) fn is_asymmetric() -> bool {
 /// The strategy that the process is committed to, or `None` if nothing has decided yet.
 ///
 /// Never decides. Wait-free and async-signal-safe.
+///
+/// ```
+/// assert_eq!(asymfence::strategy(), None);
+/// let decided = asymfence::init();
+/// assert_eq!(asymfence::strategy(), Some(decided));
+/// ```
 #[must_use]
 #[inline]
 pub fn strategy() -> Option<Strategy> {
@@ -130,21 +153,26 @@ pub fn strategy() -> Option<Strategy> {
     }
 }
 
-/// Decides how the fences of this process work, if nothing has decided yet, and says how.
+/// Decides how the fences of this process work, if nothing has decided yet, and returns the decision.
 ///
-/// Climbs the ladder: tries each rung, best first, and commits to the first that works here;
-/// where none does, to the symmetric strategy. [`ladder`] tells afterwards what was refused and
-/// why. The first [`heavy_fence`](crate::heavy_fence) calls this by itself.
+/// It climbs the ladder: it tries each rung, best first, and commits the process to the first that works here. If none
+/// works, it commits to the symmetric strategy. [`ladder`] then says what was refused and why. The first
+/// [`heavy_fence`](crate::heavy_fence) calls this by itself.
+///
+/// ```
+/// asymfence::init(); // first thing in `main`
+/// std::thread::spawn(asymfence::light_fence).join().unwrap();
+/// ```
 ///
 /// # When to call it
 ///
 /// **Before the program starts threads, and before it enters a sandbox.** Registering with
 /// membarrier(2) takes half a microsecond in a process of one thread and milliseconds once there is
 /// a second (the kernel waits for an RCU grace period). A seccomp filter that *kills* on membarrier
-/// cannot be probed safely from inside. A process that has decided for membarrier before makes, as
-/// long as it succeeds, only the one call `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)` afterwards, also
-/// where many threads fence at once: a caller that waits for another's call spins, usually for no longer than two
-/// calls, and for 0.1 ms at most for each of up to four callers in a row. So does a child of fork(2).
+/// cannot be probed safely from inside. A process that decided for membarrier before makes only one kind of call in the
+/// sandbox, `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, as long as that succeeds. This holds also where many threads
+/// fence at once: a caller that waits for another's call spins, usually for no longer than two
+/// calls, and for at most 0.1 ms for each of up to four callers in a row. It holds in a child of fork(2), too.
 ///
 /// On the mprotect rung a heavy fence makes two calls of mprotect(2), and while it waits for another, of
 /// nanosleep(2). Where more than four are under way at once, or never came to their end (in a thread that a fork left
@@ -330,8 +358,8 @@ pub(crate) fn switched_off() -> Option<Reason> {
     None
 }
 
-/// Every rung of this target, best first, and the symmetric strategy below them, each with the
-/// verdict on it. Decides nothing: before [`init`] no rung has been reached.
+/// Every rung of this target, best first, and then the symmetric strategy, each with its verdict. Decides nothing:
+/// before [`init`] no rung has been reached.
 ///
 /// ```
 /// asymfence::init();
@@ -357,16 +385,31 @@ pub fn ladder() -> impl Iterator<Item = RungReport> + Clone {
 }
 
 /// One line of [`ladder`].
+///
+/// ```
+/// use asymfence::{Verdict, init, ladder};
+///
+/// let decided = init();
+/// let taken = ladder().find(|report| report.verdict == Verdict::Taken).expect("one is");
+/// assert_eq!(taken.strategy, decided);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RungReport {
     /// The rung, or the symmetric strategy.
     pub strategy: Strategy,
-    /// What became of it.
+    /// Whether it was taken, refused, or not reached.
     pub verdict: Verdict,
 }
 
-/// What the climb made of a rung. The `Display` form gives the reason in words.
+/// Whether a rung was taken, refused, or not reached. The `Display` form gives the reason in words.
+///
+/// ```
+/// use asymfence::{Verdict, ladder};
+///
+/// assert!(ladder().all(|report| report.verdict == Verdict::NotReached)); // nothing has decided
+/// assert_eq!(Verdict::Taken.to_string(), "taken");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The process is committed to it.
@@ -387,7 +430,16 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The process is committed to another strategy than the one asked for.
+/// The process is already committed to another strategy than the one asked for.
+///
+/// ```
+/// use asymfence::{ForceError, Strategy, force, init};
+///
+/// let decided = init();
+/// if let Err(ForceError::AlreadyCommitted(error)) = force(Strategy::Symmetric) {
+///     assert_eq!(error.committed(), decided);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlreadyCommitted(Strategy);
 
@@ -413,6 +465,16 @@ impl fmt::Display for AlreadyCommitted {
 impl core::error::Error for AlreadyCommitted {}
 
 /// Why [`force`] did nothing.
+///
+/// ```
+/// use asymfence::{ForceError, Strategy, force};
+///
+/// match force(Strategy::Symmetric) {
+///     Ok(()) => {}
+///     Err(ForceError::AlreadyCommitted(error)) => println!("{error}"),
+///     Err(ForceError::Refused(rung, why)) => println!("{rung}: {why}"),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForceError {
     /// Another strategy was decided before.

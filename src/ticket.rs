@@ -6,20 +6,19 @@ use crate::fence::{HEAVY, HeavyFenceError, heavy, or_abort};
 use crate::strategy::{self, Strategy};
 use crate::sys;
 
-/// A moment, and whether some heavy fence of this process, anybody's, has come after it.
+/// A moment, and whether a heavy fence of any thread of this process has come after it.
 ///
-/// Whoever needs a heavy fence later than now takes a ticket now, and does not pay if another thread's
-/// heavy fence comes first. Several who need one share a ticket, or pay for one of many: Linux's RCU calls
-/// it `get_state_synchronize_rcu` and `poll_state_synchronize_rcu`.
+/// A caller that needs a heavy fence later than now takes a ticket now. If another thread's heavy fence comes first, it
+/// need not make its own. So of a hundred that need one, one makes it. Linux's RCU has the same as
+/// `get_state_synchronize_rcu` and `poll_state_synchronize_rcu`.
 ///
 /// A ticket that is served orders the accesses before [`now`](Ticket::now) against those after
 /// [`is_served`](Ticket::is_served), or after [`wait`](Ticket::wait), as if this thread had executed one
 /// [`heavy_fence`](crate::heavy_fence) in between, and pairs with what that pairs with. Accesses between
 /// the two are not ordered by it.
 ///
-/// A word to copy: each holder of the copy may ask. (A copy that goes to another thread must get there
-/// by a Release that an Acquire reads, or by a lock; then it is as if that thread had done what stood before
-/// `now`.)
+/// It is one word, and `Copy`. A copy that goes to another thread must get there by a Release store that an Acquire load
+/// reads, or by a lock. Then it is as if that thread had done what stood before `now`.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -32,15 +31,15 @@ use crate::sys;
 /// let unlinked = Ticket::now();
 /// // Other work. Meanwhile some thread has executed a heavy fence:
 /// heavy_fence();
-/// // So this costs a load. Readers that missed the flag show what they read.
+/// // So this costs a load. A reader that missed the flag has shown what it reads.
 /// assert!(unlinked.is_served());
 /// unlinked.wait();
 /// ```
 ///
 /// # Threads, fork, exec
 ///
-/// A child of fork(2) may go on with its parent's tickets. A ticket is of one copy of this crate, as the
-/// decision is: see [`Strategy`].
+/// A child of fork(2) may use its parent's tickets. A ticket belongs to one copy of this crate, as the
+/// decision does: see [`Strategy`].
 ///
 /// # Source
 ///
@@ -75,8 +74,8 @@ impl Ticket {
         HEAVY.is_served(self.0) || strategy::strategy() == Some(Strategy::Symmetric)
     }
 
-    /// A heavy fence, unless the ticket is served. May share that of another thread, which may have
-    /// started before the call: after `now` is enough.
+    /// Executes a heavy fence, unless the ticket is served. May share that of another thread, which may have
+    /// started before this call: it is enough that it started after `now`.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     #[inline]
@@ -84,7 +83,7 @@ impl Ticket {
         or_abort(self.try_wait());
     }
 
-    /// As [`wait`](Ticket::wait), but the failure is the caller's to handle.
+    /// As [`wait`](Ticket::wait), but returns a failure where that aborts.
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use asymfence::{Asymmetric, heavy_fence};
+use asymfence::{Asymmetric, heavy_fence, light_fence};
 
 use crate::break_even::Model;
 use crate::heavy::{self, Heavy};
@@ -11,7 +11,10 @@ use crate::round;
 use crate::sibling::{beside, median};
 
 pub(crate) struct Measured {
+    /// Light is that of `Asymmetric`.
     pub(crate) model: Model,
+    /// A round with `light_fence`, which looks at the decision.
+    pub(crate) dynamic: f64,
     /// The two parts of `model.heavy`.
     pub(crate) heavy: Heavy,
     pub(crate) points: Vec<Point>,
@@ -49,6 +52,7 @@ pub(crate) fn everything(samples: usize) -> Result<Measured, String> {
     let heavy = heavy::beside_running(1, samples).ok_or(ALONE)?;
     let none = least(samples, || ());
     let (light_round, full_round) = (least(samples, light), least(samples, full));
+    let dynamic = least(samples, light_fence);
     let model = Model {
         light: light_round,
         full: full_round,
@@ -84,7 +88,7 @@ pub(crate) fn everything(samples: usize) -> Result<Measured, String> {
         let light = beside(threads, 0, std::hint::spin_loop, light).ok_or(ALONE)?;
         scale.push(Scale { threads, run: true, heavy, light });
     }
-    Ok(Measured { model, heavy, points, scale })
+    Ok(Measured { model, dynamic, heavy, points, scale })
 }
 
 /// Nanoseconds of a round: the least of all samples.

@@ -9,6 +9,7 @@ use plotters::coord::combinators::LogCoord;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::break_even::Model;
 use crate::measure::Measured;
 
 const SIZE: (u32, u32) = (1060, 480);
@@ -18,18 +19,41 @@ const GRID: RGBColor = RGBColor(230, 230, 230);
 // Blue and orange: told apart by those who cannot tell red from green.
 const ASYMMETRIC: RGBColor = RGBColor(0, 90, 170);
 const SYMMETRIC: RGBColor = RGBColor(200, 85, 0);
+const OTHER: RGBColor = RGBColor(130, 130, 130);
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<LogCoord<f64>, LogCoord<f64>>>;
 
-pub(crate) fn draw(measured: &Measured, note: &str, file: &Path) -> Result {
+/// Another machine, as it was measured there.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Other {
+    name: String,
+    model: Model,
+}
+
+impl Other {
+    /// `NAME:LIGHT,FULL,HEAVY`: a round with `light_fence` and one with a full fence; a heavy fence, with what it takes
+    /// from whom it interrupts. Nanoseconds.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (name, numbers) = text.split_once(':')?;
+        let numbers: Vec<f64> =
+            numbers.split(',').map(|number| number.parse().ok()).collect::<Option<_>>()?;
+        let [light, full, heavy] = numbers[..] else { return None };
+        Some(Other {
+            name: name.to_owned(),
+            model: Model { light, full, heavy, instead: full - light },
+        })
+    }
+}
+
+pub(crate) fn draw(measured: &Measured, others: &[Other], note: &str, file: &Path) -> Result {
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
     // Opaque: it is read on dark pages as well.
     area.fill(&WHITE)?;
     let (panels, foot) = area.split_vertically(SIZE.1 - 34);
     let (left, right) = panels.split_horizontally(600);
-    break_even(measured, &left)?;
+    break_even(measured, others, &left)?;
     scale(measured, &right)?;
     let note = format!("Lines: the model. Dots: measured. {note}");
     foot.draw(&Text::new(note, (22, 8), (FONT, 14).into_font().color(&INK)))?;
@@ -37,7 +61,7 @@ pub(crate) fn draw(measured: &Measured, note: &str, file: &Path) -> Result {
     Ok(())
 }
 
-fn break_even(measured: &Measured, area: &Area<'_>) -> Result {
+fn break_even(measured: &Measured, others: &[Other], area: &Area<'_>) -> Result {
     let model = measured.model;
     let title = match model.crossing() {
         Some(rounds) => {
@@ -80,12 +104,34 @@ fn break_even(measured: &Measured, area: &Area<'_>) -> Result {
         xs().map(|x| (x, model.asymmetric(x))),
         ASYMMETRIC.stroke_width(2),
     ))?;
+    // The check that `light_fence` has and `Asymmetric` has not.
+    let dynamic = Model { light: measured.dynamic, ..model };
+    chart.draw_series(DashedLineSeries::new(
+        xs().map(|x| (x, dynamic.asymmetric(x))),
+        6,
+        4,
+        ASYMMETRIC.stroke_width(2),
+    ))?;
+    for (step, other) in (1..).zip(others) {
+        let line = xs().map(|x| (x, other.model.asymmetric(x)));
+        chart.draw_series(LineSeries::new(line, OTHER.stroke_width(1)))?;
+        let line = xs().map(|x| (x, other.model.symmetric(x)));
+        chart.draw_series(LineSeries::new(line, OTHER.stroke_width(1)))?;
+        let crossing = other.model.crossing().map_or("never".to_owned(), round);
+        let text = format!("grey: {}, from {crossing}", other.name);
+        let at = (1.3, lowest * 1.15 * 1.9f64.powi(step - 1));
+        label(&chart, &text, at, OTHER, HPos::Left, VPos::Bottom)?;
+    }
     for (points, color) in [(symmetric, SYMMETRIC), (asymmetric, ASYMMETRIC)] {
         chart.draw_series(points.into_iter().map(|at| Circle::new(at, 4, color.filled())))?;
     }
     let (full, both) = ("fence(SeqCst) on both sides", "light fence here, heavy fence there");
     label(&chart, full, (1.3, model.symmetric(1e6) * 0.4), SYMMETRIC, HPos::Left, VPos::Center)?;
-    label(&chart, both, (40.0, model.asymmetric(25.0)), ASYMMETRIC, HPos::Left, VPos::Bottom)
+    label(&chart, both, (40.0, model.asymmetric(25.0)), ASYMMETRIC, HPos::Left, VPos::Bottom)?;
+    let at = (9e5, dynamic.asymmetric(1e6) * 2.6);
+    label(&chart, "light_fence, dashed", at, ASYMMETRIC, HPos::Right, VPos::Bottom)?;
+    let at = (9e5, model.asymmetric(1e6) * 0.85);
+    label(&chart, "Asymmetric", at, ASYMMETRIC, HPos::Right, VPos::Top)
 }
 
 fn scale(measured: &Measured, area: &Area<'_>) -> Result {
@@ -141,8 +187,11 @@ fn panel<'a>(
     base: f64,
     ys: Range<f64>,
 ) -> Result<Chart<'a>> {
-    let mut chart = ChartBuilder::on(area)
-        .caption(title, (FONT, 17).into_font().style(FontStyle::Bold).color(&INK))
+    // The title has a line of its own, above every label.
+    let (head, area) = area.split_vertically(36);
+    let bold = (FONT, 17).into_font().style(FontStyle::Bold).color(&INK);
+    head.draw(&Text::new(title.to_owned(), (22, 10), bold))?;
+    let mut chart = ChartBuilder::on(&area)
         .margin(14)
         .margin_right(24)
         .x_label_area_size(48)
@@ -207,6 +256,19 @@ mod tests {
         assert_eq!(
             [0.1, 1.0, 100.0, 1_000.0, 1e6].map(number),
             ["0.1", "1", "100", "1,000", "1,000,000"]
+        );
+    }
+
+    #[test]
+    fn another_machine_is_a_name_and_three_numbers() {
+        let other = Other::parse("Zen 5:0.31,4.81,14600").expect("as it is to be");
+        assert_eq!(
+            (other.name.as_str(), other.model.crossing().map(round)),
+            ("Zen 5", Some("3,200".into()))
+        );
+        assert_eq!(
+            [Other::parse("Zen 5"), Other::parse("Zen 5:1,2"), Other::parse(":a,b,c")],
+            [None, None, None]
         );
     }
 

@@ -35,6 +35,7 @@ Usage: cargo xtask COMMAND
   adopter         a crate that takes the fences as an option: without them, with them, modelled, in Miri
   adopt           published crates with these fences: their own tests, their own cost
   compat          the packages that have the names of other crates: membarrier, membarrier2, swmr-barrier
+  elsewhere       what any system can run: the table on real cores, the adopter, the doctor
   codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone; --deep with wider bounds or none
   modelled        crates that depend on this one as others do, checked by the lines of the guide alone
@@ -116,6 +117,7 @@ fn run() -> Result {
         "adopt" => adopt::check(&sh),
         "adopter" => adopter::check(&sh),
         "compat" => compat::check(&sh),
+        "elsewhere" => steps::run(&sh, ELSEWHERE, &word),
         "codegen" => {
             codegen::native(&sh)?;
             codegen::foreign(&sh)
@@ -159,6 +161,23 @@ const QUICK: &[Step] = &[
         Ok(())
     }),
     ("a model and its mutant", |sh| loom::named(sh, "reader_and_writer")),
+];
+
+/// Those that need nothing of Linux: for the jobs on other systems.
+const ELSEWHERE: &[Step] = &[
+    ("fences", |sh| {
+        cmd!(sh, "cargo test --lib --test everywhere --test windows --test readme").run()?;
+        Ok(())
+    }),
+    ("hazard pointers", |sh| {
+        cmd!(sh, "cargo test --package asymfence-hazard --lib").run()?;
+        cmd!(sh, "cargo run --quiet --package asymfence-hazard --example first").run()?;
+        Ok(())
+    }),
+    ("doctor", |sh| {
+        cmd!(sh, "cargo doctor").run()?;
+        Ok(())
+    }),
 ];
 
 /// Everything that can fail by itself on a machine with a Rust toolchain and nothing else. What such a
