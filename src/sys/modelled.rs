@@ -79,12 +79,12 @@ impl Past {
 struct Held {
     /// Of the mutex below.
     guard: Option<MutexGuard<'static, ()>>,
-    mutex: Box<Mutex<()>>,
+    mutex: Rc<Mutex<()>>,
 }
 
 impl Held {
     fn new() -> Self {
-        let mutex = Box::new(Mutex::new(()));
+        let mutex = Rc::new(Mutex::new(()));
         let guard = mutex.lock().ok();
         // SAFETY: the mutex has an address of its own, and outlives the guard: `drop` sees to that.
         let guard = guard.map(|guard| unsafe {
@@ -98,6 +98,21 @@ impl Drop for Held {
     fn drop(&mut self) {
         // Of an execution that failed: there is no loom to unlock it for.
         mem::forget(self.guard.take());
+    }
+}
+
+/// Whoever made the value knew what this thread knows from now on. False where loom has dropped the values: the
+/// model's closure has ended.
+fn has_looked_at(past: &'static Lazy<()>) -> bool {
+    let looked = quietly(|| {
+        past.get();
+    });
+    match looked {
+        Ok(()) => true,
+        Err(message) => {
+            assert!(message.contains("shutdown"), "{message}");
+            false
+        }
     }
 }
 
@@ -167,6 +182,8 @@ struct World {
     /// What the first thread knew then; from then on in place of every earlier past. Each is taken once, but the
     /// last one, since who unlocks a mutex releases too.
     closing: RefCell<Vec<Held>>,
+    /// How many of them were taken.
+    closings: Cell<usize>,
     /// The newest of loom's objects when the closure had ended: an execution has no other name.
     newest: Cell<usize>,
     /// The values of the process.
@@ -191,6 +208,7 @@ impl World {
             pasts: Cell::new(0),
             has_ended: Cell::new(false),
             closing: RefCell::default(),
+            closings: Cell::new(0),
             newest: Cell::new(0),
             globals: RefCell::default(),
             traces: std::env::var_os("ASYMFENCE_LOOM_TRACE").is_some(),
@@ -215,29 +233,26 @@ impl World {
         let n = self.pasts.get();
         self.pasts.set(n + 1);
         let past = lazy(n);
-        past.get();
-        Past::Lazy(past)
+        if has_looked_at(past) { Past::Lazy(past) } else { Past::copies() }
     }
 
     /// The thread that runs knows from now on what was known then.
     #[track_caller]
     fn take(&self, past: &Past) {
         match past {
-            Past::Lazy(past) if !self.has_ended.get() => {
-                past.get();
-            }
+            Past::Lazy(past) if !self.has_ended.get() && has_looked_at(past) => {}
             Past::Lazy(_) => {
-                let last_or_next = {
-                    let closing = &mut *self.closing.borrow_mut();
-                    if closing.len() > 1 { closing.pop() } else { None }
+                let n = self.closings.get();
+                self.closings.set(n + 1);
+                // loom switches to other threads here, so nothing is borrowed. A try, since nobody may wait: where
+                // the first thread is dropping statics and has not come to ours, there is nothing to take yet. loom
+                // drops them in no certain order, and replays an execution by the number of its branches.
+                let mutex = {
+                    let closing = self.closing.borrow();
+                    let held = closing.get(n).or(closing.last());
+                    held.map(|held| Rc::clone(&held.mutex))
                 };
-                match last_or_next {
-                    Some(next) => drop(next.mutex.lock()),
-                    None => {
-                        let last = self.closing.borrow();
-                        last.iter().for_each(|last| drop(last.mutex.lock()));
-                    }
-                }
+                mutex.iter().for_each(|mutex| drop(mutex.try_lock()));
             }
             Past::Copies(copies) => {
                 // Nobody left to take it: then everybody has.
