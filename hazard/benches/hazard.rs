@@ -24,7 +24,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use asymfence_hazard::{AtomicBox, Domain, HazardCell, HazardPointer, Link, Tagged, domain};
+use asymfence_hazard::{
+    AtomicBox, Domain, Family, HazardCell, HazardPointer, Link, Tagged, Thresholds, domain,
+};
 use crossbeam_epoch::{Atomic, Owned};
 use seize::Guard;
 
@@ -40,6 +42,22 @@ domain! {
     enum Own {}
 }
 
+domain! {
+    /// In which nothing is freed but by an explicit reclaim.
+    enum Explicit {} = Thresholds { objects: 1 << 30, bytes: usize::MAX, pause: None };
+}
+
+/// An object with the header that kovan wants.
+#[repr(C)]
+struct KovanNode {
+    retired: kovan::RetiredNode,
+    value: Object,
+}
+
+fn kovan_node(version: u64) -> *mut KovanNode {
+    Box::into_raw(Box::new(KovanNode { retired: kovan::RetiredNode::new(), value: [version; 4] }))
+}
+
 /// Objects that each library reclaims.
 struct Sources {
     asymfence: AtomicBox<Object>,
@@ -50,6 +68,10 @@ struct Sources {
     seize: AtomicPtr<Object>,
     collector: seize::Collector,
     arc_swap: ArcSwap<Object>,
+    kovan: kovan::Atomic<KovanNode>,
+    sdd: sdd::AtomicOwned<Object>,
+    hazarc: hazarc::AtomicArc<Object>,
+    floor: AtomicPtr<Object>,
     cell: HazardCell<Object>,
     /// Never replaced.
     plain: AtomicPtr<Object>,
@@ -69,6 +91,10 @@ static SOURCES: LazyLock<Sources> = LazyLock::new(|| Sources {
     seize: AtomicPtr::new(boxed(0)),
     collector: seize::Collector::new(),
     arc_swap: ArcSwap::from_pointee([0; 4]),
+    kovan: kovan::Atomic::new(kovan_node(0)),
+    sdd: sdd::AtomicOwned::new([0; 4]),
+    hazarc: hazarc::AtomicArc::new(Arc::new([0; 4])),
+    floor: AtomicPtr::new(boxed(0)),
     cell: HazardCell::new([0; 4]),
     plain: AtomicPtr::new(boxed(0)),
 });
@@ -109,6 +135,23 @@ fn replace_seize(sources: &Sources) {
 
 fn replace_arc_swap(sources: &Sources) {
     sources.arc_swap.store(Arc::new([1; 4]));
+}
+
+fn replace_kovan(sources: &Sources) {
+    let guard = kovan::pin();
+    // SAFETY: from a box.
+    let new = unsafe { kovan::Shared::from_raw(kovan_node(1)) };
+    let old = sources.kovan.swap(new, AcqRel, &guard);
+    // SAFETY: from a box, and unlinked by us.
+    unsafe { kovan::retire(old.as_raw()) };
+}
+
+fn replace_sdd(sources: &Sources) {
+    drop(sources.sdd.swap((Some(sdd::Owned::new([1; 4])), sdd::Tag::None), AcqRel));
+}
+
+fn replace_hazarc(sources: &Sources) {
+    sources.hazarc.store(Arc::new([1; 4]));
 }
 
 fn replace_cell(sources: &Sources) {
@@ -228,6 +271,20 @@ const TAKE: &[Contender] = &[
             black_box(first(unsafe { &*guard.protect(&sources.seize, Acquire) }));
         });
     }),
+    Contender("kovan, pin", replace_kovan, |sources, times| {
+        repeat(times, || {
+            let guard = kovan::pin();
+            let node = sources.kovan.load(Acquire, &guard);
+            // SAFETY: retired after the guard.
+            black_box(unsafe { node.as_ref() }.map(|node| first(&node.value)));
+        });
+    }),
+    Contender("sdd, guard", replace_sdd, |sources, times| {
+        repeat(times, || {
+            let guard = sdd::Guard::new();
+            black_box(sources.sdd.load(Acquire, &guard).as_ref().map(first));
+        });
+    }),
 ];
 
 const CELL: &[Contender] = &[
@@ -255,6 +312,11 @@ const CELL: &[Contender] = &[
     }),
     Contender("crossbeam-epoch, pin", replace_epoch, TAKE[4].2),
     Contender("seize, enter", replace_seize, TAKE[5].2),
+    Contender("hazarc, load", replace_hazarc, |sources, times| {
+        repeat(times, || {
+            black_box(first(&sources.hazarc.load()));
+        });
+    }),
 ];
 
 const CHURN: &[Contender] = &[
@@ -276,7 +338,108 @@ const CHURN: &[Contender] = &[
     Contender("arc-swap", replace_nothing, |sources, times| {
         repeat(times, || replace_arc_swap(sources));
     }),
+    Contender("floor: freed by 1,024", replace_nothing, |sources, times| {
+        let mut later = Vec::with_capacity(1_024);
+        // SAFETY: a box's, and no reader is there.
+        let free = |object| drop(unsafe { Box::from_raw(object) });
+        repeat(times, || {
+            later.push(sources.floor.swap(boxed(1), AcqRel));
+            if later.len() == 1_024 {
+                later.drain(..).for_each(free);
+            }
+        });
+        later.drain(..).for_each(free);
+    }),
+    Contender("kovan", replace_nothing, |sources, times| {
+        repeat(times, || replace_kovan(sources));
+    }),
+    Contender("sdd", replace_nothing, |sources, times| {
+        repeat(times, || replace_sdd(sources));
+    }),
+    Contender("hazarc, a cell", replace_nothing, |sources, times| {
+        repeat(times, || replace_hazarc(sources));
+    }),
 ];
+
+/// The contenders of which single calls are timed.
+const SINGLE: &[(&str, Replace)] = &[
+    ("swap and retire", replace_asymfence),
+    ("haphazard", replace_haphazard),
+    ("crossbeam-epoch", replace_epoch),
+    ("seize", replace_seize),
+    ("kovan", replace_kovan),
+    ("sdd", replace_sdd),
+];
+
+/// The worst of 50,000 calls, in nanoseconds: the 99.99th percentile, the median of all rounds, and the least
+/// maximum. Beside a thread that computes, if `beside`.
+fn worst(beside: bool) -> Vec<[u64; 2]> {
+    const CALLS: usize = 50_000;
+    let rounds = if quick() { 3 } else { 11 };
+    let mut samples = vec![Vec::new(); SINGLE.len()];
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        if beside {
+            scope.spawn(|| {
+                stay_on(1);
+                while !stop.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        stay_on(0);
+        for _ in 0..rounds {
+            for ((_, replace), samples) in SINGLE.iter().zip(&mut samples) {
+                let mut calls: Vec<u64> = (0..CALLS)
+                    .map(|_| {
+                        let begin = Instant::now();
+                        replace(&SOURCES);
+                        begin.elapsed().as_nanos() as u64
+                    })
+                    .collect();
+                calls.sort_unstable();
+                samples.push([calls[CALLS - CALLS / 10_000 - 1], calls[CALLS - 1]]);
+            }
+        }
+        stop.store(true, Relaxed);
+    });
+    let beside = if beside { ", beside a thread that computes" } else { "" };
+    println!("\nworst of 50,000 single calls{beside}: p99.99, least max");
+    let worst = samples.into_iter().map(|mut samples| {
+        samples.sort_unstable();
+        [samples[samples.len() / 2][0], samples.iter().map(|calls| calls[1]).min().unwrap_or(0)]
+    });
+    let worst: Vec<[u64; 2]> = worst.collect();
+    for ((name, _), [percentile, max]) in SINGLE.iter().zip(&worst) {
+        println!("  {name:36} {percentile:9} ns {max:9} ns");
+    }
+    worst
+}
+
+/// Nanoseconds for each object of a reclaim of 20,000, while so many hazard pointers protect other objects.
+fn reclaim_beside(protecting: usize) -> f64 {
+    const OBJECTS: usize = 20_000;
+    let protected: Vec<*mut Object> = (0..protecting as u64).map(boxed).collect();
+    let mut hazards: Vec<HazardPointer<Explicit>> =
+        protected.iter().map(|_| HazardPointer::new()).collect();
+    for (hazard, &object) in hazards.iter_mut().zip(&protected) {
+        hazard.protect_raw(object);
+    }
+    let mut samples: Vec<f64> = (0..if quick() { 3 } else { 15 })
+        .map(|_| {
+            (0..OBJECTS).for_each(|_| Explicit::domain().retire_box(Box::new([1_u64; 4])));
+            let begin = Instant::now();
+            let done = Explicit::domain().reclaim().expect("a heavy fence");
+            assert_eq!((done.freed, done.kept), (OBJECTS, 0));
+            begin.elapsed().as_nanos() as f64 / OBJECTS as f64
+        })
+        .collect();
+    drop(hazards);
+    // SAFETY: boxes', which nobody else has.
+    protected.into_iter().for_each(|object| drop(unsafe { Box::from_raw(object) }));
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
 
 /// Treiber's stack again, on the other libraries.
 mod stacks {
@@ -315,6 +478,54 @@ mod stacks {
             if HAPHAZARD.compare_exchange(node, below, AcqRel, Acquire).is_ok() {
                 // SAFETY: from a box, and unlinked by us.
                 unsafe { haphazard::Domain::global().retire_ptr::<Node, Box<Node>>(node) };
+                return Some(value);
+            }
+        }
+    }
+
+    #[repr(C)]
+    pub(super) struct OfKovan {
+        retired: kovan::RetiredNode,
+        value: u64,
+        below: *mut OfKovan,
+    }
+
+    // SAFETY: an address, which nobody changes once the node is linked.
+    unsafe impl Send for OfKovan {}
+    // SAFETY: as above.
+    unsafe impl Sync for OfKovan {}
+
+    static KOVAN: LazyLock<kovan::Atomic<OfKovan>> = LazyLock::new(kovan::Atomic::null);
+
+    pub(super) fn push_kovan(value: u64) {
+        let guard = kovan::pin();
+        let (retired, below) = (kovan::RetiredNode::new(), ptr::null_mut());
+        let node = Box::into_raw(Box::new(OfKovan { retired, value, below }));
+        let mut below = KOVAN.load(Acquire, &guard);
+        loop {
+            // SAFETY: ours until it is linked.
+            unsafe { (*node).below = below.as_raw() };
+            // SAFETY: from a box.
+            let new = unsafe { kovan::Shared::from_raw(node) };
+            match KOVAN.compare_exchange(below, new, AcqRel, Acquire, &guard) {
+                Ok(_) => return,
+                Err(found) => below = found,
+            }
+        }
+    }
+
+    pub(super) fn pop_kovan() -> Option<u64> {
+        let guard = kovan::pin();
+        loop {
+            let node = KOVAN.load(Acquire, &guard);
+            // SAFETY: retired after the guard.
+            let inner = unsafe { node.as_ref() }?;
+            // SAFETY: compared with, and followed under a guard.
+            let below = unsafe { kovan::Shared::from_raw(inner.below) };
+            if KOVAN.compare_exchange(node, below, AcqRel, Acquire, &guard).is_ok() {
+                let value = inner.value;
+                // SAFETY: from a box, and unlinked by us.
+                unsafe { kovan::retire(node.as_raw()) };
                 return Some(value);
             }
         }
@@ -372,6 +583,12 @@ const STACK: &[Contender] = &[
         repeat(times, || {
             stacks::push_epoch(1);
             black_box(stacks::pop_epoch());
+        });
+    }),
+    Contender("kovan", replace_nothing, |_, times| {
+        repeat(times, || {
+            stacks::push_kovan(1);
+            black_box(stacks::pop_kovan());
         });
     }),
     Contender("a locked vector", replace_nothing, |_, times| {
@@ -551,37 +768,83 @@ fn main() {
     // Long enough for the reclaims of a writer to come in: each 1,024 replacements.
     const TIMES: u64 = 20_000_000;
     let times = std::env::var("TIMES").map_or(TIMES, |times| times.parse().expect("a number"));
+    // Of the groups read, retire, list; all, if none is named.
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let is_chosen = |group: &str| only.is_empty() || only == group;
+    if is_chosen("read") {
+        read(times);
+    }
+    if is_chosen("retire") {
+        retire(times);
+    }
+    if is_chosen("list") {
+        list(times);
+    }
+}
+
+fn read(times: u64) {
     let protect = table("1 protect", PROTECT, 1, true, times);
     let take = table("2 take, protect and release", TAKE, 1, true, times);
     let alone = table("3 read-mostly cell", CELL, 1, false, times);
     let cell = table("3 read-mostly cell", CELL, 1, true, times);
     table("3 read-mostly cell", CELL, 2, false, times);
     table("3 read-mostly cell", CELL, 2, true, times);
-    table("4 stack", STACK, 1, false, times / 200);
-    table("4 stack", STACK, 2, false, times / 200);
-    let churn = table("5 churn", CHURN, 1, false, times / 200);
-    let churn_2 = table("5 churn", CHURN, 2, false, times / 200);
+
+    println!("\nAs ratios:");
+    aim("protect to its raw form", protect[0] / protect[1], 1.05);
+    aim("protect to a plain load and re-check", protect[0] / protect[2], 1.5);
+    aim("protect to load, store and re-check", protect[0] / protect[3], 1.05);
+    aim("protect to haphazard's", protect[0] / protect[4], 0.2);
+    aim("a guard of its own to take, protect, release", take[1] / take[0], 1.1);
+    aim("an own domain to that of the process", take[2] / take[0], 1.1);
+    aim("take, protect, release to crossbeam-epoch's pin", take[0] / take[4], 0.5);
+    aim("take, protect, release to seize's enter", take[0] / take[5], 0.5);
+    aim("take, protect, release to kovan's pin", take[0] / take[6], 1.0);
+    aim("take, protect, release to sdd's guard", take[0] / take[7], 1.0);
+    aim("cell load to arc-swap's", alone[0] / alone[2], 1.0 / 3.0);
+    aim("cell load_with to arc-swap's load", alone[1] / alone[2], 1.0 / 3.0);
+    aim("cell load to arc-swap's, beside a writer", cell[0] / cell[2], 1.0 / 3.0);
+    aim("cell load_with to arc-swap's load, beside a writer", cell[1] / cell[2], 1.0 / 3.0);
+}
+
+fn retire(times: u64) {
+    const THREADS: [usize; 4] = [1, 2, 4, 8];
+    let stacks = [1, 2, 8].map(|threads| {
+        table("4 stack", STACK, threads, false, times / 200 / threads.min(4) as u64)
+    });
+    let churns = THREADS.map(|threads| {
+        table("5 churn", CHURN, threads, false, times / 100 / threads.min(4) as u64)
+    });
+    let [alone, beside] = [false, true].map(worst);
+    let [one, many] = [1, 10_000].map(reclaim_beside);
+    println!(
+        "\nreclaim, for each object: {one:.1} ns beside 1 hazard pointer, {many:.1} beside 10,000"
+    );
+
+    println!("\nAs ratios:");
+    for (churn, threads) in churns.iter().zip(THREADS) {
+        let what = |of: &str| format!("swap and retire to {of}, {threads} threads");
+        aim(&what("the floor"), churn[0] / churn[6], 1.0);
+        aim(&what("crossbeam-epoch"), churn[0] / churn[3], 1.0);
+        aim(&what("haphazard"), churn[0] / churn[2], 1.0);
+    }
+    for (stack, threads) in stacks.iter().zip([1, 2, 8]) {
+        aim(&format!("stack to crossbeam-epoch's, {threads} threads"), stack[0] / stack[2], 1.0);
+        aim(&format!("stack to kovan's, {threads} threads"), stack[0] / stack[3], 1.0);
+    }
+    aim("p99.99 of single calls, in microseconds", alone[0][0] as f64 / 1e3, 1.0);
+    aim("least max to seize's", alone[0][1] as f64 / alone[3][1] as f64, 1.0);
+    aim("the same, beside a thread", beside[0][1] as f64 / beside[3][1] as f64, 1.0);
+    aim("reclaim beside 10,000 hazard pointers to beside 1", many / one, 1.5);
+}
+
+fn list(times: u64) {
     let few = table("6 list of 64: get", list!(FEW), 1, false, times / 100);
     let many = table("6 list of 512: get", list!(MANY), 1, false, times / 1000);
     let change_few = table("7 list of 64: insert and remove", change!(FEW), 1, false, times / 200);
     table("7 list of 512: insert and remove", change!(MANY), 1, false, times / 1000);
 
     println!("\nAs ratios:");
-    aim("protect to its raw form", protect[0] / protect[1], 1.05);
-    aim("protect to a plain load and re-check", protect[0] / protect[2], 1.5);
-    aim("protect to load, store and re-check", protect[0] / protect[3], 1.5);
-    aim("protect to haphazard's", protect[0] / protect[4], 0.2);
-    aim("a guard of its own to take, protect, release", take[1] / take[0], 1.1);
-    aim("an own domain to that of the process", take[2] / take[0], 1.1);
-    aim("take, protect, release to crossbeam-epoch's pin", take[0] / take[4], 0.5);
-    aim("take, protect, release to seize's enter", take[0] / take[5], 0.5);
-    aim("cell load to arc-swap's", alone[0] / alone[2], 1.0 / 3.0);
-    aim("cell load_with to arc-swap's load", alone[1] / alone[2], 1.0 / 3.0);
-    aim("cell load to arc-swap's, beside a writer", cell[0] / cell[2], 1.0 / 3.0);
-    aim("cell load_with to arc-swap's load, beside a writer", cell[1] / cell[2], 1.0 / 3.0);
-    aim("churn to its raw form", churn[0] / churn[1], 1.05);
-    aim("churn to haphazard's, 1 thread", churn[0] / churn[2], 1.0);
-    aim("churn to haphazard's, 2 threads", churn_2[0] / churn_2[2], 1.0);
     aim("list of 64, get, to its raw form", few[0] / few[1], 1.05);
     aim("list of 512, get, to its raw form", many[0] / many[1], 1.05);
     aim("list of 64, insert and remove, to its raw form", change_few[0] / change_few[1], 1.05);

@@ -21,8 +21,8 @@ use core::ptr::{self, NonNull};
 
 use crate::family::{Family, Global};
 use crate::link::{Follow, Link, Tagged};
+use crate::panics::through_panics;
 use crate::pointer::HazardPointer;
-use crate::retired::through_panics;
 use crate::sync::Ordering::Relaxed;
 use crate::sync::get_mut;
 

@@ -3,13 +3,14 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
-use core::sync::atomic::AtomicUsize;
 
 use asymfence::{HeavyFenceError, try_heavy_fence};
 
-use crate::domain::{InHand, Reclaimed, free_unprotected};
+use crate::domain::Reclaimed;
 use crate::family::{Family, Global, Of};
-use crate::retired::{Bag, Garbage, through_panics};
+use crate::panics::through_panics;
+use crate::retired::{Bag, Garbage, InHand, free_unprotected};
+use crate::sync::Number;
 use crate::sync::Ordering::Relaxed;
 use crate::thread;
 
@@ -64,7 +65,7 @@ use crate::thread;
 pub struct Cohort<F: Family = Global> {
     bag: Bag,
     /// The number of retired objects up to which somebody has come to look at them. Wraps.
-    looked_at: AtomicUsize,
+    looked_at: Number,
     enough: usize,
     family: Of<F>,
 }
@@ -75,7 +76,7 @@ macro_rules! new {
         /// Reclaims when `enough` objects have been retired since the last time.
         #[must_use]
         pub $($constness)? fn new(enough: usize) -> Self {
-            Cohort { bag: Bag::new(), looked_at: AtomicUsize::new(0), enough, family: PhantomData }
+            Cohort { bag: Bag::new(), looked_at: Number::new(0), enough, family: PhantomData }
         }
     };
 }
@@ -104,10 +105,9 @@ impl<F: Family> Cohort<F> {
         if count.wrapping_sub(looked_at) as isize >= self.enough as isize
             && self.looked_at.compare_exchange(looked_at, count, Relaxed, Relaxed).is_ok()
         {
-            thread::not_nested(ptr::from_ref(self).cast(), || {
-                // After an error the garbage is kept.
-                let _ = self.reclaim();
-            });
+            // After an error the garbage is kept.
+            let reclaim = || _ = self.reclaim();
+            thread::outermost(ptr::from_ref(self).cast(), true, reclaim, reclaim);
         }
     }
 
@@ -128,12 +128,12 @@ impl<F: Family> Cohort<F> {
         }
         // Heavy fence: as in `Domain::reclaim` (scenario A).
         try_heavy_fence()?;
-        let protected = F::domain().slots().protected();
+        let scan = F::domain().slots().protected();
         let mut kept = InHand { garbage: Garbage::empty(), bag: &self.bag };
         through_panics(|| {
             let (garbage, kept) = (&mut taken.garbage, &mut kept.garbage);
             // SAFETY: as in `Domain::reclaim`.
-            done.kept += unsafe { free_unprotected(&protected, garbage, kept, &mut done.freed) };
+            done.kept += unsafe { free_unprotected(&scan, garbage, kept, &mut done.freed) };
         });
         Ok(done)
     }

@@ -1,19 +1,23 @@
-//! The heavy side: what is retired, and when it is freed.
+//! The heavy side: when a heavy fence is made for what was retired, and who frees how much of it when.
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
-use core::sync::atomic::AtomicUsize;
+use core::time::Duration;
 
 use asymfence::{HeavyFenceError, try_heavy_fence};
 use crossbeam_utils::CachePadded;
 
-use crate::retired::{Bag, Garbage, through_panics};
+#[cfg(feature = "std")]
+use crate::background::Background;
+use crate::clock;
+use crate::panics::through_panics;
+use crate::ring::{AT_ONCE, Batch, Ring, Rings, Speed};
 use crate::slots::Slots;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{LOOM, array_of, yield_now};
-use crate::thread;
+use crate::sync::{AtomicPtr, LOOM, Number, yield_now};
+use crate::thread::{self, Local};
 
 /// The hazard pointers of one family, and the objects that wait until none of them protects them.
 ///
@@ -38,42 +42,118 @@ use crate::thread;
 ///
 /// # How much garbage there can be
 ///
-/// With `H` hazard pointers ([`DomainStats::hazard_pointers`]), at most `2·H + 1536` objects wait, and as many
-/// again for each reclaim that is in progress, whether it runs or was preempted; a thread is in at most one
-/// that [`retire`](Domain::retire) began. A reclaim leaves at most the one object that each hazard pointer
-/// protects, `H`; the next begins when `max(1024, H)` more have been retired, up to 64 in each of 8 bags not
-/// counted. A reader that stops holds back what it protects, and nothing else.
+/// Let `H` be the number of hazard pointers ([`DomainStats::hazard_pointers`]), `T` that of the threads that retire
+/// ([`DomainStats::threads`]), and `E` the largest of [`Thresholds::objects`], `H`, and `T` eighths of
+/// [`Thresholds::objects`].
 ///
-/// Not in this count: what destructors retire, until the reclaim that runs them is done; objects of no
-/// size, which share one address and so wait for each other; everything, while heavy fences *fail*
-/// ([`DomainStats::failed`]); and without the feature `std` what is retired while 16 reclaims are in progress.
+/// - **Objects**: at most `4·E + H` wait. When `E` have been retired since the last heavy fence, one thread makes the
+///   next, which serves all. From then on each thread frees one object for each that it retires, and a few of
+///   those that threads have left who stand still or have ended. A reader that stops holds back what it protects, and
+///   nothing else.
+/// - **Bytes**: at most four times [`Thresholds::bytes`], and what is protected. An object counts as many as its type
+///   has, or as [`retire_weighing`](Domain::retire_weighing) was told.
+/// - **Time** (with the feature `std`): a retire that comes when the last heavy fence is [`Thresholds::pause`] ago makes
+///   one, and frees up to 64 objects that wait. Such fences take less than 1 % of the time: after a slow one the next
+///   comes later, up to a tenth of a second. A thread that retires fast looks at the clock once in 32 objects. At rest
+///   nothing is done: the last few objects wait for the next retire, for
+///   [`reclaim`](Domain::reclaim), or for the thread of
+#[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
+#[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
+///
+/// Not in this count: what a thread has in hand that was stopped in the middle of a retire or a reclaim, up to 64
+/// objects, and if it was stopped while it took them out, what else it has retired, up to `2·E`; what destructors retire, until as
+/// many objects have been retired by others; objects of no size, which share one address and so wait for each other;
+/// what [`retire_deferred`](Domain::retire_deferred) has retired; and everything, while heavy fences *fail*
+/// ([`DomainStats::failed`]). Then they are tried less and less often, up to 64 times as late; and when they succeed
+/// again no single retire frees more than 80 objects.
+///
+/// Each thread that retires to a domain has a ring of some 1.5 KiB there, which grows by as much for each 64 objects,
+/// shrinks again, and is used by another thread when it ends.
 ///
 /// # Fork
 ///
-/// A child of fork(2) can go on. What the parent's other threads protected stays protected in it, what
-/// they were about to free is not freed, and their hazard pointers are not used again. (Without the feature
-/// `std`, reclaims that they were in count as in progress in the child too.)
+/// A child of fork(2) can go on. What the parent's other threads protected stays protected in it, what they had
+/// retired is freed, but for what they were about to free, and their hazard pointers are not used again. If one was
+/// taking objects out at that moment, all that it had retired stays.
+/// (Without the feature `std`, reclaims that they were in count as in progress in the child too.)
 pub struct Domain<F> {
-    bags: [CachePadded<Bag>; BAGS],
     slots: Slots,
-    /// Objects freed, ever. Never loom's, as the other numbers: no order depends on them.
-    freed: CachePadded<AtomicUsize>,
-    /// Objects retired, but for the last few in each bag; and the number up to which somebody has come to
-    /// look at them. They wrap.
-    counted: AtomicUsize,
-    looked_at: AtomicUsize,
-    failed: AtomicUsize,
+    rings: Rings,
+    thresholds: Thresholds,
+    due: CachePadded<Due>,
+    /// Objects and bytes freed by others than the owners of the rings, ever.
+    freed: CachePadded<[Number; 2]>,
+    /// A ring whose owner does not empty it: others do, a few objects at a time. Or null.
+    behind: AtomicPtr<Ring>,
+    #[cfg(feature = "std")]
+    background: Background,
     family: PhantomData<fn(F) -> F>,
 }
 
-/// Threads that retire at once had better not share a bag. A power of two.
-const BAGS: usize = if LOOM { 1 } else { 8 };
+/// What decides when a heavy fence is due. Advice, all of it: no order depends on it.
+struct Due {
+    /// Objects and bytes retired, but for the last few in each ring. They wrap.
+    counted: [Number; 2],
+    /// The numbers up to which somebody has come to make a fence.
+    looked_at: [Number; 2],
+    /// How many times as late the next fence comes, since the last ones failed.
+    factor: Number,
+    /// Objects that waited at the last fence.
+    waited: Number,
+    /// When somebody has come to make a fence, in microseconds, and how long none is made after that for time alone.
+    fenced_at: Number,
+    pause: Number,
+    failed: Number,
+}
 
-/// How many retired objects make a reclaim worth its heavy fence.
-const ENOUGH: usize = 1024;
+/// How much waits before a domain makes a heavy fence.
+///
+/// ```
+/// use asymfence_hazard::{Thresholds, domain};
+///
+/// domain! {
+///     /// Of large objects.
+///     pub enum Textures {} = Thresholds { objects: 64, bytes: 256 << 20, ..Thresholds::DEFAULT };
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Objects.
+    pub objects: usize,
+    /// Bytes, as [`retire`](Domain::retire) counts them.
+    pub bytes: usize,
+    /// How long something waits, when a thread retires again: at least a millisecond. `None`: a retire reclaims by
+    /// numbers alone. (Without the feature `std` there is no clock, and this is not looked at.)
+    pub pause: Option<Duration>,
+}
 
-/// How many objects are retired to a bag before the domain counts them.
-const AT_ONCE: usize = 64;
+impl Thresholds {
+    /// 1,024 objects, 8 MiB, a millisecond.
+    pub const DEFAULT: Self =
+        Thresholds { objects: 1024, bytes: 8 << 20, pause: Some(Duration::from_millis(1)) };
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Objects between two looks of a thread at what it may free; as many are freed at each. No more than glibc's allocator
+/// keeps at hand for a thread (7), so that the next allocations find them there.
+const STRIDE: usize = 4;
+
+/// How much of a threshold a thread retires before the domain counts it.
+const SHARE: usize = 16;
+
+/// How many times as late a fence comes at most, after failures.
+const LATEST: usize = 64;
+
+/// The least time between two heavy fences for time alone, and the most, in microseconds.
+const PAUSES: [usize; 2] = [1_000, 100_000];
+
+/// Heavy fences for time alone take less than one part in so many of the time.
+const COSTLY: usize = 128;
 
 /// How often `reclaim_all` looks again whether another thread is done.
 const PATIENCE: u32 = 1_000;
@@ -83,14 +163,24 @@ macro_rules! new {
     ($($constness:ident)?) => {
         #[doc(hidden)]
         #[must_use]
-        pub $($constness)? fn __new() -> Self {
+        pub $($constness)? fn __new(thresholds: Thresholds) -> Self {
             Domain {
-                bags: array_of!(CachePadded::new(Bag::new()); BAGS),
                 slots: Slots::new(),
-                freed: CachePadded::new(AtomicUsize::new(0)),
-                counted: AtomicUsize::new(0),
-                looked_at: AtomicUsize::new(0),
-                failed: AtomicUsize::new(0),
+                rings: Rings::new(),
+                thresholds,
+                due: CachePadded::new(Due {
+                    counted: [const { Number::new(0) }; 2],
+                    looked_at: [const { Number::new(0) }; 2],
+                    factor: Number::new(1),
+                    waited: Number::new(0),
+                    fenced_at: Number::new(0),
+                    pause: Number::new(PAUSES[0]),
+                    failed: Number::new(0),
+                }),
+                freed: CachePadded::new([const { Number::new(0) }; 2]),
+                behind: AtomicPtr::new(ptr::null_mut()),
+                #[cfg(feature = "std")]
+                background: Background::new(),
                 family: PhantomData,
             }
         }
@@ -100,106 +190,27 @@ macro_rules! new {
 impl<F> Domain<F> {
     crate::sync::const_where_possible!(new);
 
+    /// A thread ends that has these.
+    #[doc(hidden)]
+    pub fn __leave(&self, local: &Local) {
+        local.leave(&self.slots, &self.rings);
+    }
+
     pub(crate) fn slots(&self) -> &Slots {
         &self.slots
     }
 
-    /// Frees `object`, a box's, as soon as no hazard pointer protects it.
-    ///
-    /// Once in a while this reclaims, like [`reclaim`](Domain::reclaim): it makes a heavy fence and runs the
-    /// destructors of whatever any thread has retired. So hold no lock that one of them may want. May be
-    /// called in a destructor.
-    ///
-    /// ```
-    /// use asymfence_hazard::Domain;
-    ///
-    /// let object = Box::into_raw(Box::new(7));
-    /// // SAFETY: from a box, and never linked.
-    /// unsafe { Domain::global().retire(object) };
-    /// ```
-    ///
-    /// # Safety
-    ///
-    /// - `object` came from [`Box::into_raw`] and is retired once. Hand over the pointer that a `swap` or
-    ///   `compare_exchange` returned, not one made from a `&T`, which nobody may write through, let alone free.
-    /// - It was unlinked *before*: no pointer by which another thread may find and protect it leads to it
-    ///   any more, or will again. What unlinked it happens before this call.
-    /// - Whoever still uses it has protected it by a hazard pointer of this family with this very address, not
-    ///   that of a part of it.
-    /// - This is the domain of its family.
-    ///
-    /// # Panics
-    ///
-    /// If the destructor of an object that is freed here panics. The panic goes on when all others have been
-    /// freed. (Without `std` it goes on at once, and the others stay retired.)
-    #[inline]
-    pub unsafe fn retire<T: Send + 'static>(&self, object: *mut T) {
-        // SAFETY: the contract of this function.
-        self.put(unsafe { Garbage::of_box(object) });
+    pub(crate) fn rings(&self) -> &Rings {
+        &self.rings
     }
 
-    /// Frees `object` by `deleter`, as soon as no hazard pointer protects it.
-    ///
-    /// ```
-    /// use asymfence_hazard::Domain;
-    /// use std::sync::Arc;
-    ///
-    /// let object = Arc::into_raw(Arc::new(7)).cast_mut();
-    /// // SAFETY: an Arc's, and never linked.
-    /// unsafe { Domain::global().retire_with(object, |object| drop(Arc::from_raw(object))) };
-    /// ```
-    ///
-    /// # Safety
-    ///
-    /// As [`retire`](Domain::retire), except that `object` came from where `deleter` knows; and `deleter`
-    /// may be called with it in any thread, and until then the object is valid. It may also never be called.
-    ///
-    /// # Panics
-    ///
-    /// As [`retire`](Domain::retire).
-    pub unsafe fn retire_with<T, D>(&self, object: *mut T, deleter: D)
-    where
-        D: FnOnce(*mut T) + Send + 'static,
-    {
-        // SAFETY: the contract of this function.
-        self.put(unsafe { Garbage::with(object, deleter) });
-    }
-
-    /// Frees `object` with the next reclaim. For what has never been linked: it is freed in the thread that
-    /// reclaims, beside others.
-    ///
-    /// ```
-    /// use asymfence_hazard::Domain;
-    ///
-    /// let object: Box<dyn std::any::Any + Send> = Box::new(7);
-    /// Domain::global().retire_box(object);
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// As [`retire`](Domain::retire).
-    pub fn retire_box<T: ?Sized + Send + 'static>(&self, object: Box<T>) {
-        let object = Box::into_raw(object);
-        // SAFETY: a box's, which nobody else has.
-        let free = move |_: *mut ()| drop(unsafe { Box::from_raw(object) });
-        // SAFETY: the object is `Send`, and nobody else's.
-        self.put(unsafe { Garbage::with(object.cast::<()>(), free) });
-    }
-
-    fn put(&self, garbage: Garbage) {
-        let bag = self.bag();
-        // Counted before it can be found, so that the numbers never say that more was freed.
-        let count = bag.count();
-        bag.put(garbage);
-        if count % AT_ONCE == 0 {
-            self.reclaim_if_due();
-        }
-    }
-
-    /// Frees every retired object that no hazard pointer protects: one heavy fence for all of them.
+    /// Frees every retired object that no hazard pointer protects, whichever thread retired it: one heavy fence for
+    /// all of them.
     ///
     /// Waits for another thread nowhere but in its heavy fence. What another thread is about to free at this
-    /// moment is left to that. Called in a destructor, it runs other destructors within that one.
+    /// moment is left to that. Called in a destructor that the domain runs, it frees nothing: the call that runs the
+    /// destructor reclaims once more when it is done with the others, so that the depth of the stack does not grow
+    /// with what destructors do.
     ///
     /// # Errors
     ///
@@ -210,36 +221,36 @@ impl<F> Domain<F> {
     ///
     /// As [`retire`](Domain::retire).
     pub fn reclaim(&self) -> Result<Reclaimed, HeavyFenceError> {
-        // Relaxed, both: numbers that decide when a reclaim begins, never what it frees.
-        self.looked_at.store(self.counted.load(Relaxed), Relaxed);
-        let mut freed = Tally { total: &self.freed, count: 0 };
-        let mut taken = self.bags.each_ref().map(|bag| InHand { garbage: bag.take(), bag });
-        if taken.iter().all(|taken| taken.garbage.is_empty()) {
+        let again = || _ = self.reclaim_now();
+        let done = thread::outermost(self.address(), true, || self.reclaim_now(), again);
+        done.unwrap_or(Ok(Reclaimed::default()))
+    }
+
+    fn reclaim_now(&self) -> Result<Reclaimed, HeavyFenceError> {
+        let mut tails = self.tails();
+        tails.retain(|&(ring, tail)| ring.waiting(tail) != 0);
+        if tails.is_empty() {
             return Ok(Reclaimed::default());
         }
-        // Heavy fence: every object in hand was unlinked before it, by us or by a thread whose Release
-        // in `Bag::put` we have acquired.
-        // Pairs with: the light fence in `HazardPointer::protect_raw` (scenario A).
-        //  - the reader's publication came first: we see it below, and keep the object;
-        //  - the heavy fence came first: the reader sees that the source has changed, and tries again.
-        if let Err(error) = try_heavy_fence() {
-            // Relaxed: a number for reports.
-            self.failed.fetch_add(1, Relaxed);
-            return Err(error);
-        }
-        let protected = self.slots.protected();
-        let mut kept = InHand { garbage: Garbage::empty(), bag: self.bag() };
+        self.fence(&tails)?;
+        let scan = self.slots.protected();
         let mut done = Reclaimed::default();
+        let (mut tails, mut at) = (tails.into_iter(), None);
         through_panics(|| {
-            for InHand { garbage, .. } in &mut taken {
-                // SAFETY: all was unlinked before the heavy fence, and `protected` read after it; those who
-                // used an object are done, as the Acquire in `Slots::protected` says.
-                done.kept += unsafe {
-                    free_unprotected(&protected, garbage, &mut kept.garbage, &mut freed.count)
-                };
+            while let Some((ring, tail, condemns)) =
+                at.take().or_else(|| tails.next().map(|(ring, tail)| (ring, tail, true)))
+            {
+                let mut batch = Batch::new();
+                let looked = ring.take(tail, &scan, condemns, &self.slots, &mut batch);
+                done.freed += batch.len();
+                if looked.more {
+                    at = Some((ring, tail, false));
+                } else {
+                    done.kept += looked.kept;
+                }
+                self.free(ring, batch, false);
             }
         });
-        done.freed = freed.count;
         Ok(done)
     }
 
@@ -276,95 +287,270 @@ impl<F> Domain<F> {
     #[must_use]
     pub fn stats(&self) -> DomainStats {
         // Acquire, and before the others: what was freed was counted as retired before. Pairs with: the
-        // Release in `Tally`, by way of that in `Bag::put`. The others Relaxed: numbers for reports.
-        let freed = self.freed.load(Acquire);
+        // Release in `count_freed`, and that in `Ring::settle`. The others Relaxed: numbers for reports.
+        let [mut freed, mut freed_bytes] = [0, 1].map(|unit| self.freed[unit].load(Acquire));
+        for (objects, bytes) in self.rings.iter().map(Ring::freed) {
+            freed = freed.wrapping_add(objects);
+            freed_bytes = freed_bytes.wrapping_add(bytes);
+        }
+        let sum = |of: fn(&Ring) -> usize| {
+            self.rings.iter().fold(0_usize, |sum, ring| sum.wrapping_add(of(ring)))
+        };
         DomainStats {
-            hazard_pointers: self.slots.made(),
-            retired: self.bags.iter().fold(0, |sum, bag| sum.wrapping_add(bag.retired())),
+            hazard_pointers: self.slots.used(),
+            slots: self.slots.made(),
+            threads: self.rings.owned(),
+            retired: sum(Ring::tail),
             freed,
-            failed: self.failed.load(Relaxed),
+            waiting_bytes: sum(Ring::bytes).wrapping_sub(freed_bytes),
+            failed: self.due.failed.load(Relaxed),
         }
     }
 
-    /// Counts objects that were retired. If that makes enough of them, one caller reclaims.
-    #[cold]
-    fn reclaim_if_due(&self) {
-        // Relaxed, all: numbers that decide when a reclaim begins, never what it frees.
-        let counted = self.counted.fetch_add(AT_ONCE, Relaxed).wrapping_add(AT_ONCE);
-        let looked_at = self.looked_at.load(Relaxed);
+    /// Whether anything is retired and not freed.
+    #[cfg(feature = "std")]
+    pub(crate) fn anything_waits(&self) -> bool {
+        self.rings.iter().any(|ring| ring.waiting(ring.tail()) != 0)
+    }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn background(&self) -> &Background {
+        &self.background
+    }
+
+    fn address(&self) -> *const () {
+        ptr::from_ref(self).cast()
+    }
+
+    /// Objects that make a heavy fence worth it: so many that neither it nor the look at every hazard pointer nor that
+    /// at every ring costs much for each.
+    fn enough(&self) -> usize {
+        let Thresholds { objects, .. } = self.thresholds;
+        objects.max(self.slots.used()).max(objects / 8 * self.rings.owned())
+    }
+
+    /// How many objects come to a new ring before the first look. In a model the fewer looks the better.
+    pub(crate) fn first(&self) -> usize {
+        if LOOM { STRIDE.min(self.thresholds.objects) } else { 1 }
+    }
+
+    /// What a thread does each few objects: it counts what it has retired, makes a heavy fence if one is due, and
+    /// frees as many objects as it has retired, if `frees`.
+    ///
+    /// # Safety
+    ///
+    /// By the owner of `ring`.
+    pub(crate) unsafe fn step(&self, ring: &Ring, frees: bool) {
+        let Thresholds { objects, bytes, .. } = self.thresholds;
+        // First of all, so that destructors find room.
+        // SAFETY: by the owner.
+        let new = unsafe { ring.extend(STRIDE.min(objects)) };
+        let units = [(objects / SHARE).clamp(1, AT_ONCE), bytes / SHARE];
+        // SAFETY: as above.
+        let counted = unsafe { ring.to_count(units[0], units[1]) };
+        if let Some((objects, bytes)) = counted {
+            // Relaxed: numbers that decide when a fence is made, never what it orders.
+            self.due.counted[0].fetch_add(objects, Relaxed);
+            self.due.counted[1].fetch_add(bytes, Relaxed);
+            if self.waited_of(9, 8) {
+                // SAFETY: as above.
+                unsafe { ring.settle(objects, 0, 0) };
+            }
+        }
+        #[cfg(feature = "std")]
+        if self.background.is_there() {
+            if counted.is_some() {
+                self.background.look_whether_it_is_there();
+            }
+            return self.background.wake(counted.is_some() && self.claim());
+        }
+        if frees {
+            // SAFETY: as above.
+            let look = || unsafe { self.look(ring, new, counted.is_some()) };
+            thread::outermost(self.address(), false, look, || _ = self.reclaim_now());
+        }
+    }
+
+    /// # Safety
+    ///
+    /// By the owner of `ring`.
+    unsafe fn look(&self, ring: &Ring, new: usize, counted: bool) {
+        let now = || self.thresholds.pause.and_then(|_| clock::now());
+        // SAFETY: by the owner.
+        let speed = unsafe { ring.speed(now) };
+        let by_time = match speed {
+            Speed::Slow(now) | Speed::Fast(now) => {
+                ring.waiting(ring.tail()) > new && self.claim_at(now)
+            }
+            Speed::Unknown => false,
+        };
+        if by_time || counted && self.claim() {
+            // An error is counted, and the garbage kept.
+            let _ = self.fence(&self.tails());
+        }
+        // SAFETY: as above.
+        let debt = unsafe { ring.debt() };
+        let most = match speed {
+            Speed::Slow(_) => AT_ONCE,
+            _ if self.waited_of(8, 1) => AT_ONCE,
+            _ => debt.min(new + STRIDE),
+        };
+        let mut batch = Batch::new();
+        ring.take_own(&self.slots, most, &mut batch);
+        if !batch.is_empty() {
+            self.free(ring, batch, true);
+        }
+        self.help();
+    }
+
+    /// Whether at the last fence more waited than so much of what makes one worth it.
+    fn waited_of(&self, of: usize, part: usize) -> bool {
+        // Relaxed: advice.
+        let waited = self.due.waited.load(Relaxed);
+        waited > self.enough() / part * of + AT_ONCE * self.rings.owned()
+    }
+
+    /// Whether a fence is due by numbers: one caller makes it.
+    fn claim(&self) -> bool {
+        let due = &*self.due;
+        // Relaxed, all: numbers that decide when a fence is made, never what it orders.
+        let counted = [0, 1].map(|unit| due.counted[unit].load(Relaxed));
+        let looked_at = [0, 1].map(|unit| due.looked_at[unit].load(Relaxed));
+        let factor = due.factor.load(Relaxed);
         // Signed: another may have come to look at more than we have counted.
-        let new = counted.wrapping_sub(looked_at) as isize;
-        if new >= ENOUGH.max(self.slots.made()) as isize
-            && self.looked_at.compare_exchange(looked_at, counted, Relaxed, Relaxed).is_ok()
-        {
-            thread::not_nested(ptr::from_ref(self).cast(), || {
-                // An error is counted, and the garbage kept.
-                let _ = self.reclaim();
-            });
+        let is_enough = |unit: usize, enough: usize| {
+            counted[unit].wrapping_sub(looked_at[unit]) as isize
+                >= enough.saturating_mul(factor).min(isize::MAX as usize) as isize
+        };
+        (is_enough(0, self.enough()) || is_enough(1, self.thresholds.bytes.max(1)))
+            && due.looked_at[0].compare_exchange(looked_at[0], counted[0], Relaxed, Relaxed).is_ok()
+    }
+
+    /// Whether a fence is due by time: one caller makes it.
+    fn claim_at(&self, now: usize) -> bool {
+        let due = &*self.due;
+        // Relaxed, all: as above.
+        let fenced_at = due.fenced_at.load(Relaxed);
+        let least = self.thresholds.pause.map_or(0, |pause| pause.as_micros()) as usize;
+        let pause = due.pause.load(Relaxed).max(least).saturating_mul(due.factor.load(Relaxed));
+        now.wrapping_sub(fenced_at) as isize >= pause as isize
+            && due.fenced_at.compare_exchange(fenced_at, now, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Every ring, and the position before which a heavy fence serves what is in it that is made now.
+    fn tails(&self) -> Vec<(&Ring, usize)> {
+        self.rings.iter().map(|ring| (ring, ring.tail())).collect()
+    }
+
+    /// One heavy fence for every ring, whose tail was read before.
+    fn fence(&self, tails: &[(&Ring, usize)]) -> Result<(), HeavyFenceError> {
+        let due = &*self.due;
+        for (looked_at, counted) in due.looked_at.iter().zip(&due.counted) {
+            // Relaxed, both: numbers that decide when a fence is made.
+            looked_at.store(counted.load(Relaxed), Relaxed);
+        }
+        let begun = clock::now();
+        // Heavy fence: every object below these tails was unlinked before it, by us or by a thread whose Release in
+        // `Ring::put` we have acquired.
+        // Pairs with: the light fence in `HazardPointer::protect_raw` (scenario A).
+        //  - the reader's publication came first: the scan sees it, and the object is kept;
+        //  - the heavy fence came first: the reader sees that the source has changed, and tries again.
+        // Relaxed, all below: advice, and numbers for reports.
+        if let Err(error) = try_heavy_fence() {
+            due.failed.fetch_add(1, Relaxed);
+            due.factor.store(LATEST.min(2 * due.factor.load(Relaxed)), Relaxed);
+            return Err(error);
+        }
+        due.factor.store(1, Relaxed);
+        if let (Some(begun), Some(ended)) = (begun, clock::now()) {
+            let cost = ended.wrapping_sub(begun).min(PAUSES[1]);
+            due.pause.store((COSTLY * cost).clamp(PAUSES[0], PAUSES[1]), Relaxed);
+            due.fenced_at.store(ended, Relaxed);
+        }
+        let mut waited = 0_usize;
+        let mut behind = None;
+        for &(ring, tail) in tails {
+            let before = ring.raise(tail);
+            let waiting = ring.waiting(tail);
+            waited = waited.saturating_add(waiting);
+            // What the last fence served is gone by now, if the owner goes on as it did.
+            let new = tail.wrapping_sub(before);
+            if waiting > if new == 0 { 0 } else { new.saturating_add(AT_ONCE) } {
+                ring.falls_behind(before);
+                behind.get_or_insert(ring);
+            }
+        }
+        due.waited.store(waited, Relaxed);
+        if let Some(behind) = behind {
+            self.set_behind(Some(behind));
+        }
+        Ok(())
+    }
+
+    fn set_behind(&self, ring: Option<&Ring>) {
+        let ring = ring.map_or(ptr::null_mut(), |ring| ptr::from_ref(ring).cast_mut());
+        // Release: the ring was made before. Pairs with: the Acquire in `help`.
+        self.behind.store(ring, Release);
+    }
+
+    /// Frees a few objects of a ring whose owner stands still, or goes on more slowly than it did.
+    fn help(&self) {
+        // Acquire: the ring was made before it was stored here. Pairs with: the Release in `set_behind`.
+        let behind = self.behind.load(Acquire);
+        // SAFETY: a ring of this domain is valid as long as the domain, which we borrow.
+        let Some(ring) = (unsafe { behind.as_ref() }) else { return };
+        let mut is_done = true;
+        if let Some(until) = ring.behind() {
+            let mut batch = Batch::new();
+            let most = if self.waited_of(9, 8) { 4 * STRIDE } else { STRIDE };
+            is_done = !ring.take_for_owner(&self.slots, until, most, &mut batch);
+            self.free(ring, batch, false);
+        }
+        if is_done {
+            self.set_behind(self.rings.behind(ring).find(|ring| ring.behind().is_some()));
         }
     }
 
-    /// The bag of this thread, more or less.
-    fn bag(&self) -> &Bag {
-        // Stacks lie apart. Where two threads meet in a bag nevertheless, they share it.
-        const STACK: u32 = 20;
-        let here = 0_u8;
-        let stack = (&raw const here).addr() >> STACK;
-        // The fractional part of the golden ratio spreads what lies side by side.
-        let spread = (stack as u32).wrapping_mul(0x9E37_79B9) >> 16;
-        &self.bags[spread as usize & (BAGS - 1)]
-    }
-}
-
-/// Retired objects that a reclaim has in hand. What is left of them at its end, or when a destructor
-/// panics, goes back into a bag.
-pub(crate) struct InHand<'b> {
-    pub(crate) garbage: Garbage,
-    pub(crate) bag: &'b Bag,
-}
-
-impl Drop for InHand<'_> {
-    fn drop(&mut self) {
-        self.bag.put(core::mem::replace(&mut self.garbage, Garbage::empty()));
-    }
-}
-
-/// Frees what is in `garbage` and not `protected`, counts it in `freed`, and moves the rest to `kept`.
-/// Returns how many those are.
-///
-/// # Safety
-///
-/// All of it was unlinked before a heavy fence. `protected` is sorted, and was read after that fence.
-pub(crate) unsafe fn free_unprotected(
-    protected: &[*mut ()],
-    garbage: &mut Garbage,
-    kept: &mut Garbage,
-    freed: &mut usize,
-) -> usize {
-    let mut count = 0;
-    while let Some(object) = garbage.first() {
-        if protected.binary_search(&object).is_ok() {
-            count += 1;
-            garbage.hand_on(kept);
-        } else {
-            *freed += 1;
-            // SAFETY: nobody protects it, and nobody can find it.
-            unsafe { garbage.free_first() };
+    /// Frees what is in the batch, which was taken out of `ring`: by its owner, if `own`.
+    fn free(&self, ring: &Ring, batch: Batch, own: bool) {
+        struct Freeing<'d, F> {
+            domain: &'d Domain<F>,
+            ring: &'d Ring,
+            batch: Batch,
+            own: bool,
+            objects: usize,
+            bytes: usize,
         }
-    }
-    count
-}
 
-/// Adds to a total at the end, also if that is a panic.
-struct Tally<'d> {
-    total: &'d AtomicUsize,
-    count: usize,
-}
+        impl<F> Drop for Freeing<'_, F> {
+            #[inline]
+            fn drop(&mut self) {
+                // Without `std` a panic leaves some.
+                while let Some(item) = self.batch.next() {
+                    self.ring.keep(item);
+                }
+                if self.own {
+                    // SAFETY: by the owner.
+                    unsafe { self.ring.settle(0, self.objects, self.bytes) };
+                } else {
+                    // Release: see `stats`, its partner.
+                    self.domain.freed[1].fetch_add(self.bytes, Release);
+                    self.domain.freed[0].fetch_add(self.objects, Release);
+                }
+            }
+        }
 
-impl Drop for Tally<'_> {
-    fn drop(&mut self) {
-        // Release: see `stats`, its partner.
-        self.total.fetch_add(self.count, Release);
+        let (objects, bytes) = (0, 0);
+        let mut freeing = Freeing { domain: self, ring, batch, own, objects, bytes };
+        through_panics(|| {
+            while let Some(item) = freeing.batch.next() {
+                freeing.objects += 1;
+                freeing.bytes = freeing.bytes.wrapping_add(item.weight());
+                // SAFETY: unlinked before a heavy fence, and not protected at a scan after it (SCANNED); those who used
+                // it are done, as the Acquire of the scan says. In no other hands (ONCE).
+                unsafe { item.free() };
+            }
+        });
     }
 }
 
@@ -382,15 +568,20 @@ pub struct Reclaimed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DomainStats {
-    /// Hazard pointers that there are, free ones included: as many as were ever needed at the same time,
-    /// with those that threads keep at hand, 7 each.
+    /// Hazard pointers, with those that threads keep at hand, up to 7 each.
     pub hazard_pointers: usize,
+    /// Places for hazard pointers: as many as were ever needed at the same time, or twice that.
+    pub slots: usize,
+    /// Threads that have retired something and not ended.
+    pub threads: usize,
     /// Objects retired.
     pub retired: usize,
     /// Objects freed.
     pub freed: usize,
-    /// Reclaims whose heavy fence failed: as long as this grows, garbage piles up.
-    /// [`Domain::reclaim`] returns the error, which says why.
+    /// Bytes of the objects that are retired and not freed.
+    pub waiting_bytes: usize,
+    /// Heavy fences that failed: as long as this grows, garbage piles up. [`Domain::reclaim`] returns the error,
+    /// which says why.
     pub failed: usize,
 }
 

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use crate::domain::Domain;
-use crate::thread::Cache;
+use crate::thread::Local;
 
 /// Invariant, and without a value of its own.
 pub(crate) type Of<F> = PhantomData<fn(F) -> F>;
@@ -43,9 +43,13 @@ pub unsafe trait Family: Sized + 'static {
     /// The domain of this family.
     fn domain() -> &'static Domain<Self>;
 
-    /// Hands `work` the slots that this thread keeps at hand. `None` if it keeps none.
+    /// Hands `work` what this thread has. `None` without the feature `std`.
     #[doc(hidden)]
-    fn with_cache<R>(work: impl FnOnce(&Cache) -> R) -> Option<R>;
+    fn with_local<R>(work: impl FnOnce(&Local) -> R) -> Option<R>;
+
+    /// Sees to it that what this thread has ends with the thread. False if the thread is ending already.
+    #[doc(hidden)]
+    fn begin() -> bool;
 }
 
 /// Makes a domain of one's own, and the family that names it.
@@ -88,6 +92,11 @@ pub unsafe trait Family: Sized + 'static {
 #[macro_export]
 macro_rules! domain {
     ($(#[$meta:meta])* $visibility:vis enum $family:ident {}) => {
+        $crate::domain! {
+            $(#[$meta])* $visibility enum $family {} = $crate::__private::Thresholds::DEFAULT;
+        }
+    };
+    ($(#[$meta:meta])* $visibility:vis enum $family:ident {} = $thresholds:expr;) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug)]
         $visibility enum $family {}
@@ -96,15 +105,10 @@ macro_rules! domain {
         unsafe impl $crate::__private::Family for $family {
             #[inline]
             fn domain() -> &'static $crate::__private::Domain<$family> {
-                $crate::__domain!($family)
+                $crate::__domain!($family, $thresholds)
             }
 
-            #[inline]
-            fn with_cache<R>(
-                work: impl ::core::ops::FnOnce(&$crate::__private::Cache) -> R,
-            ) -> ::core::option::Option<R> {
-                $crate::__with_cache!(work)
-            }
+            $crate::__thread!($family);
         }
     };
 }

@@ -98,16 +98,25 @@ extern crate alloc;
 extern crate std;
 
 mod atomic_box;
+#[cfg(feature = "std")]
+mod background;
 mod cell;
 mod chain;
+mod clock;
 mod cohort;
 mod domain;
 mod family;
+mod item;
 mod link;
+mod panics;
 mod pointer;
 mod protected;
+#[cfg(feature = "std")]
+mod reclaimer;
 mod replaced;
+mod retire;
 mod retired;
+mod ring;
 mod slots;
 mod sync;
 mod thread;
@@ -116,7 +125,7 @@ pub use atomic_box::AtomicBox;
 pub use cell::{CellGuard, HazardCell};
 pub use chain::{Chain, Cursor, Guard, NewNode, Place};
 pub use cohort::Cohort;
-pub use domain::{Domain, DomainStats, Reclaimed};
+pub use domain::{Domain, DomainStats, Reclaimed, Thresholds};
 pub use family::{Family, Global};
 pub use link::{Follow, Frozen, Link, Tagged};
 pub use pointer::HazardPointer;
@@ -126,9 +135,9 @@ pub use replaced::Replaced;
 /// For what the macro [`domain!`] expands to.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::domain::Domain;
+    pub use crate::domain::{Domain, Thresholds};
     pub use crate::family::Family;
-    pub use crate::thread::Cache;
+    pub use crate::thread::{End, Local};
     #[cfg(feature = "loom")]
     pub use loom;
     #[cfg(feature = "std")]

@@ -8,8 +8,9 @@ use asymfence::light_fence;
 use crate::family::{Family, Global, Of};
 use crate::slots::Slot;
 use crate::sync::AtomicPtr;
+use crate::sync::LOOM;
 use crate::sync::Ordering::{Acquire, Relaxed};
-use crate::thread::{CAPACITY, Cache};
+use crate::thread::{CAPACITY, Local};
 
 /// Protects one object at a time from being freed. One word.
 ///
@@ -69,7 +70,7 @@ use crate::thread::{CAPACITY, Cache};
 /// it are not.
 #[derive(Debug)]
 pub struct HazardPointer<F: Family = Global> {
-    slot: &'static Slot,
+    slot: Slot,
     family: Of<F>,
 }
 
@@ -86,7 +87,7 @@ impl<F: Family> HazardPointer<F> {
     #[must_use]
     #[allow(clippy::new_without_default, reason = "nobody looks for a default slot")]
     pub fn new() -> Self {
-        let slot = F::with_cache(Cache::take).flatten().unwrap_or_else(Self::find_slot);
+        let slot = F::with_local(Local::take).flatten().unwrap_or_else(Self::find_slot);
         HazardPointer { slot, family: PhantomData }
     }
 
@@ -107,7 +108,7 @@ impl<F: Family> HazardPointer<F> {
 
     /// A slot from the domain, and the free rest of its block for the thread's cache.
     #[cold]
-    fn find_slot() -> &'static Slot {
+    fn find_slot() -> Slot {
         F::domain().slots().take(CAPACITY.saturating_sub(1), keep::<F>)
     }
 
@@ -186,10 +187,23 @@ impl<F: Family> Drop for HazardPointer<F> {
     }
 }
 
-/// Into the thread's cache, or back to the domain where there is no room, or the thread's locals are gone.
+/// Kept for the thread, or given back to the domain.
 #[inline]
-fn keep<F: Family>(slot: &'static Slot) {
-    if F::with_cache(|cache| cache.keep(slot)) != Some(true) {
-        slot.release();
+fn keep<F: Family>(slot: Slot) {
+    if F::with_local(|local| local.keep(slot)) != Some(true) {
+        keep_slowly::<F>(slot);
+    }
+}
+
+/// Where there is no room, or nothing to end what the thread has.
+#[cold]
+fn keep_slowly<F: Family>(slot: Slot) {
+    let begin = |local: &Local| {
+        local.begin();
+        local.keep(slot)
+    };
+    let is_kept = !LOOM && F::begin() && F::with_local(begin) == Some(true);
+    if !is_kept {
+        F::domain().slots().release(slot);
     }
 }

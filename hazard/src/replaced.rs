@@ -38,6 +38,43 @@ impl<T: Send, F: Family> Replaced<T, F> {
         Replaced { object, is_box, family: PhantomData }
     }
 
+    /// Retires it, and says how many bytes it holds: see
+    /// [`Domain::retire_weighing`](crate::Domain::retire_weighing).
+    ///
+    /// ```
+    /// use asymfence_hazard::HazardCell;
+    ///
+    /// let cell = HazardCell::<Vec<u8>>::new(vec![1; 1 << 20]);
+    /// let old = cell.swap(vec![2; 1 << 20]);
+    /// let bytes = old.len();
+    /// old.retire_weighing(bytes);
+    /// ```
+    pub fn retire_weighing(self, bytes: usize) {
+        let is_box = self.is_box;
+        let object = self.into_inner();
+        if is_box {
+            // SAFETY: as in `drop`.
+            unsafe { F::domain().retire_weighing(object.as_ptr(), bytes) };
+        }
+    }
+
+    /// Retires it, and reclaims nothing: see [`Domain::retire_deferred`](crate::Domain::retire_deferred).
+    ///
+    /// ```
+    /// use asymfence_hazard::AtomicBox;
+    ///
+    /// let source = AtomicBox::<u32>::from(Box::new(1));
+    /// source.take().expect("not null").retire_deferred();
+    /// ```
+    pub fn retire_deferred(self) {
+        let is_box = self.is_box;
+        let object = self.into_inner();
+        if is_box {
+            // SAFETY: as in `drop`.
+            unsafe { F::domain().retire_deferred(object.as_ptr()) };
+        }
+    }
+
     /// The object, which is nobody's now. The caller puts it into another place.
     pub(crate) fn into_inner(self) -> NonNull<T> {
         let object = self.object;

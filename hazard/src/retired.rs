@@ -1,28 +1,21 @@
-//! Retired objects: unlinked, and not freed as long as somebody may use them.
+//! What a cohort has retired: unlinked, and not freed as long as somebody may use it. A list, since whoever drops the
+//! cohort frees all of it, whichever thread retired it.
 
 use alloc::boxed::Box;
 use core::ptr;
-use core::sync::atomic::AtomicUsize;
 
+use crate::panics::through_panics;
+use crate::slots::Scan;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{AtomicPtr, get_mut, witness};
+use crate::sync::{AtomicPtr, Number, get_mut, witness};
 
 /// One object, and how to free it.
 #[derive(Debug)]
-#[repr(C)]
 struct Retired {
     object: *mut (),
     /// Frees the object, and this.
     free: unsafe fn(*mut Retired),
     next: *mut Retired,
-}
-
-/// An object with a deleter of its own.
-#[repr(C)]
-struct WithDeleter<D> {
-    /// The first field, so that the address of the whole is this one's.
-    retired: Retired,
-    deleter: D,
 }
 
 /// Frees an object that was a box's.
@@ -36,19 +29,6 @@ unsafe fn free_box<T>(retired: *mut Retired) {
     witness::freed(object);
     // SAFETY: the object was a box's, and nobody uses it.
     drop(unsafe { Box::from_raw(object.cast::<T>()) });
-}
-
-/// Frees an object by its deleter.
-///
-/// # Safety
-///
-/// Made by [`Garbage::with`] for these types; nobody uses the object.
-unsafe fn free_with<T, D: FnOnce(*mut T)>(retired: *mut Retired) {
-    // SAFETY: a box of this type's, whose first field the address is.
-    let with = *unsafe { Box::from_raw(retired.cast::<WithDeleter<D>>()) };
-    let object = with.retired.object;
-    witness::freed(object);
-    (with.deleter)(object.cast());
 }
 
 /// Retired objects that one thread has in hand. Dropped, they leak.
@@ -70,15 +50,6 @@ impl Garbage {
         let next = ptr::null_mut();
         let retired = Retired { object: object.cast(), free: free_box::<T>, next };
         Garbage { first: Box::into_raw(Box::new(retired)) }
-    }
-
-    /// # Safety
-    ///
-    /// `deleter` may be called with `object` by whoever frees the garbage.
-    pub(crate) unsafe fn with<T, D: FnOnce(*mut T)>(object: *mut T, deleter: D) -> Self {
-        let next = ptr::null_mut();
-        let retired = Retired { object: object.cast(), free: free_with::<T, D>, next };
-        Garbage { first: Box::into_raw(Box::new(WithDeleter { retired, deleter })).cast() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -130,24 +101,6 @@ impl Garbage {
     }
 }
 
-/// Runs `work`, and again after each panic, until it ends without one. Then the first panic goes on. Each
-/// run has to make progress. Without `std` a panic goes on at once.
-pub(crate) fn through_panics(mut work: impl FnMut()) {
-    #[cfg(feature = "std")]
-    {
-        use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-        let mut first = None;
-        while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut work)) {
-            first.get_or_insert(panic);
-        }
-        if let Some(panic) = first {
-            resume_unwind(panic);
-        }
-    }
-    #[cfg(not(feature = "std"))]
-    work();
-}
-
 /// Retired objects that nobody has in hand, and how many of them came here.
 ///
 /// Objects are added one by one and removed all at once, so no address comes back in the middle of an
@@ -155,14 +108,14 @@ pub(crate) fn through_panics(mut work: impl FnMut()) {
 #[derive(Debug)]
 pub(crate) struct Bag {
     newest: AtomicPtr<Retired>,
-    /// Objects retired here, ever. Wraps. Never loom's: no order depends on it.
-    retired: AtomicUsize,
+    /// Objects retired here, ever. Wraps.
+    retired: Number,
 }
 
 macro_rules! new {
     ($($constness:ident)?) => {
         pub(crate) $($constness)? fn new() -> Self {
-            Bag { newest: AtomicPtr::new(ptr::null_mut()), retired: AtomicUsize::new(0) }
+            Bag { newest: AtomicPtr::new(ptr::null_mut()), retired: Number::new(0) }
         }
     };
 }
@@ -221,4 +174,43 @@ impl Drop for Bag {
             }
         });
     }
+}
+
+/// Retired objects that a reclaim has in hand. What is left of them at its end, or when a destructor
+/// panics, goes back into a bag.
+pub(crate) struct InHand<'b> {
+    pub(crate) garbage: Garbage,
+    pub(crate) bag: &'b Bag,
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.bag.put(core::mem::replace(&mut self.garbage, Garbage::empty()));
+    }
+}
+
+/// Frees what is in `garbage` and not protected, counts it in `freed`, and moves the rest to `kept`.
+/// Returns how many those are.
+///
+/// # Safety
+///
+/// All of it was unlinked before a heavy fence. `scan` was made after that fence.
+pub(crate) unsafe fn free_unprotected(
+    scan: &Scan,
+    garbage: &mut Garbage,
+    kept: &mut Garbage,
+    freed: &mut usize,
+) -> usize {
+    let mut count = 0;
+    while let Some(object) = garbage.first() {
+        if scan.contains(object) {
+            count += 1;
+            garbage.hand_on(kept);
+        } else {
+            *freed += 1;
+            // SAFETY: nobody protects it, and nobody can find it.
+            unsafe { garbage.free_first() };
+        }
+    }
+    count
 }

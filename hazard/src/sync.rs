@@ -2,7 +2,28 @@
 
 #[cfg(not(feature = "loom"))]
 mod chosen {
-    pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr};
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+
+    /// The cell of `core`, by loom's names.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        #[inline]
+        pub(crate) const fn new(value: T) -> Self {
+            UnsafeCell(core::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub(crate) fn with<R>(&self, work: impl FnOnce(*const T) -> R) -> R {
+            work(self.0.get())
+        }
+
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, work: impl FnOnce(*mut T) -> R) -> R {
+            work(self.0.get())
+        }
+    }
 
     /// Whether loom explores every access. Its models use smaller sizes.
     pub(crate) const LOOM: bool = false;
@@ -11,19 +32,12 @@ mod chosen {
     #[doc(hidden)]
     #[macro_export]
     macro_rules! __domain {
-        ($family:ty) => {{
-            static DOMAIN: $crate::__private::Domain<$family> = $crate::__private::Domain::__new();
+        ($family:ty, $thresholds:expr) => {{
+            static DOMAIN: $crate::__private::Domain<$family> =
+                $crate::__private::Domain::__new($thresholds);
             &DOMAIN
         }};
     }
-
-    /// An array of values that cannot be copied.
-    macro_rules! array_of {
-        ($value:expr; $count:expr) => {
-            [const { $value }; $count]
-        };
-    }
-    pub(crate) use array_of;
 
     macro_rules! const_where_possible {
         ($function:ident) => {
@@ -61,7 +75,8 @@ mod chosen {
 #[cfg(feature = "loom")]
 mod chosen {
     pub(crate) use asymfence::model::witness;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr};
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
     pub(crate) use loom::thread::yield_now;
 
     pub(crate) const LOOM: bool = true;
@@ -70,20 +85,14 @@ mod chosen {
     #[doc(hidden)]
     #[macro_export]
     macro_rules! __domain {
-        ($family:ty) => {{
+        ($family:ty, $thresholds:expr) => {{
             $crate::__private::loom::lazy_static! {
-                static ref DOMAIN: $crate::__private::Domain<$family> = $crate::__private::Domain::__new();
+                static ref DOMAIN: $crate::__private::Domain<$family> =
+                    $crate::__private::Domain::__new($thresholds);
             }
             &DOMAIN
         }};
     }
-
-    macro_rules! array_of {
-        ($value:expr; $count:expr) => {
-            core::array::from_fn::<_, { $count }, _>(|_| $value)
-        };
-    }
-    pub(crate) use array_of;
 
     macro_rules! const_where_possible {
         ($function:ident) => {
@@ -104,3 +113,6 @@ mod chosen {
 
 pub(crate) use chosen::*;
 pub(crate) use core::sync::atomic::Ordering;
+
+/// A number that orders nothing, for thresholds and reports. Never loom's.
+pub(crate) type Number = core::sync::atomic::AtomicUsize;

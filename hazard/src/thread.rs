@@ -1,33 +1,42 @@
-//! What belongs to a thread: slots of each family that it keeps at hand, so that to take one and to give it
-//! back is no read-modify-write; and which reclaims it is in the middle of.
+//! What belongs to a thread: for each family slots at hand and a ring, so that to take a slot, to give it back and to
+//! retire are no read-modify-writes; and which domains' destructors it is in the middle of.
 
 use core::cell::Cell;
 
-use crate::slots::{BLOCK, Slot};
+use crate::ring::{Ring, Rings};
+use crate::slots::{BLOCK, Slot, Slots};
 use crate::sync::LOOM;
 
 /// How many slots a thread keeps: those of a block. In a model none, since the domain ends there before
 /// the model's threads do.
 pub(crate) const CAPACITY: usize = if LOOM || !cfg!(feature = "std") { 0 } else { BLOCK };
 
-/// Slots of one family that this thread keeps at hand.
+/// What this thread has of one family. It has no destructor, so that to look costs no more than the look:
+/// [`End`] sees to it.
 #[derive(Debug)]
-pub struct Cache {
-    slots: [Cell<Option<&'static Slot>>; CAPACITY],
-    /// How many, from the first.
+pub struct Local {
+    slots: [Cell<Option<Slot>>; CAPACITY],
+    /// How many slots, from the first; and how many there may be: none before there is an `End`, or after it.
     count: Cell<usize>,
+    room: Cell<usize>,
+    ring: Cell<Option<&'static Ring>>,
 }
 
-impl Cache {
-    /// For a thread that has none yet.
+impl Local {
+    /// For a thread that has nothing yet.
     #[must_use]
     #[allow(clippy::new_without_default, reason = "for the macro `domain!` alone")]
     pub const fn new() -> Self {
-        Cache { slots: [const { Cell::new(None) }; CAPACITY], count: Cell::new(0) }
+        Local {
+            slots: [const { Cell::new(None) }; CAPACITY],
+            count: Cell::new(0),
+            room: Cell::new(0),
+            ring: Cell::new(None),
+        }
     }
 
     #[inline]
-    pub(crate) fn take(&self) -> Option<&'static Slot> {
+    pub(crate) fn take(&self) -> Option<Slot> {
         let last = self.count.get().checked_sub(1)?;
         self.count.set(last);
         self.slots.get(last)?.take()
@@ -35,41 +44,106 @@ impl Cache {
 
     /// False if there is no room.
     #[inline]
-    pub(crate) fn keep(&self, slot: &'static Slot) -> bool {
-        let Some(place) = self.slots.get(self.count.get()) else { return false };
+    pub(crate) fn keep(&self, slot: Slot) -> bool {
+        let count = self.count.get();
+        if count >= self.room.get() {
+            return false;
+        }
+        let Some(place) = self.slots.get(count) else { return false };
         place.set(Some(slot));
-        self.count.set(self.count.get() + 1);
+        self.count.set(count + 1);
         true
     }
-}
 
-impl Drop for Cache {
-    fn drop(&mut self) {
-        self.slots.iter().filter_map(Cell::take).for_each(Slot::release);
+    /// From now on the thread may have something: its `End` is there.
+    pub(crate) fn begin(&self) {
+        self.room.set(CAPACITY);
+    }
+
+    #[inline]
+    pub(crate) fn ring(&self) -> Option<&'static Ring> {
+        self.ring.get()
+    }
+
+    pub(crate) fn set_ring(&self, ring: &'static Ring) {
+        self.ring.set(Some(ring));
+    }
+
+    /// The thread ends, and leaves what it has to others.
+    pub(crate) fn leave(&self, slots: &Slots, rings: &Rings) {
+        self.room.set(0);
+        self.count.set(0);
+        self.slots.iter().filter_map(Cell::take).for_each(|slot| slots.release(slot));
+        if let Some(ring) = self.ring.take() {
+            rings.release(ring);
+        }
     }
 }
 
-/// Hands the thread's cache to `$work`. `None` where the thread's locals are gone, or `std` is off.
+/// Ends a thread's [`Local`] with the thread.
+#[derive(Debug)]
+pub struct End(fn());
+
+impl End {
+    /// `end` ends the thread's `Local`.
+    #[must_use]
+    pub const fn new(end: fn()) -> Self {
+        End(end)
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Of a family: what the macro `domain!` puts into the impl for a thread's part.
 #[cfg(feature = "std")]
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __with_cache {
-    ($work:expr) => {{
-        $crate::__private::std::thread_local! {
-            static CACHE: $crate::__private::Cache = const { $crate::__private::Cache::new() };
+macro_rules! __thread {
+    ($family:ty) => {
+        #[inline]
+        fn with_local<R>(
+            work: impl ::core::ops::FnOnce(&$crate::__private::Local) -> R,
+        ) -> ::core::option::Option<R> {
+            $crate::__private::std::thread_local! {
+                static LOCAL: $crate::__private::Local = const { $crate::__private::Local::new() };
+            }
+            LOCAL.try_with(work).ok()
         }
-        CACHE.try_with($work).ok()
-    }};
+
+        fn begin() -> bool {
+            fn end() {
+                let _ = <$family as $crate::__private::Family>::with_local(|local| {
+                    <$family as $crate::__private::Family>::domain().__leave(local);
+                });
+            }
+            $crate::__private::std::thread_local! {
+                static END: $crate::__private::End = const { $crate::__private::End::new(end) };
+            }
+            END.try_with(|_| ()).is_ok()
+        }
+    };
 }
 
 #[cfg(not(feature = "std"))]
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __with_cache {
-    ($work:expr) => {{
-        let _ = $work;
-        ::core::option::Option::None
-    }};
+macro_rules! __thread {
+    ($family:ty) => {
+        #[inline]
+        fn with_local<R>(
+            _: impl ::core::ops::FnOnce(&$crate::__private::Local) -> R,
+        ) -> ::core::option::Option<R> {
+            ::core::option::Option::None
+        }
+
+        fn begin() -> bool {
+            false
+        }
+    };
 }
 
 #[cfg(feature = "std")]
@@ -77,8 +151,8 @@ mod chosen {
     use core::cell::Cell;
     use core::ptr;
 
-    /// A reclaim of a domain that this thread is in the middle of, and the one around it: that of another
-    /// domain, whose destructors led to this one. They lie on the thread's stack.
+    /// A domain whose destructors this thread may be in the middle of, and the one around it: another domain,
+    /// whose destructors led to this one. They lie on the thread's stack.
     struct Frame {
         domain: *const (),
         around: *const Frame,
@@ -89,31 +163,44 @@ mod chosen {
         static INNERMOST: Cell<*const Frame> = const { Cell::new(ptr::null()) };
     }
 
-    /// Reclaims, and again if meanwhile destructors asked for that: within another reclaim of the domain
-    /// it is left to that one, so that the depth of the stack does not grow with what they retire.
-    pub(crate) fn not_nested(domain: *const (), mut reclaim: impl FnMut()) {
-        struct Leave;
-        impl Drop for Leave {
-            fn drop(&mut self) {
-                // SAFETY: the innermost frame is that of the call which leaves, and is still there.
-                INNERMOST.set(unsafe { (*INNERMOST.get()).around });
-            }
+    struct Leave;
+
+    impl Drop for Leave {
+        #[inline]
+        fn drop(&mut self) {
+            // SAFETY: the innermost frame is that of the call which leaves, and is still there.
+            INNERMOST.set(unsafe { (*INNERMOST.get()).around });
         }
+    }
+
+    /// Does `work`, unless this thread is in the middle of such work for the domain: then destructors led here,
+    /// and the depth of the stack is not to grow with what they do. `None` in that case; if `asks`, the work around
+    /// does `again` before it ends.
+    #[inline]
+    pub(crate) fn outermost<T>(
+        domain: *const (),
+        asks: bool,
+        work: impl FnOnce() -> T,
+        mut again: impl FnMut(),
+    ) -> Option<T> {
         let innermost = INNERMOST.get();
         let mut next = innermost;
         // SAFETY: a frame is on the stack of this thread until its `Leave` has taken it out.
         while let Some(frame) = unsafe { next.as_ref() } {
-            if frame.domain == domain {
-                return frame.again.set(true);
+            if ptr::eq(frame.domain, domain) {
+                frame.again.set(frame.again.get() || asks);
+                return None;
             }
             next = frame.around;
         }
-        let frame = Frame { domain, around: innermost, again: Cell::new(true) };
+        let frame = Frame { domain, around: innermost, again: Cell::new(false) };
         INNERMOST.set(&raw const frame);
         let _leave = Leave;
+        let done = work();
         while frame.again.take() {
-            reclaim();
+            again();
         }
+        Some(done)
     }
 }
 
@@ -121,25 +208,31 @@ mod chosen {
 mod chosen {
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    /// Reclaims, unless that many reclaims are under way in the process: they may all be nested in one
-    /// thread, and its stack has an end.
-    pub(crate) fn not_nested(_domain: *const (), mut reclaim: impl FnMut()) {
-        const MOST: usize = 16;
-        static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
-        struct Leave;
-        impl Drop for Leave {
-            fn drop(&mut self) {
-                // Relaxed: as below.
-                UNDER_WAY.fetch_sub(1, Relaxed);
-            }
+    struct Leave;
+
+    static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            // Relaxed: as below.
+            UNDER_WAY.fetch_sub(1, Relaxed);
         }
+    }
+
+    /// Does `work`, unless so much of it is under way in the process that it may all be nested in one thread, whose
+    /// stack has an end.
+    pub(crate) fn outermost<T>(
+        _domain: *const (),
+        _asks: bool,
+        work: impl FnOnce() -> T,
+        _again: impl FnMut(),
+    ) -> Option<T> {
+        const MOST: usize = 16;
         // Relaxed: a number that orders nothing.
         let under_way = UNDER_WAY.fetch_add(1, Relaxed);
         let _leave = Leave;
-        if under_way < MOST {
-            reclaim();
-        }
+        (under_way < MOST).then(work)
     }
 }
 
-pub(crate) use chosen::not_nested;
+pub(crate) use chosen::outermost;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use asymfence::model::Start;
 use asymfence_hazard::{
-    AtomicBox, Cohort, Domain, Family, HazardCell, HazardPointer, Link, Tagged, domain,
+    AtomicBox, Cohort, Domain, Family, HazardCell, HazardPointer, Link, Tagged, Thresholds, domain,
 };
 use loom::cell::UnsafeCell;
 use loom::sync::atomic;
@@ -561,4 +561,111 @@ fn a_mutant_that_frees_what_is_linked_fails_where_it_is_caught() {
         });
     });
     assert!(mutant.is_err());
+}
+
+/// One thread retires to a cohort, another reclaims what it finds.
+#[test]
+fn what_another_thread_has_retired_to_a_cohort_is_reclaimed_as_ones_own() {
+    check(Start::Asymmetric, || {
+        let _ = Tests::domain();
+        let slot = Arc::new(Slot { current: Link::null(), cohort: Cohort::new(9) });
+        slot.store();
+        let other = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || slot.store())
+        };
+        slot.cohort.reclaim().expect("a heavy fence");
+        other.join().expect("no panic");
+    });
+}
+
+domain! {
+    /// A thread looks at its ring at each object, and makes a fence after two.
+    enum Eager {} = Thresholds { objects: 1, bytes: usize::MAX, pause: None };
+}
+
+/// Two places of the eager domain.
+struct Places([AtomicBox<Object, Eager>; 2]);
+
+impl Places {
+    fn new() -> Arc<Self> {
+        let _ = Eager::domain();
+        Arc::new(Places([(); 2].map(|()| AtomicBox::from(object()))))
+    }
+
+    fn read(&self, place: usize) {
+        let mut hazard = HazardPointer::new();
+        if let Some(object) = hazard.protect(&self.0[place]) {
+            object.assert_alive();
+        }
+    }
+}
+
+/// Runs these beside each other, the last in the first thread.
+fn beside<const N: usize>(others: [fn(&Places); N], first: fn(&Places)) {
+    check_within(Some(2), Start::Asymmetric, move || {
+        let places = Places::new();
+        let others = others.map(|other| {
+            let places = Arc::clone(&places);
+            thread::spawn(move || other(&places))
+        });
+        first(&places);
+        others.into_iter().for_each(|other| other.join().expect("no panic"));
+    });
+}
+
+fn reclaim_eagerly() {
+    Eager::domain().reclaim().expect("a heavy fence");
+}
+
+/// The owner of a ring frees what another thread's heavy fence has served.
+#[test]
+fn one_heavy_fence_serves_every_ring() {
+    beside([|places| places.read(0), |_| reclaim_eagerly()], |places| {
+        drop(places.0[0].take());
+        Eager::domain().retire_box(object()); // looks again
+    });
+}
+
+/// The owner frees by its own fences, and scans after them.
+#[test]
+fn an_owner_frees_what_it_has_retired() {
+    beside([|places| places.read(0)], |places| {
+        drop(places.0[0].take());
+        (0..2).for_each(|_| Eager::domain().retire_box(object()));
+    });
+}
+
+/// The owner and another take from one ring.
+#[test]
+fn an_object_of_a_ring_is_freed_once() {
+    beside([|_| reclaim_eagerly()], |places| {
+        drop(places.0[0].take());
+        drop(places.0[1].take());
+        reclaim_eagerly();
+    });
+}
+
+/// A reclaim that was stopped behind its scan knows nothing of what was retired and kept since.
+#[test]
+fn a_scan_that_is_too_old_condemns_nothing() {
+    beside([|places| places.read(1), |_| reclaim_eagerly()], |places| {
+        drop(places.0[0].take());
+        drop(places.0[1].take());
+        reclaim_eagerly();
+    });
+}
+
+/// A ring passes from thread to thread, and grows by a block.
+#[test]
+fn a_ring_passes_from_thread_to_thread() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let domain = Tests::domain();
+        let retire = move || (0..3).for_each(|_| domain.retire_box(object()));
+        let other = thread::spawn(retire);
+        retire();
+        other.join().expect("no panic");
+        let done = domain.reclaim().expect("a heavy fence");
+        assert_eq!((domain.stats().freed, done.kept), (6, 0));
+    });
 }

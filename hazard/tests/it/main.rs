@@ -25,6 +25,7 @@ mod queue;
 #[path = "../../examples/structures/stack.rs"]
 mod stack;
 
+mod bounds;
 #[cfg(not(asymfence_symmetric))]
 mod places;
 mod reclaiming;
@@ -37,7 +38,10 @@ use std::sync::atomic;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use asymfence_hazard::{AtomicBox, DomainStats, Family};
+use asymfence_hazard::{AtomicBox, DomainStats, Family, Thresholds};
+
+/// What of the tests' domains is reclaimed when does not depend on time.
+const BY_NUMBERS: Thresholds = Thresholds { pause: None, ..Thresholds::DEFAULT };
 
 /// An object that knows whether it is alive, and is counted when it dies.
 #[derive(Debug)]
@@ -94,7 +98,8 @@ fn reclaim<F: Family>() -> (usize, usize) {
     (done.freed, done.kept)
 }
 
-/// The most objects that may wait in a domain while nobody else reclaims.
+/// The most objects that may wait in a domain, as its documentation says.
 fn bound<F: Family>() -> usize {
-    2 * stats::<F>().hazard_pointers + 1536
+    let stats = stats::<F>();
+    4 * 1024.max(stats.hazard_pointers).max(128 * stats.threads) + stats.hazard_pointers
 }

@@ -9,12 +9,12 @@ use std::thread;
 use asymfence_hazard::{AtomicBox, Family, HazardPointer, domain};
 
 use crate::child::Child;
-use crate::{Canary, bound, end, reclaim, replace, stats};
+use crate::{BY_NUMBERS, Canary, bound, end, reclaim, replace, stats};
 
-/// A domain of the test's own.
+/// A domain of the test's own, which goes by numbers alone.
 macro_rules! own {
     () => {
-        domain! { enum Tests {} }
+        domain! { enum Tests {} = BY_NUMBERS; }
         #[allow(dead_code, reason = "some tests have no source")]
         type Source = AtomicBox<Canary, Tests>;
     };
@@ -174,7 +174,7 @@ fn garbage_is_bounded_while_many_threads_retire() {
     assert_eq!(deaths.load(Relaxed), THREADS * 20_000);
 }
 
-domain! { enum Chained {} }
+domain! { enum Chained {} = BY_NUMBERS; }
 
 /// An object whose destructor retires the next of its kind.
 struct Link {
@@ -355,7 +355,7 @@ fn reclaim_all_waits_for_what_another_thread_has_in_hand() {
 }
 
 #[test]
-fn what_destructors_retire_is_reclaimed_by_the_same_reclaim() {
+fn what_destructors_retire_is_freed_by_later_retires() {
     own!();
     /// An object whose destructor retires four others.
     struct Litter(Arc<AtomicUsize>);
@@ -366,9 +366,84 @@ fn what_destructors_retire_is_reclaimed_by_the_same_reclaim() {
     }
     let deaths = Arc::default();
     (0..1_536).for_each(|_| Tests::domain().retire_box(Box::new(Litter(Arc::clone(&deaths)))));
-    // The first reclaim leaves some 4,000.
-    assert!(stats::<Tests>().waiting() <= bound::<Tests>(), "{:?}", stats::<Tests>());
+    let most = bound::<Tests>();
+    assert!(stats::<Tests>().waiting() <= 4 * 1_024 + most, "{:?}", stats::<Tests>());
+    (0..8_000).for_each(|_| Tests::domain().retire_box(Box::new(1_u8)));
+    assert!(stats::<Tests>().waiting() <= most, "{:?}", stats::<Tests>());
     assert_ne!(deaths.load(Relaxed), 0);
+}
+
+#[test]
+fn a_reclaim_frees_what_an_idle_thread_has_retired() {
+    own!();
+    let (deaths, barrier) = (Arc::default(), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..777).for_each(|_| Tests::domain().retire_box(Canary::boxed(&deaths)));
+            barrier.wait(); // retired
+            barrier.wait(); // reclaimed
+        });
+        barrier.wait();
+        let done = Tests::domain().reclaim().expect("a heavy fence");
+        assert_eq!((done.freed, done.kept, deaths.load(Relaxed)), (777, 0, 777));
+        barrier.wait();
+    });
+}
+
+#[test]
+fn those_who_go_on_retiring_free_what_an_idle_thread_has_retired() {
+    own!();
+    let (deaths, barrier) = (Arc::default(), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..777).for_each(|_| Tests::domain().retire_box(Canary::boxed(&deaths)));
+            barrier.wait(); // retired
+            barrier.wait(); // freed
+        });
+        barrier.wait();
+        (0..10_000).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
+        assert_eq!(deaths.load(Relaxed), 777);
+        barrier.wait();
+    });
+}
+
+#[test]
+fn threads_that_come_and_go_leave_no_more_than_the_bound() {
+    own!();
+    for _ in 0..200 {
+        let retire = || (0..100).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
+        thread::spawn(retire).join().expect("no panic");
+    }
+    assert!(stats::<Tests>().waiting() <= bound::<Tests>(), "{:?}", stats::<Tests>());
+}
+
+/// A list whose destructor reclaims, as well as retires.
+#[test]
+fn a_destructor_that_reclaims_does_not_nest() {
+    own!();
+    struct Chain(Option<Box<Chain>>);
+    impl Drop for Chain {
+        fn drop(&mut self) {
+            if let Some(next) = self.0.take() {
+                Tests::domain().retire_box(next);
+                let done = Tests::domain().reclaim().expect("nothing was asked of the system");
+                if cfg!(feature = "std") {
+                    assert_eq!(done.freed, 0, "left to the reclaim around");
+                }
+            }
+        }
+    }
+    let work = || {
+        let mut first = Box::new(Chain(None));
+        for _ in 0..10_000 {
+            first = Box::new(Chain(Some(first)));
+        }
+        Tests::domain().retire_box(first);
+        assert_eq!(reclaim::<Tests>().1, 0);
+    };
+    let small = thread::Builder::new().stack_size(64 * 1024);
+    small.spawn(work).expect("a thread").join().expect("no panic");
+    assert_eq!((stats::<Tests>().retired, stats::<Tests>().waiting()), (10_001, 0));
 }
 
 #[test]

@@ -9,12 +9,12 @@ use asymfence_hazard::{
     domain,
 };
 
-use crate::{Canary, reclaim};
+use crate::{BY_NUMBERS, Canary, reclaim};
 
 /// Hazard pointers of structures of one family protect each other's objects.
 #[test]
 fn a_hazard_pointer_that_strays_to_another_structure_protects_there() {
-    domain! { enum Tests {} }
+    domain! { enum Tests {} = BY_NUMBERS; }
     let deaths = Arc::default();
     let [one, other] = [(); 2].map(|()| HazardCell::<Canary, Tests>::new(Canary::new(&deaths)));
     let mut hazard = HazardPointer::new();
@@ -50,7 +50,7 @@ fn remove_first<F: Family>(chain: &Chain<Canary, F>) {
 /// of `b`, and is not followed.
 #[test]
 fn a_reader_on_a_removed_node_is_not_led_to_what_was_freed() {
-    domain! { enum Tests {} }
+    domain! { enum Tests {} = BY_NUMBERS; }
     let deaths = Arc::default();
     let chain = two::<Tests>(&deaths);
     let Follow::To(a) = Place::First(&chain).follow(HazardPointer::new()) else { panic!("empty") };
@@ -66,7 +66,7 @@ fn a_reader_on_a_removed_node_is_not_led_to_what_was_freed() {
 /// The same with owning places: the link of `a` is empty when `b` has moved on.
 #[test]
 fn a_reader_on_a_replaced_object_finds_its_places_empty() {
-    domain! { enum Tests {} }
+    domain! { enum Tests {} = BY_NUMBERS; }
     struct Node(Canary, AtomicBox<Node, Tests>);
     let deaths = Arc::default();
     let b = Box::new(Node(Canary::new(&deaths), AtomicBox::null()));
@@ -83,7 +83,7 @@ fn a_reader_on_a_replaced_object_finds_its_places_empty() {
 /// A removed node is not inserted behind, nor unlinked twice, nor unlinked before it is removed.
 #[test]
 fn a_chain_refuses_what_would_break_it() {
-    domain! { enum Tests {} }
+    domain! { enum Tests {} = BY_NUMBERS; }
     let deaths = Arc::default();
     let chain = two::<Tests>(&deaths);
     let node = || match Place::First(&chain).follow(HazardPointer::new()) {
@@ -112,7 +112,7 @@ fn a_chain_refuses_what_would_break_it() {
 
 #[test]
 fn a_cursor_searches_on_when_what_it_stood_on_was_removed() {
-    domain! { enum Tests {} }
+    domain! { enum Tests {} = BY_NUMBERS; }
     let deaths = Arc::default();
     let chain = two::<Tests>(&deaths);
     let mut reader = chain.cursor();
@@ -130,7 +130,7 @@ fn a_cursor_searches_on_when_what_it_stood_on_was_removed() {
 /// A guard keeps its object when the place is gone, and may be anywhere.
 #[test]
 fn a_guard_of_its_own_is_returned_kept_and_sent() {
-    domain! { enum Tests {} }
+    domain! { enum Tests {} = BY_NUMBERS; }
     struct Keeps(Protected<Canary, Tests>);
     fn load(source: &AtomicBox<Canary, Tests>) -> Option<Protected<Canary, Tests>> {
         source.load()
@@ -189,7 +189,7 @@ fn an_exchange_is_for_those_who_have_seen_the_object() {
 
 #[test]
 fn a_cell_made_of_a_static_frees_all_but_that() {
-    domain! { enum Tests {} }
+    domain! { enum Tests {} = BY_NUMBERS; }
     static FIRST: u32 = 3;
     let cell = HazardCell::<u32, Tests>::from_static(&FIRST);
     drop(cell.swap(4));

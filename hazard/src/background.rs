@@ -1,0 +1,125 @@
+//! A thread that reclaims, so that no other runs a destructor.
+//!
+//! It sleeps while nothing waits. Whoever retires then wakes it, without a fence instruction:
+//!
+//! ```text
+//! A (store buffering)   retires                    reclaimer
+//!                       puts an object in          asleep = true
+//!                       light_fence()              heavy_fence()
+//!                       asleep ?                   does anything wait ?
+//!                       forbidden: neither sees the other
+//! ```
+
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr};
+use core::time::Duration;
+use std::borrow::ToOwned;
+use std::boxed::Box;
+use std::thread::{self, Thread};
+use std::{io, process};
+
+use asymfence::{light_fence, try_heavy_fence};
+
+use crate::sync::Number;
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+/// How long the thread waits for more before it reclaims what is less than a heavy fence is worth; and at most, while
+/// what waits is protected.
+pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)];
+
+/// The reclaimer of a domain, if there is one.
+#[derive(Debug)]
+pub(crate) struct Background {
+    /// The process in which it runs; 0 if there is none.
+    process: Number,
+    /// Its handle, which is never freed; null if there is none.
+    thread: AtomicPtr<Thread>,
+    /// It waits to be woken.
+    asleep: AtomicBool,
+}
+
+impl Background {
+    pub(crate) const fn new() -> Self {
+        Background {
+            process: Number::new(0),
+            thread: AtomicPtr::new(ptr::null_mut()),
+            asleep: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub(crate) fn is_there(&self) -> bool {
+        // Relaxed: advice.
+        self.process.load(Relaxed) != 0
+    }
+
+    /// A child of fork(2) has none.
+    pub(crate) fn look_whether_it_is_there(&self) {
+        let process = self.process.load(Relaxed);
+        if process != 0 && process != process::id() as usize {
+            // Relaxed, both: advice.
+            let _ = self.process.compare_exchange(process, 0, Relaxed, Relaxed);
+        }
+    }
+
+    /// After an object was put in; `enough` if it is to wake early.
+    pub(crate) fn wake(&self, enough: bool) {
+        // Light fence: the object stands before the look whether the reclaimer sleeps.
+        // Pairs with: the heavy fence in `sleep` (scenario A).
+        light_fence();
+        // Relaxed: a first look. AcqRel: one of those who come wakes it.
+        if (self.asleep.load(Relaxed) && self.asleep.swap(false, AcqRel)) || enough {
+            // Acquire: the handle was made before. Pairs with: the Release in `run`.
+            let thread = self.thread.load(Acquire);
+            // SAFETY: never freed.
+            if let Some(thread) = unsafe { thread.as_ref() } {
+                thread.unpark();
+            }
+        }
+    }
+
+    /// Until something is retired. `waits` tells whether something was.
+    pub(crate) fn sleep(&self, waits: impl Fn() -> bool) {
+        // Relaxed: the fence alone orders it.
+        self.asleep.store(true, Relaxed);
+        // Heavy fence: `asleep` stands before the look at what waits.
+        // Pairs with: the light fence in `wake` (scenario A).
+        //  - the object came first: we see that it waits, and do not sleep;
+        //  - the heavy fence came first: who retires sees that we sleep.
+        let fenced = try_heavy_fence();
+        match fenced {
+            Ok(()) => {
+                // Acquire: what was retired before it was woken.
+                while !waits() && self.asleep.load(Acquire) {
+                    thread::park();
+                }
+            }
+            Err(_) => thread::park_timeout(PAUSES[1]),
+        }
+        // Relaxed: as above.
+        self.asleep.store(false, Relaxed);
+    }
+
+    /// Starts it, unless it is there: a thread that does `work`, for ever.
+    pub(crate) fn start(&'static self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let id = process::id() as usize;
+        // Relaxed, all: one of those who come starts it.
+        let found = self.process.load(Relaxed);
+        if found == id || self.process.compare_exchange(found, id, Relaxed, Relaxed).is_err() {
+            return Ok(());
+        }
+        let work = move || {
+            let handle = Box::into_raw(Box::new(thread::current()));
+            // Release: the handle is made. Pairs with: the Acquire in `wake`.
+            self.thread.store(handle, Release);
+            work();
+        };
+        let started = thread::Builder::new().name("asymfence-hazard".to_owned()).spawn(work);
+        if started.is_err() {
+            // Relaxed: advice.
+            self.process.store(0, Relaxed);
+        }
+        started.map(drop)
+    }
+}

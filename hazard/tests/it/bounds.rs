@@ -1,0 +1,237 @@
+//! How much garbage there can be: in objects, in bytes and by time; and who frees it.
+
+use std::cell::RefCell;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use asymfence_hazard::{Domain, Family, HazardPointer, Thresholds, domain};
+
+use crate::child::Child;
+use crate::{BY_NUMBERS, Canary, bound, reclaim, stats};
+
+/// Retires so many.
+fn retire<F: Family>(count: usize, deaths: &Arc<AtomicUsize>) {
+    (0..count).for_each(|_| F::domain().retire_box(Canary::boxed(deaths)));
+}
+
+/// Until the clock has moved on by two milliseconds.
+fn until_later() {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(2) {
+        thread::yield_now();
+    }
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_retire_after_a_pause_frees_what_waited() {
+    domain! { enum Tests {} }
+    let deaths = Arc::default();
+    for round in 0..5 {
+        retire::<Tests>(1, &deaths);
+        assert!(round == 0 || deaths.load(Relaxed) > 0, "{:?}", stats::<Tests>());
+        // Longer than what a slow fence makes the next one wait.
+        (0..if round == 1 { 60 } else { 1 }).for_each(|_| until_later());
+    }
+    assert!(deaths.load(Relaxed) >= 3);
+    assert_eq!(reclaim::<Tests>().1, 0);
+}
+
+/// The twin.
+#[test]
+fn by_numbers_alone_a_retire_after_a_pause_frees_nothing() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    let deaths = Arc::default();
+    for _ in 0..5 {
+        retire::<Tests>(1, &deaths);
+        until_later();
+    }
+    assert_eq!(deaths.load(Relaxed), 0);
+}
+
+#[test]
+fn bytes_that_are_told_bound_what_waits() {
+    const BYTES: usize = 1 << 20;
+    domain! { enum Tests {} = Thresholds { bytes: BYTES, ..BY_NUMBERS }; }
+    let deaths = Arc::default();
+    for _ in 0..1_000 {
+        let object = Box::into_raw(Canary::boxed(&deaths));
+        // SAFETY: a box's, which nobody links.
+        unsafe { Tests::domain().retire_weighing(object, BYTES / 4) };
+        let waiting = stats::<Tests>().waiting_bytes;
+        assert!(waiting <= 4 * BYTES, "{waiting}");
+    }
+    assert!(deaths.load(Relaxed) >= 988);
+    assert_eq!(reclaim::<Tests>().1, 0);
+    assert_eq!(stats::<Tests>().waiting_bytes, 0);
+}
+
+/// The twin: the size of the object alone bounds less.
+#[test]
+fn bytes_that_are_not_told_do_not_count() {
+    domain! { enum Tests {} = Thresholds { bytes: 1 << 20, ..BY_NUMBERS }; }
+    let deaths = Arc::default();
+    retire::<Tests>(1_000, &deaths);
+    assert_eq!(deaths.load(Relaxed), 0);
+    assert_eq!(stats::<Tests>().waiting_bytes, 1_000 * size_of::<Canary>());
+    assert_eq!(reclaim::<Tests>(), (1_000, 0));
+}
+
+#[test]
+fn a_domain_reclaims_at_its_own_threshold() {
+    domain! { enum Tests {} = Thresholds { objects: 64, ..BY_NUMBERS }; }
+    let deaths = Arc::default();
+    for _ in 0..1_000 {
+        retire::<Tests>(1, &deaths);
+        assert!(stats::<Tests>().waiting() <= 4 * 64, "{:?}", stats::<Tests>());
+    }
+    assert_eq!(reclaim::<Tests>().1, 0);
+}
+
+#[test]
+fn a_deferred_retire_runs_no_destructor() {
+    domain! { enum Tests {} }
+    let deaths = Arc::default();
+    for _ in 0..10_000 {
+        let object = Box::into_raw(Canary::boxed(&deaths));
+        // SAFETY: a box's, which nobody links.
+        unsafe { Tests::domain().retire_deferred(object) };
+    }
+    assert_eq!((deaths.load(Relaxed), stats::<Tests>().waiting()), (0, 10_000));
+    // Others free it, as they retire.
+    thread::scope(|scope| {
+        scope.spawn(|| retire::<Tests>(10_000, &deaths));
+    });
+    assert!(stats::<Tests>().waiting() <= 10_000 + bound::<Tests>(), "{:?}", stats::<Tests>());
+    assert_eq!(reclaim::<Tests>().1, 0);
+    assert_eq!(deaths.load(Relaxed), 20_000);
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_background_reclaimer_runs_every_destructor() {
+    use std::sync::Mutex;
+    use std::thread::ThreadId;
+
+    /// Notes the thread that it dies in.
+    struct Noted(Arc<Mutex<Vec<ThreadId>>>);
+    impl Drop for Noted {
+        fn drop(&mut self) {
+            self.0.lock().expect("no panic").push(thread::current().id());
+        }
+    }
+    domain! { enum Tests {} }
+    Child::default().run(|| {
+        Tests::domain().reclaim_in_background().expect("a thread");
+        Tests::domain().reclaim_in_background().expect("it is there");
+        let noted: Arc<Mutex<Vec<ThreadId>>> = Arc::default();
+        let mut retired = 0;
+        // It sleeps in between, and is woken: by one object as well as by many.
+        for count in [1, 1, 5_000, 1, 3, 20_000, 1] {
+            for _ in 0..count {
+                Tests::domain().retire_box(Box::new(Noted(Arc::clone(&noted))));
+            }
+            retired += count;
+            while noted.lock().expect("no panic").len() < retired {
+                thread::yield_now();
+            }
+        }
+        let noted = noted.lock().expect("no panic");
+        assert!(noted.iter().all(|thread| *thread == noted[0]));
+        assert_ne!(noted[0], thread::current().id());
+    });
+}
+
+#[test]
+fn hazard_pointers_that_are_gone_do_not_raise_the_threshold() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    drop::<Vec<HazardPointer<Tests>>>((0..40_000).map(|_| HazardPointer::new()).collect());
+    let slots = stats::<Tests>().slots;
+    drop::<Vec<HazardPointer<Tests>>>((0..40_000).map(|_| HazardPointer::new()).collect());
+    assert_eq!(stats::<Tests>().slots, slots, "the same again");
+    assert!(stats::<Tests>().hazard_pointers < 100, "{:?}", stats::<Tests>());
+    let deaths = Arc::default();
+    retire::<Tests>(3_000, &deaths);
+    assert!(stats::<Tests>().waiting() <= bound::<Tests>() && deaths.load(Relaxed) > 0);
+}
+
+#[test]
+fn many_threads_share_heavy_fences() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    Child::default().run(|| {
+        const EACH: usize = 20_000;
+        asymfence::init();
+        for threads in [1, 4, 16, 64] {
+            let before = asymfence::stats().heavy.calls;
+            let (barrier, waited) = (Barrier::new(threads), AtomicUsize::new(0));
+            thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        Tests::domain().retire_box(Box::new(1_u64));
+                        barrier.wait(); // all have retired
+                        for _ in 0..EACH {
+                            Tests::domain().retire_box(Box::new(1_u64));
+                            // The two are not of one moment. In this order it is never more than there was.
+                            let retired = stats::<Tests>().retired;
+                            let waiting = retired.saturating_sub(stats::<Tests>().freed);
+                            waited.fetch_max(waiting, Relaxed);
+                        }
+                        barrier.wait(); // nobody has ended
+                    });
+                }
+            });
+            // A thread that is preempted while it takes objects out keeps others from its ring.
+            let stopped = if threads == 1 { 0 } else { threads };
+            let most = (4 + 2 * stopped) * 1_024.max(128 * threads);
+            let waited = waited.into_inner();
+            assert!(waited <= most, "{threads} threads: {waited} waited");
+            let calls = asymfence::stats().heavy.calls - before;
+            // Without `std` threads have no rings of their own.
+            let share = if cfg!(feature = "std") { 128 * threads / 2 } else { 0 };
+            let most = threads * EACH / 900.max(share);
+            assert!(calls <= most + 1, "{threads} threads: {calls} heavy fences");
+        }
+    });
+}
+
+/// What retires while a thread's locals end, whichever ends first, is freed by others.
+#[test]
+fn a_thread_that_ends_may_retire() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    struct Late(Arc<AtomicUsize>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            retire::<Tests>(100, &self.0);
+            let _ = HazardPointer::<Tests>::new();
+        }
+    }
+    thread_local! {
+        static LATE: RefCell<Option<Late>> = const { RefCell::new(None) };
+    }
+    let deaths: Arc<AtomicUsize> = Arc::default();
+    for late_first in [false, true] {
+        let deaths = Arc::clone(&deaths);
+        let body = move || {
+            if late_first {
+                LATE.with(|late| *late.borrow_mut() = Some(Late(Arc::clone(&deaths))));
+            }
+            retire::<Tests>(1, &deaths);
+            drop(HazardPointer::<Tests>::new());
+            LATE.with(|late| *late.borrow_mut() = Some(Late(Arc::clone(&deaths))));
+        };
+        thread::spawn(body).join().expect("no panic");
+    }
+    assert_eq!(stats::<Tests>().threads, 0);
+    assert_eq!(reclaim::<Tests>().1, 0);
+    assert_eq!(stats::<Tests>().waiting(), 0);
+    assert_eq!(deaths.load(Relaxed), 302);
+}
+
+#[test]
+fn the_domain_of_the_process_is_no_other() {
+    Domain::global().retire_box(Box::new(1));
+    assert!(Domain::global().stats().retired >= 1);
+}
