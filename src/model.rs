@@ -20,6 +20,16 @@ pub use crate::sys::world::{Start, Visit};
 /// # Panics
 ///
 /// If `f` panics in any execution, or loom finds a fault of its own.
+///
+/// ```
+/// # #[cfg(feature = "loom")] {
+/// asymfence::model::model(|| {
+///     let other = loom::thread::spawn(|| asymfence::light_fence());
+///     asymfence::heavy_fence();
+///     other.join().unwrap();
+/// });
+/// # }
+/// ```
 pub fn model<F: Fn() + Send + Sync + 'static>(f: F) {
     model_from(Start::Asymmetric, f);
 }
@@ -32,6 +42,16 @@ pub fn model<F: Fn() + Send + Sync + 'static>(f: F) {
 /// # Panics
 ///
 /// If `f` panics in any execution, or loom finds a fault of its own.
+///
+/// ```
+/// # #[cfg(feature = "loom")] {
+/// use asymfence::model::{Start, model_from};
+///
+/// for start in [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }] {
+///     model_from(start, || asymfence::heavy_fence());
+/// }
+/// # }
+/// ```
 pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
     let visits: &[Visit] = match start {
         Start::Symmetric => &[Visit::Upward],
@@ -55,6 +75,18 @@ pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
 /// # Errors
 ///
 /// As [`Coalesce::run`].
+///
+/// ```
+/// # #[cfg(feature = "loom")] {
+/// use asymfence::{Coalesce, model};
+///
+/// model::model(|| {
+///     let shared = Coalesce::new();
+///     let heavy = || Ok(model::barrier_elsewhere());
+///     model::run(&shared, 1, heavy).unwrap();
+/// });
+/// # }
+/// ```
 pub fn run(
     shared: &Coalesce,
     looks: u32,
@@ -91,6 +123,15 @@ fn switch_checkpoints(visit: Visit) {
 ///
 /// Until told otherwise it is [`Start::Asymmetric`], or [`Start::Symmetric`] with `ASYMFENCE=symmetric` in
 /// the environment, and [`Visit::Upward`], or [`Visit::Downward`] with `ASYMFENCE_LOOM_VISIT=downward`.
+///
+/// ```
+/// # #[cfg(feature = "loom")] {
+/// use asymfence::model::{Start, Visit, begin_with};
+///
+/// begin_with(Start::Symmetric, Visit::Upward);
+/// loom::model(|| assert!(asymfence::Asymmetric::new().is_err()));
+/// # }
+/// ```
 pub fn begin_with(start: Start, visit: Visit) {
     crate::sys::modelled::begin_next(start, visit);
 }
@@ -101,11 +142,33 @@ pub fn begin_with(start: Start, visit: Visit) {
 /// # Panics
 ///
 /// In any thread but the model's first.
+///
+/// ```
+/// # #[cfg(feature = "loom")] {
+/// let mut builder = loom::model::Builder::new();
+/// builder.preemption_bound = Some(2);
+/// builder.check(|| {
+///     asymfence::model::init();
+///     asymfence::heavy_fence();
+/// });
+/// # }
+/// ```
 pub fn init() {
     init_from(Start::Asymmetric, Visit::Upward);
 }
 
 /// As [`init`], with a choice of where the process begins and in which order its fences visit.
+///
+/// ```
+/// # #[cfg(feature = "loom")] {
+/// use asymfence::model::{Start, Visit, init_from};
+///
+/// loom::model(|| {
+///     init_from(Start::Undecided { rung_works: false }, Visit::Downward);
+///     assert_eq!(asymfence::init(), asymfence::Strategy::Symmetric);
+/// });
+/// # }
+/// ```
 pub fn init_from(start: Start, visit: Visit) {
     crate::sys::modelled::start(start, visit);
     if matches!(start, Start::Undecided { .. }) {
@@ -120,6 +183,19 @@ pub fn init_from(start: Start, visit: Visit) {
 /// # Panics
 ///
 /// In any thread but the model's first.
+///
+/// ```
+/// # #[cfg(feature = "loom")] {
+/// use asymfence::{Ticket, heavy_fence, model};
+///
+/// model::model(|| {
+///     model::count_calls();
+///     let ticket = Ticket::now();
+///     heavy_fence();
+///     assert!(ticket.is_served());
+/// });
+/// # }
+/// ```
 pub fn count_calls() {
     crate::sys::modelled::count_calls();
     // Makes the atomics of the count, in the first thread.
@@ -133,6 +209,20 @@ pub fn count_calls() {
 /// # Panics
 ///
 /// Outside of a model.
+///
+/// ```
+/// # #[cfg(feature = "loom")] {
+/// use std::sync::atomic::Ordering::SeqCst;
+///
+/// use asymfence::model::{barrier_elsewhere, fence, model};
+///
+/// model(|| {
+///     fence(SeqCst);
+///     barrier_elsewhere();
+///     fence(SeqCst);
+/// });
+/// # }
+/// ```
 pub fn barrier_elsewhere() {
     crate::sys::modelled::barrier_elsewhere();
 }
@@ -145,6 +235,12 @@ pub fn barrier_elsewhere() {
 /// # Panics
 ///
 /// Outside of a model, and as loom's for an `ordering` that no fence has.
+///
+/// ```
+/// # #[cfg(feature = "loom")] {
+/// asymfence::model::model(|| asymfence::model::fence(std::sync::atomic::Ordering::SeqCst));
+/// # }
+/// ```
 pub fn fence(ordering: Ordering) {
     crate::sys::modelled::fence(ordering);
 }

@@ -19,7 +19,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::memory::Atomics;
 
-/// Every participant reads one at most, one is the newest: so many can always be reused.
+/// Each participant reads at most one buffer, and one holds the newest snapshot. The spare ones are always free to
+/// be written.
 const SPARE: usize = 15;
 const BUFFERS: usize = PARTICIPANTS + 1 + SPARE;
 

@@ -7,7 +7,23 @@ use rustix::io::Errno;
 use super::header::{FIRST_BYTE, Misfit, PARTICIPANTS, VERSION, WORDS};
 use crate::refusal::Refusal;
 
-/// Why a segment was not made, or a process not let in.
+/// Why a segment was not made, or a process not let in. Its `Display` says what to do.
+///
+/// ```
+/// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
+/// # use asymfence::cross_process::WORDS;
+/// # use rustix::fs::{MemfdFlags, memfd_create};
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// # let file = File::from(memfd_create("segment", MemfdFlags::CLOEXEC)?);
+/// # let words: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
+/// use asymfence::cross_process::{Error, attach};
+///
+/// let error = attach(&words, file.as_fd()).unwrap_err();
+/// assert_eq!(error, Error::NotCreated);
+/// println!("{error}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -46,8 +62,15 @@ pub enum Error {
     Failed(Step, i32),
 }
 
-/// What [`create`](super::create), [`attach`](super::attach) and [`reap`](super::reap) ask of the kernel beside
+/// What [`create`](super::create), [`attach`](super::attach) and [`reap`](super::reap) ask of the kernel besides
 /// membarrier.
+///
+/// ```
+/// use asymfence::cross_process::{Error, Step};
+///
+/// let error = Error::Failed(Step::Reopen, 24); // EMFILE
+/// println!("{error}");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {

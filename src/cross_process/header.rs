@@ -39,6 +39,21 @@ pub(super) const FIRST_BYTE: u64 = 1 << 62;
 pub const PARTICIPANTS: usize = 240;
 
 /// How the fences of a segment work, in every process, for as long as the segment is there.
+///
+/// ```
+/// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
+/// # use asymfence::cross_process::WORDS;
+/// # use rustix::fs::{MemfdFlags, memfd_create};
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// # let file = File::from(memfd_create("segment", MemfdFlags::CLOEXEC)?);
+/// # let words: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
+/// use asymfence::cross_process::{Attached, Mode, attach, create};
+///
+/// create(&words, file.as_fd(), Mode::Symmetric)?;
+/// assert!(matches!(attach(&words, file.as_fd())?, Attached::Symmetric(_)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The light fence is a compiler barrier; the heavy fence makes every other thread of every

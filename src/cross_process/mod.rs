@@ -136,6 +136,23 @@ use segment::{LockFile, over};
 /// [`Error::Refused`] if the segment cannot be asymmetric here: then create it with [`Mode::Symmetric`], in
 /// which every fence is `fence(SeqCst)`. [`Error::Failed`] names what failed, with its errno.
 /// [`Error::TooShort`], [`Error::NotEmpty`] and [`Error::FileInUse`] (somebody has attached with this file already) say what they mean. Nothing is written unless it succeeds.
+///
+/// ```
+/// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
+/// # use asymfence::cross_process::WORDS;
+/// # use rustix::fs::{MemfdFlags, memfd_create};
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// # let file = File::from(memfd_create("segment", MemfdFlags::CLOEXEC)?);
+/// # let words: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
+/// use asymfence::cross_process::{Error, Mode, create};
+///
+/// create(&words, file.as_fd(), Mode::Asymmetric).or_else(|error| match error {
+///     Error::Refused(_) => create(&words, file.as_fd(), Mode::Symmetric),
+///     error => Err(error),
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(), Error> {
     let header = over(words)?;
     if let Mode::Asymmetric = mode {
@@ -165,6 +182,22 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 /// See [`Error`]. Success is not believed if a sandbox invents it for membarrier(2) or for fcntl(2). A process that cannot
 /// be asymmetric is refused by an asymmetric segment; what it can do is
 /// in the error's words.
+///
+/// ```
+/// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
+/// # use asymfence::cross_process::WORDS;
+/// # use rustix::fs::{MemfdFlags, memfd_create};
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// # let file = File::from(memfd_create("segment", MemfdFlags::CLOEXEC)?);
+/// # let words: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
+/// use asymfence::cross_process::{Mode, attach, create};
+///
+/// create(&words, file.as_fd(), Mode::Symmetric)?;
+/// let attached = attach(&words, file.as_fd())?; // holds a place until it is dropped
+/// # drop(attached);
+/// # Ok(())
+/// # }
+/// ```
 pub fn attach<'a>(words: &'a [AtomicU32], file: BorrowedFd<'a>) -> Result<Attached<'a>, Error> {
     let (header, file) = (over(words)?, LockFile::of(file)?);
     let mode = header.mode()?;
@@ -187,6 +220,22 @@ pub fn attach<'a>(words: &'a [AtomicU32], file: BorrowedFd<'a>) -> Result<Attach
 /// # Errors
 ///
 /// As [`attach`]. Those before the error are freed.
+///
+/// ```
+/// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
+/// # use asymfence::cross_process::WORDS;
+/// # use rustix::fs::{MemfdFlags, memfd_create};
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// # let file = File::from(memfd_create("segment", MemfdFlags::CLOEXEC)?);
+/// # let words: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
+/// use asymfence::cross_process::{Mode, create, reap};
+///
+/// create(&words, file.as_fd(), Mode::Symmetric)?;
+/// let freed = reap(&words, file.as_fd(), |index| println!("the place {index} is cleaned"))?;
+/// assert_eq!(freed, 0); // nobody has ended
+/// # Ok(())
+/// # }
+/// ```
 pub fn reap(
     words: &[AtomicU32],
     file: BorrowedFd<'_>,

@@ -13,8 +13,8 @@
 //! forbidden: r1 == 0 && r2 == 0
 //! ```
 //!
-//! what the heavy side did before is seen by all that the participant does; and whoever has seen anything
-//! of the participant's finds the mark.
+//! all that the participant does sees what the heavy side did before; and a thread that has seen anything that
+//! the participant did finds the mark.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -31,7 +31,25 @@ use crate::sync::{Ordering::SeqCst, fence};
 use crate::sys;
 use crate::sys::global_expedited::BETWEEN_PROCESSES;
 
-/// A participant of a segment of one mode or the other.
+/// A participant of a segment of one mode or the other: what [`attach`](super::attach) returns.
+///
+/// ```
+/// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
+/// # use asymfence::cross_process::WORDS;
+/// # use rustix::fs::{MemfdFlags, memfd_create};
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// # let file = File::from(memfd_create("segment", MemfdFlags::CLOEXEC)?);
+/// # let words: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
+/// use asymfence::cross_process::{Attached, Mode, attach, create};
+///
+/// create(&words, file.as_fd(), Mode::Symmetric)?;
+/// match attach(&words, file.as_fd())? {
+///     Attached::Asymmetric(me) => me.heavy_fence(),
+///     Attached::Symmetric(me) => me.heavy_fence(),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub enum Attached<'a> {
     /// Its light fence is no instruction.
@@ -49,6 +67,25 @@ pub enum Attached<'a> {
 /// The mode is in the type, so that no fence asks for it. Code that is to work in both is generic over
 /// [`Fences`].
 ///
+/// ```
+/// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
+/// # use asymfence::cross_process::WORDS;
+/// # use rustix::fs::{MemfdFlags, memfd_create};
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// # let file = File::from(memfd_create("segment", MemfdFlags::CLOEXEC)?);
+/// # let words: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
+/// use asymfence::cross_process::{Attached, Mode, attach, create};
+///
+/// create(&words, file.as_fd(), Mode::Symmetric)?;
+/// if let Attached::Symmetric(me) = attach(&words, file.as_fd())? {
+///     assert_eq!(me.index(), 0); // the first place
+///     me.light_fence();
+///     me.try_heavy_fence()?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// ```compile_fail
 /// use asymfence::cross_process::{Asymmetric, Participant};
 ///
@@ -60,14 +97,41 @@ pub struct Participant<'a, F: Fences> {
     fences: PhantomData<F>,
 }
 
-/// The fences of a mode: [`Asymmetric`] or [`Symmetric`].
+/// The fences of a mode: [`Asymmetric`] or [`Symmetric`]. For code that works in both.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+///
+/// use asymfence::cross_process::{Fences, Participant};
+///
+/// fn announce<F: Fences>(me: &Participant<'_, F>, reading: &AtomicU32) {
+///     reading.store(1, Relaxed);
+///     me.light_fence();
+/// }
+/// ```
 pub trait Fences: sealed::Fences {}
 
 /// See [`Mode::Asymmetric`](super::Mode::Asymmetric).
+///
+/// ```
+/// use asymfence::cross_process::{Asymmetric, Participant};
+///
+/// fn light(me: &Participant<'_, Asymmetric>) {
+///     me.light_fence(); // no instruction
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Asymmetric {}
 
 /// See [`Mode::Symmetric`](super::Mode::Symmetric).
+///
+/// ```
+/// use asymfence::cross_process::{Participant, Symmetric};
+///
+/// fn light(me: &Participant<'_, Symmetric>) {
+///     me.light_fence(); // `fence(SeqCst)`
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Symmetric {}
 

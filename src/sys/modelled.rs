@@ -46,13 +46,13 @@ use crate::sync::Ordering::{self, Relaxed};
 pub(super) const RUNG: Mechanism =
     Mechanism { name: "modelled", admit: || Ok(()), probe, call, waiting: None, register: None };
 
-/// loom's five threads, and a row and a column for those whose locals are gone: they have no number any
-/// more. Each fence there counts as one of a thread of its own.
+/// loom's five threads, and a row and a column for threads whose thread-locals were dropped: those have no number
+/// any more. Each fence there counts as one of a thread of its own.
 const THREADS: usize = 6;
 const LOCALS_GONE: usize = THREADS - 1;
 const OTHERS: usize = THREADS - 2;
 
-/// What a thread knew at some moment. Whoever takes it knows it too.
+/// What a thread knew at some moment. A thread that takes it knows it too.
 #[derive(Clone)]
 enum Past {
     /// A value of a `lazy_static`: released by the one who made it, acquired by those who look. loom branches at

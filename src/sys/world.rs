@@ -1,6 +1,15 @@
 //! What a model of the fences is asked for.
 
 /// How a model's process begins.
+///
+/// ```
+/// # #[cfg(feature = "loom")] {
+/// use asymfence::model::{Start, model_from};
+///
+/// // A crate's users get this world in a sandbox.
+/// model_from(Start::Symmetric, || assert!(asymfence::Asymmetric::new().is_err()));
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// Committed to an asymmetric strategy, as after [`init`](crate::init) on most machines.
@@ -17,6 +26,16 @@ pub enum Start {
 
 /// The order in which fences visit the threads of the model. Neither is more real; a model that is
 /// to find everything runs once with each.
+///
+/// ```
+/// # #[cfg(feature = "loom")] {
+/// use asymfence::model::{Start, Visit, init_from};
+///
+/// for visit in [Visit::Upward, Visit::Downward] {
+///     loom::model(move || init_from(Start::Asymmetric, visit));
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visit {
     /// The first thread first.

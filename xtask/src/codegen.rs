@@ -111,7 +111,7 @@ fn verify(assembly: &str, isa: &Isa, shape: &str, asks: &[&str], free: &[(&str, 
         return Err(format!("light_fence takes registers from its caller: {call}").into());
     }
 
-    // The controls.
+    // The same eyes must see a fence where there is one.
     let full = path("full")?;
     if !full.iter().any(|line| is_any_of(line, isa.full)) {
         return Err(format!("no fence seen in fence(SeqCst): {full:?}").into());

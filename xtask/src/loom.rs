@@ -12,7 +12,7 @@ fn in_target(sh: &Shell, package: &str) -> [String; 4] {
 
 pub(crate) fn models(sh: &Shell, deep: bool) -> Result {
     // The examples of the guide and of the module `model`, which need no other package's cfg.
-    let documented = ["guide::checking_under_loom", "model::", "witness"];
+    let documented = ["guide::checking_under_loom", "model::", "witness", "world"];
     cmd!(sh, "cargo test --doc --features loom -- {documented...}").run()?;
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
     let _deep = deep.then(|| sh.push_env("ASYMFENCE_LOOM_DEEP", "1"));
