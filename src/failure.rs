@@ -147,7 +147,8 @@ impl Failure {
     const fn advice(self) -> &'static str {
         match (self.call, self.errno) {
             (Call::Mlock, Self::EPERM | Self::ENOMEM | Self::EAGAIN) => {
-                "RLIMIT_MEMLOCK leaves no room for one page; raise it"
+                "RLIMIT_MEMLOCK leaves no room for one page, or a sandbox refuses the call; raise it, or allow \
+                 the call"
             }
             (Call::Mmap, Self::EAGAIN) => {
                 "mlockall(MCL_FUTURE) locks new mappings too, and RLIMIT_MEMLOCK has no room; raise it"

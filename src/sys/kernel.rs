@@ -3,8 +3,11 @@
 use core::ffi::CStr;
 use core::num::NonZeroU32;
 
+use rustix::fd::OwnedFd;
 use rustix::fs::{Access, Mode, OFlags, access, open};
 use rustix::io::{Errno, read};
+
+use super::patience::ATTEMPTS;
 
 /// Major and minor version.
 pub(super) type Version = (u32, u32);
@@ -43,13 +46,22 @@ fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errn
     let mut length = 0;
     // A read(2) may give less than there is.
     loop {
-        match read(&file, &mut buffer[length..]) {
-            Ok(0) => return Ok(&buffer[..length]),
-            Ok(more) => length += more,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
+        match read_some(&file, &mut buffer[length..])? {
+            0 => return Ok(&buffer[..length]),
+            more => length += more,
         }
     }
+}
+
+/// Reads, also if signals interrupt it; not for ever, since a sandbox may say so each time.
+fn read_some(file: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    for _ in 1..ATTEMPTS {
+        match read(file, &mut *buffer) {
+            Err(Errno::INTR) => {}
+            answer => return answer,
+        }
+    }
+    read(file, buffer)
 }
 
 /// The switch in the environment that this process was started with; `None` also if that cannot be read.
@@ -61,10 +73,9 @@ pub(super) fn search_environment() -> Option<super::environment::Switch> {
     let (environment, mut buffer) = (environment.ok()?, [0; 512]);
     let mut search = super::environment::Search::default();
     loop {
-        match read(&environment, &mut buffer[..]) {
+        match read_some(&environment, &mut buffer[..]) {
             Ok(0) => return search.found(),
             Ok(length) => search.read(&buffer[..length]),
-            Err(Errno::INTR) => {}
             Err(_) => return None,
         }
     }

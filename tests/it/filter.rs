@@ -27,6 +27,11 @@ pub(crate) fn on_signalling(action: SeccompAction) -> BpfProgram {
     compile([SYS_kill, SYS_tkill, SYS_tgkill].map(|call| (call, Vec::new())), action)
 }
 
+/// read meets `action`.
+pub(crate) fn on_read(action: SeccompAction) -> BpfProgram {
+    compile([(nix::libc::SYS_read, Vec::new())], action)
+}
+
 /// pwritev2 meets `action`.
 pub(crate) fn on_pwritev2(action: SeccompAction) -> BpfProgram {
     compile([(SYS_pwritev2, Vec::new())], action)

@@ -16,7 +16,7 @@ use asymfence::{
 use crate::child::{Child, needs_procfs};
 use crate::filter::{
     on_all_but, on_arguments, on_command, on_every_rung, on_everything_but, on_membarrier,
-    on_protection_too,
+    on_protection_too, on_read,
 };
 use crate::{fences_hold, mprotect_is_refused, rung, verdict};
 
@@ -168,6 +168,19 @@ fn want_of_memory_that_does_not_pass_costs_the_rung() {
     });
 }
 
+/// A moment's reason is waited out a bounded number of times, also where a file is read.
+#[test]
+fn a_sandbox_that_interrupts_every_read_holds_nobody_up() {
+    Child::default().run(|| {
+        install(on_read(Errno(libc::EINTR as u32)));
+        assert!(matches!(init(), Strategy::Asymmetric(_)), "membarrier needs no file");
+        assert_eq!(try_heavy_fence(), Ok(()));
+        #[cfg(feature = "std")]
+        crate::cross_process::a_fresh_segment_fails_with(libc::EINTR);
+        end_without_reading();
+    });
+}
+
 /// As above, told after the decision: that cannot be seen in one system call, and the docs say so.
 #[test]
 fn a_sandbox_that_answers_0_later_is_not_noticed() {
@@ -241,6 +254,12 @@ fn a_sandbox_that_kills_cannot_be_probed() {
         init();
     });
     assert_eq!(outcome.signal(), Some(libc::SIGSYS), "{outcome:?}");
+}
+
+/// What the standard library does at the end of a test may read.
+fn end_without_reading() -> ! {
+    // SAFETY: nothing is to be done at the end of this process.
+    unsafe { libc::_exit(crate::child::DONE) }
 }
 
 /// Closes a sandbox over the running process.

@@ -171,6 +171,13 @@ fn lose_the_lock_of(file: &str) {
 
 /// For the tests of sandboxes.
 #[track_caller]
+pub(crate) fn a_fresh_segment_fails_with(errno: i32) {
+    let answer = create(fresh().header(), Mode::Symmetric);
+    assert!(matches!(answer, Err(Error::Failed(_, found)) if found == errno), "{answer:?}");
+}
+
+/// For the tests of sandboxes.
+#[track_caller]
 pub(crate) fn a_fresh_segment_is_made() {
     assert_eq!(create(fresh().header(), Mode::Asymmetric), Ok(()));
 }
