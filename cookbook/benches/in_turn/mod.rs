@@ -23,6 +23,7 @@ pub(crate) fn samples<T>(
 }
 
 /// Prints the medians, and their ratios to the first.
+#[allow(dead_code, reason = "one bench prints more")]
 pub(crate) fn print<'n>(names: impl Iterator<Item = &'n str>, samples: Vec<Vec<f64>>) {
     let medians: Vec<f64> = samples.into_iter().map(median).collect();
     for (name, median) in names.zip(&medians) {

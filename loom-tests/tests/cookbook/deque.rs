@@ -443,13 +443,13 @@ fn an_item_is_popped_or_stolen_while_the_fences_give_way_and_return() {
 
 /// The fences have given way before: the owner's and the thief's are full ones, or are on their way back.
 #[test]
-fn the_last_item_is_popped_or_stolen_by_full_fences() {
-    check(Start::Asymmetric, || {
+fn an_item_that_the_top_reaches_is_popped_or_stolen_by_full_fences() {
+    check_within(Some(2), Start::Asymmetric, || {
         let (owner, thief) = with_pause(4, Duration::from_millis(2));
         for _ in 0..2 {
             owner.push(Box::new(0));
             assert!(matches!(thief.steal(), Steal::Taken(_)));
         }
-        run_on((owner, thief), 1, vec![vec![ONE]], |world, owner| pops(1, world, owner));
+        run_on((owner, thief), 2, vec![vec![ONE, ONE]], |world, owner| pops(1, world, owner));
     });
 }
