@@ -148,6 +148,10 @@ impl Bias {
 
     /// As [`new`](Bias::new), but biased from the start, unless the process is symmetric. Executes no heavy fence,
     /// since no rare side has come before. Decides if nothing has ([`init`]).
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Bias::new).
     #[must_use]
     pub fn biased(pause: Duration) -> Self {
         let bias = Bias::new(pause);

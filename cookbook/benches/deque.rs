@@ -37,10 +37,14 @@ trait Deque {
     fn push(owner: &Self::Owner, task: Box<u64>);
     fn pop(owner: &Self::Owner) -> Option<Box<u64>>;
     fn steal(thief: &Self::Thief) -> Option<Box<u64>>;
+    /// One item, and perhaps more for one's own deque.
+    fn steal_into(thief: &Self::Thief, _mine: &Self::Owner) -> Option<Box<u64>> {
+        Self::steal(thief)
+    }
 }
 
 macro_rules! of_the_cookbook {
-    ($name:ident, $module:ident) => {
+    ($name:ident, $module:ident, $pop:ident, $($batches:ident)?) => {
         struct $name;
 
         impl Deque for $name {
@@ -56,7 +60,7 @@ macro_rules! of_the_cookbook {
             }
 
             fn pop(owner: &Self::Owner) -> Option<Box<u64>> {
-                owner.pop()
+                owner.$pop()
             }
 
             fn steal(thief: &Self::Thief) -> Option<Box<u64>> {
@@ -65,12 +69,21 @@ macro_rules! of_the_cookbook {
                     $module::Steal::Retry | $module::Steal::Empty => None,
                 }
             }
+
+            $(fn steal_into(thief: &Self::Thief, mine: &Self::Owner) -> Option<Box<u64>> {
+                match thief.$batches(mine) {
+                    $module::Steal::Taken(task) => Some(task),
+                    $module::Steal::Retry | $module::Steal::Empty => None,
+                }
+            })?
         }
     };
 }
 
-of_the_cookbook!(Here, asymmetric);
-of_the_cookbook!(Twin, symmetric);
+of_the_cookbook!(Here, asymmetric, pop,);
+of_the_cookbook!(Batches, asymmetric, pop, steal_batch);
+of_the_cookbook!(Oldest, asymmetric, pop_oldest,);
+of_the_cookbook!(Twin, symmetric, pop,);
 
 struct Crossbeam;
 
@@ -94,6 +107,10 @@ impl Deque for Crossbeam {
 
     fn steal(thief: &Self::Thief) -> Option<Box<u64>> {
         thief.steal().success()
+    }
+
+    fn steal_into(thief: &Self::Thief, mine: &Self::Owner) -> Option<Box<u64>> {
+        thief.steal_batch_and_pop(mine).success()
     }
 }
 
@@ -177,7 +194,9 @@ fn tree<D: Deque>(threads: usize, n: u64, leaf: u64) -> Duration {
         start.wait();
         let begin = Instant::now();
         loop {
-            let Some(mut task) = D::pop(&mine).or_else(|| others().find_map(D::steal)) else {
+            let Some(mut task) =
+                D::pop(&mine).or_else(|| others().find_map(|thief| D::steal_into(thief, &mine)))
+            else {
                 found[me].store(sum, Relaxed);
                 if is_over() {
                     return (begin, Instant::now());
@@ -268,8 +287,10 @@ const LOADS: [(&str, Load); 15] = [
 
 type Run = fn(Load, u64) -> Duration;
 
-const CONTENDERS: [(&str, Run); 3] = [
+const CONTENDERS: [(&str, Run); 5] = [
     ("here", Load::run::<Here>),
+    ("here, thieves take batches", Load::run::<Batches>),
+    ("here, the oldest first", Load::run::<Oldest>),
     ("symmetric twin", Load::run::<Twin>),
     ("crossbeam-deque", Load::run::<Crossbeam>),
 ];

@@ -17,10 +17,13 @@ mod symmetric;
 #[path = "symmetric/sync.rs"]
 mod sync;
 
+use std::future::Future;
 use std::hint::{black_box, spin_loop};
+use std::pin::pin;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -65,6 +68,36 @@ macro_rules! event_count {
 
 event_count!(Asymmetric, asymfence_cookbook::event_count::EventCount);
 event_count!(Symmetric, symmetric::EventCount);
+
+/// As a task, whose thread has nothing else to do.
+#[derive(Default)]
+struct Task(Asymmetric);
+
+impl Sleep for Task {
+    #[inline]
+    fn notify(&self) {
+        self.0.notify();
+    }
+    fn wait_until<T>(&self, condition: impl FnMut() -> Option<T>) -> T {
+        struct Unpark(Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let mut waiting = pin!(self.0.0.wait_until_async(condition));
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        loop {
+            match waiting.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(found) => return found,
+                Poll::Pending => thread::park(),
+            }
+        }
+    }
+    fn almost_sleep(&self) {
+        self.0.almost_sleep();
+    }
+}
 
 impl Sleep for Event {
     #[inline]
@@ -293,7 +326,7 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
         table!("3 announce oneself and stay awake, beside a thread that runs", 500, almost_sleep:
             "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event),
         table!("4 there and back, both sleep for each", 500, ping_pong:
-            "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event,
+            "EventCount" Asymmetric, "EventCount, tasks" Task, "its symmetric twin" Symmetric, "event-listener" Event,
             "parking_lot, lock and condvar" ParkingLot, "unpark" Unpark),
     ]
 });

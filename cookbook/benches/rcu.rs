@@ -67,7 +67,7 @@ fn replace_epoch(sources: &Sources) {
     unsafe { guard.defer_destroy(old) };
 }
 
-const CONTENDERS: [Contender; 8] = [
+const CONTENDERS: [Contender; 9] = [
     Contender(
         "rcu",
         |sources, times| {
@@ -75,6 +75,14 @@ const CONTENDERS: [Contender; 8] = [
             repeat(times, || first(&reader.read()));
         },
         |sources| _ = black_box(sources.rcu.replace(Box::new([1; 4]))),
+    ),
+    Contender(
+        "rcu, freed later",
+        |sources, times| {
+            let reader = sources.rcu.reader();
+            repeat(times, || first(&reader.read()));
+        },
+        |sources| sources.rcu.replace_later(Box::new([1; 4])),
     ),
     Contender(
         "its symmetric twin",

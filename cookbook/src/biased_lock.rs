@@ -148,6 +148,10 @@ impl<T> BiasedRwLock<T> {
 
     /// One whose fences give way if writers revoke the bias more often than once in a `pause`, and that are asymmetric
     /// again after a pause without such a writer. It is a millisecond if nobody says otherwise.
+    ///
+    /// # Panics
+    ///
+    /// As [`Bias::new`]: a pause is from a microsecond to half a minute.
     #[must_use]
     pub fn with_pause(mut self, pause: Duration) -> Self {
         self.fences = Bias::biased(pause);

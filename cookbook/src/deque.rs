@@ -125,7 +125,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 ///
 /// # Panics
 ///
-/// As [`with_capacity`].
+/// As [`with_capacity`] and [`Bias::new`]: a pause is from a microsecond to half a minute.
 #[must_use]
 pub fn with_pause<T>(items: usize, pause: Duration) -> (Owner<T>, Stealer<T>) {
     let capacity = items.checked_next_power_of_two().expect("a capacity that is a power of two");

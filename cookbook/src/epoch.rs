@@ -22,7 +22,7 @@
 //! # Pacing, which other schemes can copy
 //!
 //! To advance costs a heavy fence, so who advances asks a [`Pacer`] first: one is due when a batch of objects
-//! waits, or at each so manyth pin if anything waits. Then:
+//! waits, or if anything waits and none was due for a millisecond. Then:
 //!
 //! 1. **Scan first**, without a fence. A reader that lags behind will be seen behind a heavy fence too: not yet.
 //! 2. **Heavy fence second. Scan again**, and advance.
@@ -46,18 +46,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::time::Duration;
 use std::{fmt, mem};
 
 use crossbeam_utils::CachePadded;
 
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{Arc, Mutex, MutexGuard, Pacer, full_fence, heavy_fence, light_fence};
+use crate::sync::{Arc, Mutex, MutexGuard, Pacer, full_fence, heavy_fence, light_fence, now};
 
 /// Objects that wait are sealed, and counted, by so many.
 const BATCH: usize = 64;
 /// Pins between two looks whether a heavy fence is due: a power of two.
 const PINS: usize = 128;
+/// So many objects wait for a heavy fence, or they wait for so long.
+const PACE: (usize, Duration) = (16 * BATCH, Duration::from_millis(1));
 /// Advances after which nobody has what was unlinked.
 const GRACE: usize = 3;
 
@@ -118,7 +121,8 @@ impl Collector {
     /// Nobody reads yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_pacer(Pacer::new(4 * BATCH).each(PINS))
+        let (batch, pause) = PACE;
+        Self::with_pacer(Pacer::new(batch).after(pause))
     }
 
     /// One that pays when `pacer` says so. Its occasions are a handle's pins, of which each 128th is one.
@@ -301,7 +305,10 @@ impl Handle<'_> {
     /// Advances the epoch if that is due, and drops what nobody has any more.
     #[cold]
     fn collect(&self, nth: usize) {
-        if let Some(due) = self.collector.pacer.due(nth) {
+        let pacer = &self.collector.pacer;
+        // The time is asked for only if anything waits.
+        let due = if pacer.waiting() > 0 { pacer.due_at(nth, now()) } else { None };
+        if let Some(due) = due {
             let waiting = due.things();
             if let Some(freed) = self.collector.try_advance() {
                 // The others wait for another advance or two.

@@ -139,6 +139,10 @@ impl EventCount {
 
     /// One whose fences give way if sleepers come more often than once in a `pause`, and that are asymmetric again
     /// after a pause without a sleeper. It is a millisecond if nobody says otherwise.
+    ///
+    /// # Panics
+    ///
+    /// As [`Bias::new`]: a pause is from a microsecond to half a minute.
     #[must_use]
     pub fn with_pause(mut self, pause: Duration) -> Self {
         self.bias = Bias::biased(pause);

@@ -1,9 +1,11 @@
 //! What is drawn, as measured on this machine: medians of samples that are taken in turn.
 
+use std::cell::Cell;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use asymfence::{Asymmetric, heavy_fence, light_fence};
+use asymfence::{Asymmetric, Bias, heavy_fence, light_fence};
 
 use crate::break_even::Model;
 use crate::heavy::{self, Heavy};
@@ -26,6 +28,8 @@ pub(crate) struct Point {
     pub(crate) rounds: u64,
     pub(crate) symmetric: f64,
     pub(crate) asymmetric: f64,
+    /// With fences that give way.
+    pub(crate) biased: f64,
 }
 
 /// So many threads beside the caller, and nanoseconds.
@@ -63,12 +67,14 @@ pub(crate) fn everything(samples: usize) -> Result<Measured, String> {
     // Relaxed: a number that grows.
     let progress = AtomicU64::new(0);
     let come_on = || _ = progress.fetch_add(1, Ordering::Relaxed);
+    BIAS.restore();
     let point = |rounds: u64| {
-        let asymmetric = in_all(samples, &progress, rounds, light, heavy_fence)?;
+        let loss = heavy.sibling;
         Some(Point {
             rounds,
-            symmetric: in_all(samples, &progress, rounds, full, full)?,
-            asymmetric: asymmetric + heavy.sibling / rounds as f64,
+            symmetric: in_all(samples, &progress, rounds, loss, full, full)?,
+            asymmetric: in_all(samples, &progress, rounds, loss, light, heavy_fence)?,
+            biased: in_all(samples, &progress, rounds, loss, biased, rare)?,
         })
     };
     let points = (0..=12).map(|half| 10f64.powf(f64::from(half) / 2.0).round() as u64);
@@ -91,25 +97,53 @@ pub(crate) fn everything(samples: usize) -> Result<Measured, String> {
     Ok(Measured { model, dynamic, heavy, points, scale })
 }
 
+static BIAS: Bias = Bias::new(Duration::from_millis(1));
+
+fn now() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
+
+/// The frequent side's fence with a bias. It asks for the bias at each 1,021st time that it has none.
+fn biased() {
+    thread_local! {
+        static LEFT: Cell<u32> = const { Cell::new(0) };
+    }
+    if !BIAS.light_fence() {
+        let left = LEFT.get();
+        LEFT.set(left.checked_sub(1).unwrap_or(1_020));
+        if left == 0 {
+            BIAS.restore_at(now());
+        }
+    }
+}
+
+/// The rare side's.
+fn rare() {
+    BIAS.heavy_fence(now);
+}
+
 /// Nanoseconds of a round: the least of all samples.
 fn least(samples: usize, fence: impl Fn() + Copy) -> f64 {
     let times = (0..samples).map(|_| round::at_its_best(ROUNDS, fence));
     times.min().expect("samples").as_nanos() as f64 / ROUNDS as f64
 }
 
-/// Nanoseconds a round, with one call of the other side's fence after so many. Samples in which the
-/// sibling stood still (the machine has other things to do) do not count; `None` if it always did.
+/// Nanoseconds a round, with one call of the other side's fence after so many, and with the `loss` of the sibling by each
+/// heavy fence. Samples in which the sibling stood still (the machine has other things to do) do not count; `None` if
+/// it always did.
 fn in_all<F: Fn() + Copy>(
     samples: usize,
     progress: &AtomicU64,
     rounds: u64,
+    loss: f64,
     mine: F,
     others: fn(),
 ) -> Option<f64> {
     let places: [fn(u64, F); 4] =
         [round::at_place::<0>, round::at_place::<1>, round::at_place::<2>, round::at_place::<3>];
     let sample = |place: fn(u64, F)| {
-        let before = progress.load(Ordering::Relaxed);
+        let (before, asked) = (progress.load(Ordering::Relaxed), asymfence::stats().heavy.asked);
         let (start, mut groups) = (Instant::now(), 0);
         while groups == 0 || start.elapsed() < A_WHILE {
             // So many that looking at the clock does not count.
@@ -119,7 +153,9 @@ fn in_all<F: Fn() + Copy>(
                 groups += 1;
             }
         }
-        let time = start.elapsed().as_nanos() as f64 / (groups * rounds) as f64;
+        let time = start.elapsed().as_nanos() as f64;
+        let fences = (asymfence::stats().heavy.asked - asked) as f64;
+        let time = (time + fences * loss) / (groups * rounds) as f64;
         (progress.load(Ordering::Relaxed) != before).then_some(time)
     };
     let mut times = [const { Vec::new() }; 4];

@@ -20,6 +20,8 @@ const GRID: RGBColor = RGBColor(230, 230, 230);
 const ASYMMETRIC: RGBColor = RGBColor(0, 90, 170);
 const SYMMETRIC: RGBColor = RGBColor(200, 85, 0);
 const OTHER: RGBColor = RGBColor(130, 130, 130);
+// Dark enough to stand out from both.
+const BIASED: RGBColor = RGBColor(20, 20, 20);
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -96,6 +98,7 @@ fn break_even(measured: &Measured, others: &[Other], area: &Area<'_>) -> Result 
     let points = || measured.points.iter().map(|point| (point.rounds as f64, point));
     let symmetric: Vec<_> = points().map(|(x, point)| (x, point.symmetric)).collect();
     let asymmetric: Vec<_> = points().map(|(x, point)| (x, point.asymmetric)).collect();
+    let biased: Vec<_> = points().map(|(x, point)| (x, point.biased)).collect();
     chart.draw_series(LineSeries::new(
         xs().map(|x| (x, model.symmetric(x))),
         SYMMETRIC.stroke_width(2),
@@ -122,9 +125,14 @@ fn break_even(measured: &Measured, others: &[Other], area: &Area<'_>) -> Result 
         let at = (1.3, lowest * 1.15 * 1.9f64.powi(step - 1));
         label(&chart, &text, at, OTHER, HPos::Left, VPos::Bottom)?;
     }
+    // It has no model: it is as the one, or as the other, by what the rare side does.
+    chart.draw_series(LineSeries::new(biased.clone(), BIASED.stroke_width(1)))?;
     for (points, color) in [(symmetric, SYMMETRIC), (asymmetric, ASYMMETRIC)] {
         chart.draw_series(points.into_iter().map(|at| Circle::new(at, 4, color.filled())))?;
     }
+    chart.draw_series(biased.iter().map(|&at| Circle::new(at, 3, BIASED.filled())))?;
+    let bias = "with a bias";
+    label(&chart, bias, (8e4, model.symmetric(1e6) * 1.8), BIASED, HPos::Left, VPos::Center)?;
     let (full, both) = ("fence(SeqCst) on both sides", "light fence here, heavy fence there");
     label(&chart, full, (1.3, model.symmetric(1e6) * 0.4), SYMMETRIC, HPos::Left, VPos::Center)?;
     label(&chart, both, (40.0, model.asymmetric(25.0)), ASYMMETRIC, HPos::Left, VPos::Bottom)?;

@@ -3,6 +3,7 @@
 
 mod biased_lock;
 mod deque;
+mod epoch;
 mod event_count;
 mod fences;
 mod first;
@@ -70,6 +71,12 @@ const SUITES: &[Suite] = &[
         test: "cookbook",
         models: &[&["deque::"]],
         mutants: deque::MUTANTS,
+    },
+    Suite {
+        name: "cookbook epoch",
+        test: "cookbook",
+        models: &[&["epoch::"]],
+        mutants: epoch::MUTANTS,
     },
 ];
 

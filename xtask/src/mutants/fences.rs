@@ -127,8 +127,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "climb: the rung is not made ready",
         "src/strategy.rs",
-        "            .and_then(|()| sys::no_unwind(rung.mechanism().probe))\n",
-        "",
+        "admitted.and_then(|()| sys::no_unwind(rung.mechanism().probe)).and_then(forks_end)",
+        "admitted.and_then(forks_end)",
     ),
     Mutant(
         "share: the call that is in flight",

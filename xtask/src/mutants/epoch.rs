@@ -1,0 +1,70 @@
+//! Of the cookbook's epochs.
+
+use super::Mutant;
+
+const FILE: &str = "cookbook/src/epoch.rs";
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant(
+        "no light fence",
+        FILE,
+        "            light_fence();\n",
+        "            let _ = light_fence;\n",
+    ),
+    Mutant(
+        "no heavy fence",
+        FILE,
+        "        heavy_fence();\n        if !self",
+        "        let _ = heavy_fence;\n        if !self",
+    ),
+    Mutant(
+        "a light fence for the heavy one",
+        FILE,
+        "        heavy_fence();\n        if !self",
+        "        let _ = heavy_fence;\n        light_fence();\n        if !self",
+    ),
+    Mutant(
+        "fence(SeqCst) for the heavy one",
+        FILE,
+        "        heavy_fence();\n        if !self",
+        "        let _ = heavy_fence;\n        full_fence();\n        if !self",
+    ),
+    Mutant(
+        "no scan behind the heavy fence",
+        FILE,
+        "        heavy_fence();\n        if !self.all_are_at(epoch) {\n",
+        "        heavy_fence();\n        if false {\n",
+    ),
+    Mutant("two advances", FILE, "const GRACE: usize = 3;", "const GRACE: usize = 2;"),
+    Mutant(
+        "no full fence before the tag",
+        FILE,
+        "        full_fence();\n",
+        "        let _ = full_fence;\n",
+    ),
+    Mutant(
+        "a slot pinned without a release",
+        FILE,
+        "self.slot.store(epoch, Release)",
+        "self.slot.store(epoch, Relaxed)",
+    ),
+    Mutant(
+        "a slot left without a release",
+        FILE,
+        "self.handle.slot.store(FREE, Release)",
+        "self.handle.slot.store(FREE, Relaxed)",
+    ),
+    Mutant("a scan that does not acquire", FILE, "slot.load(Acquire)", "slot.load(Relaxed)"),
+    Mutant(
+        "an advance that does not release",
+        FILE,
+        "compare_exchange(epoch, next, Release, Relaxed)",
+        "compare_exchange(epoch, next, Relaxed, Relaxed)",
+    ),
+    Mutant(
+        "freed without an acquire",
+        FILE,
+        "        let epoch = self.collector.epoch.load(Acquire);\n        let is_over",
+        "        let epoch = self.collector.epoch.load(Relaxed);\n        let is_over",
+    ),
+];
