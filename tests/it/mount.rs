@@ -2,6 +2,8 @@
 
 use std::ffi::CString;
 
+use nix::libc;
+
 /// From now on what is mounted here is this process's own business. False, with the errno, where that is
 /// forbidden.
 pub(crate) fn mounts_of_its_own() -> bool {
