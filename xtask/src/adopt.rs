@@ -22,8 +22,8 @@ struct Theirs {
 enum Ours {
     /// By edits: folders of `adoption/`, one upon the other.
     Edits(&'static [&'static str]),
-    /// Not edited: `compat/` has a package of the name of this dependency of it.
-    Patch(&'static str),
+    /// Not edited: a dependency of it is replaced by what lies at this place.
+    Patch(&'static str, &'static str),
 }
 
 use Ours::{Edits, Patch};
@@ -32,7 +32,7 @@ use Ours::{Edits, Patch};
 const MODELS: &[&str] =
     &["--config", "build.rustflags=[\"--cfg\", \"loom\"]", "--release", "--test", "loom"];
 
-const CRATES: [Theirs; 5] = [
+const CRATES: [Theirs; 6] = [
     Theirs { name: "haphazard", version: "0.1.8", suites: &[&[]], ours: Edits(&["haphazard"]) },
     Theirs {
         name: "left-right",
@@ -45,13 +45,20 @@ const CRATES: [Theirs; 5] = [
         version: "0.3.1",
         // Its models, as published, do not compile: they call a method that is gone.
         suites: &[&[]],
-        ours: Patch("swmr-barrier"),
+        ours: Patch("swmr-barrier", "compat/swmr-barrier"),
     },
     Theirs {
         name: "arc-swap",
         version: "1.9.5",
         suites: &[&["--features", "weak"]],
         ours: Edits(&["arc-swap"]),
+    },
+    // After left-right, on which it stands.
+    Theirs {
+        name: "evmap",
+        version: "11.0.0",
+        suites: &[&[]],
+        ours: Patch("left-right", "target/adoption/left-right-stores/after"),
     },
     Theirs {
         name: "event-listener",
@@ -144,6 +151,11 @@ fn names(sh: &Shell, name: &str, source: &Path) -> Result {
 fn adopt(sh: &Shell, theirs: &Theirs, source: &Path) -> Result<Vec<(&'static str, usize)>> {
     let before = format!("{FOLDER}/{}/before", theirs.name);
     copy(sh, source, &before)?;
+    // The resolver of older editions would turn `asymfence/loom` on.
+    sh.write_file(
+        format!("{FOLDER}/{}/Cargo.toml", theirs.name),
+        "[workspace]\nmembers = [\"before\"]\nexclude = [\"after\"]\nresolver = \"2\"\n",
+    )?;
     let passed = suites(sh, &before, theirs, &[])?;
     let same = |step, now| {
         if now == passed {
@@ -153,8 +165,8 @@ fn adopt(sh: &Shell, theirs: &Theirs, source: &Path) -> Result<Vec<(&'static str
     };
     let mut tests = Vec::new();
     match theirs.ours {
-        Patch(dependency) => {
-            let path = sh.current_dir().join("compat").join(dependency);
+        Patch(dependency, place) => {
+            let path = sh.current_dir().join(place);
             let patch = format!("patch.crates-io.{dependency}.path=\"{}\"", path.display());
             tests.push(same(theirs.name, suites(sh, &before, theirs, &["--config", &patch])?)?);
             // To be measured beside itself.

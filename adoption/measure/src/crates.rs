@@ -2,17 +2,18 @@
 
 use std::cell::RefCell;
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::in_turn::{Sides, Structure, With};
 
 /// The name in the table; before and after.
-pub(crate) const ALL: [(&str, Sides, Sides); 7] = [
+pub(crate) const ALL: [(&str, Sides, Sides); 8] = [
     ("haphazard", hazards, hazards_after),
     ("left-right", left, left_after),
     ("left-right-stores", left, left_stores),
     ("swmr-cell", swmr, swmr_after),
     ("swmr-cell-default", swmr_default, swmr_after),
+    ("evmap", maps, maps_after),
     ("arc-swap", arcs, arcs_after),
     ("event-listener", events, events_after),
 ];
@@ -111,6 +112,38 @@ macro_rules! swmr_cell {
 swmr_cell!(swmr_default, swmr_cell,);
 swmr_cell!(swmr, swmr_cell, read_preferred);
 swmr_cell!(swmr_after, swmr_cell_after, read_preferred);
+
+macro_rules! evmap {
+    ($sides:ident, $theirs:ident) => {
+        /// To look up one of a thousand; to update one, and publish.
+        fn $sides(with: With<'_>) {
+            const KEYS: u64 = 1_000;
+            let (mut writer, reader) = $theirs::new::<u64, u64>();
+            for key in 0..KEYS {
+                writer.insert(key, key);
+            }
+            writer.publish();
+            let (writer, readers) = (RefCell::new(writer), Mutex::new(reader));
+            with(&Structure {
+                hot: &|times| {
+                    let reader = readers.lock().expect("no panic").clone();
+                    for turn in 0..times {
+                        black_box(reader.get_one(&(u64::from(turn) % KEYS)).map(|value| *value));
+                    }
+                },
+                rare: &|times| {
+                    let mut writer = writer.borrow_mut();
+                    for turn in 0..times {
+                        writer.update(u64::from(turn) % KEYS, 1).publish();
+                    }
+                },
+                rare_times: 300,
+            });
+        }
+    };
+}
+evmap!(maps, evmap);
+evmap!(maps_after, evmap_after);
 
 macro_rules! arc_swap {
     ($sides:ident, $theirs:ident) => {
