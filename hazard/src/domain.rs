@@ -53,7 +53,7 @@ use crate::thread::{self, Local};
 /// - **Bytes**: at most four times [`Thresholds::bytes`], and what is protected. An object counts as many as its type
 ///   has, or as [`retire_weighing`](Domain::retire_weighing) was told.
 /// - **Time** (with the feature `std`): a retire that comes when the last heavy fence is [`Thresholds::pause`] ago makes
-///   one, and frees up to 64 objects that wait. Such fences take less than 1 % of the time: after a slow one the next
+///   one, and frees up to 16 objects that wait. Such fences take less than 1 % of the time: after a slow one the next
 ///   comes later, up to a tenth of a second. A thread that retires fast looks at the clock once in 32 objects. At rest
 ///   nothing is done: the last few objects wait for the next retire, for
 ///   [`reclaim`](Domain::reclaim), or for the thread of
@@ -248,7 +248,7 @@ impl<F> Domain<F> {
                 } else {
                     done.kept += looked.kept;
                 }
-                self.free(ring, batch, false);
+                self.free(ring, &mut batch, false);
             }
         });
         Ok(done)
@@ -391,14 +391,15 @@ impl<F> Domain<F> {
         // SAFETY: as above.
         let debt = unsafe { ring.debt() };
         let most = match speed {
-            Speed::Slow(_) => AT_ONCE,
+            // They have been out of the cache for long, each costs a quarter of a microsecond.
+            Speed::Slow(_) => 4 * STRIDE,
             _ if self.waited_of(8, 1) => AT_ONCE,
             _ => debt.min(new + STRIDE),
         };
         let mut batch = Batch::new();
         ring.take_own(&self.slots, most, &mut batch);
         if !batch.is_empty() {
-            self.free(ring, batch, true);
+            self.free(ring, &mut batch, true);
         }
         self.help();
     }
@@ -504,7 +505,7 @@ impl<F> Domain<F> {
             let mut batch = Batch::new();
             let most = if self.waited_of(9, 8) { 4 * STRIDE } else { STRIDE };
             is_done = !ring.take_for_owner(&self.slots, until, most, &mut batch);
-            self.free(ring, batch, false);
+            self.free(ring, &mut batch, false);
         }
         if is_done {
             self.set_behind(self.rings.behind(ring).find(|ring| ring.behind().is_some()));
@@ -512,11 +513,12 @@ impl<F> Domain<F> {
     }
 
     /// Frees what is in the batch, which was taken out of `ring`: by its owner, if `own`.
-    fn free(&self, ring: &Ring, batch: Batch, own: bool) {
+    #[inline]
+    fn free(&self, ring: &Ring, batch: &mut Batch, own: bool) {
         struct Freeing<'d, F> {
             domain: &'d Domain<F>,
             ring: &'d Ring,
-            batch: Batch,
+            batch: &'d mut Batch,
             own: bool,
             objects: usize,
             bytes: usize,
