@@ -209,7 +209,9 @@ fn a_handler_of_sigabrt_that_fences_is_called_once() {
     let expected =
         if cfg!(feature = "std") { (Some(libc::SIGABRT), None) } else { (None, Some(STATUS)) };
     assert_eq!((outcome.signal(), outcome.code()), expected, "{outcome:?}");
-    assert_eq!(outcome.count("asymfence: heavy fence"), 1, "{outcome:?}");
+    // Without std the signal is the process's: its handler may run in another thread, which says it too.
+    let most = if cfg!(feature = "std") { 1 } else { 2 };
+    assert!((1..=most).contains(&outcome.count("asymfence: heavy fence")), "{outcome:?}");
 }
 
 /// Makes standard error one that a write to raises `expected`: it suspends or ends who writes as others do, the twin.
