@@ -150,10 +150,11 @@ fn target(sh: &Shell, name: &str) -> PathBuf {
     sh.current_dir().join(sh.var_os("CARGO_TARGET_DIR").unwrap_or("target".into())).join(name)
 }
 
-/// Those that show a newcomer that all is well here.
+/// Those that show a newcomer that all is well here. None builds what the benches need, which takes longer than all of
+/// them: so the doctor observes the table, and not the tests of the fences.
 const QUICK: &[Step] = &[
-    ("fences", |sh| {
-        cmd!(sh, "cargo test --lib --test litmus --test readme").run()?;
+    ("fences on real cores", |sh| {
+        cmd!(sh, "cargo doctor").run()?;
         Ok(())
     }),
     ("hazard pointers", |sh| {
