@@ -84,6 +84,13 @@
 //! | cohorts, synchronous reclamation (P3135) | [`Cohort`] |
 //! | batches of hazard pointers (P3428) | [`HazardPointer::array`] |
 //!
+//! # How much garbage there can be
+//!
+//! At most `4·E + H` objects wait, where `H` is the number of hazard pointers, and `E` the largest of 1,024, `H` and
+//! 128 for each thread that retires; at most four times 8 MiB, as far as bytes are told, and what is protected; and what
+//! waited when a thread retires after a pause of a millisecond is freed by that and the next retires. The numbers are a
+//! domain's own ([`Thresholds`]). [`Domain`] has what is not in this count.
+//!
 //! # Limits
 //!
 //! It needs an allocator. A model takes the feature `loom`, as [the fences' guide] says. Signal handlers may

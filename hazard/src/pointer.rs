@@ -61,8 +61,8 @@ use crate::thread::{CAPACITY, Local};
 /// # Cost
 ///
 /// To take one and to drop it are a few instructions, as long as the thread has one at hand (feature
-/// `std`): a thread keeps up to seven for each family. Otherwise it searches for a free one, and allocates
-/// where there is none.
+/// `std`): a thread keeps up to seven for each family. Otherwise it takes a free one of the domain's, in constant
+/// time, and allocates where there is none.
 ///
 /// # Signal safety
 ///
