@@ -132,6 +132,9 @@ impl Step {
                 "EAGAIN: mlockall(MCL_FUTURE) locks new mappings too, and RLIMIT_MEMLOCK has no room; raise it"
             }
             (Step::Map, Errno::NODEV | Errno::ACCESS) => "the file cannot be mapped; take a memfd",
+            (Step::Reopen, Errno::NXIO | Errno::ISDIR | Errno::NODEV) => {
+                "a file of this kind cannot be opened anew, locked and mapped; take a memfd"
+            }
             (_, Errno::BADF) => "EBADF: the descriptor is closed, or was opened with O_PATH",
             _ => "a sandbox may forbid it; attach before it is closed",
         }

@@ -145,6 +145,20 @@ fn a_file_of_huge_pages_gives_each_place_back() {
     assert!(huge > 4096, "the twin: {huge} is no huge page");
 }
 
+#[test]
+fn what_is_no_file_to_lock_and_map_is_named() {
+    let (reader, _writer) = nix::unistd::pipe().expect("a pipe");
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().expect("sockets");
+    let folder = fs::File::open("/").expect("the root");
+    for file in [reader.as_fd(), socket.as_fd(), folder.as_fd()] {
+        let segment = fresh();
+        let header = Header { file, ..segment.header() };
+        create(header, Mode::Symmetric).expect("it is known again");
+        let error = attach(header).expect_err("nothing to hold a lock by").to_string();
+        assert!(error.contains("take a memfd"), "{error}");
+    }
+}
+
 /// What `renew` sees is whether the participant's own lock is there, and not that of one that reaps.
 #[test]
 fn who_has_lost_a_place_is_told_while_another_cleans_it() {
