@@ -6,7 +6,9 @@ use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use rustix::thread::MembarrierCommand::{PrivateExpedited, RegisterPrivateExpedited};
 use seccompiler::SeccompAction::{Errno, KillProcess, Trap};
-use seccompiler::SeccompCmpOp::{Eq, Gt, Ne};
+use seccompiler::SeccompCmpOp::Eq;
+#[cfg(feature = "std")]
+use seccompiler::SeccompCmpOp::{Gt, Ne};
 use seccompiler::{BpfProgram, apply_filter_all_threads};
 
 use asymfence::{

@@ -8,12 +8,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::libc;
 use nix::pty::openpty;
 use nix::sched::{CloneFlags, unshare};
+#[cfg(feature = "std")]
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::termios::{FlowArg, LocalFlags, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, alarm, fork, pipe, setpgid, setsid};
+use nix::sys::termios::{FlowArg, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, alarm, fork, pipe};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter_all_threads;
 
@@ -235,7 +236,8 @@ fn writing_raises(expected: Signal, redirect: impl Fn()) {
             }
             ForkResult::Parent { child } => child,
         };
-        let met = match waitpid(child, Some(WaitPidFlag::WUNTRACED)).expect("a child") {
+        let untraced = Some(nix::sys::wait::WaitPidFlag::WUNTRACED);
+        let met = match waitpid(child, untraced).expect("a child") {
             WaitStatus::Signaled(_, signal, _) => signal,
             WaitStatus::Stopped(_, signal) => {
                 // SAFETY: a signal to our child.
@@ -281,6 +283,9 @@ fn a_file_that_is_as_long_as_it_may_be_ends_nobody_by_sigxfsz() {
 #[test]
 fn a_terminal_of_another_job_suspends_nobody() {
     Child::default().run(|| {
+        use nix::sys::termios::LocalFlags;
+        use nix::unistd::{Pid, setpgid, setsid};
+
         setsid().expect("not a leader of a group");
         let terminal = openpty(None, None).expect("a terminal");
         // SAFETY: makes it the terminal of this session, which has none.
