@@ -34,7 +34,7 @@
 //!
 //! // On every push:
 //! WORK.store(true, Relaxed);
-//! asymfence::light_fence(); // no instruction
+//! asymfence::light_fence(); // no fence instruction
 //! if ASLEEP.load(Relaxed) { /* wake the other side */ }
 //!
 //! // Before the other side goes to sleep:

@@ -16,7 +16,7 @@ impl Progress {
     /// Runs for every item.
     fn publish(&self, done: u64, waiter: &Thread) {
         self.done.store(done, Release);
-        light_fence(); // no instruction
+        light_fence(); // no fence instruction
         if self.waits.load(Relaxed) {
             waiter.unpark();
         }

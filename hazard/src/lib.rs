@@ -12,9 +12,9 @@
 //!                       forbidden: both find what was there before
 //! ```
 //!
-//! The reader runs millions of times a second: a store, a compiler barrier and a load. A thousand objects share
-//! one heavy fence. A reader that stops keeps the object that it protects from being freed, while an epoch or an
-//! RCU section keeps everything.
+//! The reader runs millions of times a second: a store, a light fence (a load, a compare and a branch, and no fence
+//! instruction) and a load. A thousand objects share one heavy fence. A reader that stops keeps the object that it
+//! protects from being freed, while an epoch or an RCU section keeps everything.
 //!
 //! ```
 //! #![forbid(unsafe_code)]
@@ -37,7 +37,7 @@
 //! | [`AtomicBox`] | a place that may be empty; objects that own others | nothing |
 //! | [`Chain`] | lists, and what is made of lists | nothing |
 //! | [`Link`], [`Tagged`] | structures of another shape | to write a link, to retire |
-//! | [`HazardPointer::protect_raw`] | structures whose links are atomics of their own | the same |
+//! | [`HazardPointer::protect_raw`] | structures whose links are atomics of their own | to dereference, to retire |
 //! | [`Cohort`] | garbage that ends with its structure, and may borrow | to retire |
 //!
 //! Each belongs to the domain of the process, or to one of your own by its last type parameter: see [`domain!`].
@@ -56,7 +56,7 @@
 //! | crossbeam-epoch `pin` | a [`HazardPointer`] for each object that is used at a time |
 //! | crossbeam-epoch `Atomic`, `Owned`, `Shared` | [`Link`], `Box`, [`Protected`] and [`Tagged`] |
 //! | crossbeam-epoch `Guard::defer_destroy` | [`Domain::retire`] |
-//! | crossbeam-epoch `Guard::defer` | nothing: a hazard pointer protects an address, not a time |
+//! | crossbeam-epoch `Guard::defer` | nothing: there is no pinned period at whose end to run it |
 //! | seize `Guard::protect` | [`HazardPointer::follow`] |
 //! | seize `Collector::retire`, with a collector in each structure | [`Cohort::retire`] |
 //! | arc-swap `ArcSwap::load`, `store`, `swap`, `rcu` | [`HazardCell`], the same names |

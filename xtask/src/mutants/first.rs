@@ -6,13 +6,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "no light fence",
         "examples/first/progress.rs",
-        "        light_fence(); // no instruction\n",
+        "        light_fence(); // no fence instruction\n",
         "        let _ = light_fence;\n",
     ),
     Mutant(
         "the light fence before the publication",
         "examples/first/progress.rs",
-        "        self.done.store(done, Release);\n        light_fence(); // no instruction\n",
+        "        self.done.store(done, Release);\n        light_fence(); // no fence instruction\n",
         "        light_fence();\n        self.done.store(done, Release);\n",
     ),
     Mutant(
