@@ -37,9 +37,11 @@ fn now_and_then() -> bool {
     thread_local! {
         static LEFT: Cell<u32> = const { Cell::new(0) };
     }
-    let left = LEFT.get();
-    LEFT.set(left.checked_sub(1).unwrap_or(1_020));
-    left == 0
+    LEFT.with(|cell| {
+        let left = cell.get();
+        cell.set(left.checked_sub(1).unwrap_or(1_020));
+        left == 0
+    })
 }
 
 /// So many times: the frequent side so often, and then the rare one.

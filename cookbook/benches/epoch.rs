@@ -132,8 +132,8 @@ fn pins<E: Epochs>(rest: Option<Duration>, times: u64) -> Sample {
     let replace = || {
         let Some(rest) = rest else { return };
         let mut replace = epochs.writer();
-        // A thread's handle lasts.
-        for _ in 0..10_000 {
+        // A handle lasts for ten milliseconds.
+        for _ in 0..Duration::from_millis(10).as_nanos() / rest.as_nanos() {
             most.fetch_max(replace(), Relaxed);
             let end = Instant::now() + rest;
             while Instant::now() < end {

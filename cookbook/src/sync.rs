@@ -48,9 +48,12 @@ pub(crate) fn now_and_then() -> bool {
         std::thread_local! {
             static LEFT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
         }
-        let left = LEFT.get();
-        LEFT.set(left.checked_sub(1).unwrap_or(1_020));
-        left == 0
+        // Not by `LocalKey::set`, which is a call: that takes as long as a full fence.
+        LEFT.with(|cell| {
+            let left = cell.get();
+            cell.set(left.checked_sub(1).unwrap_or(1_020));
+            left == 0
+        })
     }
     #[cfg(feature = "loom")]
     true

@@ -110,9 +110,12 @@ fn biased() {
         static LEFT: Cell<u32> = const { Cell::new(0) };
     }
     if !BIAS.light_fence() {
-        let left = LEFT.get();
-        LEFT.set(left.checked_sub(1).unwrap_or(1_020));
-        if left == 0 {
+        let is_turn = LEFT.with(|cell| {
+            let left = cell.get();
+            cell.set(left.checked_sub(1).unwrap_or(1_020));
+            left == 0
+        });
+        if is_turn {
             BIAS.restore_at(now());
         }
     }
