@@ -1,11 +1,13 @@
 //! What has been taken out of its place.
 
+use alloc::boxed::Box;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
 use crate::family::{Family, Global, Of};
+use crate::sync::is_closing;
 
 /// An object that was replaced. Others may still be reading it. Dropped, it is retired.
 ///
@@ -100,7 +102,10 @@ impl<T: Send + fmt::Debug, F: Family> fmt::Debug for Replaced<T, F> {
 
 impl<T: Send, F: Family> Drop for Replaced<T, F> {
     fn drop(&mut self) {
-        if self.is_box {
+        if self.is_box && is_closing() {
+            // SAFETY: a box's, in no place any more, and ours alone.
+            drop(unsafe { Box::from_raw(self.object.as_ptr()) });
+        } else if self.is_box {
             // SAFETY: a box's, in no place any more, and ours alone. Whoever protects it does so by a hazard
             // pointer of this family.
             unsafe { F::domain().retire(self.object.as_ptr()) };

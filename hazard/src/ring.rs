@@ -45,7 +45,7 @@ use crate::panics::through_panics;
 use crate::slots::{Scan, Slots};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{
-    AtomicBool, AtomicPtr, AtomicUsize, LOOM, Number, UnsafeCell, get_mut, yield_now,
+    AtomicBool, AtomicPtr, AtomicUsize, LOOM, Number, UnsafeCell, closing, get_mut, yield_now,
 };
 
 /// Objects in a block: with the link to the next the largest size that glibc keeps at hand for a thread.
@@ -796,9 +796,11 @@ impl Rings {
 impl Drop for Rings {
     fn drop(&mut self) {
         let mut next = get_mut(&mut self.newest);
-        while !next.is_null() {
-            // SAFETY: made by `take`, from a box, and nobody borrows the list any more.
-            next = unsafe { Box::from_raw(next) }.shared.next;
-        }
+        closing(|| {
+            while !next.is_null() {
+                // SAFETY: made by `take`, from a box, and nobody borrows the list any more.
+                next = unsafe { Box::from_raw(next) }.shared.next;
+            }
+        });
     }
 }

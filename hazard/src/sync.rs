@@ -59,6 +59,17 @@ mod chosen {
         *pointer.get_mut()
     }
 
+    /// Whether a model has ended, and a domain of it frees what is left.
+    #[inline(always)]
+    pub(crate) fn is_closing() -> bool {
+        false
+    }
+
+    #[inline(always)]
+    pub(crate) fn closing(free: impl FnOnce()) {
+        free();
+    }
+
     /// The witness of `asymfence::model`. Outside of a model nobody looks.
     pub(crate) mod witness {
         #[inline(always)]
@@ -100,6 +111,23 @@ mod chosen {
         };
     }
     pub(crate) use const_where_possible;
+
+    std::thread_local! {
+        // loom runs all threads of a model on one thread of the system.
+        static CLOSING: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
+    }
+
+    /// Whether a model has ended, and a domain of it frees what is left. Whoever retires then has no domain to retire
+    /// to, and nobody protects anything any more.
+    pub(crate) fn is_closing() -> bool {
+        CLOSING.get()
+    }
+
+    pub(crate) fn closing(free: impl FnOnce()) {
+        CLOSING.set(true);
+        free();
+        CLOSING.set(false);
+    }
 
     /// The value behind `&mut`, without an atomic access. Null while a model's panic unwinds: loom has dropped the
     /// execution then, and a second panic would abort the test binary. What hangs there leaks.

@@ -669,3 +669,20 @@ fn a_ring_passes_from_thread_to_thread() {
         assert_eq!((domain.stats().freed, done.kept), (6, 0));
     });
 }
+
+/// What is left when a model ends may own places whose objects are retired in turn, to a domain that is gone.
+#[test]
+fn garbage_that_owns_a_place_may_be_left_at_the_end_of_a_model() {
+    struct Outer {
+        _inner: AtomicBox<u32, Tests>,
+    }
+
+    fn outer() -> Box<Outer> {
+        Box::new(Outer { _inner: AtomicBox::from(Box::new(1)) })
+    }
+
+    asymfence::model::model(|| {
+        let place = AtomicBox::<Outer, Tests>::from(outer());
+        place.store(outer());
+    });
+}
