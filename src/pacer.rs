@@ -14,8 +14,9 @@ use crate::sync::Ordering::Relaxed;
 /// once for many.
 ///
 /// A heavy fence is due when a batch of things waits for it. It is also due when fewer wait for long: for a number of
-/// the caller's [occasions](Pacer::each), or for [some time](Pacer::after). One caller is told, and the
-/// others continue. If the heavy fence did not help, because a reader stands still or heavy fences fail, the next one
+/// the caller's [occasions](Pacer::each), or for [some time](Pacer::after). An *occasion* is a call of
+/// [`due`](Pacer::due) or [`due_at`](Pacer::due_at) by one thread, which counts its own calls and passes the count as
+/// `nth`. One caller is told, and the others continue. If the heavy fence did not help, because a reader stands still or heavy fences fail, the next one
 /// comes later: twice as late each time, up to 64 times.
 ///
 /// # The recipe

@@ -9,7 +9,8 @@ use crate::sys;
 /// A moment, and whether a heavy fence of any thread of this process has come after it.
 ///
 /// A caller that needs a heavy fence later than now takes a ticket now. If another thread's heavy fence comes first, it
-/// need not make its own. So of a hundred that need one, one makes it. Linux's RCU has the same as
+/// need not make its own. So of a hundred that need one, one makes it, and the others
+/// share its cost. Linux's RCU has the same as
 /// `get_state_synchronize_rcu` and `poll_state_synchronize_rcu`.
 ///
 /// A ticket that is served orders the accesses before [`now`](Ticket::now) against those after

@@ -34,9 +34,54 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 /// assert_eq!(config, "one"); // retired, and not freed
 /// ```
 ///
+/// # Objects that own others
+///
 /// It may lie inside an object that is retired itself. Dropped, it *retires* what it holds, since a guard may
-/// have been loaded from it. A chain of `n` objects that own each other is freed link by link, by `n` reclaims, if
-/// its head is dropped: [`take`](AtomicBox::take) the objects out from the front, or use a [`Chain`](crate::Chain).
+/// have been loaded from it. So if the head of a chain of `n` objects is retired, to free the chain needs `n` reclaims
+/// (or one [`reclaim_all`](crate::Domain::reclaim_all)), since each frees only the next one. Instead
+/// [`take`](AtomicBox::take) the objects out from the front, or use a [`Chain`](crate::Chain).
+///
+/// To walk over a tree takes two hazard pointers, one for where the walk is and one for the next step:
+///
+/// ```
+/// #![forbid(unsafe_code)]
+/// use std::mem;
+///
+/// use asymfence_hazard::{AtomicBox, HazardPointer, Protected};
+///
+/// struct Node {
+///     key: u32,
+///     children: [AtomicBox<Node>; 2],
+/// }
+///
+/// fn node(key: u32, children: [Option<Box<Node>>; 2]) -> Option<Box<Node>> {
+///     Some(Box::new(Node { key, children: children.map(AtomicBox::from) }))
+/// }
+///
+/// fn find(root: &AtomicBox<Node>, key: u32) -> Option<Protected<Node>> {
+///     let (mut here, mut spare) = (root.load()?, HazardPointer::new());
+///     while here.key != key {
+///         let child = &here.children[usize::from(here.key < key)];
+///         let next = child.load_by(spare).ok()?;
+///         spare = mem::replace(&mut here, next).into_hazard();
+///     }
+///     Some(here)
+/// }
+///
+/// let left = node(1, [None, node(2, [None, None])]);
+/// let root = AtomicBox::from(node(3, [left, None]));
+/// assert_eq!(find(&root, 2).map(|found| found.key), Some(2));
+/// assert!(find(&root, 4).is_none());
+/// ```
+///
+/// *Reading* from an owner that was removed meanwhile is safe, as long as the owner is protected: it is not freed, so
+/// the places in it still own what they hold, and nobody retires that.
+///
+/// *Inserting* into an owner that was removed meanwhile returns `Ok`, and the new object is lost: it is freed with
+/// its owner. An `AtomicBox` cannot be frozen, as a [`Link`](crate::Link) and the nodes of a [`Chain`](crate::Chain)
+/// can. So where other threads remove owners, use one of these, or let one thread at a time insert and remove.
+///
+/// # What it may hold
 ///
 /// What it holds is seen by many threads, and freed by any:
 ///
@@ -162,6 +207,31 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     /// let next = seen.as_deref().map(|seen| Box::new(seen + 1));
     /// assert!(count.compare_exchange(seen.as_deref(), next).is_ok());
     /// assert!(count.compare_exchange(seen.as_deref(), None).is_err());
+    /// ```
+    ///
+    /// In a loop, with one allocation:
+    ///
+    /// ```
+    /// use asymfence_hazard::{AtomicBox, HazardPointer};
+    ///
+    /// fn add(total: &AtomicBox<u64>, more: u64) {
+    ///     let (mut hazard, mut new) = (HazardPointer::new(), Box::new(0));
+    ///     loop {
+    ///         let seen = hazard.protect(total).expect("never empty");
+    ///         *new = seen + more;
+    ///         match total.compare_exchange(Some(seen), Some(new)) {
+    ///             Ok(_old) => return, // retires it
+    ///             Err(back) => new = back.expect("what was to be stored"),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let total: AtomicBox<u64> = AtomicBox::from(Box::new(0));
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| (0..100).for_each(|_| add(&total, 1)));
+    ///     (0..100).for_each(|_| add(&total, 2));
+    /// });
+    /// assert_eq!(total.load().as_deref(), Some(&300));
     /// ```
     ///
     /// # Errors
@@ -290,7 +360,7 @@ impl<F: Family> HazardPointer<F> {
         }
     }
 
-    /// As [`protect`](HazardPointer::protect), once, for who has the address from `source` already.
+    /// As [`protect`](HazardPointer::protect), once, for callers who have already read the address from `source`.
     ///
     /// ```
     /// use asymfence_hazard::{AtomicBox, HazardPointer};

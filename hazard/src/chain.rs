@@ -301,6 +301,51 @@ impl<T: fmt::Debug, F: Family> fmt::Debug for Guard<'_, T, F> {
 /// assert!(one.freeze() && Place::First(&chain).unlink(&one));
 /// assert!(matches!(Place::After(one).follow(HazardPointer::new()), Follow::Frozen(_)));
 /// ```
+///
+/// A walk over a chain. It unlinks the removed nodes that it finds, and begins again if the node that it is at has been
+/// removed, since the link of such a node leads nowhere any more:
+///
+/// ```
+/// #![forbid(unsafe_code)]
+/// use std::mem;
+///
+/// use asymfence_hazard::{Chain, Follow, HazardPointer, NewNode, Place};
+///
+/// fn values(chain: &Chain<u32>) -> Vec<u32> {
+///     'again: loop {
+///         let (mut place, mut spare) = (Place::First(chain), HazardPointer::new());
+///         let mut values = Vec::new();
+///         loop {
+///             match place.follow(spare) {
+///                 Follow::To(node) if node.is_frozen() => {
+///                     place.unlink(&node);
+///                     spare = node.into_hazard(); // and look again what is behind `place`
+///                 }
+///                 Follow::To(node) => {
+///                     values.push(*node);
+///                     spare = match mem::replace(&mut place, Place::After(node)) {
+///                         Place::After(behind) => behind.into_hazard(),
+///                         Place::First(_) => HazardPointer::new(),
+///                     };
+///                 }
+///                 Follow::End(_) => return values,
+///                 Follow::Frozen(_) => continue 'again,
+///             }
+///         }
+///     }
+/// }
+///
+/// let chain = Chain::<u32>::new();
+/// for value in [3, 2, 1] {
+///     let mut cursor = chain.cursor();
+///     cursor.seek(|_| false);
+///     cursor.insert(NewNode::new(value)).unwrap();
+/// }
+/// assert_eq!(values(&chain), [1, 2, 3]);
+/// let Follow::To(one) = Place::First(&chain).follow(HazardPointer::new()) else { panic!() };
+/// assert!(one.freeze());
+/// assert_eq!(values(&chain), [2, 3]);
+/// ```
 #[derive(Debug)]
 pub enum Place<'c, T, F: Family = Global> {
     /// Before the first node.

@@ -204,7 +204,7 @@ impl<T, F: Family> Link<T, F> {
     /// - LINKED: what `new` points to is valid, and neither retired nor freed before this link has been changed
     ///   or frozen. Then it is freed by [`Domain::retire`](crate::Domain::retire) on the domain of this family, or
     ///   when nobody has a reference or a guard that came from this link. (A [`Protected`] borrows no structure.)
-    /// - If this link is frozen, `new` is what it holds.
+    /// - A frozen link may only be given the value that it holds already.
     ///
     /// An object in an unlinked node goes on pointing to the next one, so its links are frozen before it is
     /// unlinked.

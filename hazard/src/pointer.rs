@@ -118,7 +118,7 @@ impl<F: Family> HazardPointer<F> {
     /// For structures whose links are none of this crate's: see the queue in `examples/structures`. To pass on
     /// what another hazard pointer protects needs no such load.
     ///
-    /// The publication, and the light fence between it and that load.
+    /// It does the publication and the light fence; the load is yours.
     ///
     /// ```
     /// use asymfence_hazard::HazardPointer;
