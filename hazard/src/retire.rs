@@ -72,7 +72,7 @@ impl<F: Family> Domain<F> {
     }
 
     /// Frees `object` with the next reclaim. For what has never been linked: it is freed in the thread that
-    /// reclaims, beside others.
+    /// reclaims, beside others. Allocates a few words.
     ///
     /// ```
     /// use asymfence_hazard::Domain;

@@ -686,3 +686,27 @@ fn garbage_that_owns_a_place_may_be_left_at_the_end_of_a_model() {
         place.store(outer());
     });
 }
+
+/// What is retired while a reclaim is behind its heavy fence already is left to the next.
+#[test]
+fn what_is_retired_behind_a_heavy_fence_waits_for_the_next() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::new();
+        world.unlink(0);
+        let threads: [fn(&World); 3] = [
+            |world| {
+                let mut hazard = HazardPointer::new();
+                if let Some(object) = hazard.protect(&world.sources[1]) {
+                    object.assert_alive();
+                }
+            },
+            |_| _ = reclaim(),
+            |world| world.unlink(1),
+        ];
+        let threads = threads.map(|body| {
+            let world = Arc::clone(&world);
+            thread::spawn(move || body(&world))
+        });
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    });
+}

@@ -88,28 +88,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        self.fence(&tails)?;\n        tails = self.tails();\n",
     ),
     Mutant(
-        "fenced raised to a tail that was read behind the heavy fence",
-        "hazard/src/domain.rs",
-        "let before = ring.raise(tail);",
-        "let before = ring.raise(ring.tail());",
-    ),
-    Mutant(
-        "fenced read without an acquire",
-        "hazard/src/ring.rs",
-        "let fenced = ring.shared.fenced.load(Acquire);",
-        "let fenced = ring.shared.fenced.load(Relaxed);",
-    ),
-    Mutant(
         "fenced read behind the scan",
         "hazard/src/ring.rs",
         "let fenced = ring.shared.fenced.load(Acquire);\n        if anyway || after(fenced, self.condemned) {\n            self.condemn(fenced, slots.protected());",
         "let scan = slots.protected();\n        let fenced = ring.shared.fenced.load(Acquire);\n        if anyway || after(fenced, self.condemned) {\n            self.condemn(fenced, scan);",
-    ),
-    Mutant(
-        "a scan that is too old condemns",
-        "hazard/src/ring.rs",
-        "if after(inside.condemned, tail) {",
-        "if after(inside.condemned, tail) && false {",
     ),
     Mutant(
         "a look without the lock",
