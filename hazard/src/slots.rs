@@ -248,6 +248,7 @@ impl Slots {
         NonNull::new(self.returned.swap(ptr::null_mut(), Acquire)).map(Slot)
     }
 
+    #[allow(clippy::reversed_empty_ranges, reason = "a model does not try again")]
     fn lock(&self) -> Option<Locked<'_>> {
         const TRIES: u32 = if LOOM { 0 } else { 100 };
         for _ in 0..TRIES {
@@ -264,6 +265,7 @@ impl Slots {
     }
 
     /// Adds a slab: twice as large as all before, up to a size. Its slots, which are the caller's.
+    #[allow(clippy::modulo_one, reason = "a model's block has one place")]
     fn grow(&self) -> impl Iterator<Item = Slot> + use<> {
         let count = (self.made() / BLOCK).clamp(1, if LOOM { 1 } else { LARGEST });
         let slab = Box::into_raw(Box::new(Slab {

@@ -54,6 +54,7 @@ fn mutant(source: &Source) {
     unsafe { (*route).look() };
 }
 
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one retires, and one frees")]
 fn writer(source: &Source) {
     let old = source.swap(Route::new(), AcqRel);
     // SAFETY: the swap has unlinked it, and `free` leaves the memory alone.
