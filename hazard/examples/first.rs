@@ -2,24 +2,29 @@
 
 use std::thread;
 
-use asymfence_hazard::{AtomicBox, HazardPointer};
-
-static ROUTES: AtomicBox<Vec<&'static str>> = AtomicBox::null();
+use asymfence_hazard::{AtomicBox, Domain, HazardPointer};
 
 fn main() {
     asymfence::init(); // before there are threads
-    ROUTES.store(Box::new(vec!["first"]));
+    let routes: AtomicBox<Vec<&str>> = AtomicBox::from(Box::new(vec!["first"]));
 
-    let reader = thread::spawn(|| {
-        let mut hazard = HazardPointer::new(); // once: to take one costs more than to protect
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut hazard = HazardPointer::new(); // once: to take one costs more than to protect
+            for _ in 0..1_000_000 {
+                let routes = hazard.protect(&routes).expect("there is always a table");
+                assert!(!routes.is_empty()); // what is protected is not freed
+            }
+        });
         for _ in 0..100_000 {
-            let routes = hazard.protect(&ROUTES).expect("there is always a table");
-            assert!(!routes.is_empty()); // what is protected is not freed
+            // Replaces the table and retires the old one. A later `store` frees it, and many others, behind one
+            // heavy fence, unless a hazard pointer protects it.
+            routes.store(Box::new(vec!["second", "third"]));
         }
     });
-    for _ in 0..1_000 {
-        // Replaces the table and retires the old one. It is freed when no hazard pointer protects it.
-        ROUTES.store(Box::new(vec!["second", "third"]));
-    }
-    reader.join().unwrap();
+
+    let stats = Domain::global().stats();
+    println!("{} retired, {} of them freed", stats.retired, stats.freed);
+    let rest = Domain::global().reclaim_all().expect("a heavy fence");
+    println!("{} freed now, {} kept", rest.freed, rest.kept);
 }

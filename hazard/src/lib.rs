@@ -41,7 +41,7 @@
 //! | [`Cohort`] | garbage that ends with its structure, and may borrow | to retire |
 //!
 //! Each belongs to the domain of the process, or to one of your own by its last type parameter: see [`domain!`].
-//! `examples/structures` has a list, a hash map, a stack and a queue.
+//! `examples/structures` has a list and a hash map, which contain no `unsafe`, and a stack and a queue, which do.
 //!
 //! # Coming from another crate
 //!
