@@ -17,8 +17,8 @@ fn main() {
             }
         });
         for _ in 0..100_000 {
-            // Replaces the table and retires the old one. A later `store` frees it, and many others, behind one
-            // heavy fence, unless a hazard pointer protects it.
+            // Replaces the table and retires the old one. A later `store` frees it, after a heavy fence that serves
+            // many, unless a hazard pointer protects it.
             routes.store(Box::new(vec!["second", "third"]));
         }
     });

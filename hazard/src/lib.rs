@@ -94,7 +94,8 @@
 //! # Limits
 //!
 //! It needs an allocator. A model takes the feature `loom`, as [the fences' guide] says; with it no constructor is a
-//! `const fn`, so a `static` of these types does not compile. Signal handlers may protect, and may not retire. After a fork the child goes on: see [`Domain`].
+//! `const fn`, so a `static` of these types does not compile. Signal handlers may protect, and may not retire. After a
+//! fork the child goes on: see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/
 
