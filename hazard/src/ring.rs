@@ -462,7 +462,8 @@ impl Ring {
         // Relaxed: to compare with.
         let mut fenced = self.shared.fenced.load(Relaxed);
         while after(tail, fenced) {
-            // Release: the heavy fence has ended. Pairs with: the Acquire in `scan`. FENCED.
+            // Release: the heavy fence has ended. (That is a full fence to its caller, which alone would do.) Pairs
+            // with: the Acquire in `look`. FENCED.
             match self.shared.fenced.compare_exchange_weak(fenced, tail, Release, Relaxed) {
                 Ok(_) => break,
                 Err(found) => fenced = found,

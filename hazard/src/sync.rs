@@ -46,6 +46,25 @@ mod chosen {
     }
     pub(crate) use const_where_possible;
 
+    /// A cell of each thread.
+    #[cfg(feature = "std")]
+    macro_rules! thread_cell {
+        ($name:ident: $of:ty = $value:expr) => {
+            std::thread_local! {
+                static $name: core::cell::Cell<$of> = const { core::cell::Cell::new($value) };
+            }
+        };
+    }
+    #[cfg(feature = "std")]
+    pub(crate) use thread_cell;
+
+    /// Whether a panic unwinds a model.
+    #[cfg(feature = "std")]
+    #[inline(always)]
+    pub(crate) fn is_cut_short() -> bool {
+        false
+    }
+
     /// Lets another thread run, where a system is known that can.
     pub(crate) fn yield_now() {
         #[cfg(feature = "std")]
@@ -111,6 +130,24 @@ mod chosen {
         };
     }
     pub(crate) use const_where_possible;
+
+    /// A cell of each thread of the model.
+    #[cfg(feature = "std")]
+    macro_rules! thread_cell {
+        ($name:ident: $of:ty = $value:expr) => {
+            loom::thread_local! {
+                static $name: core::cell::Cell<$of> = core::cell::Cell::new($value);
+            }
+        };
+    }
+    #[cfg(feature = "std")]
+    pub(crate) use thread_cell;
+
+    /// Whether a panic unwinds a model: loom may have dropped its threads' cells.
+    #[cfg(feature = "std")]
+    pub(crate) fn is_cut_short() -> bool {
+        std::thread::panicking()
+    }
 
     std::thread_local! {
         // loom runs all threads of a model on one thread of the system.

@@ -151,6 +151,8 @@ mod chosen {
     use core::cell::Cell;
     use core::ptr;
 
+    use crate::sync::{is_cut_short, thread_cell};
+
     /// A domain whose destructors this thread may be in the middle of, and the one around it: another domain,
     /// whose destructors led to this one. They lie on the thread's stack.
     struct Frame {
@@ -159,17 +161,18 @@ mod chosen {
         again: Cell<bool>,
     }
 
-    std::thread_local! {
-        static INNERMOST: Cell<*const Frame> = const { Cell::new(ptr::null()) };
-    }
+    thread_cell!(INNERMOST: *const Frame = ptr::null());
 
     struct Leave;
 
     impl Drop for Leave {
         #[inline]
         fn drop(&mut self) {
+            if is_cut_short() {
+                return;
+            }
             // SAFETY: the innermost frame is that of the call which leaves, and is still there.
-            INNERMOST.set(unsafe { (*INNERMOST.get()).around });
+            INNERMOST.with(|innermost| innermost.set(unsafe { (*innermost.get()).around }));
         }
     }
 
@@ -183,7 +186,7 @@ mod chosen {
         work: impl FnOnce() -> T,
         mut again: impl FnMut(),
     ) -> Option<T> {
-        let innermost = INNERMOST.get();
+        let innermost = INNERMOST.with(Cell::get);
         let mut next = innermost;
         // SAFETY: a frame is on the stack of this thread until its `Leave` has taken it out.
         while let Some(frame) = unsafe { next.as_ref() } {
@@ -194,7 +197,7 @@ mod chosen {
             next = frame.around;
         }
         let frame = Frame { domain, around: innermost, again: Cell::new(false) };
-        INNERMOST.set(&raw const frame);
+        INNERMOST.with(|innermost| innermost.set(&raw const frame));
         let _leave = Leave;
         let done = work();
         while frame.again.take() {

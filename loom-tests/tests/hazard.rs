@@ -266,41 +266,60 @@ fn a_stack_hands_out_each_value_once() {
     check(Start::Symmetric, structure(two, pop, pop));
 }
 
+type Queue = queue::Queue<Value>;
+
+/// The second reclaims: a reclaim in both takes minutes.
+fn queues(preemptions: usize, values: usize, one: fn(&Queue), other: fn(&Queue, fn())) {
+    check_within(Some(preemptions), Start::Asymmetric, move || {
+        let _ = Domain::global();
+        let queue = Arc::new(Queue::new());
+        (0..values).for_each(|_| queue.push(value()));
+        let thread = {
+            let queue = Arc::clone(&queue);
+            let reclaim = || _ = Domain::global().reclaim().expect("a heavy fence");
+            thread::spawn(move || other(&queue, reclaim))
+        };
+        one(&queue);
+        thread.join().expect("no panic");
+    });
+}
+
+fn pop(queue: &Queue) {
+    used_once(queue.pop());
+}
+
+fn push(queue: &Queue) {
+    queue.push(value());
+}
+
+/// Two threads at the first value.
 #[test]
 fn a_queue_hands_out_each_value_once() {
-    type Queue = queue::Queue<Value>;
-    fn of(values: usize) -> Queue {
-        let queue = Queue::new();
-        (0..values).for_each(|_| queue.push(value()));
-        queue
-    }
-    fn pop(queue: &Queue) {
-        used_once(queue.pop());
-    }
-    fn pop_twice(queue: &Queue) {
+    queues(2, 1, pop, |queue, reclaim| {
+        pop(queue);
+        reclaim();
+    });
+}
+
+/// The one who is stopped at the first node finds the second retired, and freed.
+#[test]
+fn a_queue_is_popped_while_its_nodes_are_freed() {
+    // One preemption leads there. Two take minutes.
+    queues(1, 2, pop, |queue, reclaim| {
         pop(queue);
         pop(queue);
-    }
-    fn push(queue: &Queue) {
-        queue.push(value());
-    }
-    // Three preemptions take minutes.
-    let check = |structure: Box<dyn Fn() + Send + Sync>| {
-        check_within(Some(2), Start::Asymmetric, structure)
-    };
-    // Two threads at the first value.
-    check(Box::new(structure(|| of(1), pop, pop)));
-    // The one who is stopped at the first node finds the second retired, and freed.
-    check(Box::new(structure(|| of(2), pop_twice, pop)));
-    // The tail that is left behind would point to a node that is retired.
-    check(Box::new(structure(
-        || of(0),
-        push,
-        |queue| {
-            pop(queue);
-            push(queue);
-        },
-    )));
+        reclaim();
+    });
+}
+
+/// Who pops moves the tail on for one who was stopped in a push.
+#[test]
+fn a_queue_is_pushed_to_while_it_is_popped() {
+    queues(2, 0, push, |queue, reclaim| {
+        pop(queue);
+        reclaim();
+        push(queue);
+    });
 }
 
 #[test]
@@ -603,7 +622,12 @@ impl Places {
 
 /// Runs these beside each other, the last in the first thread.
 fn beside<const N: usize>(others: [fn(&Places); N], first: fn(&Places)) {
-    check_within(Some(2), Start::Asymmetric, move || {
+    beside_within(2, others, first);
+}
+
+/// The same, within so many preemptions.
+fn beside_within<const N: usize>(preemptions: usize, others: [fn(&Places); N], first: fn(&Places)) {
+    check_within(Some(preemptions), Start::Asymmetric, move || {
         let places = Places::new();
         let others = others.map(|other| {
             let places = Arc::clone(&places);
@@ -618,10 +642,10 @@ fn reclaim_eagerly() {
     Eager::domain().reclaim().expect("a heavy fence");
 }
 
-/// The owner of a ring frees what another thread's heavy fence has served.
+/// The owner of a ring frees what another thread's heavy fence has served. Two preemptions take minutes.
 #[test]
 fn one_heavy_fence_serves_every_ring() {
-    beside([|places| places.read(0), |_| reclaim_eagerly()], |places| {
+    beside_within(1, [|places| places.read(0), |_| reclaim_eagerly()], |places| {
         drop(places.0[0].take());
         Eager::domain().retire_box(object()); // looks again
     });
@@ -649,10 +673,74 @@ fn an_object_of_a_ring_is_freed_once() {
 /// A reclaim that was stopped behind its scan knows nothing of what was retired and kept since.
 #[test]
 fn a_scan_that_is_too_old_condemns_nothing() {
-    beside([|places| places.read(1), |_| reclaim_eagerly()], |places| {
-        drop(places.0[0].take());
-        drop(places.0[1].take());
-        reclaim_eagerly();
+    check_within(Some(3), Start::Asymmetric, || {
+        let world = World::new();
+        world.unlink(0); // so that the other's reclaim has something to do
+        let other = thread::spawn(|| _ = reclaim());
+        let mut hazard = HazardPointer::new();
+        let object = hazard.protect(&world.sources[1]).expect("never null");
+        world.unlink(1);
+        reclaim(); // keeps the object
+        other.join().expect("no panic"); // while the object is protected
+        object.assert_alive();
+    });
+}
+
+domain! {
+    /// A thread looks at its ring at the fourth object, and makes no fence of its own before the eighth.
+    enum Patient {} = Thresholds { objects: 8, bytes: usize::MAX, pause: None };
+}
+
+/// A place, and so many objects retired before the threads begin.
+fn place_and_garbage(retired: usize) -> Arc<AtomicBox<Object, Patient>> {
+    (0..retired).for_each(|_| Patient::domain().retire_box(object()));
+    Arc::new(AtomicBox::from(object()))
+}
+
+fn reclaim_patiently() {
+    Patient::domain().reclaim().expect("a heavy fence");
+}
+
+/// What is retired behind a heavy fence is not served by it: the next look condemns no more than that fence serves.
+#[test]
+fn a_heavy_fence_serves_what_was_retired_before_it() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let place = place_and_garbage(2);
+        let threads: [fn(&AtomicBox<Object, Patient>); 2] = [
+            |place| {
+                let mut hazard = HazardPointer::new();
+                if let Some(object) = hazard.protect(place) {
+                    object.assert_alive();
+                }
+            },
+            |place| place.take().expect("not null").retire_deferred(),
+        ];
+        let threads = threads.map(|body| {
+            let place = Arc::clone(&place);
+            thread::spawn(move || body(&place))
+        });
+        reclaim_patiently();
+        Patient::domain().retire_box(object()); // looks, if it is the fourth
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    });
+}
+
+/// Who finds that another has made a heavy fence scans the slots behind that fence.
+#[test]
+fn a_scan_comes_behind_the_heavy_fence_of_another() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let place = place_and_garbage(3);
+        let other = {
+            let place = Arc::clone(&place);
+            thread::spawn(move || {
+                let mut hazard = HazardPointer::new();
+                let object = hazard.protect(&place);
+                reclaim_patiently();
+                object.iter().for_each(|object| object.assert_alive());
+            })
+        };
+        drop(place.take()); // the fourth: looks
+        other.join().expect("no panic");
     });
 }
 

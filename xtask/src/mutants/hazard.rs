@@ -94,6 +94,31 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "let scan = slots.protected();\n        let fenced = ring.shared.fenced.load(Acquire);\n        if anyway || after(fenced, self.condemned) {\n            self.condemn(fenced, scan);",
     ),
     Mutant(
+        "a scan condemns that is too old",
+        "hazard/src/ring.rs",
+        "if after(inside.condemned, tail) {",
+        "if false && after(inside.condemned, tail) {",
+    ),
+    Mutant(
+        "a later fence without a scan of its own",
+        "hazard/src/ring.rs",
+        "                    inside.look(self, slots, true);\n                } else {",
+        "                    let _ = slots;\n                    inside.condemn(inside.condemned, scan.clone());\n                } else {",
+    ),
+    Mutant(
+        "fenced raised to a tail that was read behind the heavy fence",
+        "hazard/src/domain.rs",
+        "ring.raise(tail);",
+        "ring.raise(ring.tail());",
+    ),
+    // That `fenced` is raised by a Release no model can tell: a heavy fence is a full fence to its caller.
+    Mutant(
+        "fenced read without an acquire",
+        "hazard/src/ring.rs",
+        "let fenced = ring.shared.fenced.load(Acquire);",
+        "let fenced = ring.shared.fenced.load(Relaxed);",
+    ),
+    Mutant(
         "a look without the lock",
         "hazard/src/ring.rs",
         "        let Some(locked) = self.lock() else { return };\n",
