@@ -1,7 +1,7 @@
 //! A place that owns its object: safe to store to, to swap and to protect from, wherever it lies.
 //!
 //! ONE-PLACE: an object is in one place at any time. It comes in as a `Box`, which is unique, or as a
-//! [`Replaced`], which is unique too, and it leaves as a `Replaced`. So when it has left nobody finds it any more,
+//! [`Replaced`] of a box, which is unique too, and it leaves as a `Replaced`. So when it has left nobody finds it any more,
 //! and it is retired once.
 
 use alloc::boxed::Box;
@@ -189,7 +189,15 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     /// assert_eq!(to.put_back(one).as_deref(), Some(&2));
     /// assert_eq!(to.load().as_deref(), Some(&1));
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If it is what [`HazardCell::from_static`](crate::HazardCell::from_static) was given: a place holds boxes.
     pub fn put_back(&self, object: Replaced<T, F>) -> Option<Replaced<T, F>> {
+        assert!(
+            object.is_box(),
+            "an object that was never in a box cannot be put into an AtomicBox"
+        );
         self.swap_raw(object.into_inner().as_ptr())
     }
 

@@ -76,6 +76,9 @@ macro_rules! new {
         /// Reclaims when `enough` objects have been retired since the last time.
         #[must_use]
         pub $($constness)? fn new(enough: usize) -> Self {
+            // More would be negative below.
+            let most = isize::MAX as usize;
+            let enough = if enough < most { enough } else { most };
             Cohort { bag: Bag::new(), looked_at: Number::new(0), enough, family: PhantomData }
         }
     };

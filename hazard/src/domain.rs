@@ -161,9 +161,12 @@ const PATIENCE: u32 = 1_000;
 /// The constructor, `const` where the atomics' is.
 macro_rules! new {
     ($($constness:ident)?) => {
+        /// # Safety
+        ///
+        /// For `domain!`: it is the only domain of its family.
         #[doc(hidden)]
         #[must_use]
-        pub $($constness)? fn __new(thresholds: Thresholds) -> Self {
+        pub $($constness)? unsafe fn __new(thresholds: Thresholds) -> Self {
             Domain {
                 slots: Slots::new(),
                 rings: Rings::new(),
@@ -191,8 +194,12 @@ impl<F> Domain<F> {
     crate::sync::const_where_possible!(new);
 
     /// A thread ends that has these.
+    ///
+    /// # Safety
+    ///
+    /// For `domain!`: the `Local` is the thread's own of this family, and nothing of this domain runs below this call.
     #[doc(hidden)]
-    pub fn __leave(&self, local: &Local) {
+    pub unsafe fn __leave(&self, local: &Local) {
         local.leave(&self.slots, &self.rings);
     }
 
@@ -326,12 +333,12 @@ impl<F> Domain<F> {
     /// at every ring costs much for each.
     fn enough(&self) -> usize {
         let Thresholds { objects, .. } = self.thresholds;
-        objects.max(self.slots.used()).max(objects / 8 * self.rings.owned())
+        objects.max(self.slots.used()).max((objects / 8).saturating_mul(self.rings.owned()))
     }
 
     /// How many objects come to a new ring before the first look. In a model the fewer looks the better.
     pub(crate) fn first(&self) -> usize {
-        if LOOM { STRIDE.min(self.thresholds.objects) } else { 1 }
+        if LOOM { STRIDE.min(self.thresholds.objects).max(1) } else { 1 }
     }
 
     /// What a thread does each few objects: it counts what it has retired, makes a heavy fence if one is due, and
@@ -344,7 +351,7 @@ impl<F> Domain<F> {
         let Thresholds { objects, bytes, .. } = self.thresholds;
         // First of all, so that destructors find room.
         // SAFETY: by the owner.
-        let new = unsafe { ring.extend(STRIDE.min(objects)) };
+        let new = unsafe { ring.extend(STRIDE.min(objects).max(1)) };
         let units = [(objects / SHARE).clamp(1, AT_ONCE), bytes / SHARE];
         // SAFETY: as above.
         let counted = unsafe { ring.to_count(units[0], units[1]) };
@@ -408,7 +415,8 @@ impl<F> Domain<F> {
     fn waited_of(&self, of: usize, part: usize) -> bool {
         // Relaxed: advice.
         let waited = self.due.waited.load(Relaxed);
-        waited > self.enough() / part * of + AT_ONCE * self.rings.owned()
+        let most = (self.enough() / part).saturating_mul(of);
+        waited > most.saturating_add(AT_ONCE * self.rings.owned())
     }
 
     /// Whether a fence is due by numbers: one caller makes it.
@@ -432,9 +440,11 @@ impl<F> Domain<F> {
         let due = &*self.due;
         // Relaxed, all: as above.
         let fenced_at = due.fenced_at.load(Relaxed);
-        let least = self.thresholds.pause.map_or(0, |pause| pause.as_micros()) as usize;
+        let least = self.thresholds.pause.map_or(0, |pause| pause.as_micros());
+        let least = usize::try_from(least).unwrap_or(usize::MAX);
         let pause = due.pause.load(Relaxed).max(least).saturating_mul(due.factor.load(Relaxed));
-        now.wrapping_sub(fenced_at) as isize >= pause as isize
+        // A longer one would be negative.
+        now.wrapping_sub(fenced_at) as isize >= pause.min(isize::MAX as usize) as isize
             && due.fenced_at.compare_exchange(fenced_at, now, Relaxed, Relaxed).is_ok()
     }
 

@@ -8,7 +8,11 @@ pub(crate) fn through_panics(mut work: impl FnMut()) {
         use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
         let mut first = None;
         while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut work)) {
-            first.get_or_insert(panic);
+            match first {
+                None => first = Some(panic),
+                // What it carries may panic when it is dropped.
+                Some(_) => core::mem::forget(panic),
+            }
         }
         if let Some(panic) = first {
             resume_unwind(panic);

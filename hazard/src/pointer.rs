@@ -115,8 +115,9 @@ impl<F: Family> HazardPointer<F> {
     /// Protects `object` if it is not retired yet. The caller has to find that out by a load *after* this
     /// call, which shows that the object was still linked. Until then it must not even be referred to.
     ///
-    /// For structures whose links are none of this crate's: see the queue in `examples/structures`. To pass on
-    /// what another hazard pointer protects needs no such load.
+    /// For structures whose links are none of this crate's: see the queue in `examples/structures`. To pass a
+    /// protection on, swap the two hazard pointers. A copy of it is a protection like any other, and needs that load: a
+    /// scan may see this slot before the copy, and the other one after it was reset.
     ///
     /// It does the publication and the light fence; the load is yours.
     ///

@@ -46,6 +46,8 @@ impl<F: 'static> Domain<F> {
             thread::park_timeout(pause);
             let freed = catch_unwind(AssertUnwindSafe(|| self.reclaim()));
             let is_freed = !matches!(freed, Ok(Ok(done)) if done.freed == 0);
+            // What a panic carries may panic when it is dropped.
+            let _ = freed.map_err(core::mem::forget);
             pause = match is_freed {
                 true => PAUSES[0],
                 false => PAUSES[1].min(2 * pause),

@@ -77,6 +77,11 @@ impl<T: Send, F: Family> Replaced<T, F> {
         }
     }
 
+    /// Whether it was a box's, and not a cell's first value, which lives for ever.
+    pub(crate) fn is_box(&self) -> bool {
+        self.is_box
+    }
+
     /// The object, which is nobody's now. The caller puts it into another place.
     pub(crate) fn into_inner(self) -> NonNull<T> {
         let object = self.object;

@@ -34,7 +34,8 @@ mod chosen {
     macro_rules! __domain {
         ($family:ty, $thresholds:expr) => {{
             static DOMAIN: $crate::__private::Domain<$family> =
-                $crate::__private::Domain::__new($thresholds);
+                // SAFETY: a family's `domain` has this static, and no other.
+                unsafe { $crate::__private::Domain::__new($thresholds) };
             &DOMAIN
         }};
     }
@@ -118,7 +119,8 @@ mod chosen {
         ($family:ty, $thresholds:expr) => {{
             $crate::__private::loom::lazy_static! {
                 static ref DOMAIN: $crate::__private::Domain<$family> =
-                    $crate::__private::Domain::__new($thresholds);
+                    // SAFETY: a family's `domain` has this static, and no other.
+                unsafe { $crate::__private::Domain::__new($thresholds) };
             }
             &DOMAIN
         }};

@@ -117,7 +117,8 @@ macro_rules! __thread {
         fn begin() -> bool {
             fn end() {
                 let _ = <$family as $crate::__private::Family>::with_local(|local| {
-                    <$family as $crate::__private::Family>::domain().__leave(local);
+                    // SAFETY: the family's, when the thread's locals are dropped.
+                    unsafe { <$family as $crate::__private::Family>::domain().__leave(local) };
                 });
             }
             $crate::__private::std::thread_local! {

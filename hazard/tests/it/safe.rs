@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use asymfence_hazard::{
     AtomicBox, Chain, Cohort, Family, Follow, HazardCell, HazardPointer, NewNode, Place, Protected,
-    domain,
+    Thresholds, domain,
 };
 
 use crate::{BY_NUMBERS, Canary, reclaim};
@@ -214,4 +215,65 @@ fn hazard_pointers_and_guards_are_small() {
 fn a_cohort_of_nothing_has_nothing_to_reclaim() {
     let done = Cohort::<asymfence_hazard::Global>::new(1).reclaim().expect("no fence needed");
     assert_eq!((done.freed, done.kept), (0, 0));
+}
+
+/// The static would be freed as a box.
+#[test]
+#[should_panic(expected = "never in a box")]
+fn what_was_never_in_a_box_is_not_put_into_a_place() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    static FIVE: u64 = 5;
+    let cell = HazardCell::<u64, Tests>::from_static(&FIVE);
+    let place = AtomicBox::<u64, Tests>::null();
+    _ = place.put_back(cell.swap(6));
+}
+
+/// The twin: what came from a box, by the same cell.
+#[test]
+fn what_a_cell_had_in_a_box_is_put_into_a_place() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    let cell = HazardCell::<u64, Tests>::new(5);
+    let place = AtomicBox::<u64, Tests>::null();
+    assert!(place.put_back(cell.swap(6)).is_none());
+    assert_eq!(place.load().as_deref(), Some(&5));
+}
+
+#[test]
+fn thresholds_at_their_ends_are_fine() {
+    domain! { enum None {} = Thresholds { objects: 0, bytes: 0, ..BY_NUMBERS }; }
+    domain! { enum All {} = Thresholds { objects: usize::MAX, bytes: usize::MAX, pause: Some(Duration::MAX) }; }
+    for _ in 0..1_000 {
+        None::domain().retire_box(Box::new(1));
+        All::domain().retire_box(Box::new(1));
+    }
+    // What is enough at once is freed soon; what never is, is kept.
+    assert!(None::domain().stats().waiting() < 1_000);
+    assert_eq!(All::domain().stats().waiting(), 1_000);
+    let cohort = Cohort::<Tests>::new(usize::MAX);
+    domain! { enum Tests {} = BY_NUMBERS; }
+    assert_eq!(format!("{cohort:?}"), format!("{:?}", Cohort::<Tests>::new(isize::MAX as usize)));
+}
+
+/// A payload that panics when it is dropped, and the one whose panic goes on.
+#[test]
+fn panics_whose_payloads_panic_keep_nobody_from_being_freed() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in the payload");
+        }
+    }
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new(Bomb));
+        }
+    }
+    for _ in 0..10 {
+        Tests::domain().retire_box(Box::new(Panics));
+    }
+    let outcome = std::panic::catch_unwind(|| Tests::domain().reclaim());
+    std::mem::forget(outcome.expect_err("the first panic goes on"));
+    assert_eq!(Tests::domain().stats().waiting(), 0);
 }
