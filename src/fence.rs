@@ -129,8 +129,8 @@ pub(crate) fn seldom() {}
 /// Never panics. **Aborts the process** if it cannot give its guarantee: by SIGABRT, or with the status 134 where
 /// that signal does not end it (PID 1 of a PID namespace, a sandbox). A message on the standard error names the
 /// rung, the call and the errno; it is left out where it would have to wait for a reader. The limits say what may keep the
-/// process from ending, and this function from returning: a handler of SIGABRT that does not return, a filter that kills
-/// this thread alone, a file system that does not answer.
+/// process from ending: a handler of SIGABRT that does not return or jumps away, a filter that kills this thread alone,
+/// a file system that does not answer. In none of these cases does this function return.
 ///
 /// Before it aborts it does what may help:
 ///
@@ -139,18 +139,24 @@ pub(crate) fn seldom() {}
 /// - then every other rung that is sound here is tried. What it asks of the machine was read at the decision: no file is
 ///   opened.
 ///
-/// So an abort has one of two causes: a sandbox that was installed after the decision, on the process or on this
-/// thread; or a kernel that is out of memory. Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force)
-/// the symmetric strategy. A sandbox installed later that answers success without calling the kernel is not
-/// detected.
+/// So the causes of an abort are:
+///
+/// - a sandbox that was installed after the decision, on the process or on this thread;
+/// - a sandbox on this thread alone, also if it was installed before, since another thread decided;
+/// - a kernel that is out of memory;
+/// - another kernel, after a checkpoint was restored there.
+///
+/// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. Such a sandbox
+/// that answers success without calling the kernel is not detected.
 ///
 /// # Signal safety
 ///
 /// Async-signal-safe once the strategy is decided; before, as [`init`](crate::init). A handler that interrupts a heavy
 /// fence may call it, and so may a forked child. It may change the thread's `errno` if another rung stands in.
 ///
-/// If a thread forbids itself the time stamp counter *after* the decision, by prctl(PR_SET_TSC), SIGSEGV ends it when it
-/// waits for another's call. Forbid it before the decision: then nothing reads it.
+/// prctl(PR_SET_TSC) forbids the time stamp counter to one thread and to those that it starts. If it is forbidden to
+/// the thread that decides, nothing reads it. If not, every thread to which it is forbidden gets SIGSEGV when it waits
+/// for another's call. So forbid it in the thread that decides, before the decision.
 ///
 /// # Source
 ///

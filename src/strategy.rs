@@ -180,12 +180,13 @@ pub fn strategy() -> Option<Strategy> {
 /// reason is followed by sched_yield(2), on every rung.
 ///
 /// The decision itself makes more calls: membarrier(2), those for the files below, prctl(PR_GET_TSC), which asks whether
-/// the time stamp counter may be read, and of the mprotect rung mmap(2), madvise(2), mlock(2), mprotect(2) and
+/// this thread may read the time stamp counter, and of the mprotect rung mmap(2), madvise(2), mlock(2), mprotect(2) and
 /// munmap(2).
 ///
 /// A sandbox or an emulator that answers success without calling the kernel is refused if it does so to
 /// commands or flags that do not exist, or if QUERY does not list the commands. One that knows the commands
-/// and their flags, and one that starts after the decision, cannot be told from a kernel.
+/// and their flags, one that starts after the decision, and one around another thread alone cannot be told from a
+/// kernel.
 ///
 /// # Panics, errors, aborts
 ///
@@ -196,8 +197,8 @@ pub fn strategy() -> Option<Strategy> {
 /// # Files and allocations
 ///
 /// On Linux it reads /proc/thread-self/environ (feature `std`), and on x86 also what says which kernel this is, so that a
-/// heavy fence need not look later: /proc/sys/kernel/osrelease and the presence of two files below /sys. What cannot be
-/// read is taken for the safe side.
+/// heavy fence need not look later: /proc/sys/kernel/osrelease and the presence of two files below /sys. If these do not
+/// say that a rung is sound, it is refused.
 ///
 /// Allocates nothing, so an allocator may fence. Exceptions: a program that sets `ASYMFENCE` for itself, and one that
 /// has it set without /proc/thread-self/environ (no /proc, another system). Such an allocator calls
@@ -205,7 +206,9 @@ pub fn strategy() -> Option<Strategy> {
 /// 48 handlers of pthread_atfork(3): for the next one glibc allocates, under the lock that the first call takes.
 ///
 /// `ASYMFENCE` is looked up once, by whatever asks first, also in [`cross_process`](crate::cross_process). On Linux the
-/// value that the process was started with counts first, also if the program has removed it since.
+/// value that the process was started with counts first, also if the program has removed it since: as long as
+/// /proc/thread-self/environ can be read, and the program has not overwritten the memory in which its environment began,
+/// as setproctitle(3) does. Otherwise the value at that moment counts.
 ///
 /// # Signal safety
 ///

@@ -215,9 +215,13 @@ impl<F> Domain<F> {
     /// all of them.
     ///
     /// Waits for another thread nowhere but in its heavy fence. What another thread is about to free at this
-    /// moment is left to that. Called in a destructor that the domain runs, it frees nothing: the call that runs the
-    /// destructor reclaims once more when it is done with the others, so that the depth of the stack does not grow
-    /// with what destructors do.
+    /// moment is left to that.
+    ///
+    /// Called in a destructor that the domain runs, it frees nothing, so that the depth of the stack does not grow
+    /// with what destructors do. The call that runs the destructor reclaims again when it is done with the others,
+    /// unless one of them has panicked. It does so each time that a destructor has asked for it: a destructor that
+    /// retires an object of its own kind and reclaims keeps that call busy for ever. (Without the feature `std` a call
+    /// in a destructor reclaims too, but no call does while 16 others are under way in the process.)
     ///
     /// # Errors
     ///
@@ -291,6 +295,8 @@ impl<F> Domain<F> {
     }
 
     /// What the domain has done so far.
+    ///
+    /// The numbers are read one after the other. Beside threads that retire or reclaim they belong to no single moment.
     #[must_use]
     pub fn stats(&self) -> DomainStats {
         // Acquire, and before the others: what was freed was counted as retired before. Pairs with: the
@@ -576,7 +582,7 @@ pub struct Reclaimed {
     pub kept: usize,
 }
 
-/// What a domain has done since it was made. The numbers wrap.
+/// What a domain has done since it was made. The numbers wrap, and are read one after the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DomainStats {
@@ -584,13 +590,15 @@ pub struct DomainStats {
     pub hazard_pointers: usize,
     /// Places for hazard pointers: as many as were ever needed at the same time, or twice that.
     pub slots: usize,
-    /// Threads that have retired something and not ended.
+    /// Threads that have retired something and not ended. A child of fork(2) goes on to count those that its parent had
+    /// then, though it has no more than one of them. (Without the feature `std`: threads in the middle of a retire.)
     pub threads: usize,
     /// Objects retired.
     pub retired: usize,
     /// Objects freed.
     pub freed: usize,
-    /// Bytes of the objects that are retired and not freed.
+    /// Bytes of the objects that are retired and not freed. As with [`waiting`](DomainStats::waiting), it may be more
+    /// than ever waited.
     pub waiting_bytes: usize,
     /// Heavy fences that failed: as long as this grows, garbage piles up. [`Domain::reclaim`] returns the error,
     /// which says why.
@@ -598,7 +606,8 @@ pub struct DomainStats {
 }
 
 impl DomainStats {
-    /// Objects that are retired and not freed.
+    /// Objects that are retired and not freed. What was freed is read first: so beside threads that retire this may be
+    /// more than ever waited at one moment.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.retired.wrapping_sub(self.freed)

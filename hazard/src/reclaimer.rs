@@ -16,7 +16,12 @@ impl<F: 'static> Domain<F> {
     /// panic of a destructor is reported by the panic hook, and the thread goes on.
     ///
     /// Threads that retire faster than one thread frees are not held up: then garbage grows.
+    ///
     /// A child of fork(2) has no such thread: what it retires is reclaimed as without one, until this is called again.
+    /// It is told by its process number, so a child with the number of the process that started the thread is not
+    /// noticed: in another PID namespace (PID 1 may fork the PID 1 of another), or when that process has ended and a later
+    /// descendant gets its number. There no retire frees anything, and calling this again starts no thread; a call of
+    /// [`reclaim`](Domain::reclaim) frees what is retired.
     ///
     /// ```
     /// use asymfence_hazard::{AtomicBox, Family, domain};

@@ -61,8 +61,9 @@
 //!
 //! - a place is never reaped while a process has the participant, or a copy of it by fork(2): a daemon keeps
 //!   the place that it had before its parent exited;
-//! - a place is free to be reaped as soon as the last of them has ended or executed another program, in
-//!   whatever PID namespace, and whoever has its number now;
+//! - a place can be reaped once the last of them has ended or executed another program, in whatever PID namespace,
+//!   and whoever has its number now. A child that was forked while another thread attached counts as one of them,
+//!   and so does one that was forked during a [`reap`] of the place that did not come to its end;
 //! - closing descriptors, all of them too, gives no place back. Where another file has the segment's number since,
 //!   a participant that is dropped leaves its place to be reaped, and its `reap` and `renew` answer
 //!   [`Error::OtherFile`].
@@ -73,7 +74,7 @@
 //!
 //! So all processes give the same file, and its file system must keep a lock for a mapping. [`attach`] verifies
 //! both: a memfd keeps it, and a file on tmpfs or ext4; overlayfs does not. The program itself must not lock
-//! those bytes. The lock of a process that has been waited for is free.
+//! those bytes. The lock of a process that has been waited for is free, unless a child of it has a copy.
 //!
 //! # What would be lost in silence
 //!
@@ -93,8 +94,9 @@
 //!
 //! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their
 //! namespaces. (systemd-nspawn shows its containers a boot id of their own: there the segment is
-//! refused.) All who can write the memory are trusted: one that scribbles over it breaks the others'
-//! data, though never the memory safety of this module, which takes nothing from it but numbers.
+//! refused.) All who can write the memory are trusted, and all who can open the lock file, be it only for reading.
+//! One that scribbles over the memory breaks the others' data; one that locks the file's bytes keeps places from being
+//! taken and reaped. Neither breaks the memory safety of this module, which takes nothing from them but numbers.
 //!
 //! With the feature `loom` the fences of a participant are the modelled ones of one process: attach in the
 //! model, and let its threads stand for the processes. The segment itself is a real one.
@@ -213,9 +215,12 @@ pub fn attach<'a>(words: &'a [AtomicU32], file: BorrowedFd<'a>) -> Result<Attach
 /// were.
 ///
 /// Any process can do it that can attach, in whatever PID namespace, and needs no place for it: also where
-/// [`attach`] says [`Error::Full`]. Only places that nobody holds are freed. If `clean` panics, or the process
-/// ends in it, the place stays taken, and is found again by the next call. `clean` may also be told of a
+/// [`attach`] says [`Error::Full`]. Only places that nobody holds are freed. `clean` may also be told of a
 /// participant that is being dropped at this moment.
+///
+/// If `clean` panics, the place stays taken, and the next call finds it again. The same holds if the process ends in
+/// `clean`; but then each child that it forked during this call keeps the lock, and the place is found again once these
+/// have ended too, or executed another program.
 ///
 /// # Errors
 ///

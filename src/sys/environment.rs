@@ -3,8 +3,9 @@
 //!
 //! The standard library copies a variable that is set into an allocation, under a lock. The C library's getenv(3) does
 //! not, but races with a setenv(3) in another thread, which safe code may call (`std::env::set_var` before the edition
-//! of 2024). /proc/thread-self/environ is neither: what the process was started with, copied by the kernel (proc(5)). What
-//! the program set since is found by the standard library, which allocates only then.
+//! of 2024). /proc/thread-self/environ is neither: the kernel copies what the process was started with (proc(5)), from
+//! memory of the process that some programs overwrite (setproctitle(3)). What the program set since is found by the
+//! standard library, which allocates only then.
 //!
 //! It is looked up once. A forked child may have inherited the standard library's lock from a thread that it does not
 //! have, and would wait for it for ever; what its parent found it has too.

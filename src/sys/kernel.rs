@@ -64,7 +64,8 @@ fn read_some(file: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     read(file, buffer)
 }
 
-/// The switch in the environment that this process was started with; `None` also if that cannot be read.
+/// The switch in the environment that this process was started with, as far as its memory still
+/// has it; `None` also if that cannot be read.
 #[cfg(feature = "std")]
 pub(super) fn search_environment() -> Option<super::environment::Switch> {
     // Of this thread: that of /proc/self is empty when the thread has ended that the process began with.

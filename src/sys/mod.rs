@@ -341,7 +341,7 @@ pub(crate) const LOOKS: Option<u32> = if cfg!(feature = "loom") { Some(2) } else
 /// be in step with anything: whoever is misled makes a call too many.
 ///
 /// A thread may forbid itself the counter, by prctl(PR_SET_TSC), and to read it is SIGSEGV then. So it is read
-/// only after [`look_for_a_clock`] found that it may be.
+/// only after [`look_for_a_clock`] found that the thread which decides may read it.
 #[inline]
 pub(crate) fn clock() -> Option<u64> {
     // Relaxed: that the counter may be read, for which nothing else was made ready.
@@ -377,8 +377,9 @@ pub(crate) fn clock() -> Option<u64> {
 
 static MAY_READ_THE_CLOCK: AtomicBool = AtomicBool::new(false);
 
-/// Asks whether the clock may be read: at the decision, since a sandbox may allow no such question later. What a
-/// thread forbids itself after that is not noticed.
+/// Asks whether this thread may read the clock: at the decision, since a sandbox may allow no such question later. What
+/// this thread forbids itself after that is not noticed, nor what another forbids itself at any time. Of several threads
+/// that decide at once the last to ask counts.
 #[cold]
 pub(crate) fn look_for_a_clock() {
     #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, feature = "loom"))))]
