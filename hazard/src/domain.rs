@@ -46,12 +46,18 @@ use crate::thread::{self, Local};
 /// ([`DomainStats::threads`]), and `E` the largest of [`Thresholds::objects`], `H`, and `T` eighths of
 /// [`Thresholds::objects`].
 ///
-/// - **Objects**: at most `4·E + H` wait. When `E` have been retired since the last heavy fence, one thread makes the
-///   next, which serves all. From then on each thread frees one object for each that it retires, and a few of
-///   those that threads have left who stand still or have ended. A reader that stops holds back what it protects, and
-///   nothing else.
-/// - **Bytes**: at most four times [`Thresholds::bytes`], and what is protected. An object counts as many as its type
-///   has, or as [`retire_weighing`](Domain::retire_weighing) was told.
+/// - **Objects**: at most `4·E + H` wait, and `E` more for each heavy fence that is in flight. When `E` have been
+///   retired since somebody last came to make a heavy fence, one thread makes the next, which serves all. From then on
+///   each thread frees one object for each that it retires, and a few of those that threads have left who stand still
+///   or have ended. A reader that stops holds back what it protects, and nothing else.
+/// - **Slow fences**: while a heavy fence is slow, or the thread that makes it is preempted, the next `E` objects bring
+///   another thread to make one. So there are as many in flight as threads that retire, at most, and `4·E + H + T·E`
+///   objects.
+/// - **Threads that end**: then `T` falls, and `E` with it. What they have left counts from the next retire on. Those who
+///   go on to retire free up to 64 of these objects at each look, one in four retires; when nobody does, they wait.
+/// - **Bytes**: at most four times [`Thresholds::bytes`], that once more for each heavy fence in flight, what is
+///   protected, and the last four objects of each thread, at which it has not looked yet. An object counts as many as
+///   its type has, or as [`retire_weighing`](Domain::retire_weighing) was told.
 /// - **Time** (with the feature `std`): a retire that comes when the last heavy fence is [`Thresholds::pause`] ago makes
 ///   one, and frees up to 16 objects that wait. Such fences take less than 1 % of the time: after a slow one the next
 ///   comes later, up to a tenth of a second. A thread that retires fast looks at the clock once in 32 objects. At rest
@@ -60,12 +66,20 @@ use crate::thread::{self, Local};
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///
+/// A thread whose ring another empties at the moment, and was stopped at that, waits for it when more than its share
+/// waits there, `2·E / T` objects.
+///
+/// Measured, with the default thresholds, 2 cores of an Intel Xeon under KVM, Linux 6.18, 2026-11-26: of 4 threads that
+/// retire 500,000 objects each at most 3,424 waited, of 64 that retire 20,000 each 12,159. Of 1,000 threads that retire
+/// half a megabyte each and then stand still 15.5 MB waited. 2,000 threads that retired 60 objects each and ended left
+/// 120,000 where no time was set; when another thread had retired 10,000, there were 783.
+///
 /// Not in this count: what a thread has in hand that was stopped in the middle of a retire or a reclaim, up to 64
 /// objects, and if it was stopped while it took them out, what else it has retired, up to `2·E`; what destructors retire, until as
 /// many objects have been retired by others; objects of no size, which share one address and so wait for each other;
 /// what [`retire_deferred`](Domain::retire_deferred) has retired; and everything, while heavy fences *fail*
 /// ([`DomainStats::failed`]). Then they are tried less and less often, up to 64 times as late; and when they succeed
-/// again no single retire frees more than 80 objects.
+/// again no single retire frees more than 128 objects.
 ///
 /// Each thread that retires to a domain has a ring of some 1.5 KiB there, which grows by as much for each 64 objects,
 /// shrinks again, and is used by another thread when it ends.
@@ -74,7 +88,8 @@ use crate::thread::{self, Local};
 ///
 /// A child of fork(2) can go on. What the parent's other threads protected stays protected in it, what they had
 /// retired is freed, but for what they were about to free, and their hazard pointers are not used again. If one was
-/// taking objects out at that moment, all that it had retired stays.
+/// taking objects out of a ring at that moment, all that is in that ring stays. If that is the ring of the thread that
+/// forked, it takes another as soon as more than its share is in it, after some 10,000 tries.
 /// (Without the feature `std`, reclaims that they were in count as in progress in the child too.)
 pub struct Domain<F> {
     slots: Slots,
@@ -214,8 +229,8 @@ impl<F> Domain<F> {
     /// Frees every retired object that no hazard pointer protects, whichever thread retired it: one heavy fence for
     /// all of them.
     ///
-    /// Waits for another thread nowhere but in its heavy fence. What another thread is about to free at this
-    /// moment is left to that.
+    /// Waits for another thread in its heavy fence, and while that takes objects out of a ring, but not for ever. What
+    /// another thread is about to free at this moment is left to that.
     ///
     /// Called in a destructor that the domain runs, it frees nothing, so that the depth of the stack does not grow
     /// with what destructors do. The call that runs the destructor reclaims again when it is done with the others,
@@ -348,46 +363,64 @@ impl<F> Domain<F> {
     }
 
     /// What a thread does each few objects: it counts what it has retired, makes a heavy fence if one is due, and
-    /// frees as many objects as it has retired, if `frees`.
+    /// frees as many objects as it has retired, if `frees`. False if it is to leave the ring, whose lock it cannot have:
+    /// so it is in a child of fork(2), where the holder is not.
     ///
     /// # Safety
     ///
     /// By the owner of `ring`.
-    pub(crate) unsafe fn step(&self, ring: &Ring, frees: bool) {
+    pub(crate) unsafe fn step(&self, ring: &Ring, frees: bool) -> bool {
         let Thresholds { objects, bytes, .. } = self.thresholds;
         // First of all, so that destructors find room.
         // SAFETY: by the owner.
         let new = unsafe { ring.extend(STRIDE.min(objects).max(1)) };
-        let units = [(objects / SHARE).clamp(1, AT_ONCE), bytes / SHARE];
+        // Objects are few at a time. Bytes may be many, so all rings together keep no more than the threshold uncounted.
+        let share = SHARE.max(self.rings.owned());
+        let units = [(objects / SHARE).clamp(1, AT_ONCE), (bytes / share).max(1)];
+        let left = self.rings.left(units[0], units[1]);
+        if let Some(left) = left {
+            self.count(left);
+        }
         // SAFETY: as above.
-        let counted = unsafe { ring.to_count(units[0], units[1]) };
-        if let Some((objects, bytes)) = counted {
-            // Relaxed: numbers that decide when a fence is made, never what it orders.
-            self.due.counted[0].fetch_add(objects, Relaxed);
-            self.due.counted[1].fetch_add(bytes, Relaxed);
+        let own = unsafe { ring.to_count(units[0], units[1]) };
+        if let Some((objects, bytes)) = own {
+            self.count((objects, bytes));
             if self.waited_of(9, 8) {
                 // SAFETY: as above.
                 unsafe { ring.settle(objects, 0, 0) };
             }
         }
+        let counted = left.is_some() || own.is_some();
         #[cfg(feature = "std")]
         if self.background.is_there() {
-            if counted.is_some() {
+            if counted {
                 self.background.look_whether_it_is_there();
             }
-            return self.background.wake(counted.is_some() && self.claim());
+            self.background.wake(counted && self.claim());
+            return true;
         }
-        if frees {
-            // SAFETY: as above.
-            let look = || unsafe { self.look(ring, new, counted.is_some()) };
-            thread::outermost(self.address(), false, look, || _ = self.reclaim_now());
+        if !frees {
+            return true;
         }
+        // SAFETY: as above.
+        let look = || unsafe { self.look(ring, new, counted) };
+        // In a destructor the call around has the ring in use.
+        thread::outermost(self.address(), false, look, || _ = self.reclaim_now()).unwrap_or(true)
     }
 
+    /// So many objects and bytes have been retired.
+    fn count(&self, (objects, bytes): (usize, usize)) {
+        // Relaxed: numbers that decide when a fence is made, never what it orders.
+        self.due.counted[0].fetch_add(objects, Relaxed);
+        self.due.counted[1].fetch_add(bytes, Relaxed);
+    }
+
+    /// False if the ring's lock is not to be had.
+    ///
     /// # Safety
     ///
     /// By the owner of `ring`.
-    unsafe fn look(&self, ring: &Ring, new: usize, counted: bool) {
+    unsafe fn look(&self, ring: &Ring, new: usize, counted: bool) -> bool {
         let now = || self.thresholds.pause.and_then(|_| clock::now());
         // SAFETY: by the owner.
         let speed = unsafe { ring.speed(now) };
@@ -410,11 +443,15 @@ impl<F> Domain<F> {
             _ => debt.min(new + STRIDE),
         };
         let mut batch = Batch::new();
-        ring.take_own(&self.slots, most, &mut batch);
+        // What a ring holds when all hold the same, and a thread that was preempted stops none of them.
+        let fair = || (self.enough() / self.rings.owned().max(1)).saturating_mul(2);
+        let is_urgent = || ring.waiting(ring.tail()) > fair();
+        let had = ring.take_own(&self.slots, most, is_urgent, &mut batch);
         if !batch.is_empty() {
             self.free(ring, &mut batch, true);
         }
         self.help();
+        had
     }
 
     /// Whether at the last fence more waited than so much of what makes one worth it.
@@ -490,10 +527,16 @@ impl<F> Domain<F> {
             let before = ring.raise(tail);
             let waiting = ring.waiting(tail);
             waited = waited.saturating_add(waiting);
-            // What the last fence served is gone by now, if the owner goes on as it did.
+            // What the last fence served is gone by now, if the owner goes on as it did. Where there is no owner, nobody
+            // empties the ring.
             let new = tail.wrapping_sub(before);
-            if waiting > if new == 0 { 0 } else { new.saturating_add(AT_ONCE) } {
-                ring.falls_behind(before);
+            let (until, most) = match new {
+                _ if !ring.is_owned() => (tail, 0),
+                0 => (before, 0),
+                _ => (before, new.saturating_add(AT_ONCE)),
+            };
+            if waiting > most {
+                ring.falls_behind(until);
                 behind.get_or_insert(ring);
             }
         }
@@ -510,21 +553,35 @@ impl<F> Domain<F> {
         self.behind.store(ring, Release);
     }
 
-    /// Frees a few objects of a ring whose owner stands still, or goes on more slowly than it did.
+    /// Frees a few objects of rings whose owners stand still, have gone, or go on more slowly than they did.
     fn help(&self) {
-        // Acquire: the ring was made before it was stored here. Pairs with: the Release in `set_behind`.
-        let behind = self.behind.load(Acquire);
-        // SAFETY: a ring of this domain is valid as long as the domain, which we borrow.
-        let Some(ring) = (unsafe { behind.as_ref() }) else { return };
-        let mut is_done = true;
-        if let Some(until) = ring.behind() {
-            let mut batch = Batch::new();
-            let most = if self.waited_of(9, 8) { 4 * STRIDE } else { STRIDE };
-            is_done = !ring.take_for_owner(&self.slots, until, most, &mut batch);
-            self.free(ring, &mut batch, false);
+        // Relaxed: a first look.
+        if self.behind.load(Relaxed).is_null() {
+            return;
         }
-        if is_done {
-            self.set_behind(self.rings.behind(ring).find(|ring| ring.behind().is_some()));
+        let mut most = match () {
+            () if self.waited_of(8, 1) => AT_ONCE,
+            () if self.waited_of(9, 8) => 4 * STRIDE,
+            () => STRIDE,
+        };
+        while most > 0 {
+            // Acquire: the ring was made before it was stored here. Pairs with: the Release in `set_behind`.
+            let behind = self.behind.load(Acquire);
+            // SAFETY: a ring of this domain is valid as long as the domain, which we borrow.
+            let Some(ring) = (unsafe { behind.as_ref() }) else { return };
+            let mut freed = 0;
+            let mut is_done = true;
+            if let Some(until) = ring.behind() {
+                let mut batch = Batch::new();
+                is_done = !ring.take_for_owner(&self.slots, until, most, &mut batch);
+                freed = batch.len();
+                self.free(ring, &mut batch, false);
+            }
+            if is_done {
+                self.set_behind(self.rings.behind(ring).find(|ring| ring.behind().is_some()));
+            }
+            // To look at a ring that has nothing counts as an object.
+            most -= freed.max(1);
         }
     }
 

@@ -161,8 +161,12 @@ impl<F: Family> Domain<F> {
         };
         match F::with_local(put).flatten() {
             Some((_, false)) => {}
-            // SAFETY: this thread's.
-            Some((ring, true)) => unsafe { self.step(ring, frees) },
+            Some((ring, true)) => {
+                // SAFETY: this thread's.
+                if !unsafe { self.step(ring, frees) } {
+                    let _ = F::with_local(|local| local.leave_ring(self.rings()));
+                }
+            }
             None => self.put_slowly(item, weight, frees),
         }
     }
@@ -187,8 +191,9 @@ impl<F: Family> Domain<F> {
         };
         // SAFETY: this thread's, and the object was unlinked.
         if unsafe { ring.put(item, weight) } {
+            // If its lock is not to be had, nobody borrows it until it is.
             // SAFETY: this thread's.
-            unsafe { self.step(ring, frees) };
+            let _ = unsafe { self.step(ring, frees) };
         }
     }
 }

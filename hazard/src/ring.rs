@@ -472,6 +472,12 @@ impl Ring {
         fenced
     }
 
+    /// Whether it has an owner.
+    pub(crate) fn is_owned(&self) -> bool {
+        // Relaxed: advice.
+        self.shared.owned.load(Relaxed)
+    }
+
     /// Others are to empty it up to there.
     pub(crate) fn falls_behind(&self, position: usize) {
         // Relaxed: advice.
@@ -509,15 +515,32 @@ impl Ring {
 
     /// A look by the owner: takes out up to `most` objects that nobody uses. Scans the slots when everything that
     /// the last scan condemned is gone and a fence has come since.
+    ///
+    /// Where another has the lock, the owner looks next time, or waits for it if that `is_urgent`: who helps may have
+    /// been preempted, and is to stop the owner for no longer than that. False if the owner has waited in vain.
     #[inline]
-    pub(crate) fn take_own(&self, slots: &Slots, most: usize, batch: &mut Batch) {
-        let Some(locked) = self.lock() else { return };
+    pub(crate) fn take_own(
+        &self,
+        slots: &Slots,
+        most: usize,
+        is_urgent: impl FnOnce() -> bool,
+        batch: &mut Batch,
+    ) -> bool {
+        let mut locked = self.lock();
+        if locked.is_none() {
+            if !is_urgent() {
+                return true;
+            }
+            locked = self.lock_patiently();
+        }
+        let Some(locked) = locked else { return false };
         locked.inside(|inside| {
             if inside.head == inside.condemned && inside.unexamined == 0 {
                 inside.look(self, slots, false);
             }
             inside.take(self, inside.condemned, most, batch);
         });
+        true
     }
 
     /// A look by another, for an owner who is away: as `take_own`, up to a position. False if there is no more.
@@ -576,7 +599,7 @@ impl Ring {
     }
 
     /// The owner goes, and leaves what is in the ring to the next owner, and to others.
-    pub(crate) fn release(&self) {
+    fn release(&self) {
         // Release: all that the owner did. Pairs with: the Acquire in `Rings::take`.
         self.shared.owned.store(false, Release);
     }
@@ -718,12 +741,18 @@ pub(crate) struct Rings {
     newest: AtomicPtr<Ring>,
     /// Those that have an owner.
     owned: Number,
+    /// Objects and bytes that owners had not counted when they went.
+    left: [Number; 2],
 }
 
 macro_rules! new {
     ($($constness:ident)?) => {
         pub(crate) $($constness)? fn new() -> Self {
-            Rings { newest: AtomicPtr::new(ptr::null_mut()), owned: Number::new(0) }
+            Rings {
+                newest: AtomicPtr::new(ptr::null_mut()),
+                owned: Number::new(0),
+                left: [const { Number::new(0) }; 2],
+            }
         }
     };
 }
@@ -759,13 +788,16 @@ impl Rings {
     }
 
     /// A ring without an owner, or a new one. The caller is its owner, and looks when `first` objects are in a new one.
+    /// A ring that is locked at the moment is passed over: it may be so for ever.
     #[cold]
     pub(crate) fn take(&self, first: usize) -> &Ring {
         // Relaxed: a size.
         self.owned.fetch_add(1, Relaxed);
-        // Relaxed: a first look. Acquire: all that the owner before us did. Pairs with: the Release in `release`.
+        // Relaxed: a first look, and advice. Acquire: all that the owner before us did. Pairs with: the Release in
+        // `release`.
         let is_free = |ring: &&Ring| {
-            !ring.shared.owned.load(Relaxed) && !ring.shared.owned.swap(true, Acquire)
+            let Shared { owned, lock, .. } = &ring.shared;
+            !owned.load(Relaxed) && !lock.load(Relaxed) && !owned.swap(true, Acquire)
         };
         if let Some(ring) = self.iter().find(is_free) {
             return ring;
@@ -792,6 +824,30 @@ impl Rings {
         self.owned.fetch_sub(1, Relaxed);
         ring.release();
     }
+
+    /// The owner of the ring goes, and what it has not counted is counted by others.
+    ///
+    /// # Safety
+    ///
+    /// By the owner.
+    pub(crate) unsafe fn leave(&self, ring: &Ring) {
+        // SAFETY: the contract of this function.
+        if let Some((objects, bytes)) = unsafe { ring.to_count(1, usize::MAX) } {
+            // Relaxed: numbers that decide when a fence is made, never what it orders.
+            self.left[0].fetch_add(objects, Relaxed);
+            self.left[1].fetch_add(bytes, Relaxed);
+        }
+        self.release(ring);
+    }
+
+    /// What owners left uncounted, if it is enough. The caller counts it.
+    #[inline]
+    pub(crate) fn left(&self, objects: usize, bytes: usize) -> Option<(usize, usize)> {
+        // Relaxed, all: as in `leave`.
+        let [left, left_bytes] = &self.left;
+        (left.load(Relaxed) >= objects || left_bytes.load(Relaxed) >= bytes)
+            .then(|| (left.swap(0, Relaxed), left_bytes.swap(0, Relaxed)))
+    }
 }
 
 impl Drop for Rings {
@@ -803,5 +859,42 @@ impl Drop for Rings {
                 next = unsafe { Box::from_raw(next) }.shared.next;
             }
         });
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::{Family, Thresholds, domain};
+
+    domain! { enum Tests {} = Thresholds { pause: None, ..Thresholds::DEFAULT }; }
+
+    fn retire(count: usize) {
+        (0..count).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
+    }
+
+    /// As in a child of fork(2), when a thread of the parent was taking objects out of the ring of the one that forked.
+    #[test]
+    fn an_owner_whose_ring_stays_locked_takes_another() {
+        let rings = Tests::domain().rings();
+        retire(10);
+        let ring = rings.iter().next().expect("one");
+        core::mem::forget(ring.lock().expect("nobody has it"));
+        retire(20_000);
+        assert!(Tests::domain().stats().waiting() <= 4 * 1_024, "{:?}", Tests::domain().stats());
+        assert_eq!(rings.iter().count(), 2);
+        // What is in it stays.
+        let left = ring.waiting(ring.tail());
+        assert!(left >= 10);
+        Tests::domain().reclaim_all().expect("a heavy fence");
+        assert_eq!(Tests::domain().stats().waiting(), left);
+        // The lock comes back: so do the ring and what is in it.
+        drop(Locked(ring));
+        std::thread::spawn(|| retire(1)).join().expect("no panic");
+        assert_eq!(rings.iter().count(), 2);
+        Tests::domain().reclaim_all().expect("a heavy fence");
+        assert_eq!(Tests::domain().stats().waiting(), 0);
     }
 }

@@ -74,8 +74,14 @@ impl Local {
         self.room.set(0);
         self.count.set(0);
         self.slots.iter().filter_map(Cell::take).for_each(|slot| slots.release(slot));
+        self.leave_ring(rings);
+    }
+
+    /// The thread leaves its ring to others. It takes another when it retires again.
+    pub(crate) fn leave_ring(&self, rings: &Rings) {
         if let Some(ring) = self.ring.take() {
-            rings.release(ring);
+            // SAFETY: this thread's until now.
+            unsafe { rings.leave(ring) };
         }
     }
 }

@@ -104,8 +104,8 @@ fn after_heavy_fences_have_failed_each_retire_frees_a_few() {
             Tests::domain().retire_box(Canary::boxed(&deaths));
             calls += 1;
             let now = deaths.load(Relaxed);
-            // A look frees so many of its own thread's ring, and a few of another's.
-            assert!(now - before <= 64 + 16, "{} in one call", now - before);
+            // A look frees so many of its own thread's ring, and so many of others'.
+            assert!(now - before <= 64 + 64, "{} in one call", now - before);
             before = now;
         }
         assert!(calls < RETIRED / 4 + 64 * 1024, "{calls}");

@@ -160,11 +160,9 @@ fn garbage_is_bounded_while_many_threads_retire() {
                     // The two are not of one moment. In this order it is never more than there was.
                     let retired = stats::<Tests>().retired;
                     let waiting = retired.saturating_sub(stats::<Tests>().freed);
-                    assert!(
-                        waiting <= (1 + THREADS) * bound::<Tests>(),
-                        "{waiting} of {:?}",
-                        stats::<Tests>()
-                    );
+                    // Each other may be preempted while it makes a heavy fence.
+                    let most = bound::<Tests>() + THREADS * 1_024;
+                    assert!(waiting <= most, "{waiting} of {:?}", stats::<Tests>());
                 }
                 end(&source);
             });
@@ -414,6 +412,28 @@ fn threads_that_come_and_go_leave_no_more_than_the_bound() {
         let retire = || (0..100).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
         thread::spawn(retire).join().expect("no panic");
     }
+    assert!(stats::<Tests>().waiting() <= bound::<Tests>(), "{:?}", stats::<Tests>());
+}
+
+#[test]
+fn what_many_threads_leave_when_they_end_is_freed_by_those_who_go_on() {
+    const THREADS: usize = 200;
+    own!();
+    let barrier = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                // Fewer than a thread counts, and fewer in all than so many threads may leave.
+                (0..60).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
+                barrier.wait();
+            });
+        }
+    });
+    // The twin: without another retire it waits.
+    if cfg!(feature = "std") {
+        assert_eq!(stats::<Tests>().waiting(), 60 * THREADS);
+    }
+    (0..2_000).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
     assert!(stats::<Tests>().waiting() <= bound::<Tests>(), "{:?}", stats::<Tests>());
 }
 

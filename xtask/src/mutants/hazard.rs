@@ -121,8 +121,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a look without the lock",
         "hazard/src/ring.rs",
-        "        let Some(locked) = self.lock() else { return };\n",
-        "        let locked = Locked(self);\n",
+        "        let mut locked = self.lock();\n",
+        "        let mut locked = Some(Locked(self));\n",
     ),
     Mutant(
         "a lock taken without an acquire",
