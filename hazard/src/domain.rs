@@ -71,7 +71,7 @@ use crate::thread::{self, Local};
 ///
 /// Measured, with the default thresholds, 2 cores of an Intel Xeon under KVM, Linux 6.18, 2026-11-26: of 4 threads that
 /// retire 500,000 objects each at most 3,484 waited; of 64 that retire 20,000 each, where `4·E` is 32,768 and
-/// fences are in flight, between 2,204 and 71,254 in 27 runs. Of 1,000 threads that retire half a megabyte each and then
+/// fences are in flight, between 3,793 and 71,254 in 31 runs. Of 1,000 threads that retire half a megabyte each and then
 /// stand still 15.5 MB waited. 2,000 threads that retired 60 objects each and ended left
 /// 120,000 where no time was set; when another thread had retired 10,000, there were 783.
 ///
