@@ -145,8 +145,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a ring taken without an acquire",
         "hazard/src/ring.rs",
-        "ring.shared.owned.swap(true, Acquire)",
-        "ring.shared.owned.swap(true, Relaxed)",
+        "owned.swap(true, Acquire)",
+        "owned.swap(true, Relaxed)",
     ),
     Mutant(
         "retired to a cohort without a release",
