@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use asymfence_cookbook::biased_lock::{BiasedRwLock, ReadGuard, Reader};
 
-use crate::pass;
+use crate::{alone, asked, pass};
 
 /// Whether a read section of now goes by the slot.
 fn is_biased<T>(reader: &mut Reader<'_, T>) -> bool {
@@ -338,28 +338,23 @@ fn a_lock_of_what_has_no_size_is_a_lock() {
 /// A write that revokes the bias is one heavy fence, if they are few; if they are many it is two in a pause.
 #[test]
 fn writers_that_come_often_cost_no_heavy_fence_each() {
-    if asymfence::init() == asymfence::Strategy::Symmetric {
-        return;
-    }
-    const TIMES: usize = 1_000;
-    // Others of this process fence meanwhile: so the fewest of some tries.
-    let fences = |pause: Duration, rest: Duration| {
-        let tries = (0..20).map(|_| {
+    alone(|| {
+        const TIMES: usize = 1_000;
+        let fences = |pause: Duration, rest: Duration| {
             let lock = BiasedRwLock::with_patience(0, 1).with_pause(pause);
             let mut reader = lock.reader();
-            let before = asymfence::stats().heavy.asked;
-            for _ in 0..TIMES {
-                *lock.write() += 1;
-                // Turns the bias on.
-                assert!(*reader.read() > 0);
-                pass(rest);
-            }
-            asymfence::stats().heavy.asked - before
-        });
-        tries.min().expect("some tries")
-    };
-    // Half a minute is longer than the tries take.
-    assert!(fences(Duration::from_secs(30), Duration::ZERO) <= 4);
-    // More than a pause passes between two.
-    assert!(fences(Duration::from_micros(1), Duration::from_micros(3)) >= TIMES);
+            asked(|| {
+                for _ in 0..TIMES {
+                    *lock.write() += 1;
+                    // Turns the bias on.
+                    assert!(*reader.read() > 0);
+                    pass(rest);
+                }
+            })
+        };
+        // Half a minute is longer than it takes.
+        assert!(fences(Duration::from_secs(30), Duration::ZERO) <= 4);
+        // More than a pause passes between two.
+        assert!(fences(Duration::from_micros(1), Duration::from_micros(3)) >= TIMES);
+    });
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use asymfence_cookbook::deque::{Owner, Steal, Stealer, deque, with_capacity, with_pause};
 
 use crate::canary::Canary;
-use crate::pass;
+use crate::{alone, asked, pass};
 
 /// Steals until the owner has ended and nothing is left.
 fn steal_all(thief: &Stealer<Canary>, ended: &AtomicBool, mut taken: impl FnMut(Box<Canary>)) {
@@ -380,26 +380,21 @@ fn room_is_given_back_after_a_burst() {
 /// A steal is one heavy fence, if they are few; if they are many it is two in a pause.
 #[test]
 fn thieves_that_come_often_cost_no_heavy_fence_each() {
-    if asymfence::init() == asymfence::Strategy::Symmetric {
-        return;
-    }
-    const TIMES: usize = 1_000;
-    // Others of this process fence meanwhile: so the fewest of some tries.
-    let fences = |pause: Duration, rest: Duration| {
-        let tries = (0..20).map(|_| {
+    alone(|| {
+        const TIMES: usize = 1_000;
+        let fences = |pause: Duration, rest: Duration| {
             let (owner, thief) = with_pause(64, pause);
-            let before = asymfence::stats().heavy.asked;
-            for item in 0..TIMES {
-                owner.push(Box::new(item));
-                assert_eq!(thief.steal(), Steal::Taken(Box::new(item)));
-                pass(rest);
-            }
-            asymfence::stats().heavy.asked - before
-        });
-        tries.min().expect("some tries")
-    };
-    // Half a minute is longer than the tries take.
-    assert!(fences(Duration::from_secs(30), Duration::ZERO) <= 4);
-    // More than a pause passes between two.
-    assert!(fences(Duration::from_micros(1), Duration::from_micros(3)) >= TIMES);
+            asked(|| {
+                for item in 0..TIMES {
+                    owner.push(Box::new(item));
+                    assert_eq!(thief.steal(), Steal::Taken(Box::new(item)));
+                    pass(rest);
+                }
+            })
+        };
+        // Half a minute is longer than it takes.
+        assert!(fences(Duration::from_secs(30), Duration::ZERO) <= 4);
+        // More than a pause passes between two.
+        assert!(fences(Duration::from_micros(1), Duration::from_micros(3)) >= TIMES);
+    });
 }

@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 use std::thread;
 
-use asymfence::{Pacer, Strategy, init, stats};
+use asymfence::Pacer;
 use asymfence_cookbook::epoch::Collector;
 
 use crate::canary::Canary;
+use crate::{alone, asked};
 
 #[test]
 fn what_is_retired_is_dropped_after_three_flushes_and_not_while_it_is_pinned() {
@@ -125,59 +126,45 @@ fn what_is_pinned_is_alive_and_what_is_retired_dies_once() {
 /// Pins alone never advance the epoch; a pin after a retirement does, now and then.
 #[test]
 fn nothing_is_paid_while_nothing_waits() {
-    if init() == Strategy::Symmetric {
-        return;
-    }
-    // Others of this process fence meanwhile: so the fewest of many tries.
-    let fences = |work: &dyn Fn()| {
-        let tried = (0..200).map(|_| {
-            let before = stats().heavy.asked;
-            work();
-            stats().heavy.asked - before
-        });
-        tried.min().expect("many tries")
-    };
-    let pins = |collector: &Collector| {
-        let handle = collector.handle();
-        (0..1_000).for_each(|_| drop(handle.pin()));
-    };
-    assert_eq!(fences(&|| pins(&Collector::new())), 0);
-    let unpaced = || Collector::with_pacer(Pacer::new(1));
-    assert_eq!(fences(&|| pins(&unpaced())), 0);
-    assert_ne!(
-        fences(&|| {
-            let collector = Collector::new();
-            // SAFETY: nobody has found it.
-            unsafe { collector.handle().retire(Box::new(0)) };
-            // Three advances, a pause apart.
-            while collector.waiting() > 0 {
-                pins(&collector);
-            }
-        }),
-        0
-    );
+    alone(|| {
+        let pins = |collector: &Collector| {
+            let handle = collector.handle();
+            (0..1_000).for_each(|_| drop(handle.pin()));
+        };
+        assert_eq!(asked(|| pins(&Collector::new())), 0);
+        let unpaced = Collector::with_pacer(Pacer::new(1));
+        assert_eq!(asked(|| pins(&unpaced)), 0);
+        assert_ne!(
+            asked(|| {
+                let collector = Collector::new();
+                // SAFETY: nobody has found it.
+                unsafe { collector.handle().retire(Box::new(0)) };
+                // Three advances, a pause apart.
+                while collector.waiting() > 0 {
+                    pins(&collector);
+                }
+            }),
+            0
+        );
+    });
 }
 
 /// A reader that stands still is found by a scan: it costs no heavy fence.
 #[test]
 fn a_reader_that_lags_behind_costs_no_heavy_fence() {
-    if init() == Strategy::Symmetric {
-        return;
-    }
-    let mut fewest = usize::MAX;
-    for _ in 0..200 {
+    alone(|| {
         let collector = Collector::new();
         let (handle, reader) = (collector.handle(), collector.handle());
         let guard = reader.pin();
         handle.flush(); // now it lags behind
-        let before = stats().heavy.asked;
-        for _ in 0..1_000 {
-            // SAFETY: nobody has found it.
-            unsafe { handle.retire(Box::new(0)) };
-            drop(handle.pin());
-        }
-        fewest = fewest.min(stats().heavy.asked - before);
+        let fences = asked(|| {
+            for _ in 0..1_000 {
+                // SAFETY: nobody has found it.
+                unsafe { handle.retire(Box::new(0)) };
+                drop(handle.pin());
+            }
+        });
+        assert_eq!(fences, 0);
         drop(guard);
-    }
-    assert_eq!(fewest, 0);
+    });
 }

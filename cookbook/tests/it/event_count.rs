@@ -13,7 +13,7 @@ use asymfence_cookbook::event_count::EventCount;
 use crossbeam_deque::{Injector, Steal};
 use ring::Ring;
 
-use crate::pass;
+use crate::{alone, asked, pass};
 
 #[allow(unreachable_pub, reason = "an example's")]
 #[path = "../../examples/event_count/ring.rs"]
@@ -458,25 +458,20 @@ fn who_waits_for_a_time_leaves_nothing_behind() {
 /// Each thread that sleeps is one heavy fence, if they are few; if they are many it is two in a pause.
 #[test]
 fn sleepers_that_come_often_cost_no_heavy_fence_each() {
-    if asymfence::init() == asymfence::Strategy::Symmetric {
-        return;
-    }
-    const TIMES: usize = 1_000;
-    // Others of this process fence meanwhile: so the fewest of some tries.
-    let fences = |pause: Duration, rest: Duration| {
-        let tries = (0..20).map(|_| {
+    alone(|| {
+        const TIMES: usize = 1_000;
+        let fences = |pause: Duration, rest: Duration| {
             let event = EventCount::new().with_pause(pause);
-            let before = asymfence::stats().heavy.asked;
-            for _ in 0..TIMES {
-                drop(event.listen());
-                pass(rest);
-            }
-            asymfence::stats().heavy.asked - before
-        });
-        tries.min().expect("some tries")
-    };
-    // Half a minute is longer than the tries take.
-    assert!(fences(Duration::from_secs(30), Duration::ZERO) <= 4);
-    // More than a pause passes between two.
-    assert!(fences(Duration::from_micros(1), Duration::from_micros(3)) >= TIMES);
+            asked(|| {
+                for _ in 0..TIMES {
+                    drop(event.listen());
+                    pass(rest);
+                }
+            })
+        };
+        // Half a minute is longer than it takes.
+        assert!(fences(Duration::from_secs(30), Duration::ZERO) <= 4);
+        // More than a pause passes between two.
+        assert!(fences(Duration::from_micros(1), Duration::from_micros(3)) >= TIMES);
+    });
 }

@@ -9,6 +9,7 @@ use std::{mem, panic, thread};
 use asymfence_cookbook::rcu::Rcu;
 
 use crate::canary::Canary;
+use crate::{alone, asked};
 
 /// Two writers replace, one by waiting and one by polling; readers read, nested and not, and now and then a
 /// new reader takes the place of one.
@@ -126,19 +127,14 @@ fn the_last_guard_that_goes_ends_a_read_in_whatever_order() {
 /// Of a hundred values that wait, the first one asked has a heavy fence, and the others have it too.
 #[test]
 fn many_that_wait_have_one_heavy_fence() {
-    if asymfence::init() == asymfence::Strategy::Symmetric {
-        return;
-    }
-    // Other tests of this process fence meanwhile: so at times it is none.
-    let rcu = Rcu::new(0);
-    let mut seen = usize::MAX;
-    for _ in 0..1_000 {
-        let replaced: Vec<_> = (0..100).map(|value| rcu.publish(Box::new(value))).collect();
-        let before = asymfence::stats().heavy.asked;
-        replaced.into_iter().for_each(|replaced| drop(replaced.wait()));
-        seen = seen.min(asymfence::stats().heavy.asked - before);
-    }
-    assert!(seen <= 1, "{seen} heavy fences for a hundred values");
+    alone(|| {
+        let rcu = Rcu::new(0);
+        for _ in 0..1_000 {
+            let replaced: Vec<_> = (0..100).map(|value| rcu.publish(Box::new(value))).collect();
+            let seen = asked(|| replaced.into_iter().for_each(|replaced| drop(replaced.wait())));
+            assert!(seen <= 1, "{seen} heavy fences for a hundred values");
+        }
+    });
 }
 
 /// Of the readers that are there, each at a time of its own.
@@ -256,24 +252,14 @@ fn a_reader_goes_from_thread_to_thread() {
 /// Nor where those who read have gone again.
 #[test]
 fn where_no_reader_is_registered_nothing_is_paid() {
-    if asymfence::init() == asymfence::Strategy::Symmetric {
-        return;
-    }
-    // Other tests of this process fence meanwhile: so the fewest of many tries.
-    let fences = |work: &dyn Fn()| {
-        let tried = (0..200).map(|_| {
-            let before = asymfence::stats().heavy.asked;
-            work();
-            asymfence::stats().heavy.asked - before
-        });
-        tried.min().expect("many tries")
-    };
-    let rcu = Rcu::new(1);
-    drop(rcu.reader());
-    assert_eq!(fences(&|| drop(rcu.replace(Box::new(2)))), 0);
-    let reader = rcu.reader();
-    assert_ne!(fences(&|| (0..10).for_each(|_| drop(rcu.replace(Box::new(2))))), 0);
-    drop(reader);
+    alone(|| {
+        let rcu = Rcu::new(1);
+        drop(rcu.reader());
+        assert_eq!(asked(|| drop(rcu.replace(Box::new(2)))), 0);
+        let reader = rcu.reader();
+        assert_ne!(asked(|| (0..10).for_each(|_| drop(rcu.replace(Box::new(2))))), 0);
+        drop(reader);
+    });
 }
 
 #[test]
