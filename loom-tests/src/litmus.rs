@@ -212,6 +212,21 @@ fn explore_by(
     found.clone()
 }
 
+/// Scenario A (store buffering), with any fences: what the first thread and another one see of each other's store.
+pub fn scenario_a(first: impl Fn(), other: impl Fn() + Send + 'static) -> [usize; 2] {
+    let [x, y] = [0, 0].map(|zero| loom::sync::Arc::new(AtomicUsize::new(zero)));
+    let (x2, y2) = (x.clone(), y.clone());
+    let thread = thread::spawn(move || {
+        x2.store(1, Relaxed);
+        other();
+        y2.load(Relaxed)
+    });
+    y.store(1, Relaxed);
+    first();
+    let seen = x.load(Relaxed);
+    [seen, thread.join().expect("no panic in a fence")]
+}
+
 /// Runs a program once.
 fn run(program: &Arc<Program>) -> Outcome {
     let memory: Arc<Vec<AtomicUsize>> =

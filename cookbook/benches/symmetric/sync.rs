@@ -4,9 +4,13 @@
 
 use std::time::Duration;
 
+#[path = "../../src/sync/waiting.rs"]
+mod waiting;
+
 pub(crate) use asymfence::{HeavyFenceError, Pacer};
 pub(crate) use std::sync::atomic::Ordering::SeqCst;
 pub(crate) use std::{hint, sync::*, thread};
+pub(crate) use waiting::{now, rest, sleep_on};
 
 pub(crate) fn light_fence() {
     atomic::fence(SeqCst);
@@ -65,38 +69,8 @@ impl Bias {
     }
 }
 
-pub(crate) fn now() -> Duration {
-    static START: OnceLock<std::time::Instant> = OnceLock::new();
-    START.get_or_init(std::time::Instant::now).elapsed()
-}
-
 pub(crate) fn now_and_then() -> bool {
     false
-}
-
-pub(crate) fn rest(tries: &mut u32) {
-    *tries = tries.saturating_add(1);
-    if *tries <= 100 {
-        hint::spin_loop();
-    } else if *tries <= 200 {
-        thread::yield_now();
-    } else {
-        thread::sleep(Duration::from_micros((8 << (*tries - 200).min(7)).min(1_000)));
-    }
-}
-
-pub(crate) fn sleep_on<'l, T>(
-    condvar: &Condvar,
-    _: &'l Mutex<T>,
-    guard: MutexGuard<'l, T>,
-    deadline: Option<Duration>,
-) -> (MutexGuard<'l, T>, bool) {
-    let Some(deadline) = deadline else {
-        return (condvar.wait(guard).expect("no panic while it is held"), false);
-    };
-    let left = deadline.saturating_sub(now());
-    let (guard, outcome) = condvar.wait_timeout(guard, left).expect("no panic while it is held");
-    (guard, outcome.timed_out())
 }
 
 #[derive(Debug)]

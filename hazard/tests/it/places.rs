@@ -1,6 +1,7 @@
 //! Hazard pointers where things go wrong: heavy fences that fail, a fork, no membarrier.
 
 use std::cell::RefCell;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -21,27 +22,34 @@ domain! { enum Tests {} = BY_NUMBERS; }
 
 type Source = AtomicBox<Canary, Tests>;
 
+/// Retires so many objects in a thread whose sandbox refuses heavy fences, and then `looks`, in that thread.
+fn retire_without_a_barrier(count: usize, deaths: &Arc<AtomicUsize>, looks: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let filter = on_protection_too(Errno(libc::EPERM as u32));
+            apply_filter(&filter).expect("seccomp");
+            (0..count).for_each(|_| Tests::domain().retire_box(Canary::boxed(deaths)));
+            looks();
+        });
+    });
+}
+
 #[test]
 fn a_heavy_fence_that_a_sandbox_refuses_frees_nothing_and_the_domain_says_so() {
     const RETIRED: usize = 5_000;
     Child::default().run(|| {
         init();
         let deaths = Arc::default();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let filter = on_protection_too(Errno(libc::EPERM as u32));
-                apply_filter(&filter).expect("seccomp");
-                (0..RETIRED).for_each(|_| Tests::domain().retire_box(Canary::boxed(&deaths)));
-                let error = Tests::domain().reclaim().expect_err("no barrier in this thread");
-                assert_eq!(error.failure().errno(), libc::EPERM);
-                assert_eq!(Tests::domain().reclaim_all().expect_err("nor now"), error);
-                let stats = stats::<Tests>();
-                assert_eq!((stats.waiting(), stats.freed), (RETIRED, 0));
-                // Those that were asked for, and those that `retire` began, twice as late each time: after 1,024
-                // objects, and after 2,048 more.
-                assert_eq!(stats.failed, 2 + 2);
-                assert_eq!(deaths.load(Relaxed), 0);
-            });
+        retire_without_a_barrier(RETIRED, &deaths, || {
+            let error = Tests::domain().reclaim().expect_err("no barrier in this thread");
+            assert_eq!(error.failure().errno(), libc::EPERM);
+            assert_eq!(Tests::domain().reclaim_all().expect_err("nor now"), error);
+            let stats = stats::<Tests>();
+            assert_eq!((stats.waiting(), stats.freed), (RETIRED, 0));
+            // Those that were asked for, and those that `retire` began, twice as late each time: after 1,024
+            // objects, and after 2,048 more.
+            assert_eq!(stats.failed, 2 + 2);
+            assert_eq!(deaths.load(Relaxed), 0);
         });
         // A thread outside of the sandbox frees it all.
         assert_eq!(reclaim::<Tests>(), (RETIRED, 0));
@@ -88,16 +96,11 @@ fn after_heavy_fences_have_failed_each_retire_frees_a_few() {
     Child::default().run(|| {
         init();
         let deaths = Arc::default();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let filter = on_protection_too(Errno(libc::EPERM as u32));
-                apply_filter(&filter).expect("seccomp");
-                (0..RETIRED).for_each(|_| Tests::domain().retire_box(Canary::boxed(&deaths)));
-                assert_eq!(stats::<Tests>().waiting(), RETIRED);
-                // One for each 64 times 1,024, but for the first few.
-                let failed = stats::<Tests>().failed;
-                assert!(failed <= 6 + RETIRED / (64 * 1024), "{failed}");
-            });
+        retire_without_a_barrier(RETIRED, &deaths, || {
+            assert_eq!(stats::<Tests>().waiting(), RETIRED);
+            // One for each 64 times 1,024, but for the first few.
+            let failed = stats::<Tests>().failed;
+            assert!(failed <= 6 + RETIRED / (64 * 1024), "{failed}");
         });
         let (mut calls, mut before) = (0, 0);
         while stats::<Tests>().waiting() > bound::<Tests>() {

@@ -1,16 +1,13 @@
 //! Test suites that were not made for this crate: a bare `loom::model`, without an `init`, with the first fence
 //! in any thread.
 
-use std::sync::{Arc as StdArc, Mutex};
+use std::sync::{Arc, Mutex};
 
 use asymfence::model::{Start, Visit, begin_with, fence};
 use asymfence::{heavy_fence, light_fence, stats};
-use loom::sync::Arc;
-use loom::sync::atomic::AtomicUsize;
-use loom::sync::atomic::Ordering::{Relaxed, SeqCst};
-use loom::thread;
+use loom::sync::atomic::Ordering::SeqCst;
 
-use loom_tests::litmus::{Outcome, explore_bare, table};
+use loom_tests::litmus::{Outcome, explore_bare, scenario_a, table};
 use loom_tests::oracle::{Threads, outcomes};
 
 /// The first fence is in a spawned thread, in every one of them in some execution.
@@ -45,19 +42,10 @@ fn a_bare_model_may_be_symmetric() {
 /// Scenario A in a bare model; every pair of results.
 fn found(left: impl Fn() + Copy + Send + Sync + 'static, right: fn()) -> Vec<Outcome> {
     begin_with(Start::Asymmetric, Visit::Upward);
-    let all = StdArc::new(Mutex::new(Vec::new()));
+    let all = Arc::new(Mutex::new(Vec::new()));
     let seen = all.clone();
     loom::model(move || {
-        let [x, y] = [0, 0].map(|zero| Arc::new(AtomicUsize::new(zero)));
-        let (x2, y2) = (x.clone(), y.clone());
-        let other = thread::spawn(move || {
-            x2.store(1, Relaxed);
-            left();
-            y2.load(Relaxed)
-        });
-        y.store(1, Relaxed);
-        right();
-        let outcome = vec![x.load(Relaxed), other.join().expect("no panic")];
+        let outcome = scenario_a(right, left).to_vec();
         let mut seen = seen.lock().expect("no panic while it is held");
         if !seen.contains(&outcome) {
             seen.push(outcome);

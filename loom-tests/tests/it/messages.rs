@@ -1,13 +1,13 @@
 //! What a model prints, and what it makes of the environment: each in a process of its own.
 
 use std::process::Command;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use asymfence::model::model;
 use asymfence::{heavy_fence, light_fence};
-use loom::sync::Arc;
-use loom::sync::atomic::AtomicUsize;
-use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
+use loom_tests::litmus::scenario_a;
 
 /// What the test of this name prints when it runs alone, with these variables, and whether it passes.
 fn child(name: &str, variables: &[(&str, &str)]) -> (bool, String) {
@@ -19,44 +19,34 @@ fn child(name: &str, variables: &[(&str, &str)]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Scenario A, and the number of its executions.
-fn scenario_a(right: impl Fn() + Copy + Send + Sync + 'static, passes: fn(usize) -> bool) {
-    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+/// Scenario A with a light fence in the other thread, and the number of its executions.
+fn explores(first: impl Fn() + Copy + Send + Sync + 'static, passes: fn([usize; 2]) -> bool) {
+    let count = std::sync::Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
     model(move || {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let [x, y] = [0, 0].map(|zero| Arc::new(AtomicUsize::new(zero)));
-        let (x2, y2) = (x.clone(), y.clone());
-        let other = thread::spawn(move || {
-            x2.store(1, Relaxed);
-            light_fence();
-            y2.load(Relaxed)
-        });
-        y.store(1, Relaxed);
-        right();
-        let sees = x.load(Relaxed);
-        assert!(passes(sees + other.join().expect("no panic")));
+        counted.fetch_add(1, Relaxed);
+        assert!(passes(scenario_a(first, || light_fence())));
     });
-    println!("executions: {}.", count.load(std::sync::atomic::Ordering::Relaxed));
+    println!("executions: {}.", count.load(Relaxed));
 }
 
 // Closures, and not the functions themselves: what a pointer calls does not know from where.
 #[test]
 #[ignore = "a child of other tests"]
 fn child_that_passes() {
-    scenario_a(|| heavy_fence(), |sum| sum > 0);
+    explores(|| heavy_fence(), |seen| seen != [0, 0]);
 }
 
 #[test]
 #[ignore = "a child of other tests"]
 fn child_that_fails() {
-    scenario_a(|| light_fence(), |sum| sum > 0);
+    explores(|| light_fence(), |seen| seen != [0, 0]);
 }
 
 #[test]
 #[ignore = "a child of other tests"]
 fn child_that_fails_after_a_heavy_fence() {
-    scenario_a(|| heavy_fence(), |_| false);
+    explores(|| heavy_fence(), |_| false);
 }
 
 #[test]
@@ -120,15 +110,17 @@ fn a_sixth_thread_is_told_the_limit() {
     assert!(text.contains("loom runs five threads in an execution"), "{text}");
 }
 
+/// How many executions a model has that passes, with these variables.
+fn executions(variables: &[(&str, &str)]) -> usize {
+    let (passes, text) = child("messages::child_that_passes", variables);
+    assert!(passes, "{text}");
+    let number = text.split("executions: ").nth(1).and_then(|rest| rest.split('.').next());
+    number.expect("the child counts").parse().expect("a number")
+}
+
 /// loom resumes an exploration from its checkpoint. The second visiting order is another exploration.
 #[test]
 fn with_a_checkpoint_there_are_as_many_executions_as_without() {
-    let executions = |variables: &[(&str, &str)]| {
-        let (passes, text) = child("messages::child_that_passes", variables);
-        assert!(passes, "{text}");
-        let number = text.split("executions: ").nth(1).and_then(|rest| rest.split('.').next());
-        number.expect("the child counts").parse::<usize>().expect("a number")
-    };
     let all = executions(&[]);
     assert!(all > 2);
     for interval in ["1", "10", "25"] {
@@ -148,11 +140,6 @@ fn with_a_checkpoint_there_are_as_many_executions_as_without() {
 
 #[test]
 fn a_bound_on_preemptions_in_the_environment_applies() {
-    let executions = |bound: &str| {
-        let bound = [("LOOM_MAX_PREEMPTIONS", bound)];
-        let (_, text) = child("messages::child_that_passes", &bound);
-        let number = text.split("executions: ").nth(1).and_then(|rest| rest.split('.').next());
-        number.expect("the child counts").parse::<usize>().expect("a number")
-    };
-    assert!(executions("0") < executions("5"));
+    let within = |bound| executions(&[("LOOM_MAX_PREEMPTIONS", bound)]);
+    assert!(within("0") < within("5"));
 }

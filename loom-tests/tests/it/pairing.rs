@@ -9,6 +9,7 @@ use loom::sync::atomic::Ordering::{Relaxed, SeqCst};
 use loom::thread;
 
 use loom_tests::check::is_ever;
+use loom_tests::litmus::scenario_a;
 
 fn full_fence() {
     fence(SeqCst);
@@ -24,20 +25,7 @@ fn fallible_heavy_fence() {
 
 /// Scenario A: whether both sides ever miss the other's store.
 fn misses(left: fn(), right: fn()) -> bool {
-    is_ever(Start::Asymmetric, move || {
-        let x = Arc::new(AtomicUsize::new(0));
-        let y = Arc::new(AtomicUsize::new(0));
-        let (x2, y2) = (x.clone(), y.clone());
-        let other = thread::spawn(move || {
-            x2.store(1, Relaxed);
-            left();
-            y2.load(Relaxed)
-        });
-        y.store(1, Relaxed);
-        right();
-        let right = x.load(Relaxed);
-        other.join().expect("no panic") == 0 && right == 0
-    })
+    is_ever(Start::Asymmetric, move || scenario_a(right, left) == [0, 0])
 }
 
 /// Scenarios B and C: whether a message is ever seen without what was sent before it.
