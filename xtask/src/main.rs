@@ -35,7 +35,8 @@ Usage: cargo xtask COMMAND
   adopter         a crate that takes the fences as an option: without them, with them, modelled, in Miri
   adopt           published crates with these fences: their own tests, their own cost
   compat          the packages that have the names of other crates: membarrier, membarrier2, swmr-barrier
-  elsewhere       what any system can run: the table on real cores, the adopter, the doctor
+  elsewhere [WORD]
+                  what any system can run, in steps: the table on real cores, the adopter, the doctor
   codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone; --deep with wider bounds or none
   modelled        crates that depend on this one as others do, checked by the lines of the guide alone
@@ -50,7 +51,8 @@ Usage: cargo xtask COMMAND
                   it installs what they need); --quick for those of a few minutes, which deep runs too
   ci              formatting, lints, docs, the house rules, test, spin, the oldest Rust, code elsewhere, the
                   sanitizer, the doctor, the costs
-  deep            what takes longer: the crates that adopt, the quick platforms, the models with wider bounds, the mutants with a name
+  deep            what takes longer: the crates that adopt, the quick platforms, the models with wider
+                  bounds, the mutants with a name
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a parser can check
 ";
@@ -92,7 +94,7 @@ fn run() -> Result {
                 quick = true;
             }
             lexopt::Arg::Value(value)
-                if ["mutants", "platforms", "test"].contains(&command.as_str()) =>
+                if ["elsewhere", "mutants", "platforms", "test"].contains(&command.as_str()) =>
             {
                 word = value.to_string_lossy().into_owned();
             }
@@ -112,12 +114,12 @@ fn run() -> Result {
     };
     let ledger = ledger::Ledger::open(&sh)?;
     let outcome = match command.as_str() {
-        "test" if quick => steps::run(&sh, QUICK, &word),
-        "test" => steps::run(&sh, ALL_STEPS, &word),
+        "test" if quick => steps::run(&sh, "cargo xtask test --quick", QUICK, &word),
+        "test" => steps::run(&sh, ALL, ALL_STEPS, &word),
         "adopt" => adopt::check(&sh),
         "adopter" => adopter::check(&sh),
         "compat" => compat::check(&sh),
-        "elsewhere" => steps::run(&sh, ELSEWHERE, &word),
+        "elsewhere" => steps::run(&sh, "cargo xtask elsewhere", ELSEWHERE, &word),
         "codegen" => {
             codegen::native(&sh)?;
             codegen::foreign(&sh)
@@ -180,6 +182,9 @@ const ELSEWHERE: &[Step] = &[
         Ok(())
     }),
 ];
+
+/// The command of these steps.
+const ALL: &str = "cargo xtask test";
 
 /// Everything that can fail by itself on a machine with a Rust toolchain and nothing else. What such a
 /// machine cannot run is listed last.
@@ -266,7 +271,7 @@ fn ci(sh: &Shell) -> Result {
         cmd!(sh, "cargo doc --workspace --no-deps --document-private-items {EVERYTHING...}")
             .run()?;
     }
-    steps::run(sh, ALL_STEPS, "")?;
+    steps::run(sh, ALL, ALL_STEPS, "")?;
     spin::models(sh)?;
     msrv::check(sh)?;
     codegen::foreign(sh)?;

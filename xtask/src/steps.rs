@@ -11,11 +11,11 @@ use crate::{Result, target};
 
 type Run = fn(&Shell) -> Result;
 
-/// A step: its name, which `cargo xtask test NAME` takes, and what it does.
+/// A step: its name, which the command takes, and what it does.
 pub(crate) type Step = (&'static str, Run);
 
-/// Runs the steps whose names contain `word`, in turn, up to the first that fails.
-pub(crate) fn run(sh: &Shell, steps: &[Step], word: &str) -> Result {
+/// Runs the steps of `command` whose names contain `word`, in turn, up to the first that fails.
+pub(crate) fn run(sh: &Shell, command: &str, steps: &[Step], word: &str) -> Result {
     let chosen: Vec<&Step> = steps.iter().filter(|(name, _)| name.contains(word)).collect();
     if chosen.is_empty() {
         let names: Vec<&str> = steps.iter().map(|(name, _)| *name).collect();
@@ -24,26 +24,30 @@ pub(crate) fn run(sh: &Shell, steps: &[Step], word: &str) -> Result {
     let file = target(sh, "xtask-times");
     let mut times = Times::read(&file);
     println!("{}", times.of_all(chosen.iter().map(|(name, _)| *name)));
+    let all = Instant::now();
     for (number, (name, run)) in (1..).zip(&chosen) {
         let place = format!("[{number}/{}] {name}", chosen.len());
         println!("{place}: {}", times.last(name));
         let begin = Instant::now();
-        run(sh).map_err(|error| unlike(&place, name, &error.to_string()))?;
+        run(sh).map_err(|error| unlike(&place, command, name, &error.to_string()))?;
         println!("{place}: took {}", words(begin.elapsed()));
         times.0.insert((*name).to_owned(), begin.elapsed());
         times.write(&file)?;
     }
+    println!("all {} steps passed, in {}", chosen.len(), words(all.elapsed()));
     Ok(())
 }
 
 /// What failed, and what to do next.
-fn unlike(place: &str, name: &str, error: &str) -> String {
+fn unlike(place: &str, command: &str, name: &str, error: &str) -> String {
     format!(
         "{place} failed: {error}\n\
          What is printed above says which test it was, and why. Next:\n  \
-         that test alone      the command above, with `-- NAME_OF_THE_TEST` behind it\n  \
-         this step alone      cargo xtask test '{name}'\n\
-         If you have changed nothing, please report it with the output of `cargo doctor`."
+         that test alone      the last command above, with `-- NAME_OF_THE_TEST` behind it; for a model\n  \
+         {:21}under RUSTFLAGS='--cfg loom'\n  \
+         this step alone      {command} '{name}'\n\
+         If you have changed nothing, please report it with the output of `cargo doctor`.",
+        ""
     )
 }
 
@@ -118,7 +122,7 @@ mod tests {
         let file = target(&sh, "xtask-times");
         let steps: [Step; 2] = [("one", passes), ("two", passes)];
         assert_eq!(Times::read(&file).of_all(["one", "two"].into_iter()), "2 steps");
-        run(&sh, &steps, "").expect("both pass");
+        run(&sh, "cargo xtask test", &steps, "").expect("both pass");
         assert_eq!(Times::read(&file).of_all(["one", "two"].into_iter()), "2 steps, 0 s last time");
         assert_eq!(Times::read(&file).last("three"), "not timed yet");
         assert_eq!(words(Duration::from_secs(432)), "7 min 12 s");
@@ -127,7 +131,9 @@ mod tests {
     #[test]
     fn a_failure_says_which_step_and_how_to_run_it_alone() {
         let steps: [Step; 3] = [("one", passes), ("two", fails), ("three", passes)];
-        let error = run(&shell("failure"), &steps, "").expect_err("the second fails").to_string();
+        let error = run(&shell("failure"), "cargo xtask test", &steps, "")
+            .expect_err("the second fails")
+            .to_string();
         assert!(error.starts_with("[2/3] two failed: the command `cargo test` failed"), "{error}");
         assert!(error.contains("cargo xtask test 'two'"), "{error}");
     }
@@ -135,8 +141,10 @@ mod tests {
     #[test]
     fn a_word_chooses_steps_and_one_that_chooses_none_names_them() {
         let steps: [Step; 2] = [("one", passes), ("two", fails)];
-        run(&shell("word"), &steps, "on").expect("the first passes");
-        let error = run(&shell("word"), &steps, "x").expect_err("there is none").to_string();
+        run(&shell("word"), "cargo xtask test", &steps, "on").expect("the first passes");
+        let error = run(&shell("word"), "cargo xtask test", &steps, "x")
+            .expect_err("there is none")
+            .to_string();
         assert!(error.ends_with("there are: one, two"), "{error}");
     }
 }
