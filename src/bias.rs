@@ -156,7 +156,7 @@ impl Bias {
     pub fn biased(pause: Duration) -> Self {
         let bias = Bias::new(pause);
         if init() != Strategy::Symmetric {
-            // Relaxed: whoever gets the bias from here gets this with it.
+            // Relaxed: a thread that is given the bias sees this store, as it sees the bias.
             bias.word.store(BIASED, Relaxed);
         }
         bias
@@ -224,7 +224,7 @@ impl Bias {
     }
 
     /// The rare side's fence of one who came together with another. That one has taken the `ticket`, and then called
-    /// [`heavy_fence`](Bias::heavy_fence). Whoever has done what is to be ordered before the ticket was taken calls
+    /// [`heavy_fence`](Bias::heavy_fence). A thread that did what is to be ordered before the ticket was taken calls
     /// this. So many that come at once share one heavy fence, and count as one rare side.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
@@ -318,6 +318,7 @@ impl Bias {
                 quiet.store(now, Relaxed);
                 return true;
             }
+            // Relaxed: as above.
             let is_over = now.wrapping_sub(quiet.load(Relaxed)) >= self.pause;
             if is_over {
                 // It costs a heavy fence: a rare side that comes soon revokes it by the second of this pause.

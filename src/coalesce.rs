@@ -340,6 +340,7 @@ mod tests {
     fn a_leader_that_is_very_late_serves_no_later_ticket() {
         let shared = Coalesce::new();
         let late = shared.counts.start(0).expect("nobody leads");
+        // Relaxed, here and below: one thread.
         let half_way_round = late.number.wrapping_add(isize::MAX as usize + 3);
         shared.counts.lead.store(half_way_round, Relaxed);
         shared.counts.served.store(half_way_round, Relaxed);
@@ -362,6 +363,7 @@ mod tests {
     /// A count at any place; it has run ahead of the last success by `failed` calls.
     fn after(failed: usize, served: usize) -> Coalesce {
         let shared = Coalesce::new();
+        // Relaxed, both: one thread.
         shared.counts.served.store(served, Relaxed);
         shared.counts.lead.store(served.wrapping_add(failed * ONE_CALL), Relaxed);
         shared
@@ -407,6 +409,7 @@ mod tests {
         use std::panic::{AssertUnwindSafe, catch_unwind};
 
         let shared = Coalesce::new();
+        // Relaxed: one thread.
         let is_led = || shared.counts.lead.load(Relaxed) & LED != 0;
         let panics = AssertUnwindSafe(|| shared.run(|| panic!("on purpose")));
         assert!(catch_unwind(panics).is_err());

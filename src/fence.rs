@@ -402,6 +402,7 @@ mod tests {
                 admit: || Ok(()),
                 probe: || Ok(()),
                 waiting: None,
+                // Relaxed, all: one thread.
                 call: || {
                     CALLS.fetch_add(1, Relaxed);
                     let fails =

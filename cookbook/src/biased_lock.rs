@@ -206,7 +206,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
         let is_in = |slot: &Arc<Slot>| slot.load(Relaxed);
         let underlying = try_before(deadline, || {
             let underlying = unless_it_waits(self.underlying.try_write())?;
-            // Relaxed, both: whether it is worth a heavy fence for who does not wait. `revoke` looks again.
+            // Relaxed, both: a caller that does not wait pays no heavy fence in vain. `revoke` looks again.
             let is_vain =
                 deadline.is_zero() && self.biased.load(Relaxed) && self.slots().iter().any(is_in);
             (!is_vain).then_some(underlying)
@@ -214,7 +214,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
         self.alone(underlying?, Some(deadline))
     }
 
-    /// Who has the underlying lock waits for the readers that are in by their slots.
+    /// The holder of the underlying lock waits until no reader is in by its slot.
     fn alone<'l>(
         &'l self,
         underlying: RwLockWriteGuard<'l, ()>,

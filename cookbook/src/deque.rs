@@ -459,7 +459,7 @@ impl<T> Owner<T> {
             }
             let buffer = shared.buffer(Relaxed);
             let item = buffer.slot(top).load(Relaxed);
-            // Relaxed: whoever takes the item is up to the top alone.
+            // Relaxed: the top alone decides which thread takes the item.
             match shared.front.top.compare_exchange(top, top + 1, Relaxed, Relaxed) {
                 Ok(_) => {
                     self.give_back(buffer.slots.len(), shared.len() as u64);
@@ -524,8 +524,8 @@ impl<T> Stealer<T> {
     /// Takes the item at the top, the oldest.
     ///
     /// A deque that looks empty costs two loads. Otherwise a heavy fence: microseconds while other threads
-    /// run, and those are interrupted; a full fence, if thieves come often. What came before the item's push is known
-    /// to whoever takes it. No loop of its own.
+    /// run, and those are interrupted; a full fence, if thieves come often. What came before the item's push
+    /// happens before the steal. The call does not loop.
     ///
     /// # Aborts
     ///
@@ -581,7 +581,7 @@ impl<T> Stealer<T> {
         let mut items = Vec::with_capacity(wanted as usize);
         let Ok(alone) = shared.batch.try_lock() else { return Steal::Retry };
         let mut claim = 2 * (top + wanted);
-        // Release: whoever sees this claim sees the top of the one before. Pairs with: the Acquire in `pop`.
+        // Release: an owner that sees this claim sees the top of the last batch. Pairs with: the Acquire in `pop`.
         shared.front.claim.store(claim, Release);
         // Heavy fence: the claim stands before the look at the bottom.
         // Pairs with: the light fence in `pop`, see there.

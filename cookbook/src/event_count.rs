@@ -100,10 +100,10 @@ struct Sleepers {
     /// How many of the threads that parked before this epoch may leave, one for each that was notified:
     /// whomever else the condition variable wakes goes back to sleep.
     woken: usize,
-    /// Whoever parked before this epoch may leave besides: a notification for all has reached it, and
-    /// nobody that parked since can leave in its place.
+    /// All threads that parked before this epoch may leave too: a notification for all has reached them. A thread
+    /// that parked since cannot leave in their place.
     all_before: u64,
-    /// The tasks that are parked, the oldest first. Whoever is woken is taken out.
+    /// The tasks that are parked, the oldest first. A task that is woken is removed.
     tasks: BTreeMap<u64, Waker>,
     /// The number of the next task. 64 bits do not wrap.
     next_task: u64,
@@ -174,8 +174,8 @@ impl EventCount {
         self.notify(usize::MAX);
     }
 
-    /// As [`notify_one`](Self::notify_one), but wakes so many of those that are parked, or all if they are fewer:
-    /// for who has pushed so many items.
+    /// As [`notify_one`](Self::notify_one), but wakes at most `most` of those that are parked. For a caller that has
+    /// pushed as many items.
     #[inline]
     pub fn notify(&self, most: usize) {
         if self.is_awaited() {

@@ -1,6 +1,6 @@
 //! A thread that reclaims, so that no other runs a destructor.
 //!
-//! It sleeps while nothing waits. Whoever retires then wakes it, without a fence instruction:
+//! It sleeps while nothing waits. A retire then wakes it, without a fence instruction:
 //!
 //! ```text
 //! A (store buffering)   retires                    reclaimer

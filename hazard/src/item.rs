@@ -71,7 +71,7 @@ unsafe fn free_with<T, D: FnOnce(*mut T)>(object: *mut (), how: *const How) {
 impl Item {
     /// # Safety
     ///
-    /// `object` was a box's, and may be dropped by whoever frees the item.
+    /// `object` was a box's, and may be dropped when the item is freed, in any thread.
     #[inline]
     pub(crate) unsafe fn of_box<T>(object: *mut T) -> Self {
         Item { object: object.cast(), how: &Of::<T>::BOX }
@@ -81,7 +81,7 @@ impl Item {
     ///
     /// # Safety
     ///
-    /// `deleter` may be called with `object` by whoever frees the item.
+    /// `deleter` may be called with `object` when the item is freed, in any thread.
     #[inline]
     pub(crate) unsafe fn with<T, D: FnOnce(*mut T)>(object: *mut T, deleter: D) -> Self {
         if const { size_of::<D>() == 0 } {

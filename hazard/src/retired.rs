@@ -1,4 +1,4 @@
-//! What a cohort has retired: unlinked, and not freed as long as somebody may use it. A list, since whoever drops the
+//! What a cohort has retired: unlinked, and not freed as long as somebody may use it. A list, since the thread that drops the
 //! cohort frees all of it, whichever thread retired it.
 
 use alloc::boxed::Box;

@@ -1,5 +1,5 @@
 //! What a thread has retired: a ring of its own, which the thread writes without a read-modify-write and empties
-//! itself, a few objects at a time. Whoever holds the ring's lock may empty it too.
+//! itself, a few objects at a time. Another thread may empty it while it holds the ring's lock.
 //!
 //! ```text
 //! positions   kept   head .......... condemned .......... fenced .......... tail
@@ -15,13 +15,13 @@
 //! # Who writes what
 //!
 //! - The *owner* has `owned`: a thread, or for one call a thread that has no ring. It alone writes `tail` and `Own`.
-//! - Whoever holds `lock` writes `Inside`: `head`, `condemned`, what the last scan saw, and what it kept. No
+//! - The holder of `lock` writes `Inside`: `head`, `condemned`, what the last scan saw, and what it kept. No
 //!   destructor runs while the lock is held.
-//! - Whoever has made a heavy fence raises `fenced`.
+//! - A thread that has made a heavy fence raises `fenced`.
 //!
 //! # Why an object is freed once, and not while it is protected
 //!
-//! FENCED: an object below `fenced` was retired before a heavy fence that has ended. Who made that fence loaded
+//! FENCED: an object below `fenced` was retired before a heavy fence that has ended. The thread that made it loaded
 //! `tail` *before* the fence (Acquire, which pairs with the owner's Release in `put`: the object was unlinked, and
 //! the item written), and has raised `fenced` to that *after* it (Release).
 //!
@@ -516,8 +516,8 @@ impl Ring {
     /// A look by the owner: takes out up to `most` objects that nobody uses. Scans the slots when everything that
     /// the last scan condemned is gone and a fence has come since.
     ///
-    /// Where another has the lock, the owner looks next time, or waits for it if that `is_urgent`: who helps may have
-    /// been preempted, and is to stop the owner for no longer than that. False if the owner has waited in vain.
+    /// Where another has the lock, the owner looks next time, or waits for it if that `is_urgent`: a helper may have
+    /// been preempted, and must not stop the owner for longer than that. False if the owner has waited in vain.
     #[inline]
     pub(crate) fn take_own(
         &self,

@@ -15,7 +15,7 @@ use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, LOOM, Number, UnsafeCell, 
 struct Place {
     /// The address of the object, or null.
     protected: AtomicPtr<()>,
-    /// The next one that is free, if this one is. Written by who gives it back, before others find it.
+    /// The next free one, if this one is free. Written by the thread that gives it back, before others find it.
     next: UnsafeCell<Option<Slot>>,
 }
 
@@ -229,7 +229,7 @@ impl Slots {
         let mut returned = self.returned.load(Relaxed);
         loop {
             last.link(NonNull::new(returned).map(Slot));
-            // Release: the stores of who had the slot, and the links. Pairs with: the Acquire in `returned`. What
+            // Release: the stores of the last holder, and the links. Pairs with: the Acquire in `returned`. What
             // we find instead we do not look into: Relaxed.
             match self.returned.compare_exchange(returned, first.0.as_ptr(), Release, Relaxed) {
                 Ok(_) => return,

@@ -156,7 +156,7 @@ mod chosen {
         static CLOSING: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
     }
 
-    /// Whether a model has ended, and a domain of it frees what is left. Whoever retires then has no domain to retire
+    /// Whether a model has ended, and a domain of it frees what is left. A retire then has no domain to retire
     /// to, and nobody protects anything any more.
     pub(crate) fn is_closing() -> bool {
         CLOSING.get()

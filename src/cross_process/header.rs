@@ -303,6 +303,7 @@ impl<W: Word, const N: usize> Header<W, N> {
     }
 }
 
+// Relaxed, both: of what the magic publishes, see `create` and `admit`.
 fn store<W: Word, const N: usize>(words: &[W; N], values: [u32; N]) {
     words.iter().zip(values).for_each(|(word, value)| word.store(value, Relaxed));
 }

@@ -101,7 +101,7 @@ impl Drop for Held {
     }
 }
 
-/// Whoever made the value knew what this thread knows from now on. False where loom has dropped the values: the
+/// From now on this thread knows what the maker of the value knew. False where loom has dropped the values: the
 /// model's closure has ended.
 fn has_looked_at(past: &'static Lazy<()>) -> bool {
     let looked = quietly(|| {

@@ -55,7 +55,7 @@ fn resolvers(sh: &Shell) -> Result {
     Ok(())
 }
 
-/// Who does not model has nothing of loom in the lock file.
+/// A program without the feature has nothing of loom in its lock file.
 fn lock_file(sh: &Shell) -> Result {
     if sh.read_file("no-std-tests/Cargo.lock")?.contains("name = \"loom\"") {
         return Err("loom is in the lock file of a program without the feature".into());

@@ -14,7 +14,7 @@ pub(super) fn check(sh: &Shell) -> Result {
     Err(format!("{PAGE} does not show this tree:\n{}", tree(sh)?).into())
 }
 
-/// What `cargo tree --edges normal` says, without versions: they are whoever builds' own.
+/// What `cargo tree --edges normal` says, without versions: they depend on the lock file of the build.
 fn tree(sh: &Shell) -> Result<String> {
     // One target, wherever this runs.
     let of = ["--package", "asymfence", "--target", "x86_64-unknown-linux-gnu"];

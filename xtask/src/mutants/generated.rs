@@ -35,7 +35,7 @@ const REACHED: &str = "ASYMFENCE_MUTANTS_REACHED";
 const CHOOSER: &str = r#"
 extern crate self as asymfence;
 #[doc(hidden)]
-#[allow(missing_docs, unreachable_pub, clippy::all)]
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "of a copy that nobody reads")]
 pub mod mutant {
     extern crate std;
     use core::ffi::{c_char, c_int, c_long, c_void, CStr};
