@@ -449,7 +449,7 @@ impl<T> Reader<'_, T> {
             // Relaxed: the fences alone order it, see the scenario. A number that is too old is waited for.
             self.slot.enter(self.readers.period.load(Relaxed));
             // Light fence: our slot stands before the load of the value.
-            // Pairs with: the heavy fence in `Rcu::grace_period`.
+            // Pairs with: the heavy fence in `GracePeriod::is_over`.
             light_fence();
         }
         self.nesting.set(nesting + 1);

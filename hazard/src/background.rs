@@ -70,7 +70,7 @@ impl Background {
         light_fence();
         // Relaxed: a first look. AcqRel: one of those who come wakes it.
         if (self.asleep.load(Relaxed) && self.asleep.swap(false, AcqRel)) || enough {
-            // Acquire: the handle was made before. Pairs with: the Release in `run`.
+            // Acquire: the handle was made before. Pairs with: the Release in `start`.
             let thread = self.thread.load(Acquire);
             // SAFETY: never freed.
             if let Some(thread) = unsafe { thread.as_ref() } {

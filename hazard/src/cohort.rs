@@ -129,13 +129,13 @@ impl<F: Family> Cohort<F> {
         if taken.garbage.is_empty() {
             return Ok(done);
         }
-        // Heavy fence: as in `Domain::reclaim` (scenario A).
+        // Heavy fence: as in `Domain::fence` (scenario A).
         try_heavy_fence()?;
         let scan = F::domain().slots().protected();
         let mut kept = InHand { garbage: Garbage::empty(), bag: &self.bag };
         through_panics(|| {
             let (garbage, kept) = (&mut taken.garbage, &mut kept.garbage);
-            // SAFETY: as in `Domain::reclaim`.
+            // SAFETY: as in `Domain::free`.
             done.kept += unsafe { free_unprotected(&scan, garbage, kept, &mut done.freed) };
         });
         Ok(done)

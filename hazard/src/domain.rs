@@ -316,7 +316,7 @@ impl<F> Domain<F> {
     #[must_use]
     pub fn stats(&self) -> DomainStats {
         // Acquire, and before the others: what was freed was counted as retired before. Pairs with: the
-        // Release in `count_freed`, and that in `Ring::settle`. The others Relaxed: numbers for reports.
+        // Releases in `free`, and that in `Ring::settle`. The others Relaxed: numbers for reports.
         let [mut freed, mut freed_bytes] = [0, 1].map(|unit| self.freed[unit].load(Acquire));
         for (objects, bytes) in self.rings.iter().map(Ring::freed) {
             freed = freed.wrapping_add(objects);

@@ -106,7 +106,7 @@ impl<F: Family> HazardPointer<F> {
         core::array::from_fn(|_| Self::new())
     }
 
-    /// A slot from the domain, and the free rest of its block for the thread's cache.
+    /// A slot from the domain, and others for the thread to keep.
     #[cold]
     fn find_slot() -> Slot {
         F::domain().slots().take(CAPACITY.saturating_sub(1), keep::<F>)
@@ -133,7 +133,7 @@ impl<F: Family> HazardPointer<F> {
     pub fn protect_raw<T>(&mut self, object: *mut T) {
         self.slot.protect(object);
         // Light fence: our publication stands before the re-read of the source.
-        // Pairs with: the heavy fence in `Domain::reclaim` (scenario A).
+        // Pairs with: the heavy fences in `Domain::fence` and `Cohort::reclaim` (scenario A).
         //  - our store came first: the scan sees the hazard pointer and keeps the object;
         //  - the heavy fence came first: we see that the source changed, and try again.
         light_fence();

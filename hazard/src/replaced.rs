@@ -52,9 +52,7 @@ impl<T: Send, F: Family> Replaced<T, F> {
     /// old.retire_weighing(bytes);
     /// ```
     pub fn retire_weighing(self, bytes: usize) {
-        let is_box = self.is_box;
-        let object = self.into_inner();
-        if is_box {
+        if let Some(object) = self.into_box() {
             // SAFETY: as in `drop`.
             unsafe { F::domain().retire_weighing(object.as_ptr(), bytes) };
         }
@@ -69,12 +67,17 @@ impl<T: Send, F: Family> Replaced<T, F> {
     /// source.take().expect("not null").retire_deferred();
     /// ```
     pub fn retire_deferred(self) {
-        let is_box = self.is_box;
-        let object = self.into_inner();
-        if is_box {
+        if let Some(object) = self.into_box() {
             // SAFETY: as in `drop`.
             unsafe { F::domain().retire_deferred(object.as_ptr()) };
         }
+    }
+
+    /// The object, if it is one to be retired.
+    fn into_box(self) -> Option<NonNull<T>> {
+        let is_box = self.is_box;
+        let object = self.into_inner();
+        is_box.then_some(object)
     }
 
     /// Whether it was a box's, and not a cell's first value, which lives for ever.

@@ -4,31 +4,17 @@
 use alloc::boxed::Box;
 use core::ptr;
 
+use crate::item::Item;
 use crate::panics::through_panics;
 use crate::slots::Scan;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{AtomicPtr, Number, get_mut, witness};
+use crate::sync::{AtomicPtr, Number, get_mut};
 
-/// One object, and how to free it.
+/// One object, in a list.
 #[derive(Debug)]
 struct Retired {
-    object: *mut (),
-    /// Frees the object, and this.
-    free: unsafe fn(*mut Retired),
+    item: Item,
     next: *mut Retired,
-}
-
-/// Frees an object that was a box's.
-///
-/// # Safety
-///
-/// Made by [`Garbage::of_box`] for this type; nobody uses the object.
-unsafe fn free_box<T>(retired: *mut Retired) {
-    // SAFETY: a box's, and ours.
-    let Retired { object, .. } = *unsafe { Box::from_raw(retired) };
-    witness::freed(object);
-    // SAFETY: the object was a box's, and nobody uses it.
-    drop(unsafe { Box::from_raw(object.cast::<T>()) });
 }
 
 /// Retired objects that one thread has in hand. Dropped, they leak.
@@ -45,10 +31,10 @@ impl Garbage {
 
     /// # Safety
     ///
-    /// `object` was a box's, and may be dropped by whoever frees the garbage.
+    /// `object` was a box's, and may be dropped when the garbage is freed, in any thread.
     pub(crate) unsafe fn of_box<T>(object: *mut T) -> Self {
-        let next = ptr::null_mut();
-        let retired = Retired { object: object.cast(), free: free_box::<T>, next };
+        // SAFETY: the contract of this function.
+        let retired = Retired { item: unsafe { Item::of_box(object) }, next: ptr::null_mut() };
         Garbage { first: Box::into_raw(Box::new(retired)) }
     }
 
@@ -69,7 +55,7 @@ impl Garbage {
     /// The address of the first object.
     pub(crate) fn first(&self) -> Option<*mut ()> {
         // SAFETY: as in `hand_on`.
-        unsafe { self.first.as_ref() }.map(|first| first.object)
+        unsafe { self.first.as_ref() }.map(|first| first.item.object())
     }
 
     /// Frees the first object. It has left the garbage before its destructor runs.
@@ -82,11 +68,11 @@ impl Garbage {
         if first.is_null() {
             return;
         }
-        // SAFETY: as in `hand_on`.
-        let Retired { next, free, .. } = unsafe { &*first };
-        (self.first, *self) = (ptr::null_mut(), Garbage { first: *next });
-        // SAFETY: made for this node, and nobody uses the object.
-        unsafe { free(first) };
+        // SAFETY: a box's, and ours.
+        let Retired { item, next } = *unsafe { Box::from_raw(first) };
+        self.first = next;
+        // SAFETY: the contract of this function.
+        unsafe { item.free() };
     }
 
     /// The last node; null if there is none.

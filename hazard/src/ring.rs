@@ -337,7 +337,7 @@ impl Ring {
     }
 
     fn spare_block(&self) -> *mut Block {
-        // Acquire: who emptied it has read it. Pairs with: the Release in `Inside::go_on`.
+        // Acquire: its items were read. Pairs with: the Release in `Inside::next_block`.
         let spare = self.spare.load(Acquire);
         if spare.is_null() {
             return Block::new();
@@ -535,9 +535,7 @@ impl Ring {
         }
         let Some(locked) = locked else { return false };
         locked.inside(|inside| {
-            if inside.head == inside.condemned && inside.unexamined == 0 {
-                inside.look(self, slots, false);
-            }
+            inside.look_when_done(self, slots, false);
             inside.take(self, inside.condemned, most, batch);
         });
         true
@@ -553,9 +551,7 @@ impl Ring {
     ) -> bool {
         let Some(locked) = self.lock() else { return false };
         locked.inside(|inside| {
-            if inside.head == inside.condemned && inside.unexamined == 0 {
-                inside.look(self, slots, true);
-            }
+            inside.look_when_done(self, slots, true);
             inside.take(self, until, most, batch);
             batch.count == most.min(AT_ONCE)
         })
@@ -628,6 +624,14 @@ impl Inside {
         let fenced = ring.shared.fenced.load(Acquire);
         if anyway || after(fenced, self.condemned) {
             self.condemn(fenced, slots.protected());
+        }
+    }
+
+    /// The same, if all is gone that the last scan condemned.
+    #[inline]
+    fn look_when_done(&mut self, ring: &Ring, slots: &Slots, anyway: bool) {
+        if self.head == self.condemned && self.unexamined == 0 {
+            self.look(ring, slots, anyway);
         }
     }
 

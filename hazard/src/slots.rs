@@ -20,7 +20,7 @@ struct Place {
 }
 
 /// As many places as fit with the link to their slab into the two cache lines that processors
-/// fetch together. A thread keeps as many, so that threads share none.
+/// fetch together. A thread keeps as many, so that threads share few.
 pub(crate) const BLOCK: usize = if LOOM { 1 } else { 7 };
 
 #[derive(Debug)]
