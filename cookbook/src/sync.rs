@@ -3,8 +3,12 @@
 //! The benches include the structures once more beside a `sync` of their own, whose fences are both
 //! `fence(SeqCst)`: the symmetric twins.
 
+#[cfg(not(feature = "loom"))]
 mod waiting;
 
+#[cfg(feature = "loom")]
+pub(crate) use modelled::{now, rest, sleep_on};
+#[cfg(not(feature = "loom"))]
 pub(crate) use waiting::{now, rest, sleep_on};
 
 pub(crate) use asymfence::{Bias, Pacer, Ticket, heavy_fence, light_fence};
@@ -41,6 +45,45 @@ pub(crate) fn now_and_then() -> bool {
     }
     #[cfg(feature = "loom")]
     true
+}
+
+/// What `waiting` is in a model.
+#[cfg(feature = "loom")]
+mod modelled {
+    use std::sync::PoisonError;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::time::Duration;
+
+    use super::{Condvar, Mutex, MutexGuard, hint, thread};
+
+    /// Each look at the time takes a millisecond.
+    pub(crate) fn now() -> Duration {
+        loom::lazy_static! {
+            // Not loom's: no order depends on it.
+            static ref LOOKS: AtomicU64 = AtomicU64::new(0);
+        }
+        Duration::from_millis(LOOKS.fetch_add(1, Relaxed))
+    }
+
+    pub(crate) fn rest(tries: &mut u32) {
+        *tries = tries.saturating_add(1);
+        if *tries <= 100 { hint::spin_loop() } else { thread::yield_now() }
+    }
+
+    /// loom's condition variables know no time: with a deadline it wakes again and again.
+    pub(crate) fn sleep_on<'l, T>(
+        condvar: &Condvar,
+        lock: &'l Mutex<T>,
+        guard: MutexGuard<'l, T>,
+        deadline: Option<Duration>,
+    ) -> (MutexGuard<'l, T>, bool) {
+        let Some(deadline) = deadline else {
+            return (condvar.wait(guard).unwrap_or_else(PoisonError::into_inner), false);
+        };
+        drop(guard);
+        thread::yield_now();
+        (lock.lock().unwrap_or_else(PoisonError::into_inner), now() >= deadline)
+    }
 }
 
 /// How long something lives that threads share by its address. In a model a use that does not come before the end fails.
