@@ -5,7 +5,7 @@
 #[cfg(loom)]
 fn main() {
     use asymfence::model::Start;
-    use loom_tests::litmus::{explore, program, table};
+    use loom_tests::litmus::{explore, program, tables};
     use loom_tests::oracle::{Threads, outcomes};
 
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -14,14 +14,12 @@ fn main() {
     let programs: Vec<_> = if arguments[0].contains('=') {
         vec![(arguments[0].clone(), program(&arguments[0], fences))]
     } else {
-        let rows =
-            [table(include_str!("../data/pairs.csv")), table(include_str!("../data/shapes.csv"))]
-                .concat();
         let is_meant = |name: &str| {
             let (shape, of) = name.split_once(' ').expect("a shape and its fences");
             (arguments[0] == "all" || shape == arguments[0]) && (fences.is_empty() || of == fences)
         };
-        rows.into_iter()
+        tables()
+            .into_iter()
             .filter(|row| is_meant(&row.name))
             .map(|row| (row.name, row.program))
             .collect()

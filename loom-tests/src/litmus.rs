@@ -72,6 +72,14 @@ impl Row {
     }
 }
 
+/// The rows of both tables of `data`.
+pub fn tables() -> Vec<Row> {
+    let pairs = table(include_str!("../data/pairs.csv"));
+    let shapes = table(include_str!("../data/shapes.csv"));
+    assert_eq!((pairs.len(), shapes.len()), (72, 144));
+    [pairs, shapes].concat()
+}
+
 /// Reads a table. Columns: shape, threads, weak outcome, fences, verdict, and, if it differs, what
 /// loom can show.
 pub fn table(text: &str) -> Vec<Row> {

@@ -599,7 +599,7 @@ fn what_another_thread_has_retired_to_a_cohort_is_reclaimed_as_ones_own() {
 }
 
 domain! {
-    /// A thread looks at its ring at each object, and makes a fence after two.
+    /// A thread looks at its ring at each object, and makes a fence then.
     enum Eager {} = Thresholds { objects: 1, bytes: usize::MAX, pause: None };
 }
 

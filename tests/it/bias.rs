@@ -107,7 +107,6 @@ fn a_rare_side_that_is_rare_keeps_the_bias() {
     });
 }
 
-/// However often the rare side comes, and somebody asks for the bias back: time is simulated.
 /// A clock that begins with the program.
 #[test]
 fn the_first_rare_side_keeps_the_bias_at_whatever_time() {
@@ -124,6 +123,7 @@ fn the_first_rare_side_keeps_the_bias_at_whatever_time() {
     });
 }
 
+/// However often the rare side comes, and somebody asks for the bias back: time is simulated.
 #[test]
 fn no_more_than_two_heavy_fences_come_in_a_pause() {
     Child::default().run(|| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nix::libc::{_exit, SIGSYS, SYS_exit_group, SYS_membarrier, c_long};
+use nix::libc::{SIGSYS, SYS_exit_group, SYS_membarrier, c_long};
 use seccompiler::SeccompAction::{Allow, KillProcess};
 use seccompiler::{BpfProgram, SeccompFilter, apply_filter};
 
@@ -10,7 +10,7 @@ use asymfence::{
     Asymmetric, Strategy, force, heavy_fence, init, ladder, light_fence, stats, strategy,
 };
 
-use crate::child::{Child, DONE};
+use crate::child::{Child, end};
 
 /// The calls that are allowed, for this thread.
 fn allow(calls: &[c_long]) {
@@ -20,12 +20,6 @@ fn allow(calls: &[c_long]) {
     let filter = SeccompFilter::new(rules, KillProcess, Allow, arch).and_then(TryInto::try_into);
     let filter: BpfProgram = filter.expect("a valid filter");
     apply_filter(&filter).expect("the filter is accepted");
-}
-
-/// Ends the child by the one call that is left to it.
-fn end() -> ! {
-    // SAFETY: nothing is to be done at the end of this process.
-    unsafe { _exit(DONE) }
 }
 
 #[test]

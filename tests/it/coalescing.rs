@@ -13,7 +13,7 @@ use nix::sys::signal::{SigHandler, Signal, raise, signal};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
-use crate::child::Child;
+use crate::child::{Child, end};
 use crate::filter::on_protection_too;
 use crate::fork::in_fork;
 use crate::{fences_hold, force_mprotect};
@@ -273,8 +273,7 @@ fn callers_that_may_not_read_the_clock_share_all_the_same() {
             stop.store(true, Relaxed);
         });
         // What the standard library does at the end of a test, it does by the clock.
-        // SAFETY: nothing is to be done at the end of this process.
-        unsafe { nix::libc::_exit(crate::child::DONE) }
+        end()
     });
 }
 

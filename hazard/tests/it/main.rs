@@ -91,6 +91,17 @@ fn stats<F: Family>() -> DomainStats {
     F::domain().stats()
 }
 
+/// How many wait, and never more than there were: the two numbers are not of one moment.
+fn waiting<F: Family>() -> usize {
+    let retired = stats::<F>().retired;
+    retired.saturating_sub(stats::<F>().freed)
+}
+
+/// Retires so many.
+fn retire<F: Family>(count: usize, deaths: &Arc<AtomicUsize>) {
+    (0..count).for_each(|_| F::domain().retire_box(Canary::boxed(deaths)));
+}
+
 /// Reclaims all; how many objects were freed, and kept.
 #[track_caller]
 fn reclaim<F: Family>() -> (usize, usize) {

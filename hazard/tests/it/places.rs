@@ -16,7 +16,7 @@ use crate::child::Child;
 use crate::filter::{on_every_rung, on_protection_too};
 use crate::fork::in_fork;
 use crate::structures::hammer;
-use crate::{BY_NUMBERS, Canary, bound, end, reclaim, replace, stats};
+use crate::{BY_NUMBERS, Canary, bound, end, reclaim, replace, retire, stats};
 
 domain! { enum Tests {} = BY_NUMBERS; }
 
@@ -28,7 +28,7 @@ fn retire_without_a_barrier(count: usize, deaths: &Arc<AtomicUsize>, looks: impl
         scope.spawn(|| {
             let filter = on_protection_too(Errno(libc::EPERM as u32));
             apply_filter(&filter).expect("seccomp");
-            (0..count).for_each(|_| Tests::domain().retire_box(Canary::boxed(deaths)));
+            retire::<Tests>(count, deaths);
             looks();
         });
     });
@@ -124,13 +124,13 @@ fn a_forked_child_frees_what_its_parents_threads_had_retired() {
         let barrier = Barrier::new(2);
         thread::scope(|scope| {
             scope.spawn(|| {
-                (0..700).for_each(|_| Tests::domain().retire_box(Canary::boxed(&deaths)));
+                retire::<Tests>(700, &deaths);
                 barrier.wait(); // retired
                 barrier.wait(); // forked
             });
             barrier.wait();
             in_fork(|| {
-                (0..5_000).for_each(|_| Tests::domain().retire_box(Canary::boxed(&deaths)));
+                retire::<Tests>(5_000, &deaths);
                 assert_eq!(reclaim::<Tests>().1, 0);
                 assert_eq!(deaths.load(Relaxed), 5_700);
             });
@@ -157,7 +157,7 @@ fn a_fork_in_the_middle_of_reclaims_hangs_nobody() {
                 in_fork(|| {
                     let lost = stats::<Tests>().waiting();
                     let deaths = Arc::default();
-                    (0..100).for_each(|_| Tests::domain().retire_box(Canary::boxed(&deaths)));
+                    retire::<Tests>(100, &deaths);
                     let (freed, kept) = reclaim::<Tests>();
                     assert!(freed >= 100 && kept <= lost, "{freed}, {kept}, {lost}");
                     assert_eq!(deaths.load(Relaxed), 100);

@@ -9,7 +9,7 @@ use std::thread;
 use asymfence_hazard::{AtomicBox, Family, HazardPointer, domain};
 
 use crate::child::Child;
-use crate::{BY_NUMBERS, Canary, bound, end, reclaim, replace, stats};
+use crate::{BY_NUMBERS, Canary, bound, end, reclaim, replace, retire, stats, waiting};
 
 /// A domain of the test's own, which goes by numbers alone.
 macro_rules! own {
@@ -157,9 +157,7 @@ fn garbage_is_bounded_while_many_threads_retire() {
                 let source = Source::null();
                 for _ in 0..20_000 {
                     replace(&source, &deaths);
-                    // The two are not of one moment. In this order it is never more than there was.
-                    let retired = stats::<Tests>().retired;
-                    let waiting = retired.saturating_sub(stats::<Tests>().freed);
+                    let waiting = waiting::<Tests>();
                     // Each other may be preempted while it makes a heavy fence.
                     let most = bound::<Tests>() + THREADS * 1_024;
                     assert!(waiting <= most, "{waiting} of {:?}", stats::<Tests>());
@@ -359,7 +357,7 @@ fn what_destructors_retire_is_freed_by_later_retires() {
     struct Litter(Arc<AtomicUsize>);
     impl Drop for Litter {
         fn drop(&mut self) {
-            (0..4).for_each(|_| Tests::domain().retire_box(Canary::boxed(&self.0)));
+            retire::<Tests>(4, &self.0);
         }
     }
     let deaths = Arc::default();
@@ -376,7 +374,7 @@ fn frees_what_an_idle_thread_has_retired<F: Family>(work: impl FnOnce()) {
     let (deaths, barrier) = (Arc::default(), Barrier::new(2));
     thread::scope(|scope| {
         scope.spawn(|| {
-            (0..777).for_each(|_| F::domain().retire_box(Canary::boxed(&deaths)));
+            retire::<F>(777, &deaths);
             barrier.wait(); // retired
             barrier.wait(); // freed
         });
@@ -471,9 +469,9 @@ fn a_reclaim_is_put_off_until_there_are_as_many_objects_as_hazard_pointers() {
     let deaths = Arc::default();
     let hazards: [HazardPointer<Tests>; 3_000] = HazardPointer::array();
     assert!(stats::<Tests>().hazard_pointers >= 3_000);
-    (0..2_900).for_each(|_| Tests::domain().retire_box(Canary::boxed(&deaths)));
+    retire::<Tests>(2_900, &deaths);
     assert_eq!(stats::<Tests>().freed, 0);
-    (0..1_200).for_each(|_| Tests::domain().retire_box(Canary::boxed(&deaths)));
+    retire::<Tests>(1_200, &deaths);
     assert_ne!(stats::<Tests>().freed, 0);
     drop(hazards);
 }

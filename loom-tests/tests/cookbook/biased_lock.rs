@@ -31,6 +31,12 @@ fn lock() -> Lock {
     Arc::new(BiasedRwLock::with_patience(Value(UnsafeCell::new(0)), 1))
 }
 
+/// One whose writers come within two looks at the clock.
+fn busy() -> Lock {
+    let lock = BiasedRwLock::with_patience(Value(UnsafeCell::new(0)), 1);
+    Arc::new(lock.with_pause(Duration::from_millis(2)))
+}
+
 /// How a reader came in, and what it found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Seen {
@@ -284,9 +290,7 @@ fn who_comes_by_the_slot_behind_a_writer_that_gave_up_has_what_was_written() {
 fn a_reader_and_a_writer_are_not_in_together_while_the_fences_give_way_and_return() {
     for start in [Start::Asymmetric, Start::Symmetric] {
         check_within(Some(2), start, || {
-            let value = Value(UnsafeCell::new(0));
-            let pause = Duration::from_millis(2);
-            let lock = Arc::new(BiasedRwLock::with_patience(value, 1).with_pause(pause));
+            let lock = busy();
             let reader = reading::<3>(&lock);
             write(&lock);
             write(&lock);
@@ -299,9 +303,7 @@ fn a_reader_and_a_writer_are_not_in_together_while_the_fences_give_way_and_retur
 #[test]
 fn a_reader_and_a_writer_are_not_in_together_by_full_fences() {
     check(Start::Asymmetric, || {
-        let value = Value(UnsafeCell::new(0));
-        let pause = Duration::from_millis(2);
-        let lock = Arc::new(BiasedRwLock::with_patience(value, 1).with_pause(pause));
+        let lock = busy();
         for _ in 0..2 {
             write(&lock);
             read(&mut lock.reader());

@@ -6,15 +6,8 @@
 
 use asymfence::model::Start;
 use loom_tests::deep;
-use loom_tests::litmus::{Fence, Outcome, Program, Row, Step, explore, program, table};
+use loom_tests::litmus::{Fence, Outcome, Program, Row, Step, explore, program, tables};
 use loom_tests::oracle::{Threads, outcomes};
-
-fn tables() -> Vec<Row> {
-    let pairs = table(include_str!("../../data/pairs.csv"));
-    let shapes = table(include_str!("../../data/shapes.csv"));
-    assert_eq!((pairs.len(), shapes.len()), (72, 144));
-    [pairs, shapes].concat()
-}
 
 #[test]
 fn every_verdict_of_the_tables_is_the_judges() {

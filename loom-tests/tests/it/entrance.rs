@@ -7,22 +7,19 @@ use asymfence::model::{Start, Visit, begin_with, fence};
 use asymfence::{heavy_fence, light_fence, stats};
 use loom::sync::atomic::Ordering::SeqCst;
 
-use loom_tests::litmus::{Outcome, explore_bare, scenario_a, table};
+use loom_tests::litmus::{Outcome, explore_bare, scenario_a, tables};
 use loom_tests::oracle::{Threads, outcomes};
 
 /// The first fence is in a spawned thread, in every one of them in some execution.
 #[test]
 fn a_bare_model_is_exact_on_the_shapes_of_two_threads_and_on_two_of_three() {
-    let rows =
-        [table(include_str!("../../data/pairs.csv")), table(include_str!("../../data/shapes.csv"))]
-            .concat();
     let is_meant = |name: &str| {
         ["SB ", "MP ", "R ", "S ", "2+2W ", "LB ", "WRC ", "RWC "]
             .iter()
             .any(|shape| name.starts_with(shape))
             || ["3.SB LHL", "3.SB LLH", "3.SB HLL", "3.SB HHL"].contains(&name)
     };
-    for row in rows.iter().filter(|row| is_meant(&row.name)) {
+    for row in tables().iter().filter(|row| is_meant(&row.name)) {
         let found = explore_bare(&row.program, Start::Asymmetric, Some(2));
         assert_eq!(found.outcomes, outcomes(&row.program, Threads::InOrder), "{}", row.name);
     }
@@ -31,7 +28,7 @@ fn a_bare_model_is_exact_on_the_shapes_of_two_threads_and_on_two_of_three() {
 /// A bare model takes the world of `begin_with`; here that of other crates, which hides what light fences do.
 #[test]
 fn a_bare_model_may_be_symmetric() {
-    let row = &table(include_str!("../../data/pairs.csv"))[0];
+    let row = &tables()[0];
     assert_eq!(row.name, "SB LL");
     let symmetric = explore_bare(&row.program, Start::Symmetric, None);
     assert!(!row.is_weak_in(&symmetric.outcomes));
