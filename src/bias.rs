@@ -30,6 +30,7 @@ use core::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use crate::fence::{HeavyFenceError, or_abort, seldom, try_heavy_fence};
+use crate::pacer::microseconds;
 use crate::strategy::{Strategy, init};
 use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::{AtomicUsize, fence};
@@ -127,9 +128,7 @@ macro_rules! new {
         /// If `pause` is less than a microsecond, or more than half a minute.
         #[must_use]
         pub $($constness)? fn new(pause: Duration) -> Self {
-            let pause = pause.as_micros();
-            assert!(0 < pause && pause <= 30_000_000, "a pause from 1 µs to 30 s");
-            let pause = pause as usize;
+            let pause = microseconds(pause);
             Bias {
                 word: CachePadded::new(AtomicUsize::new(QUIET)),
                 times: CachePadded::new(Times {
@@ -280,9 +279,7 @@ impl Bias {
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore(&self) -> bool {
-        let mut holds = false;
-        or_abort(self.try_restore().map(|biased| holds = biased));
-        holds
+        or_abort(self.try_restore())
     }
 
     /// As [`restore`](Bias::restore), but the failure is the caller's to handle.
@@ -299,9 +296,7 @@ impl Bias {
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {
-        let mut holds = false;
-        or_abort(self.try_restore_at(now).map(|biased| holds = biased));
-        holds
+        or_abort(self.try_restore_at(now))
     }
 
     /// As [`restore_at`](Bias::restore_at), but the failure is the caller's to handle.

@@ -183,9 +183,10 @@ pub fn heavy_fence() {
 
 /// NO-WAY-BACK.
 #[inline]
-pub(crate) fn or_abort(outcome: Result<(), HeavyFenceError>) {
-    if let Err(error) = outcome {
-        abort(error);
+pub(crate) fn or_abort<T>(outcome: Result<T, HeavyFenceError>) -> T {
+    match outcome {
+        Ok(value) => value,
+        Err(error) => abort(error),
     }
 }
 

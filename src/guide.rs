@@ -13,19 +13,12 @@ macro_rules! links {
 [`heavy_fence`]: crate::heavy_fence
 [`init`]: crate::init
 [`try_heavy_fence`]: crate::try_heavy_fence
-[adopting]: crate::guide::adopting
-[between-processes]: crate::guide::between_processes
 [cookbook]: crate::guide::cookbook
 [contributing]: #design-notes
 [costs]: crate::guide::costs
-[design]: crate::guide::design
-[hazard-pointers]: crate::guide::hazard_pointers
 [large-machines]: crate::guide::large_machines
-[limits]: crate::guide::limits
 [loom]: crate::guide::checking_under_loom
-[observing]: crate::guide::observing
 [picture]: #the-picture
-[platforms]: crate::guide::platforms
 [specification]: crate::guide::specification
 "
     };

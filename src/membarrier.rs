@@ -48,8 +48,8 @@
 //!
 //! # How it is called
 //!
-//! By rustix, in the place that [`heavy_fence`](crate::heavy_fence) calls too. GET_REGISTRATIONS, for
-//! which rustix has no name, goes through `syscall` of the C library.
+//! By rustix, in the place that [`heavy_fence`](crate::heavy_fence) calls too. What rustix has no name for goes through
+//! `syscall` of the C library: GET_REGISTRATIONS, the errno of QUERY, and calls that do not exist.
 
 use core::fmt;
 use core::marker::PhantomData;

@@ -108,6 +108,13 @@ macro_rules! new {
     };
 }
 
+/// Of a pause. Less would be none, and more might not fit into 32 bits.
+pub(crate) const fn microseconds(pause: Duration) -> usize {
+    let pause = pause.as_micros();
+    assert!(0 < pause && pause <= 30_000_000, "a pause from 1 µs to 30 s");
+    pause as usize
+}
+
 impl Pacer {
     /// The bound on backing off: a heavy fence comes at most so many times as late, if it did not help again and again.
     pub const MOST_IN_VAIN: usize = 64;
@@ -138,9 +145,7 @@ impl Pacer {
     /// If `pause` is less than a microsecond, or more than half a minute.
     #[must_use]
     pub const fn after(mut self, pause: Duration) -> Self {
-        let pause = pause.as_micros();
-        assert!(0 < pause && pause <= 30_000_000, "a pause from 1 µs to 30 s");
-        self.pause = pause as usize;
+        self.pause = microseconds(pause);
         self
     }
 

@@ -89,7 +89,7 @@ impl Locks for LockFile<'_> {
     fn open(&self) -> Result<Description, Error> {
         let opened = ofd_lock::Description::of(self.same()?).map_err(Step::Reopen.failed())?;
         // What was opened, and not what had the number before.
-        if opened.identity().map_err(Step::Identify.failed())? != self.identity {
+        if opened.identity() != self.identity {
             return Err(Error::OtherFile);
         }
         Ok(Description(opened))

@@ -27,7 +27,7 @@ pub(crate) struct Mechanism {
 
     /// How a caller waits for the call of another. `None` if calls are not shared: those of a model, which has
     /// `Coalesce` to itself in models of its own; those between processes, which others could not share; and those
-    /// of FreeBSD, where nobody has measured whether it pays.
+    /// of FreeBSD and Windows, where nobody has measured whether it pays.
     pub(crate) waiting: Option<Waiting>,
 
     /// Asks the kernel again for what `call` needs, after it said that it was never asked. `None` if the kernel

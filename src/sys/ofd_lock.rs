@@ -62,6 +62,7 @@ pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<Lock> {
 /// A description that nobody else has.
 pub(crate) struct Description {
     file: OwnedFd,
+    identity: [u64; 2],
     /// How much a mapping of it takes at least.
     length: usize,
 }
@@ -78,13 +79,14 @@ impl Description {
         let file = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         // A mapping of a file on hugetlbfs is given back in whole huge pages, which is how its blocks are counted;
         // everywhere else the kernel rounds up. No other length takes more than address space.
-        let length = (fstat(&file)?.st_blksize as usize).max(1);
-        Ok(Description { file, length })
+        let found = fstat(&file)?;
+        let length = (found.st_blksize as usize).max(1);
+        Ok(Description { file, identity: [found.st_dev, found.st_ino], length })
     }
 
     /// As [`identity`] of the file that was opened.
-    pub(crate) fn identity(&self) -> Result<[u64; 2], Errno> {
-        identity(self.file.as_fd())
+    pub(crate) fn identity(&self) -> [u64; 2] {
+        self.identity
     }
 
     /// Locks the byte for this description alone, unless another has a lock on it.
