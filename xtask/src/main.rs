@@ -36,7 +36,7 @@ Usage: cargo xtask COMMAND
   adopt           published crates with these fences: their own tests, their own cost
   compat          the packages that have the names of other crates: membarrier, membarrier2, swmr-barrier
   elsewhere [WORD]
-                  what any system can run, in steps: the table on real cores, the adopter, the doctor
+                  what any system can run, in steps: the fences, the hazard pointers, the doctor
   codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone; --deep with wider bounds or none
   modelled        crates that depend on this one as others do, checked by the lines of the guide alone

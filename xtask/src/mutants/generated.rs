@@ -119,7 +119,10 @@ pub(crate) fn run(sh: &Shell, all: bool, word: &str) -> Result {
         .enumerate()
         .filter(|(_, mutant)| mutant.to_string().contains(word))
         .filter_map(|(index, mutant)| {
-            let (_, judges) = AREAS.iter().find(|(area, _)| mutant.file.starts_with(area))?;
+            let (_, judges) = AREAS
+                .iter()
+                .find(|(area, _)| mutant.file.starts_with(area))
+                .unwrap_or_else(|| panic!("{} has no judge in `AREAS`", mutant.file));
             // What no model judges takes processes, and long.
             let is_quick = mutant.kind == Kind::Order && judges[0].binary.0 == "models";
             (all || is_quick).then_some((index + 1, mutant, *judges))

@@ -56,6 +56,13 @@ const fn judge(
     Judge { binary: (build, source), filter }
 }
 
+/// Of a structure of the cookbook: its models and its tests, which are named alike.
+macro_rules! cookbook {
+    ($word:literal) => {
+        &[judge("models", "tests/cookbook/main.rs", &[$word]), judge("cookbook", IT, &[$word])]
+    };
+}
+
 const IT: &str = "tests/it/main.rs";
 const LIB: &str = "src/lib.rs";
 
@@ -78,7 +85,12 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
     ),
     (
         "src/cross_process/",
-        &[judge("library", LIB, &["cross_process"]), judge("library", IT, &["cross_process"])],
+        &[
+            judge("models", "tests/segments.rs", &[]),
+            judge("models", IT, &["between_processes"]),
+            judge("library", LIB, &["cross_process"]),
+            judge("library", IT, &["cross_process"]),
+        ],
     ),
     (
         "src/sys/",
@@ -92,36 +104,22 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
         ],
     ),
     ("hazard/src/", &[judge("models", "tests/hazard.rs", &[]), judge("hazard", IT, &[])]),
-    (
-        "cookbook/src/rcu.rs",
-        &[judge("models", "tests/cookbook/main.rs", &["rcu::"]), judge("cookbook", IT, &["rcu::"])],
-    ),
-    (
-        "cookbook/src/deque.rs",
-        &[
-            judge("models", "tests/cookbook/main.rs", &["deque::"]),
-            judge("cookbook", IT, &["deque::"]),
-        ],
-    ),
-    (
-        "cookbook/src/event_count.rs",
-        &[
-            judge("models", "tests/cookbook/main.rs", &["event_count::"]),
-            judge("cookbook", IT, &["event_count::"]),
-        ],
-    ),
-    (
-        "cookbook/src/biased_lock.rs",
-        &[
-            judge("models", "tests/cookbook/main.rs", &["biased_lock::"]),
-            judge("cookbook", IT, &["biased_lock::"]),
-        ],
-    ),
-    // fence.rs, strategy.rs, asymmetric.rs, membarrier.rs.
+    ("cookbook/src/rcu.rs", cookbook!("rcu::")),
+    ("cookbook/src/deque.rs", cookbook!("deque::")),
+    ("cookbook/src/event_count.rs", cookbook!("event_count::")),
+    ("cookbook/src/biased_lock.rs", cookbook!("biased_lock::")),
+    ("cookbook/src/epoch.rs", cookbook!("epoch::")),
+    // The time, and how a thread waits: no model has a clock.
+    ("cookbook/src/sync/", &[judge("cookbook", IT, &[])]),
+    // Among them fence.rs, strategy.rs, asymmetric.rs, membarrier.rs, bias.rs, ticket.rs, pacer.rs.
     (
         "src/",
         &[
-            judge("models", IT, &["pairing", "deciding", "lazily", "misuse"]),
+            judge(
+                "models",
+                IT,
+                &["pairing", "deciding", "lazily", "misuse", "ticket", "pacer", "bias"],
+            ),
             judge("library", LIB, &[]),
             judge("library", IT, &["deciding", "sandboxes", "switches", "conformance", "signals"]),
         ],
