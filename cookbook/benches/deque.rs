@@ -291,7 +291,7 @@ const CONTENDERS: [(&str, Run); 5] = [
     ("here", Load::run::<Here>),
     ("here, thieves take batches", Load::run::<Batches>),
     ("here, the oldest first", Load::run::<Oldest>),
-    ("symmetric twin", Load::run::<Twin>),
+    ("its symmetric twin", Load::run::<Twin>),
     ("crossbeam-deque", Load::run::<Crossbeam>),
 ];
 

@@ -201,11 +201,15 @@ impl<T> Rcu<T> {
     ///
     /// Under a guard, keep what it returns until the guard has gone: to drop it is to wait.
     pub fn publish(&self, new: Box<T>) -> Replaced<T> {
-        let new = Box::into_raw(new);
+        let old = self.swap(new);
+        Replaced { value: Some(old), period: self.grace_period() }
+    }
+
+    fn swap(&self, new: Box<T>) -> Unlinked<T> {
         // Release: the value is complete before it is found. Pairs with: the load in `Reader::read`.
         // And with another writer's heavy fence, which comes between its swap and its use of what we complete.
-        let old = NonNull::new(self.current.swap(new, Release));
-        Replaced { value: old, period: self.grace_period() }
+        let old = self.current.swap(Box::into_raw(new), Release);
+        Unlinked(NonNull::new(old).expect("from a box"))
     }
 
     /// Waits for every guard under which something may be found that was unlinked before the call: what was
@@ -235,11 +239,9 @@ impl<T> Rcu<T> {
     where
         T: Send + 'static,
     {
-        // Release: as in `publish`.
-        let old = self.current.swap(Box::into_raw(new), Release);
-        let old = Unlinked(NonNull::new(old).expect("from a box"));
-        // SAFETY: from a box, unlinked by one swap, and the grace period is over.
-        self.defer(move || drop(unsafe { Box::from_raw(old.into_raw()) }));
+        let old = self.swap(new);
+        // SAFETY: the grace period is over.
+        self.defer(move || drop(unsafe { old.into_box() }));
     }
 
     /// Does `work` after a grace period, or a little later: when nobody can have a guard any more under which
@@ -318,33 +320,25 @@ impl<T> Rcu<T> {
         }
     }
 
-    /// Whatever its grace period.
-    fn next_deferred(&self) -> Option<Work> {
-        let mut deferred = self.deferred();
-        while let Some(batch) = deferred.sealed.front_mut() {
-            if let Some(work) = batch.work.pop_front() {
-                return Some(work);
-            }
-            deferred.sealed.pop_front();
-        }
-        deferred.open.pop_front()
-    }
-
     fn deferred(&self) -> MutexGuard<'_, Deferred> {
         self.deferred.lock().expect("no panic while it is held")
     }
 }
 
-/// A value that readers may still see.
+/// A value from a box, unlinked by one swap, which made this. Readers may still see it.
+#[derive(Debug)]
 struct Unlinked<T>(NonNull<T>);
 
 // SAFETY: until nobody else has the value, only the address is here; then it is a box, which goes along.
 unsafe impl<T: Send> Send for Unlinked<T> {}
 
 impl<T> Unlinked<T> {
-    /// By a method, so that a closure takes it as a whole.
-    fn into_raw(self) -> *mut T {
-        self.0.as_ptr()
+    /// # Safety
+    ///
+    /// The grace period of the swap is over.
+    unsafe fn into_box(self) -> Box<T> {
+        // SAFETY: from a box, and nobody else has it, as the caller promises.
+        unsafe { Box::from_raw(self.0.as_ptr()) }
     }
 }
 
@@ -367,10 +361,9 @@ impl Readers {
 
 impl<T> Drop for Rcu<T> {
     fn drop(&mut self) {
-        // There is no reader. What is done may panic: then the rest is kept for good.
-        while let Some(work) = self.next_deferred() {
-            work();
-        }
+        // There is no reader, so each grace period is over. What is done may panic: then the rest is not done.
+        let Deferred { open, sealed } = std::mem::take(&mut *self.deferred());
+        sealed.into_iter().flat_map(|batch| batch.work).chain(open).for_each(|work| work());
         // Relaxed: nobody borrows it, and whatever made that sure orders us behind the last writer.
         let last = self.current.load(Relaxed);
         // SAFETY: from a box, and never unlinked; readers borrow the `Rcu`, so there is none.
@@ -568,13 +561,10 @@ impl GracePeriod {
 #[derive(Debug)]
 #[must_use = "to drop it is to wait"]
 pub struct Replaced<T> {
-    /// From a box, and unlinked. Ours when the period is over; `None` when it has been handed out.
-    value: Option<NonNull<T>>,
+    /// `None` when it has been handed out.
+    value: Option<Unlinked<T>>,
     period: GracePeriod,
 }
-
-// SAFETY: until nobody else has the value, only the address is here; then it is a box, which goes along.
-unsafe impl<T: Send> Send for Replaced<T> {}
 
 impl<T> Replaced<T> {
     /// Whether the grace period is over: then [`wait`](Replaced::wait) does not wait.
@@ -589,9 +579,8 @@ impl<T> Replaced<T> {
 
     fn take(&mut self) -> Option<Box<T>> {
         self.period.wait();
-        // SAFETY: from a box; unlinked by one swap, which made this. Whoever saw it has left its slot, and
-        // we have seen that.
-        self.value.take().map(|value| unsafe { Box::from_raw(value.as_ptr()) })
+        // SAFETY: the period began behind the swap, and is over.
+        self.value.take().map(|value| unsafe { value.into_box() })
     }
 }
 

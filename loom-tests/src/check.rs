@@ -10,6 +10,10 @@ fn preemptions() -> Option<usize> {
     Some(if crate::deep() { 5 } else { 3 })
 }
 
+/// The worlds that a user may be in.
+pub const STARTS: [Start; 3] =
+    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
+
 /// Checks `f` in both orders of visiting.
 pub fn check<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
     check_within(preemptions(), start, f);

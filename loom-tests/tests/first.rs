@@ -5,16 +5,12 @@
 
 extern crate loom as std;
 
-use asymfence::model::Start;
 use loom::cell::UnsafeCell;
 
-use loom_tests::check::check;
+use loom_tests::check::{STARTS, check};
 
 // Here and not in a module: its items are private. It brings `Arc` and `thread`.
 include!("../../examples/first/progress.rs");
-
-const STARTS: [Start; 3] =
-    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
 
 /// What the publisher writes before it publishes, and the waiter reads when it has waited.
 #[derive(Default)]

@@ -25,10 +25,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic;
 use loom::thread;
 
-use loom_tests::check::{check, check_within, is_ever};
-
-const STARTS: [Start; 3] =
-    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
+use loom_tests::check::{STARTS, check, check_within, is_ever};
 
 domain! { enum Tests {} }
 

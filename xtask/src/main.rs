@@ -4,9 +4,11 @@ mod adopt;
 mod adopter;
 mod codegen;
 mod compat;
+mod cookbook;
 mod house;
 mod ledger;
 mod loom;
+mod machine;
 mod modelled;
 mod msrv;
 mod mutants;
@@ -33,8 +35,11 @@ Usage: cargo xtask COMMAND
                   all tests, in steps; with WORD those steps whose names contain it; --quick some of them, in
                   about two minutes
   adopter         a crate that takes the fences as an option: without them, with them, modelled, in Miri
-  adopt           published crates with these fences: their own tests, their own cost
+  adopt [WORD]    published crates with these fences: their own tests, their own cost; with WORD the tests
+                  alone of those whose names contain it
   compat          the packages that have the names of other crates: membarrier, membarrier2, swmr-barrier
+  cookbook [--quick]
+                  the table of docs/cookbook.md, from one run of the cookbook's benches; --quick a rough one
   elsewhere [WORD]
                   what any system can run, in steps: the fences, the hazard pointers, the doctor
   codegen         what the light fence compiles to, on three architectures
@@ -90,11 +95,14 @@ fn run() -> Result {
                 print!("{HELP}");
                 return Ok(());
             }
-            lexopt::Arg::Long("quick") if ["platforms", "test"].contains(&command.as_str()) => {
+            lexopt::Arg::Long("quick")
+                if ["cookbook", "platforms", "test"].contains(&command.as_str()) =>
+            {
                 quick = true;
             }
             lexopt::Arg::Value(value)
-                if ["elsewhere", "mutants", "platforms", "test"].contains(&command.as_str()) =>
+                if ["adopt", "elsewhere", "mutants", "platforms", "test"]
+                    .contains(&command.as_str()) =>
             {
                 word = value.to_string_lossy().into_owned();
             }
@@ -116,9 +124,10 @@ fn run() -> Result {
     let outcome = match command.as_str() {
         "test" if quick => steps::run(&sh, "cargo xtask test --quick", QUICK, &word),
         "test" => steps::run(&sh, ALL, ALL_STEPS, &word),
-        "adopt" => adopt::check(&sh),
+        "adopt" => adopt::check(&sh, &word),
         "adopter" => adopter::check(&sh),
         "compat" => compat::check(&sh),
+        "cookbook" => cookbook::table(&sh, quick),
         "elsewhere" => steps::run(&sh, "cargo xtask elsewhere", ELSEWHERE, &word),
         "codegen" => {
             codegen::native(&sh)?;
@@ -282,7 +291,7 @@ fn ci(sh: &Shell) -> Result {
 
 /// What takes longer than `ci` may.
 fn deep(sh: &Shell) -> Result {
-    adopt::check(sh)?;
+    adopt::check(sh, "")?;
     platforms::run(sh, "", true)?;
     loom::models(sh, true)?;
     mutants::run(sh, "")

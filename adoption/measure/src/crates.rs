@@ -1,22 +1,35 @@
 //! The two sides of each crate. A macro each, since the types of the variants differ.
 
 use std::cell::RefCell;
-use std::hint::black_box;
+use std::hint::{black_box, spin_loop};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::{Arc, Mutex};
+
+use futures_lite::future::{block_on, yield_now};
 
 use crate::in_turn::{Sides, Structure, With};
 
 /// The name in the table; before and after.
-pub(crate) const ALL: [(&str, Sides, Sides); 8] = [
+pub(crate) const ALL: [(&str, Sides, Sides); 14] = [
     ("haphazard", hazards, hazards_after),
+    ("haphazard-inline", hazards, hazards_inline),
     ("left-right", left, left_after),
     ("left-right-stores", left, left_stores),
     ("swmr-cell", swmr, swmr_after),
     ("swmr-cell-default", swmr_default, swmr_after),
     ("evmap", maps, maps_after),
     ("arc-swap", arcs, arcs_after),
+    ("hazarc", hazarcs, hazarcs_after),
     ("event-listener", events, events_after),
+    ("crossbeam-epoch", epochs, epochs_after),
+    ("crossbeam-epoch-paced", epochs, epochs_paced),
+    ("async-executor", tasks, tasks_after),
+    ("rayon-core", pools, pools_after),
 ];
+
+/// The rare side of those whose hot side alone is of interest.
+const NOTHING: fn(u32) = |_| ();
 
 macro_rules! haphazard {
     ($sides:ident, $theirs:ident) => {
@@ -45,6 +58,7 @@ macro_rules! haphazard {
 }
 haphazard!(hazards, haphazard);
 haphazard!(hazards_after, haphazard_after);
+haphazard!(hazards_inline, haphazard_inline);
 
 macro_rules! left_right {
     ($sides:ident, $theirs:ident) => {
@@ -161,6 +175,22 @@ macro_rules! arc_swap {
 arc_swap!(arcs, arc_swap);
 arc_swap!(arcs_after, arc_swap_after);
 
+macro_rules! hazarc {
+    ($sides:ident, $theirs:ident) => {
+        /// To load and drop; to store.
+        fn $sides(with: With<'_>) {
+            let shared = $theirs::AtomicArc::<u64>::from(0);
+            with(&Structure {
+                hot: &|times| (0..times).for_each(|_| _ = black_box(**shared.load())),
+                rare: &|times| (0..times).for_each(|_| shared.store(Arc::new(1))),
+                rare_times: 300,
+            });
+        }
+    };
+}
+hazarc!(hazarcs, hazarc);
+hazarc!(hazarcs_after, hazarc_after);
+
 macro_rules! event_listener {
     ($sides:ident, $theirs:ident) => {
         /// To notify where nobody listens; to listen, and stop.
@@ -176,3 +206,91 @@ macro_rules! event_listener {
 }
 event_listener!(events, event_listener);
 event_listener!(events_after, event_listener_after);
+
+macro_rules! crossbeam_epoch {
+    ($sides:ident, $theirs:ident) => {
+        /// To pin, and leave; to replace, and free in time what was replaced.
+        fn $sides(with: With<'_>) {
+            use $theirs::{Atomic, Collector, Owned};
+            let (collector, newest) = (Collector::new(), Atomic::new(0_u64));
+            with(&Structure {
+                hot: &|times| {
+                    let handle = collector.register();
+                    (0..times).for_each(|_| drop(black_box(handle.pin())));
+                },
+                rare: &|times| {
+                    let handle = collector.register();
+                    for _ in 0..times {
+                        let guard = handle.pin();
+                        let old = newest.swap(Owned::new(1), AcqRel, &guard);
+                        // SAFETY: from a box, and unlinked just now, by us alone.
+                        unsafe { guard.defer_destroy(old) };
+                    }
+                },
+                rare_times: 30_000,
+            });
+            // SAFETY: nobody else is left.
+            drop(unsafe { newest.into_owned() });
+        }
+    };
+}
+crossbeam_epoch!(epochs, crossbeam_epoch);
+crossbeam_epoch!(epochs_after, crossbeam_epoch_after);
+crossbeam_epoch!(epochs_paced, crossbeam_epoch_paced);
+
+macro_rules! async_executor {
+    ($sides:ident, $theirs:ident) => {
+        /// To poll a task that yields.
+        fn $sides(with: With<'_>) {
+            let executor = $theirs::Executor::new();
+            with(&Structure {
+                hot: &|times| {
+                    block_on(executor.run(executor.spawn(async move {
+                        for _ in 0..times {
+                            yield_now().await;
+                        }
+                    })));
+                },
+                rare: &NOTHING,
+                rare_times: 1_000,
+            });
+        }
+    };
+}
+async_executor!(tasks, async_executor);
+async_executor!(tasks_after, async_executor_after);
+
+macro_rules! rayon_core {
+    ($sides:ident, $theirs:ident) => {
+        /// To inject a job where nobody sleeps, and to run it.
+        fn $sides(with: With<'_>) {
+            let pool = $theirs::ThreadPoolBuilder::new().num_threads(1).build();
+            let pool = pool.expect("a thread");
+            with(&Structure {
+                hot: &|times| {
+                    let (runs, stop) =
+                        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+                    let (is_running, is_over) = (Arc::clone(&runs), Arc::clone(&stop));
+                    // Keeps the worker awake. Relaxed, all: nothing else is handed over.
+                    pool.spawn(move || {
+                        is_running.store(true, Relaxed);
+                        while !is_over.load(Relaxed) {
+                            spin_loop();
+                        }
+                    });
+                    while !runs.load(Relaxed) {
+                        spin_loop();
+                    }
+                    (0..times).for_each(|_| pool.spawn(|| ()));
+                    stop.store(true, Relaxed);
+                    // In the order of the queue: behind all of them.
+                    pool.install(|| ());
+                },
+                rare: &NOTHING,
+                rare_times: 1_000,
+            });
+        }
+    };
+}
+rayon_core!(pools, rayon_core);
+rayon_core!(pools_after, rayon_core_after);

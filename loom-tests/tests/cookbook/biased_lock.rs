@@ -11,10 +11,7 @@ use asymfence_cookbook::biased_lock::{BiasedRwLock, ReadGuard, Reader, WriteGuar
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use loom_tests::check::{check, check_within, is_ever};
-
-const STARTS: [Start; 3] =
-    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
+use loom_tests::check::{STARTS, check, check_within, is_ever};
 
 /// A number whose reads and writes loom sees.
 struct Value(UnsafeCell<usize>);

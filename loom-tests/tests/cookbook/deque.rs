@@ -16,10 +16,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use loom::thread;
 
-use loom_tests::check::{check, check_within, is_ever};
-
-const STARTS: [Start; 3] =
-    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
+use loom_tests::check::{STARTS, check, check_within, is_ever};
 
 /// Items are numbers of these.
 struct World {
@@ -62,11 +59,7 @@ impl World {
     }
 
     fn steal(&self, thief: &Stealer<usize>) -> Steal<usize> {
-        match thief.steal() {
-            Steal::Taken(item) => Steal::Taken(Box::new(self.take(item))),
-            Steal::Retry => Steal::Retry,
-            Steal::Empty => Steal::Empty,
-        }
+        self.take_stolen(thief.steal())
     }
 
     /// The oldest of a batch; the others are taken, too.
@@ -74,7 +67,11 @@ impl World {
         let (own, _) = with_capacity(2);
         let oldest = thief.steal_batch(&own);
         while self.pop(&own).is_some() {}
-        match oldest {
+        self.take_stolen(oldest)
+    }
+
+    fn take_stolen(&self, stolen: Steal<usize>) -> Steal<usize> {
+        match stolen {
             Steal::Taken(item) => Steal::Taken(Box::new(self.take(item))),
             Steal::Retry => Steal::Retry,
             Steal::Empty => Steal::Empty,

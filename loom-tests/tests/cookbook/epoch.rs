@@ -10,10 +10,7 @@ use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use loom::thread::{self, JoinHandle};
 
-use loom_tests::check::{check_within, is_ever};
-
-const STARTS: [Start; 3] =
-    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
+use loom_tests::check::{STARTS, check_within, is_ever};
 
 /// A link to object 0 or 1, whose uses and whose end loom sees.
 struct World {

@@ -59,6 +59,12 @@ impl World {
         self.event.notify_one();
     }
 
+    /// The first item, by a plain store: the weakest access that the documentation allows.
+    fn store(&self) {
+        self.available.store(1, Relaxed);
+        self.event.notify_one();
+    }
+
     fn try_take(&self) -> Option<()> {
         self.available.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).ok().map(drop)
     }
@@ -101,11 +107,7 @@ fn busy() -> EventCount {
 /// One who stores and notifies, one who sleeps; how often that one looked.
 fn store_against_sleep() -> usize {
     let world = World::new();
-    // A plain store, the weakest condition that the documentation allows.
-    let notifier = world.spawn(|world| {
-        world.available.store(1, Relaxed);
-        world.event.notify_one();
-    });
+    let notifier = world.spawn(World::store);
     let looks = world.take();
     join([notifier]);
     looks
@@ -239,10 +241,7 @@ fn a_task_loses_no_wake_up() {
     for start in STARTS {
         check(start, || {
             let world = World::new();
-            let notifier = world.spawn(|world| {
-                world.available.store(1, Relaxed);
-                world.event.notify_one();
-            });
+            let notifier = world.spawn(World::store);
             take_as_a_task(&world);
             join([notifier]);
             assert_eq!(format!("{:?}", world.event), "EventCount { waiters: 0, .. }");
@@ -359,10 +358,7 @@ fn no_wake_up_is_lost_by_full_fences() {
     check(Start::Asymmetric, || {
         let world = World::busy();
         (0..2).for_each(|_| drop(world.event.listen()));
-        let notifier = world.spawn(|world| {
-            world.available.store(1, Relaxed);
-            world.event.notify_one();
-        });
+        let notifier = world.spawn(World::store);
         world.take();
         join([notifier]);
     });

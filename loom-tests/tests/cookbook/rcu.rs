@@ -11,10 +11,7 @@ use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
 
-use loom_tests::check::{check, check_within, is_ever};
-
-const STARTS: [Start; 3] =
-    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
+use loom_tests::check::{STARTS, check, check_within, is_ever};
 
 /// An object whose uses and whose end loom sees, and its number.
 #[derive(Debug)]
@@ -225,21 +222,35 @@ fn two_writers_wait_for_a_reader() {
     });
 }
 
-/// Links of the user's own, relaxed ones: the fences order them.
+/// Objects behind a link of the user's own.
+struct Linked {
+    rcu: Rcu<()>,
+    /// To object 0, and then to object 1. Relaxed, all accesses: both objects are there from the beginning, and the fences
+    /// order the rest.
+    link: AtomicUsize,
+    objects: [Object; 2],
+}
+
+impl Linked {
+    fn new() -> Arc<Self> {
+        let objects = [Object::new(0), Object::new(1)];
+        Arc::new(Linked { rcu: Rcu::new(()), link: AtomicUsize::new(0), objects })
+    }
+
+    /// The number of the object that it finds.
+    fn read(&self, reader: &Reader<'_, ()>) -> usize {
+        let _guard = reader.read();
+        let found = self.link.load(Relaxed);
+        self.objects[found].assert_alive();
+        found
+    }
+}
+
 #[test]
 fn what_was_unlinked_before_synchronize_is_not_found_after_it() {
-    struct Linked {
-        rcu: Rcu<()>,
-        link: AtomicUsize,
-        objects: [Object; 2],
-    }
     for start in STARTS {
         check(start, || {
-            let linked = Arc::new(Linked {
-                rcu: Rcu::new(()),
-                link: AtomicUsize::new(0),
-                objects: [Object::new(0), Object::new(1)],
-            });
+            let linked = Linked::new();
             let reader = linked.rcu.reader();
             let writer = {
                 let linked = Arc::clone(&linked);
@@ -249,61 +260,25 @@ fn what_was_unlinked_before_synchronize_is_not_found_after_it() {
                     linked.objects[0].end();
                 })
             };
-            let guard = reader.read();
-            linked.objects[linked.link.load(Relaxed)].assert_alive();
-            drop(guard);
+            linked.read(&reader);
             drop(reader);
             writer.join().expect("no panic");
         });
     }
 }
 
-/// The reader comes while its object is replaced: before, or after, or not at all in the eyes of the writer.
-#[test]
-fn what_a_reader_reads_that_registers_meanwhile_is_not_freed() {
-    for start in STARTS {
-        check_within(Some(2), start, || {
-            let rcu = Arc::new(Rcu::new(Object::new(0)));
-            let other = {
-                let rcu = Arc::clone(&rcu);
-                thread::spawn(move || {
-                    let reader = rcu.reader();
-                    read(&reader)
-                })
-            };
-            let old = replace(&rcu, 1);
-            other.join().expect("no panic");
-            drop(old);
-        });
-    }
-}
-
-/// Objects behind a link of one's own: what is deferred ends the old one.
+/// What is deferred ends the old object.
 fn reads_against_what_is_deferred(run: fn(&Rcu<()>)) -> usize {
-    struct World {
-        rcu: Rcu<()>,
-        link: AtomicUsize,
-        objects: [Object; 2],
-    }
-    let objects = [Object::new(0), Object::new(1)];
-    let world = Arc::new(World { rcu: Rcu::new(()), link: AtomicUsize::new(0), objects });
+    let linked = Linked::new();
     let reader = {
-        let world = Arc::clone(&world);
-        thread::spawn(move || {
-            let reader = world.rcu.reader();
-            let guard = reader.read();
-            // Relaxed: both objects are there from the beginning.
-            let found = world.link.load(Relaxed);
-            world.objects[found].assert_alive();
-            drop(guard);
-            found
-        })
+        let linked = Arc::clone(&linked);
+        thread::spawn(move || linked.read(&linked.rcu.reader()))
     };
-    world.link.store(1, Relaxed);
-    // The address: the work must not own the world, which would not end.
-    let old = Alive(&raw const world.objects[0]);
-    world.rcu.defer(move || old.end());
-    run(&world.rcu);
+    linked.link.store(1, Relaxed);
+    // The address: the work must not own what it is deferred in, which would not end.
+    let old = Alive(&raw const linked.objects[0]);
+    linked.rcu.defer(move || old.end());
+    run(&linked.rcu);
     reader.join().expect("no panic")
 }
 

@@ -25,7 +25,7 @@ use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::thread::{self, JoinHandle};
 
-use loom_tests::check::{check_within, failure_within, is_ever};
+use loom_tests::check::{STARTS, check_within, failure_within, is_ever};
 
 /// A bias by whatever protocol.
 trait Gives: Send + Sync + 'static {
@@ -205,9 +205,6 @@ impl Gives for Library {
         self.0.restore()
     }
 }
-
-const STARTS: [Start; 3] =
-    [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
 
 #[test]
 fn the_librarys_sides_do_not_miss_each_other() {

@@ -1,0 +1,128 @@
+//! The table of `docs/cookbook.md`, from one run of the cookbook's benches. `cookbook/benches/table.txt` has its rows.
+
+use std::collections::BTreeMap;
+
+use xshell::{Shell, cmd};
+
+use crate::{Result, machine};
+
+const ROWS: &str = "cookbook/benches/table.txt";
+
+/// By table and contender. A contender's second figure has `a write` behind its name.
+type Figures = BTreeMap<(String, String), f64>;
+
+pub(crate) fn table(sh: &Shell, quick: bool) -> Result {
+    let quick = quick.then_some("--quick");
+    let (mut figures, mut lines) = (Figures::new(), Vec::new());
+    for row in sh.read_file(ROWS)?.lines() {
+        if let Some(bench) = row.strip_prefix("# ") {
+            let bench = ["-p", "asymfence-cookbook", "--bench", bench];
+            // No group of criterion's has this name: what is measured in turn is all.
+            let output = cmd!(sh, "cargo bench --quiet {bench...} -- {quick...} none").read()?;
+            figures = parse(&output);
+        } else if !row.is_empty() && !figures.is_empty() {
+            lines.push(line(row, &figures)?);
+        }
+    }
+    println!("{}; medians in ns:\n", machine::describe(sh)?);
+    println!("| | here | symmetric | instead of |\n| --- | ---: | ---: | --- |");
+    lines.iter().for_each(|line| println!("{line}"));
+    Ok(())
+}
+
+/// What a bench prints: titles, and below each the contenders, two spaces in, with their figures.
+fn parse(output: &str) -> Figures {
+    let (mut figures, mut table) = (Figures::new(), String::new());
+    for line in output.lines() {
+        let Some(row) = line.strip_prefix("  ") else {
+            // Behind the title: units, or heavy fences.
+            let title = line.split("   (").next().unwrap_or_default();
+            title.split(": ns").next().unwrap_or_default().clone_into(&mut table);
+            continue;
+        };
+        let words: Vec<&str> = row.split_whitespace().collect();
+        let figure = words.iter().enumerate().find_map(|(at, word)| Some((at, word.parse().ok()?)));
+        let Some((at, figure)) = figure else { continue };
+        let mut name = words[..at].join(" ");
+        if words.ends_with(&["a", "write"]) {
+            name += " a write";
+        }
+        figures.insert((table.clone(), name), figure);
+    }
+    figures
+}
+
+/// A row of the page for a row of the file.
+fn line(row: &str, figures: &Figures) -> Result<String> {
+    let columns: Vec<&str> = row.split('|').map(str::trim).collect();
+    let &[table, ours, twin, others, shown] = columns.as_slice() else {
+        return Err(format!("{ROWS}: not five columns: {row}").into());
+    };
+    let find = |name: &str| {
+        let figure = figures.get(&(table.to_owned(), name.to_owned()));
+        figure.copied().ok_or(format!("{ROWS}: no figure of `{name}` in `{table}`"))
+    };
+    let here = find(ours)?;
+    let mut symmetric = String::new();
+    let mut bold = "";
+    if !twin.is_empty() {
+        let twin = find(twin)?;
+        symmetric = format!(" {}", rounded(twin));
+        // The side that pays.
+        bold = if here > 1.1 * twin { "**" } else { "" };
+    }
+    let mut instead = String::new();
+    for name in others.split("; ").filter(|name| !name.is_empty()) {
+        let before = if instead.is_empty() { " " } else { "; " };
+        instead +=
+            &format!("{before}{}: {}", name.trim_end_matches(" a write"), rounded(find(name)?));
+    }
+    Ok(format!("| {shown} | {bold}{}{bold} |{symmetric} |{instead} |", rounded(here)))
+}
+
+/// Three digits, or all before the point.
+fn rounded(figure: f64) -> String {
+    match figure {
+        ..10.0 => format!("{figure:.2}"),
+        ..100.0 => format!("{figure:.1}"),
+        ..1000.0 => format!("{figure:.0}"),
+        _ => format!("{},{:03}", figure.round() as u64 / 1000, figure.round() as u64 % 1000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_found_by_table_and_name() {
+        let figures = parse(
+            "fences: x\n\n2 readers, no writer\n  biased lock      3.50 ns   1.000 x\n  biased lock    21 ns a write\n\
+             alone, 1,000 items   (0.000 heavy fences)\n  here    2.00 ns 1.000 x\n\
+             pin: ns, heavy fences a second\n  its twin   4.00  2.000 x   12   7\n",
+        );
+        let find = |table: &str, name: &str| figures[&(table.to_owned(), name.to_owned())];
+        assert_eq!(find("2 readers, no writer", "biased lock"), 3.5);
+        assert_eq!(find("2 readers, no writer", "biased lock a write"), 21.0);
+        assert_eq!(find("alone, 1,000 items", "here"), 2.0);
+        assert_eq!(find("pin", "its twin"), 4.0);
+    }
+
+    #[test]
+    fn a_figure_has_three_digits_or_more() {
+        let rounded = [1.075, 14.44, 119.4, 8949.0, 27_889.2].map(rounded);
+        assert_eq!(rounded, ["1.07", "14.4", "119", "8,949", "27,889"]);
+    }
+
+    #[test]
+    fn the_side_that_pays_is_bold() {
+        let figures = [("here", 30.0), ("its twin", 3.0), ("std a write", 4.0), ("other", 2000.0)]
+            .map(|(name, figure)| (("t".to_owned(), name.to_owned()), figure));
+        let line = |row| line(row, &BTreeMap::from(figures.clone()));
+        let all = line("t | here | its twin | std a write; other | what").expect("all there");
+        assert_eq!(all, "| what | **30.0** | 3.00 | std: 4.00; other: 2,000 |");
+        assert_eq!(line("t | other | | | what").expect("there"), "| what | 2,000 | | |");
+        assert!(line("t | nobody | | | what").is_err());
+        assert!(line("t | here").is_err());
+    }
+}
