@@ -3,7 +3,7 @@
 //!
 //! A bias is to cost at most a few per cent more than full fences, whatever the ratio.
 //!
-//! `cargo bench --bench bias`, and with `-- --quick` for a rough answer
+//! `cargo bench -p fence-benches --bench bias`, and with `-- --quick` for a rough answer
 #![allow(missing_docs, reason = "nobody calls it")]
 
 #[allow(dead_code, unused_macros, reason = "another bench's")]

@@ -2,7 +2,7 @@
 //! raw system call between two fences and against other crates. What sharing saves, with calls of any
 //! length; what a leader that stands still costs; what tickets, a pacer and a bias cost when nothing is due.
 //!
-//! `cargo bench --bench heavy`, or with the beginning of a title: `cargo bench --bench heavy -- "5 "`
+//! `cargo bench -p fence-benches --bench heavy`, and with `-- "5 "` behind it the groups whose title begins so
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 #[path = "../doctor/src/sibling.rs"]

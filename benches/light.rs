@@ -2,7 +2,7 @@
 //! reclaims: it fences heavily, looks at what the reader publishes, and does something else for a
 //! millisecond.
 //!
-//! `cargo bench --bench light`
+//! `cargo bench -p fence-benches --bench light`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 #[macro_use]

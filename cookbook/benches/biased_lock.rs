@@ -1,7 +1,7 @@
 //! The biased lock against its symmetric twin and the locks that one would take otherwise: 1, 2 and 8
 //! readers, with a writer beside them that comes seldom, never, or too often.
 //!
-//! `cargo bench -p asymfence-cookbook --bench biased_lock`
+//! `cargo bench -p cookbook-benches --bench biased_lock`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;

@@ -4,7 +4,7 @@
 //! All contenders of a table run in turn, sample after sample, so that what else the machine does strikes
 //! all alike. Medians, and ratios to the first.
 //!
-//! `cargo bench -p asymfence-cookbook --bench deque`
+//! `cargo bench -p cookbook-benches --bench deque`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;

@@ -1,7 +1,7 @@
 //! The epochs against their symmetric twin, their unpaced twin and crossbeam-epoch: to pin, alone and beside one who
 //! replaces; heavy fences a second, and how much garbage waits at most.
 //!
-//! `cargo bench -p asymfence-cookbook --bench epoch`, and with `-- --quick` for a rough answer
+//! `cargo bench -p cookbook-benches --bench epoch`, and with `-- --quick` for a rough answer
 #![allow(missing_docs, reason = "nobody calls it")]
 
 mod in_turn;

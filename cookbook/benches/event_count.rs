@@ -2,7 +2,7 @@
 //! to a ring while nobody sleeps; and, since that is the side that pays, what it costs to go to sleep and to
 //! be woken.
 //!
-//! `cargo bench --package asymfence-cookbook --bench event_count`
+//! `cargo bench -p cookbook-benches --bench event_count`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;

@@ -1,7 +1,7 @@
 //! RCU against its symmetric twin, crossbeam-epoch, arc-swap and a reader-writer lock: to read, alone and
 //! beside a writer, and to replace, alone and beside a reader.
 //!
-//! `cargo bench --package asymfence-cookbook --bench rcu`
+//! `cargo bench -p cookbook-benches --bench rcu`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;

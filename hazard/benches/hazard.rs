@@ -5,7 +5,7 @@
 //! All contenders of a table run in turn, round after round, so that what else the machine does strikes
 //! all alike. Medians, and ratios to the first of each table.
 //!
-//! `cargo bench -p asymfence-hazard`
+//! `cargo bench -p hazard-benches`
 
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../examples/structures/list.rs"]

@@ -16,7 +16,7 @@ pub(crate) fn table(sh: &Shell, quick: bool) -> Result {
     let (mut figures, mut lines) = (Figures::new(), Vec::new());
     for row in sh.read_file(ROWS)?.lines() {
         if let Some(bench) = row.strip_prefix("# ") {
-            let bench = ["-p", "asymfence-cookbook", "--bench", bench];
+            let bench = ["-p", "cookbook-benches", "--bench", bench];
             // No group of criterion's has this name: what is measured in turn is all.
             let output = cmd!(sh, "cargo bench --quiet {bench...} -- {quick...} none").read()?;
             figures = parse(&output);

@@ -303,7 +303,8 @@ fn costs(sh: &Shell) -> Result {
         return ledger::skipped(sh, "two cores", "the costs: one core has nobody to interrupt");
     }
     let picture = target(sh, "costs.svg");
-    cmd!(sh, "cargo run --release --example costs -- --quick --out {picture}").run()?;
+    cmd!(sh, "cargo test --release --package fence-benches --bin costs").run()?;
+    cmd!(sh, "cargo run --release --package fence-benches -- --quick --out {picture}").run()?;
     Ok(())
 }
 
