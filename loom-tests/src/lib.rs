@@ -11,3 +11,8 @@ pub mod oracle;
 pub fn deep() -> bool {
     std::env::var_os("ASYMFENCE_LOOM_DEEP").is_some()
 }
+
+/// Whether to keep within the minutes that `cargo xtask test` may take.
+pub fn quick() -> bool {
+    std::env::var_os("ASYMFENCE_LOOM_QUICK").is_some()
+}

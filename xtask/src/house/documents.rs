@@ -15,6 +15,7 @@ pub(super) fn faults(tree: &Tree) -> Result<Vec<Fault>> {
     for (path, text) in tree.below("").filter(|(path, _)| path.ends_with(".md")) {
         faults.extend(links(tree, path, text));
         faults.extend(shown(tree, path, text));
+        faults.extend(hidden(path, text));
     }
     Ok(faults)
 }
@@ -98,7 +99,9 @@ fn promises(tree: &Tree) -> Result<Vec<Fault>> {
 fn shown(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (at, _) in text.match_indices("<!-- ") {
-        let Some((file, rest)) = text[at + 5..].split_once(" -->\n```rust\n") else { continue };
+        let Some((file, rest)) = text[at + 5..].split_once(" -->\n```rust") else { continue };
+        // Behind it attributes such as `,ignore`.
+        let Some((_, rest)) = rest.split_once('\n') else { continue };
         if file.contains('\n') {
             continue;
         }
@@ -111,6 +114,19 @@ fn shown(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
         };
         let line = 1 + text[..at].matches('\n').count();
         faults.push(fault(path, line, format!("the file {file}, which is shown here, {why}")));
+    }
+    faults
+}
+
+/// The lines of Rust that rustdoc hides, `# use ..`, are shown in the repository: a page has none.
+fn hidden(path: &str, text: &str) -> Vec<Fault> {
+    let (mut faults, mut is_rust) = (Vec::new(), false);
+    for (line, text) in (1..).zip(text.lines()) {
+        if text.starts_with("```") {
+            is_rust = !is_rust && text.starts_with("```rust");
+        } else if is_rust && (text == "#" || text.trim_start().starts_with("# ")) {
+            faults.push(fault(path, line, "a line that rustdoc alone hides".to_owned()));
+        }
     }
     faults
 }
@@ -243,6 +259,15 @@ mod tests {
                 "docs/page.md:9: a link leads to lost.md, which is not there",
                 "docs/page.md:2: a link has the label nowhere, which is not defined",
             ]
+        );
+    }
+
+    #[test]
+    fn no_page_has_a_line_that_rustdoc_alone_hides() {
+        let page = "# Title\n```toml\n# a comment\n```\n```rust,no_run\n# use a::b;\n#[test]\nfn c() {}\n```\n# Another\n";
+        assert_eq!(
+            faults_of([("docs/page.md", page)]),
+            ["docs/page.md:6: a line that rustdoc alone hides"]
         );
     }
 
