@@ -37,8 +37,8 @@ macro_rules! pages {
 pages! {
     adopting "../docs/adopting.md";
     between_processes "../docs/between-processes.md";
-    // Its examples are models.
-    #[cfg(any(feature = "loom", not(doctest)))]
+    // Its examples are models: `lib.rs` has them tested.
+    #[cfg(not(doctest))]
     checking_under_loom "../docs/checking-under-loom.md";
     // Their examples are those of other packages, which test them.
     #[cfg(not(doctest))]

@@ -68,6 +68,9 @@ mod failure;
 mod fence;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+#[cfg(all(feature = "loom", doctest))]
+#[doc = include_str!("../docs/checking-under-loom.md")]
+mod checking_under_loom {}
 #[cfg(any(feature = "loom", doc))]
 pub mod model;
 mod pacer;

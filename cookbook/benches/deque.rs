@@ -1,5 +1,5 @@
-//! The deque against its symmetric twin and crossbeam-deque: an owner alone, an owner beside a thief who comes
-//! more or less often, and a fork-join program with large and small tasks.
+//! The deque against its symmetric twin and crossbeam-deque: an owner alone, an owner beside a thief that
+//! comes more or less often, and a fork-join program with large and small tasks.
 //!
 //! All contenders of a table run in turn, sample after sample, so that what else the machine does strikes
 //! all alike. Medians, and ratios to the first.
@@ -135,7 +135,7 @@ fn alone<D: Deque>(items: u64, rounds: u64) -> Duration {
     beside(0, 0, || (), work).expect("a core")
 }
 
-/// The same beside a thief on another core, who rests so long after each attempt.
+/// The same beside a thief on another core, which rests so long after each attempt.
 fn beside_a_thief<D: Deque>(rest: Duration, rounds: u64) -> Duration {
     let (owner, thief) = D::make();
     let steal = || {
@@ -182,8 +182,8 @@ fn one_stolen<D: Deque>(batch: u64, batches: u64) -> Duration {
 fn tree<D: Deque>(threads: usize, n: u64, leaf: u64) -> Duration {
     let (owners, thieves): (Vec<_>, Vec<_>) = (0..threads).map(|_| D::make()).unzip();
     D::push(&owners[0], Box::new(n));
-    // Who has no work looks whether all have found together what is to be found. Relaxed: sums only, and a
-    // sum that is late comes at the next look.
+    // A thread without work looks whether all threads together have found what is to be found. Relaxed:
+    // sums only, and a sum that is late comes at the next look.
     let found: Vec<CachePadded<AtomicU64>> = (0..threads).map(|_| CachePadded::default()).collect();
     let is_over = || found.iter().map(|found| found.load(Relaxed)).sum::<u64>() == fib(n);
     let start = Barrier::new(threads);

@@ -1,5 +1,5 @@
-//! The epochs against their symmetric twin, their unpaced twin and crossbeam-epoch: to pin, alone and beside one who
-//! replaces; heavy fences a second, and how much garbage waits at most.
+//! The epochs against their symmetric twin, their unpaced twin and crossbeam-epoch: to pin, alone and beside a
+//! thread that replaces; heavy fences a second, and how much garbage waits at most.
 //!
 //! `cargo bench -p cookbook-benches --bench epoch`, and with `-- --quick` for a rough answer
 #![allow(missing_docs, reason = "nobody calls it")]
@@ -27,7 +27,7 @@ use sibling::beside;
 /// What is read and replaced.
 type Object = [u64; 4];
 
-/// An object, and who frees the one before.
+/// An object, and what frees the one before.
 trait Epochs: Sync + Sized {
     fn new() -> Self;
     /// What a thread does to read, after it has registered.
@@ -126,7 +126,7 @@ struct Sample {
     garbage: f64,
 }
 
-/// So many pins beside one who replaces, and rests so long after each time.
+/// So many pins beside a thread that replaces, and rests so long after each time.
 fn pins<E: Epochs>(rest: Option<Duration>, times: u64) -> Sample {
     let (epochs, most) = (E::new(), AtomicUsize::new(0));
     let replace = || {

@@ -121,7 +121,7 @@ impl Sleep for Event {
     }
 }
 
-/// A condition that the lock does not protect: who notifies passes through the lock all the same, or the
+/// A condition that the lock does not protect: the notifier passes through the lock all the same, or the
 /// sleeper might miss it between its look and its sleep.
 #[derive(Default)]
 struct ParkingLot(parking_lot::Mutex<()>, parking_lot::Condvar);
@@ -146,7 +146,7 @@ impl Sleep for ParkingLot {
     }
 }
 
-/// One sleeper, whose name everybody knows.
+/// One sleeper, whose handle every notifier has.
 #[derive(Default)]
 struct Unpark(OnceLock<Thread>);
 
@@ -211,7 +211,7 @@ impl<S: Sleep> Channel<S> {
 /// Pushes, notifies and pops, all in one thread: nothing but the instructions.
 fn alone<S: Sleep>(times: u64) -> Duration {
     let channel = Channel::<S>::new();
-    // Who has slept once is known, to whom it matters.
+    // A primitive that must know its sleeper has met it.
     channel.sleep.almost_sleep();
     let channel = black_box(&channel);
     let start = Instant::now();
@@ -301,8 +301,8 @@ fn ping_pong<S: Sleep>(times: u64) -> Duration {
 /// How long it takes to do it so many times.
 type Body = fn(u64) -> Duration;
 
-/// What a table is about, how often it is done in a sample, and who does it; the first is what all are
-/// measured by.
+/// What a table is about, how often it is done in a sample, and the contenders. The first one is the
+/// measure of all.
 struct Table {
     title: &'static str,
     times: u64,

@@ -25,11 +25,11 @@
 //! writer: one heavy fence for both. The writer holds the underlying lock meanwhile: readers that keep coming
 //! queue up behind it, and do not keep it out.
 //!
-//! BIAS-UNDER-LOCK: only who holds the underlying lock changes the bias. A writer turns it off before it
-//! writes, so that it is off while anybody writes. A reader that has come by the underlying lock turns it
-//! on, after as many of them as make up for a revocation: [`BiasedRwLock::with_patience`].
+//! BIAS-UNDER-LOCK: a thread changes the bias only while it holds the underlying lock. A writer turns it
+//! off before it writes, so that it is off while anybody writes. A reader that has come by the underlying
+//! lock turns it on, after as many of them as make up for a revocation: [`BiasedRwLock::with_patience`].
 //!
-//! # Who pays
+//! # Cost
 //!
 //! The writer, and after it the readers for a while. A read section is a few loads, two stores and two light
 //! fences, on memory that no other reader writes. The first write after the bias has come on is a heavy
@@ -48,11 +48,11 @@
 //!
 //! # Source
 //!
-//! Dave Dice and Alex Kogan, "BRAVO: Biased Locking for Reader-Writer Locks", USENIX ATC 2019: the bias, who
-//! changes it, and that a revocation must be made up for. Theirs goes by a clock and by full fences, and
-//! readers share a table of slots. That readers need no fence if the writer interrupts them: Ran Liu, Heng
-//! Zhang and Haibo Chen, "Scalable Read-mostly Synchronization Using Passive Reader-Writer Locks", USENIX
-//! ATC 2014, which relies on total store order, where the fences here do not.
+//! Dave Dice and Alex Kogan, "BRAVO: Biased Locking for Reader-Writer Locks", USENIX ATC 2019: the bias, the
+//! rule for changing it, and that a revocation must be made up for. Their lock goes by a clock and by full
+//! fences, and its readers share a table of slots. That readers need no fence if the writer interrupts them
+//! is from Ran Liu, Heng Zhang and Haibo Chen, "Scalable Read-mostly Synchronization Using Passive
+//! Reader-Writer Locks", USENIX ATC 2014, which relies on total store order, where the fences here do not.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -69,9 +69,9 @@ use crate::sync::{Bias, now, now_and_then, rest, sleep_on};
 
 /// A reader-writer lock whose readers, while there is no writer, do not meet.
 ///
-/// As with most such locks, a thread that asks for it while it is in already, be it as a reader or as the
-/// writer, may wait for ever. There is no poisoning: a writer that panics lets go of the lock, and who
-/// comes next finds the value as it was left. Not for signal handlers.
+/// As with most such locks, a thread that locks it again while it holds it, as a reader or as the writer,
+/// may wait for ever. There is no poisoning: a writer that panics lets go of the lock, and the next
+/// thread finds the value as it was left. Not for signal handlers.
 ///
 /// ```
 /// use asymfence_cookbook::biased_lock::BiasedRwLock;
@@ -146,8 +146,8 @@ impl<T> BiasedRwLock<T> {
         }
     }
 
-    /// One whose fences give way if writers revoke the bias more often than once in a `pause`, and that are asymmetric
-    /// again after a pause without such a writer. It is a millisecond if nobody says otherwise.
+    /// A lock whose fences become full ones if writers revoke the bias more often than once in a `pause`. They are
+    /// asymmetric again after a pause without such a writer. The default pause is a millisecond.
     ///
     /// # Panics
     ///
@@ -220,7 +220,8 @@ impl<T: ?Sized> BiasedRwLock<T> {
         underlying: RwLockWriteGuard<'l, ()>,
         deadline: Option<Duration>,
     ) -> Option<WriteGuard<'l, T>> {
-        // Relaxed: BIAS-UNDER-LOCK. Who changed it last has let go of the lock before us.
+        // Relaxed: BIAS-UNDER-LOCK. The thread that changed it last let go of the lock before we
+        // took it.
         if self.biased.load(Relaxed) && !self.revoke(&underlying, deadline) {
             return None;
         }
@@ -231,7 +232,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
     /// writer would find the bias off, and go in among them.
     #[cold]
     fn revoke(&self, _underlying: &RwLockWriteGuard<'_, ()>, deadline: Option<Duration>) -> bool {
-        // Relaxed: it hands on nothing; who sees it goes by the underlying lock.
+        // Relaxed: it hands on nothing. A reader that sees it takes the underlying lock.
         self.biased.store(false, Relaxed);
         // Heavy fence: the bias is off before we look at the slots.
         // Pairs with: the light fence in `Reader::enter` (scenario A).
@@ -251,7 +252,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
                 self.biased.store(true, Release);
                 return false;
             }
-            // Leaves the slots to others: who is in may register another reader.
+            // The slots are unlocked meanwhile: a reader that is in may register another one.
             (slots, is_over) = sleep_on(&self.emptied, &self.slots, slots, deadline);
         }
         let sections = self.patience.saturating_mul(slots.len().max(1));
@@ -281,8 +282,8 @@ impl<T: ?Sized> BiasedRwLock<T> {
         // Relaxed: a number. Those that are in when it reaches 0 take it below: it is set anew by the next
         // revocation, and a bias that is turned on twice is on.
         if self.slow_sections_left.fetch_sub(1, Relaxed) == 1 {
-            // Release: what the writers before us wrote, who have handed it to us by the underlying lock,
-            // goes to readers that come by their slots. Pairs with: the Acquire in `Reader::enter`.
+            // Release: hands on what earlier writers wrote, which we have by the underlying lock, to
+            // readers that come by their slots. Pairs with: the Acquire in `Reader::enter`.
             // BIAS-UNDER-LOCK: no writer is in, and the next one finds the bias on.
             self.biased.store(true, Release);
         }
@@ -327,7 +328,7 @@ fn try_before<G>(deadline: Duration, mut attempt: impl FnMut() -> Option<G>) -> 
 
 impl<T: ?Sized> fmt::Debug for BiasedRwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the slots, which are locked: who formats may register a reader.
+        // Not the slots. They are behind a lock, and the caller may be about to register a reader.
         f.debug_struct("BiasedRwLock").field("biased", &self.is_biased()).finish_non_exhaustive()
     }
 }
@@ -378,7 +379,7 @@ impl<T: ?Sized> Reader<'_, T> {
     fn enter(&self) -> bool {
         // Relaxed: it only saves a publication. The second look counts.
         if self.lock.biased.load(Relaxed) {
-            // Relaxed: who sees it waits, and learns nothing else from it.
+            // Relaxed: a writer that sees it waits, and learns nothing else from it.
             self.slot.store(true, Relaxed);
             // Light fence: our publication stands before the second look.
             // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).
@@ -466,8 +467,9 @@ impl<T: ?Sized> Drop for Reader<'_, T> {
 /// std::thread::scope(|scope| _ = scope.spawn(move || assert_eq!(*reader.read(), 1)));
 /// ```
 ///
-/// Who forgets one keeps writers waiting, and readers behind them that come by the underlying lock: until its
-/// reader reads again or is dropped, or for ever if the section went by the underlying lock.
+/// If a guard is forgotten, writers wait, and so do the readers behind them that take the underlying lock.
+/// They wait until the guard's reader reads again or is dropped, or for ever if the section took the
+/// underlying lock.
 #[derive(Debug)]
 pub struct ReadGuard<'r, T: ?Sized> {
     reader: &'r Reader<'r, T>,
@@ -501,7 +503,7 @@ impl<T: ?Sized> Drop for ReadGuard<'_, T> {
     }
 }
 
-/// Alone in the lock. Who forgets one keeps all others waiting for ever.
+/// The only holder of the lock. If it is forgotten, all others wait for ever.
 #[derive(Debug)]
 pub struct WriteGuard<'l, T: ?Sized> {
     lock: &'l BiasedRwLock<T>,

@@ -25,8 +25,8 @@
 //!
 //! - A thief and the owner: the thief's heavy fence makes the owner pass a full fence.
 //!    - If the owner passes it before its light fence, its look at the top comes after the thief's, and
-//!      sees `i` at least, whoever wrote it: the thief has *read* it before the fence. So the owner, for
-//!      item `i`, goes to the exchange.
+//!      sees `i` at least. It does not matter which thread wrote that: the thief has *read* it before
+//!      the fence. So the owner, for item `i`, goes to the exchange.
 //!    - If it passes it after its light fence, the thief sees `bottom = i` or a later store, and finds
 //!      nothing at `i`, or an item that was pushed there since.
 //! - A thief and a thief, and the owner at the last item: TOP-GROWS, the top only ever grows, by one, by
@@ -48,9 +48,10 @@
 //! ```
 //!
 //! It is scenario A: either the owner sees the claim, or the thief sees the bottom. If both, the exchange of the claim
-//! decides: who owns the deque takes the item back, or finds that all that is left is the thief's. Nobody waits. Thieves
-//! that steal one item, and the owner where it takes the oldest, know nothing of claims: the exchange of the top
-//! decides, as ever, and the batch is what is left of it. Batches take turns, by a lock that nobody waits for.
+//! decides: the owner takes the item back, or finds that all that is left is the thief's. No thread waits. Thieves that
+//! steal one item do not look at claims, nor does the owner where it takes the oldest. There the exchange of the top
+//! decides as usual, and the batch gets what is left. Batches take turns by a lock; a thief that finds it taken does
+//! not wait.
 //!
 //! # Memory
 //!
@@ -120,8 +121,8 @@ pub fn with_capacity<T>(items: usize) -> (Owner<T>, Stealer<T>) {
 /// If thieves come more often than once in this time, the fences give way.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The same, with fences that give way if thieves come more often than once in a `pause`, and that are asymmetric
-/// again after a pause without a thief. It is a millisecond if nobody says otherwise.
+/// The same, with fences that become full ones if thieves come more often than once in a `pause`. They are
+/// asymmetric again after a pause without a thief. The default pause is a millisecond.
 ///
 /// # Panics
 ///
@@ -217,8 +218,8 @@ impl<T> Buffer<T> {
 impl<T> Shared<T> {
     fn buffer(&self, ordering: Ordering) -> &Buffer<T> {
         let buffer = self.buffer.load(ordering);
-        // SAFETY: from a box, complete for the owner, who made it, and for thieves, who acquire. The owner frees it when
-        // no thief is counted that may have it, and until then there are only shared references to it.
+        // SAFETY: from a box. It is complete for the owner, which made it, and for thieves, which acquire it. The owner
+        // frees it when no thief is counted that may have it, and until then there are only shared references to it.
         unsafe { &*buffer }
     }
 
@@ -264,7 +265,8 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-/// The one who pushes and pops. A signal handler that interrupts one of its calls must not make another.
+/// The side that pushes and pops. A signal handler that interrupts one of its calls must not make
+/// another.
 ///
 /// It may go to another thread, but two threads do not share it:
 ///
@@ -285,7 +287,8 @@ pub struct Owner<T> {
 }
 
 impl<T> Owner<T> {
-    /// Puts `item` at the bottom. What comes before is known to whoever steals it.
+    /// Puts `item` at the bottom. What happens before the push happens before the return of the
+    /// steal that takes the item.
     ///
     /// No fence and no read-modify-write. A push that finds the deque full allocates a buffer of twice the
     /// size; the old one is freed when no thief is reading there. One that finds it nearly empty may do the opposite.
@@ -308,8 +311,8 @@ impl<T> Owner<T> {
         };
         // Relaxed: the bottom announces it.
         buffer.slot(bottom).store(Box::into_raw(item), Relaxed);
-        // Release: whoever sees this bottom, or a later one, sees the items below it, their slots and the
-        // buffer these are in. Pairs with: the Acquire of the bottom in `steal`.
+        // Release: a thread that sees this bottom, or a later one, sees the items below it, their slots
+        // and the buffer that holds them. Pairs with: the Acquire of the bottom in `steal`.
         shared.bottom.store(bottom + 1, Release);
         self.give_back(buffer.slots.len(), bottom - top);
     }
@@ -336,7 +339,8 @@ impl<T> Owner<T> {
         for index in items {
             slots.slot(index).store(shared.buffer(Relaxed).slot(index).load(Relaxed), Relaxed);
         }
-        // Release: whoever finds the buffer finds it complete. Pairs with: its Acquire in `steal`.
+        // Release: a thief that finds the buffer finds it complete. Pairs with: its Acquire in
+        // `steal`.
         shared.buffer.store(new, Release);
     }
 
@@ -353,7 +357,7 @@ impl<T> Owner<T> {
         //  - the thief's count came first: we see it, and come again;
         //  - our store came first: the thief finds the newest buffer.
         shared.bias.light_fence();
-        // Acquire: those who have left have done with it. Pairs with: `Stealer::leave`.
+        // Acquire: thieves that have left have done with it. Pairs with: `Stealer::leave`.
         let nobody = shared.reading.load(Acquire) == 0;
         if nobody {
             // SAFETY: only we call it, and no thief has one, as above.
@@ -397,8 +401,8 @@ impl<T> Owner<T> {
     /// Takes the item at the bottom, the newest. `None` if there is none: all were popped, or stolen.
     ///
     /// No fence instruction, and a read-modify-write for the last item alone, and for one that a thief claims. Waits
-    /// for nobody. Now and then it gives memory back, or executes a heavy fence after thieves were many.
-    /// What came before a steal is not known to an owner who finds the item gone.
+    /// for nobody. Now and then it gives memory back, or executes a heavy fence after thieves were many. An owner
+    /// that finds the item gone does not see what happened before the steal.
     pub fn pop(&self) -> Option<Box<T>> {
         let shared = &*self.shared;
         // Relaxed: written by us alone.
@@ -425,13 +429,14 @@ impl<T> Owner<T> {
         if !is_ours {
             if top == index {
                 // The last. Relaxed: which of us gets it is up to the top alone; the item is our own, and
-                // whoever loses reads nothing that the winner has written.
+                // the loser reads nothing that the winner has written.
                 let top = &shared.front.top;
                 is_ours = top.compare_exchange(index, index + 1, Relaxed, Relaxed).is_ok();
             }
-            // Empty. Release: whoever sees this bottom finds the top past `index`, as we did or made it.
-            // Were it relaxed, it could be seen while the exchange is open, also by the thief who wins
-            // that, and who would not know the item. Pairs with: the Acquire of the bottom in `steal`.
+            // Empty. Release: a thief that sees this bottom finds the top past `index`, where we found
+            // or put it. A relaxed store could be seen before the exchange is decided, also by the thief
+            // that wins it. That thief would not know the item. Pairs with: the Acquire of the bottom in
+            // `steal`.
             shared.bottom.store(index + 1, Release);
         }
         is_ours.then(|| {
@@ -444,8 +449,8 @@ impl<T> Owner<T> {
         })
     }
 
-    /// Takes the item at the top, the oldest: what an owner does who works in the order of the pushes. `None` if there
-    /// is none.
+    /// Takes the item at the top, the oldest, for an owner that works in the order of the pushes. `None` if there is
+    /// no item.
     ///
     /// No fence, and a read-modify-write. It may be mixed with [`pop`](Self::pop).
     pub fn pop_oldest(&self) -> Option<Box<T>> {
@@ -494,7 +499,8 @@ impl<T> Owner<T> {
     }
 }
 
-/// One who steals. Any number of threads may share it, or have a clone each, if the items may go there:
+/// The side that steals. Any number of threads may share it, or have a clone each, if the items may be
+/// sent to them:
 ///
 /// ```
 /// let (owner, thief) = asymfence_cookbook::deque::deque::<std::sync::Arc<u32>>();
@@ -551,7 +557,7 @@ impl<T> Stealer<T> {
         let buffer = shared.buffer(Acquire);
         // Relaxed: the bottom brought it. If the owner writes there meanwhile, the top has grown.
         let item = buffer.slot(top).load(Relaxed);
-        // Release: we have read the slot. Pairs with: the Acquire of the top in `push`. Whoever loses reads
+        // Release: we have read the slot. Pairs with: the Acquire of the top in `push`. The loser reads
         // nothing, so Relaxed.
         let won = shared.front.top.compare_exchange(top, top + 1, Release, Relaxed).is_ok();
         self.leave();
@@ -605,8 +611,8 @@ impl<T> Stealer<T> {
             let buffer = shared.buffer(Acquire);
             items.clear();
             items.extend((from..end).map(|index| buffer.slot(index).load(Relaxed)));
-            // Release: we have read the slots. Pairs with: the Acquire of the top in `push`. Relaxed: who is told of a
-            // newer top reads the slots again.
+            // Release: we have read the slots. Pairs with: the Acquire of the top in `push`. Relaxed: on failure we
+            // read the slots again, at the newer top.
             match shared.front.top.compare_exchange(from, end, Release, Relaxed) {
                 Ok(_) => break,
                 Err(newer) => from = newer,
@@ -619,8 +625,8 @@ impl<T> Stealer<T> {
         if from >= end {
             return if bottom <= top { Steal::Empty } else { Steal::Retry };
         }
-        // SAFETY: from boxes, in `push`. The owner pops none of them, as above, and whoever takes the oldest does so by an
-        // exchange of the top, as we did.
+        // SAFETY: from boxes, in `push`. The owner pops none of them, as above. A thread that takes the oldest does so
+        // by an exchange of the top, as we did.
         let mut items = items.into_iter().map(|item| unsafe { Box::from_raw(item) });
         let oldest = items.next().expect("one at least");
         items.for_each(|item| into.push(item));

@@ -14,30 +14,31 @@
 //! ```
 //!
 //! Why three. The tag may be old, but the fence before it sees to it that the *second* advance after the tag has
-//! its heavy fence after the unlinking. Whoever holds the object after that has found it before that heavy fence,
-//! so it pinned an epoch before the second advance; the third one finds it behind, and does not take place.
-//! (Where all fences are full two advances are enough: the reader's fence and the one before the tag pair.
+//! its heavy fence after the unlinking. A reader that holds the object after that has found it before that heavy
+//! fence, so it pinned an epoch before the second advance. The third advance finds it behind, and does not take
+//! place. (Where all fences are full two advances are enough: the reader's fence and the one before the tag pair.
 //! Light against full is unordered.)
 //!
 //! # Pacing, which other schemes can copy
 //!
-//! To advance costs a heavy fence, so who advances asks a [`Pacer`] first: one is due when a batch of objects
-//! waits, or if anything waits and none was due for a millisecond. Then:
+//! An advance costs a heavy fence, so a thread asks a [`Pacer`] first: an advance is due when a batch of
+//! objects waits, or if anything waits and none was due for a millisecond. Then:
 //!
 //! 1. **Scan first**, without a fence. A reader that lags behind will be seen behind a heavy fence too: not yet.
 //! 2. **Heavy fence second. Scan again**, and advance.
 //! 3. **No advance while nothing waits.**
 //!
-//! # Who pays
+//! # Cost
 //!
 //! A reader: two loads, a store and a light fence to pin, a store to leave; and every 128th time a look whether
-//! a heavy fence is due. Who retires: a push; for each 64 objects a full fence, and perhaps a heavy one.
+//! a heavy fence is due. A thread that retires: a push, and for each 64 objects a full fence and perhaps a
+//! heavy one.
 //!
 //! # When not to use it
 //!
 //! - When readers stop in the middle: everything that is unlinked meanwhile is kept. A hazard pointer holds back
 //!   one object.
-//! - When whoever unlinks can wait: RCU is simpler.
+//! - When the thread that unlinks can wait: RCU is simpler.
 //!
 //! # Modelled on
 //!
@@ -140,8 +141,8 @@ impl Collector {
     /// Registers a reader: one for each thread, and kept. Takes a lock, and memory while it has that.
     pub fn handle(&self) -> Handle<'_> {
         let slot = Arc::new(Slot::new(AtomicUsize::new(FREE)));
-        // Who advances and does not find the slot here has had the lock before: that shows us what had been
-        // unlinked before its heavy fence.
+        // A thread that advances without finding the slot here has had the lock before us. The lock shows
+        // us what had been unlinked before its heavy fence.
         self.slots().push(Arc::clone(&slot));
         Handle {
             collector: self,
@@ -170,8 +171,8 @@ impl Collector {
     /// Whether each reader that is pinned has pinned `epoch`.
     fn all_are_at(&self, epoch: usize) -> bool {
         self.slots().iter().all(|slot| {
-            // Acquire: who has left, or come again, has done with what it read. Pairs with: the Releases in
-            // `Handle::pin` and `Guard::drop`.
+            // Acquire: a reader that has left, or come again, has done with what it read. Pairs with: the
+            // Releases in `Handle::pin` and `Guard::drop`.
             let pinned = slot.load(Acquire);
             pinned == FREE || pinned == epoch
         })
@@ -179,9 +180,10 @@ impl Collector {
 
     /// Advances the epoch by one, if no reader lags behind. How many objects nobody has any more since then.
     fn try_advance(&self) -> Option<usize> {
-        // Acquire: the scans of those who advanced it before are behind us. Pairs with: the Release below.
+        // Acquire: the scans of the threads that advanced it before are behind us. Pairs with: the Release
+        // below.
         let epoch = self.epoch.load(Acquire);
-        // Scan first: who lags behind does so behind a heavy fence, too.
+        // Scan first: a reader that lags behind now does so after a heavy fence, too.
         if !self.all_are_at(epoch) {
             return None;
         }
@@ -245,8 +247,8 @@ impl Handle<'_> {
             }
             // Relaxed: one that is old only holds an advance back.
             let epoch = self.collector.epoch.load(Relaxed);
-            // Release: what we did under earlier guards stands before it, for who does not see the slot free
-            // in between. Pairs with: the Acquire in `all_are_at`.
+            // Release: what we did under earlier guards stands before it, for a thread that does not see the
+            // slot free in between. Pairs with: the Acquire in `all_are_at`.
             self.slot.store(epoch, Release);
             // Light fence: our slot stands before whatever we find.
             // Pairs with: the heavy fence in `Collector::try_advance` (scenario A).
@@ -344,7 +346,8 @@ impl Drop for Handle<'_> {
     fn drop(&mut self) {
         self.seal();
         self.collector.left().append(&mut self.sealed.borrow_mut());
-        // There are no guards, or they were forgotten. The lock shows who advances that we have done.
+        // There are no guards, or they were forgotten. The lock shows the thread that advances that
+        // we have done.
         self.collector.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
     }
 }

@@ -1,9 +1,9 @@
 //! An event count: a condition variable for conditions that no lock protects. It lets a lock-free structure
 //! put a thread to sleep until there is something in it.
 //!
-//! Whoever makes the condition true notifies: after every push, say, of which nearly all find nobody asleep.
-//! So to notify is a light fence, a load and a branch. The sleeper announces itself, does the heavy fence,
-//! and looks once more before it parks.
+//! The thread that makes the condition true notifies, after every push for example. Nearly always no thread
+//! is asleep. So a notification is a light fence, a load and a branch. The sleeper announces itself, does
+//! the heavy fence, and looks once more before it parks.
 //!
 //! ```text
 //! scenario A       notifier                  sleeper
@@ -16,14 +16,14 @@
 //!
 //! Either the notifier sees the sleeper and takes the lock, or the sleeper sees the condition and stays
 //! awake. What comes after that is under the lock and needs no fence: a notification moves the epoch, and
-//! who announced itself in an earlier one does not park, or is woken.
+//! a sleeper that announced itself in an earlier epoch does not park, or is woken.
 //!
-//! # Who pays
+//! # Cost
 //!
-//! The sleeper: microseconds for each time that it announces itself, before it parks or finds that it need not.
-//! And the threads that run meanwhile, which the heavy fence interrupts. All that announce themselves while somebody
-//! waits share one fence, by a ticket. A notifier pays for the lock, and for a wake-up, if somebody waits whom no
-//! notification has reached yet; then again nothing until the next one announces itself.
+//! The sleeper: microseconds for each time that it announces itself, before it parks or finds that it need not. And
+//! the threads that run meanwhile, which the heavy fence interrupts. All that announce themselves while another one
+//! waits share one fence, by a ticket. A notifier takes the lock and wakes a thread only if a sleeper waits that no
+//! notification has reached yet. After that it costs nothing more until the next sleeper announces itself.
 //!
 //! Where sleepers come more often than once in a millisecond, the fences give way ([`asymfence::Bias`]): both sides
 //! execute full ones, until no sleeper has come for a millisecond. So there are at most two heavy fences in a
@@ -56,7 +56,7 @@ use crossbeam_utils::{Backoff, CachePadded};
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Bias, Condvar, Mutex, MutexGuard, Ticket, now, now_and_then, sleep_on};
 
-/// What threads and tasks sleep on until a condition holds, and who makes it hold notifies.
+/// What threads and tasks sleep on until a condition holds. The thread that makes it hold notifies.
 ///
 /// The condition is the user's, and must be looked at and made true by **atomic** accesses, relaxed or
 /// stronger: those are what the fences order. Other data that goes with it is published by the condition's
@@ -81,7 +81,7 @@ use crate::sync::{Bias, Condvar, Mutex, MutexGuard, Ticket, now, now_and_then, s
 /// });
 /// ```
 pub struct EventCount {
-    /// How many listen whom no notification has reached. Changes under the lock alone.
+    /// The number of listeners that no notification has reached. Changes under the lock alone.
     waiters: CachePadded<AtomicUsize>,
     /// The fences: notifiers are the frequent side.
     bias: Bias,
@@ -137,8 +137,8 @@ impl EventCount {
         }
     }
 
-    /// One whose fences give way if sleepers come more often than once in a `pause`, and that are asymmetric again
-    /// after a pause without a sleeper. It is a millisecond if nobody says otherwise.
+    /// An event count whose fences become full ones if sleepers come more often than once in a `pause`. They are
+    /// asymmetric again after a pause without a sleeper. The default pause is a millisecond.
     ///
     /// # Panics
     ///
@@ -151,13 +151,14 @@ impl EventCount {
 
     /// Wakes one thread or task, if any waits. Call it **after** the atomic access that made the condition true.
     ///
-    /// Whoever listens without being parked yet will not park; and of those that are parked, any one wakes.
-    /// So a listener that leaves without having parked takes no wake-up away from one that is parked. All
-    /// that wait must be able to do what the notification is for, and the one that wakes must do it, or
-    /// notify in its turn; otherwise use [`notify_all`](Self::notify_all).
+    /// Listeners that are not parked yet will not park. Of those that are parked, any one wakes. So a
+    /// listener that leaves without having parked takes no wake-up away from one that is parked. All that
+    /// wait must be able to do what the notification is for, and the one that wakes must do it, or notify
+    /// in its turn; otherwise use [`notify_all`](Self::notify_all).
     ///
     /// Orders the accesses before it against those after [`listen`](Self::listen): a light fence, which
-    /// pairs with the heavy one there. What came before it is visible to whom it has woken.
+    /// pairs with the heavy one there. What came before it is visible to the thread or task that it has
+    /// woken.
     ///
     /// While nobody waits it is a light fence, or a full one, and a load; and, at most once in a
     /// [pause](Self::with_pause), a heavy fence after sleepers were many. Otherwise it takes a lock, which no thread
@@ -192,8 +193,8 @@ impl EventCount {
         if !self.bias.light_fence() && now_and_then() {
             self.restore();
         }
-        // Relaxed: the fence orders it after the condition, and more is looked up under the lock. Who has
-        // been taken off the count is awake, and fences anew before it parks.
+        // Relaxed: the fence orders it after the condition, and more is looked up under the lock. A
+        // sleeper that was taken off the count is awake, and fences again before it parks.
         self.waiters.load(Relaxed) != 0
     }
 
@@ -365,12 +366,13 @@ impl EventCount {
         Listener { event: self, epoch }
     }
 
-    /// One who was announced in `epoch` stays awake.
+    /// Withdraws a sleeper that was announced in `epoch`: it stays awake.
     fn leave(&self, epoch: u64) {
         let sleepers = self.lock();
         // Otherwise a notification has taken us off the count.
         if sleepers.epoch == epoch {
-            // Relaxed: who sees us still takes the lock in vain. Writers are ordered by the lock.
+            // Relaxed: a notifier that still counts us takes the lock in vain. Writers are ordered
+            // by the lock.
             self.waiters.fetch_sub(1, Relaxed);
         }
     }
@@ -433,7 +435,7 @@ impl Listener<'_> {
             if epoch < sleepers.all_before {
                 return true;
             }
-            // Whoever parked in this very epoch stays: those that may leave parked before.
+            // A sleeper that parked in this very epoch stays: those that may leave parked before.
             if epoch < sleepers.epoch && sleepers.woken > 0 {
                 sleepers.woken -= 1;
                 return true;
@@ -531,8 +533,8 @@ impl Drop for Waiting<'_> {
                     // Relaxed: as in `EventCount::leave`.
                     event.waiters.fetch_sub(1, Relaxed);
                 }
-                // Woken, and not for all: another is to do what the notification is for. (Who parked later has
-                // listened after it, and has seen the condition.)
+                // Woken by a notification for one: another sleeper is to do what it is for. (A sleeper that
+                // parked later has listened after the notification, and has seen the condition.)
                 let passes_on = waker.is_none() && *epoch >= sleepers.all_before;
                 drop(sleepers);
                 drop(waker);

@@ -1,8 +1,9 @@
 //! Read-copy-update: to read what others replace as a whole, at the price of two stores.
 //!
-//! For what is read all the time and replaced now and then: a routing table, a configuration, a list of who
-//! listens. A reader neither waits nor writes what another reader writes. Who replaces the value waits for
-//! the readers that may still see the old one (the *grace period*), and then owns it.
+//! For what is read all the time and replaced now and then: a routing table, a configuration, a list of
+//! listeners. A reader does not wait, and writes nothing that another reader writes. The writer that
+//! replaces the value waits for the readers that may still see the old one (the *grace period*), and then
+//! owns it.
 //!
 //! ```text
 //!                       reader                      writer
@@ -22,10 +23,10 @@
 //! - before: then what the reader loads next is new. What it wrote into its slot does not matter.
 //!
 //! So nothing rests on when the reader looked at the counter, nor on there being one writer: a later number
-//! was given out after the earlier. The counter is there for progress: who begins to read after the
-//! increment is not waited for, and a writer does not wait for ever for readers that keep coming.
+//! was given out after the earlier. The counter is there for progress: a writer does not wait for readers
+//! that begin after the increment, and so not for ever if readers keep coming.
 //!
-//! # Who pays
+//! # Cost
 //!
 //! A reader: two loads, two stores and a light fence to begin (the stores to its own count of nested guards,
 //! and to its slot), two stores to end; for a nested guard a load and two stores in all. The stores to the
@@ -37,7 +38,7 @@
 //! an allocation: once for each thread, not for each read.
 //!
 //! A writer that waits long sleeps, for no longer than it has waited already and a millisecond at most: a reader
-//! that leaves wakes nobody, and pays nothing for those who wait.
+//! that leaves wakes no writer, and does nothing extra when one waits.
 //!
 //! # When not to use it
 //!
@@ -57,10 +58,10 @@
 //!   take 58,000 years. It needs atomics of 64 bits.)
 //! - There is no heavy fence at the end of a grace period. liburcu's orders the plain store at the end of a
 //!   read; ours is a release, which the writer's look acquires. Another fence would have no partner.
-//! - Who waits spins, yields and sleeps for a time: there is no futex, and so no fence and no look at one at the end of a
-//!   read.
-//! - What is deferred has no thread of its own ([`Rcu::defer`]): those who defer run what is due, as with userspace-rcu's
-//!   `urcu-defer`.
+//! - A writer that waits spins, yields and sleeps for a time. There is no futex, so the end of a read needs no fence
+//!   and no look at one.
+//! - Deferred work has no thread of its own ([`Rcu::defer`]): the threads that defer run what is due, as with
+//!   userspace-rcu's `urcu-defer`.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -97,7 +98,7 @@ use crate::sync::{Arc, Mutex, MutexGuard, Ticket, light_fence, rest};
 pub struct Rcu<T> {
     /// From a box.
     current: AtomicPtr<T>,
-    /// Also those of whoever waits for a grace period: it may outlive the `Rcu`.
+    /// Shared with every wait for a grace period, which may outlive the `Rcu`.
     readers: Arc<Readers>,
     deferred: Mutex<Deferred>,
     /// A pointer would be for any thread.
@@ -106,10 +107,11 @@ pub struct Rcu<T> {
 
 // SAFETY: a box, which goes along.
 unsafe impl<T: Send> Send for Rcu<T> {}
-// SAFETY: threads that share it read the value (`Sync`), and hand it over to who replaces it (`Send`).
+// SAFETY: threads that share it read the value (`Sync`), and the one that replaces it gets the old
+// value (`Send`).
 unsafe impl<T: Send + Sync> Sync for Rcu<T> {}
 
-/// Who reads, and the time that they read by.
+/// The registered readers, and the clock of their reads.
 #[derive(Debug)]
 struct Readers {
     /// The number of the period that goes on. Never `OUTSIDE`.
@@ -177,10 +179,10 @@ impl<T> Rcu<T> {
     /// Puts `new` in place of the value, waits for a grace period, and returns the old one, which nobody
     /// else has then.
     ///
-    /// Waits for ever if a guard of this `Rcu` does not go: one that was forgotten with its reader kept or
-    /// forgotten too, one of the calling thread, or of a thread that waits for this one, be it for a grace
-    /// period of another `Rcu`. Who has a guard waits for nobody who waits for guards.
-    /// [`publish`](Rcu::publish) does not wait.
+    /// Waits for ever if a guard of this `Rcu` is never dropped: a guard that was forgotten and whose
+    /// reader was kept or forgotten too, a guard of the calling thread, or a guard of a thread that waits
+    /// for this one, also for a grace period of another `Rcu`. So never wait, while you hold a guard, for
+    /// a thread that waits for guards. [`publish`](Rcu::publish) does not wait.
     ///
     /// It replaces whatever is there. Writers that make the new value of the old one take turns, by a lock.
     ///
@@ -212,8 +214,8 @@ impl<T> Rcu<T> {
         Unlinked(NonNull::new(old).expect("from a box"))
     }
 
-    /// Waits for every guard under which something may be found that was unlinked before the call: what was
-    /// done under it happens before the return. Whoever reads later does not find it.
+    /// Waits for every guard under which something may be found that was unlinked before the call. What was
+    /// done under such a guard happens before the return. Later reads do not find what was unlinked.
     ///
     /// Waits for ever and aborts as [`replace`](Rcu::replace).
     pub fn synchronize(&self) {
@@ -248,14 +250,14 @@ impl<T> Rcu<T> {
     /// something may be found that was unlinked before this call.
     ///
     /// It is done in a later call of this or of [`run_deferred`](Rcu::run_deferred), by whatever thread that is, or
-    /// when the `Rcu` is dropped. Each so manyth call executes a heavy fence at most, and what is due. Waits for no
-    /// reader: while one does not leave its guard, all that is deferred is kept.
+    /// when the `Rcu` is dropped. One call in so many executes at most one heavy fence, and the work that is due.
+    /// It waits for no reader: while a guard is held, all that is deferred is kept.
     ///
     /// A work that panics does so out of that call; what was due with it is done by the next one.
     ///
     /// # Aborts
     ///
-    /// As [`replace`](Rcu::replace), and not for those for whom that is not.
+    /// As [`replace`](Rcu::replace). Where that must not be called, this must not be either.
     pub fn defer(&self, work: impl FnOnce() + Send + 'static) {
         let mut deferred = self.deferred();
         deferred.open.push_back(Box::new(work));
@@ -266,7 +268,7 @@ impl<T> Rcu<T> {
         }
     }
 
-    /// Does what was [deferred](Rcu::defer) and is due. Waits for nobody; what waits for a reader goes on waiting.
+    /// Does what was [deferred](Rcu::defer) and is due. It does not wait: what waits for a reader goes on waiting.
     pub fn run_deferred(&self) {
         self.seal();
         while let Some(mut batch) = self.oldest() {
@@ -385,9 +387,10 @@ impl Slot {
         self.0.store(OUTSIDE, Release);
     }
 
-    /// Whether its reader began before that period to read, and has not left since.
+    /// Whether its reader began to read before that period, and has not left since.
     fn is_from_before(&self, period: u64) -> bool {
-        // Acquire: who has left, or come again, has done with the value. Pairs with: `leave` and `enter`.
+        // Acquire: a reader that has left, or come again, has done with the value. Pairs with: `leave`
+        // and `enter`.
         let since = self.0.load(Acquire);
         since != OUTSIDE && since < period
     }
@@ -516,7 +519,8 @@ pub struct GracePeriod {
 struct Begun {
     /// Of the period that begins with it.
     number: u64,
-    /// The slots that were from before, when we looked last. Who has left is not waited for again.
+    /// The slots that were from before when we looked last. A reader that has left is not waited
+    /// for again.
     held_back_by: Vec<Arc<Slot>>,
 }
 
@@ -527,8 +531,8 @@ impl GracePeriod {
     /// executed one since what it is for was unlinked. Aborts as [`asymfence::heavy_fence`].
     pub fn is_over(&mut self) -> bool {
         if self.begun.is_none() {
-            // Who registers later finds what is new: the lock shows it. Who has registered and is gone has done: so does
-            // the lock.
+            // A reader that registers later finds what is new, and one that was registered and is gone has done. The
+            // lock shows both.
             if self.readers.slots().is_empty() {
                 self.begun = Some(Begun { number: OUTSIDE, held_back_by: Vec::new() });
                 return true;

@@ -27,8 +27,8 @@ pub(crate) fn full_fence() {
     asymfence::model::fence(atomic::Ordering::SeqCst);
 }
 
-/// True at each 1,021st call of a thread, for what is to be asked now and then; in a model at each. (A prime: who
-/// calls it for several structures in turn asks for each of them.)
+/// True at each 1,021st call of a thread, for what is to be asked now and then; in a model at each call. (A
+/// prime, so that a thread that calls it for several structures in turn asks for each of them.)
 #[inline]
 pub(crate) fn now_and_then() -> bool {
     #[cfg(not(feature = "loom"))]

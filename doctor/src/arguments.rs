@@ -13,9 +13,13 @@ Usage: asymfence-doctor [OPTIONS]
 
   --json            print one JSON object; --schema prints its JSON Schema
   --seconds N       spend N seconds on the pairing table (default: 4; 0: none)
-  --strategy NAME   use this rung of the ladder, or `symmetric`
+  --strategy NAME   use this mechanism of those that the report lists, or
+                    `symmetric`
   --compare FILE    beside an earlier run, which `--json` wrote to FILE
-  --decode COMMAND  name a number that membarrier(2) takes or returns
+  --decode COMMAND [FLAGS]
+                    say in words what the call membarrier(COMMAND, FLAGS, ..) in
+                    a trace does, then exit; also which commands a mask names that
+                    the call returned. Numbers are decimal, or hexadecimal with 0x
   --version
 
 ASYMFENCE=symmetric in the environment: no call of membarrier(2) is made.

@@ -57,7 +57,7 @@ impl fmt::Display for BreakEven {
             }
             BreakEven::Symmetric => "both fences are fence(SeqCst)",
             BreakEven::NoSibling => "no sibling ran, so it cannot be told",
-            BreakEven::Never => "never, light saves nothing here",
+            BreakEven::Never => "never: a light fence saves nothing here",
         })
     }
 }

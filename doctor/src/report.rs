@@ -44,7 +44,7 @@ impl Report {
             Verdict::NotReached if self.asked_for => {
                 format!("--strategy asked for {}", self.strategy)
             }
-            Verdict::NotReached => format!("{} was taken before", self.strategy),
+            Verdict::NotReached => format!("{} comes first, and works", self.strategy),
             Verdict::Refused(refusal) => refusal.to_string(),
         };
         let word = match rung.verdict {
@@ -152,7 +152,7 @@ impl Report {
         };
         let break_even = match self.costs.break_even() {
             BreakEven::At(rounds) => format!(
-                "light saves {:.1} ns here; break-even {} light for one heavy",
+                "each light fence saves {:.1} ns against fence(SeqCst); break-even {} light for one heavy",
                 self.costs.saved(),
                 rounded(rounds)
             ),
@@ -195,9 +195,11 @@ impl Report {
     fn rungs_to_text(&self) -> String {
         let line = |rung: &RungReport| {
             let (verdict, reason) = self.words(rung);
+            let verdict = if verdict == "not reached" { "not tried" } else { verdict };
             wrap(&format!("{}: {verdict}: {reason}", rung.strategy), "  ")
         };
-        self.rungs.iter().map(line).collect()
+        let title = "Mechanisms, best first. The first one that works is taken for the process:\n";
+        self.rungs.iter().map(line).fold(title.to_owned(), |text, line| text + &line)
     }
 
     fn costs_to_text(&self) -> String {

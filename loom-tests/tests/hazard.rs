@@ -26,6 +26,7 @@ use loom::sync::atomic;
 use loom::thread;
 
 use loom_tests::check::{STARTS, check, check_within, is_ever};
+use loom_tests::quick;
 
 domain! { enum Tests {} }
 
@@ -400,7 +401,8 @@ fn list_of_two() -> List {
 }
 
 fn lists(one: fn(&List), other: fn(&List)) {
-    check_within(Some(2), Start::Asymmetric, move || {
+    let preemptions = if quick() { 1 } else { 2 };
+    check_within(Some(preemptions), Start::Asymmetric, move || {
         let list = Arc::new(list_of_two());
         let thread = {
             let list = Arc::clone(&list);

@@ -1,5 +1,5 @@
-//! The environment variable ASYMFENCE, looked up without an allocation where that can be had: whoever writes an
-//! allocator that fences would otherwise be called by its own first fence.
+//! The environment variable ASYMFENCE, looked up without an allocation where that can be had. Otherwise an
+//! allocator that fences would be called by its own first fence.
 //!
 //! The standard library copies a variable that is set into an allocation, under a lock. The C library's getenv(3) does
 //! not, but races with a setenv(3) in another thread, which safe code may call (`std::env::set_var` before the edition

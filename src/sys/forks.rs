@@ -6,9 +6,9 @@
 //! (`dup_mmap`). A process that registers between the two would hand its child a decision, or a
 //! participant, of which the kernel knows nothing.
 //!
-//! So who has registered passes once through a lock that the C library holds for as long as the kernel is
-//! in a fork. A fork that began before has then ended, and its child has nothing of what is written now. One
-//! that begins later copies the registration.
+//! So a thread that has registered passes once through a lock that the C library holds for as long as the
+//! kernel is in a fork. A fork that began before has then ended, and its child has nothing of what is
+//! written now. A fork that begins later copies the registration.
 //!
 //! - glibc from 2.28 on (posix/fork.c, posix/register-atfork.c@2.42) and Android's libc
 //!   (bionic/pthread_atfork.cpp) hold the lock of pthread_atfork(3). glibc from 2.36 on lets it go while a
@@ -35,10 +35,12 @@ pub(super) enum Lock {
 /// Waits until each fork has ended that another thread has begun; if `done` says so, it has been waited for
 /// already. Not async-signal-safe.
 pub(super) fn let_end(lock: Lock, done: &AtomicBool) -> Result<(), Failure> {
-    // Acquire: the wait of whoever said so stands before what we do next. Pairs with the Release below.
+    // Acquire: the wait of the thread that stored this stands before what we do next. Pairs with the
+    // Release below.
     if !done.load(Acquire) {
         patiently(|| pass(lock))?;
-        // Release: our wait stands before what those do who see it done. Pairs with the Acquire above.
+        // Release: our wait stands before what a thread does that sees it done. Pairs with the Acquire
+        // above.
         done.store(true, Release);
     }
     Ok(())

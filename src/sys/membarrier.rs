@@ -57,7 +57,8 @@ pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
 }
 
 /// QUERY: the commands that are offered. rustix hides its errno, so an empty mask is followed by
-/// PRIVATE_EXPEDITED, which changes nothing: who has no membarrier gives both the same errno.
+/// PRIVATE_EXPEDITED, which changes nothing: a kernel without membarrier answers both with the same
+/// errno.
 #[cfg(not(feature = "std"))]
 pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
     has_a_kernel(Call::Query)?;
@@ -114,11 +115,11 @@ pub(super) fn probe(
     Ok(())
 }
 
-/// Whether QUERY lists what is `needed`. A sandbox or a stub may answer success to everything: that somebody
-/// means it is shown by the bits of QUERY, and by [`refuses_nonsense`].
+/// Whether QUERY lists what is `needed`. A sandbox or a stub may answer success to everything. The bits of
+/// QUERY and [`refuses_nonsense`] show that the kernel itself has answered.
 pub(crate) fn is_offered(needed: MembarrierQuery, registration: Command) -> Result<(), Refusal> {
     let offered = query().or_else(|failure| {
-        // Whoever refuses everything is asked for what counts.
+        // If the registration fails too, its failure is the one to report.
         issue(registration)?;
         Err(failure)
     })?;

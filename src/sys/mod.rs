@@ -12,8 +12,8 @@ use crate::refusal::{Failure, Refusal};
 pub(crate) struct Mechanism {
     pub(crate) name: &'static str,
 
-    /// Judges what a later `probe` may not be able to look at any more: files. Before `probe`, and at the decision
-    /// for every rung, whichever is taken.
+    /// Judges the files, which a later `probe` may be unable to read. Before `probe`, and at the decision for
+    /// every rung, whichever is taken.
     pub(crate) admit: fn() -> Result<(), Refusal>,
 
     /// Finds out whether `call` is a barrier on this machine, by what the system promises and by
@@ -135,8 +135,8 @@ mod forks;
 /// FORKED-TOGETHER (`forks`): waits, between a registration and what is published because of it, until the
 /// forks of other threads have ended; once, as `done` remembers.
 ///
-/// Only where there is somebody who would not be told of a lost registration, and a C library to wait by. On
-/// FreeBSD a call that is not registered says so, and registers again.
+/// Only on targets where a lost registration would not be reported, and where there is a C library to wait
+/// by. On FreeBSD a call that is not registered says so, and registers again.
 pub(crate) fn let_forks_end(done: &AtomicBool) -> Result<(), Failure> {
     let _ = done;
     #[cfg(all(
@@ -337,8 +337,8 @@ pub(crate) const LOOKS: Option<u32> = if cfg!(feature = "loom") { Some(2) } else
 ///
 /// On x86 the time stamp counter, at a guessed 3 ticks a nanosecond: right within a factor of 3, which is
 /// enough to say how much longer one wait is than another. (clock_gettime(2) of the C library is a system
-/// call where the kernel's clock is not that counter.) Neither it nor the counters of two processors need
-/// be in step with anything: whoever is misled makes a call too many.
+/// call where the kernel's clock is not that counter.) Neither it nor the counters of two processors must
+/// be in step with anything: a caller that is misled makes a call too many.
 ///
 /// A thread may forbid itself the counter, by prctl(PR_SET_TSC), and to read it is SIGSEGV then. So it is read
 /// only after [`look_for_a_clock`] found that the thread which decides may read it.

@@ -55,10 +55,10 @@ const OTHERS: usize = THREADS - 2;
 /// What a thread knew at some moment. A thread that takes it knows it too.
 #[derive(Clone)]
 enum Past {
-    /// A value of a `lazy_static`: released by the one who made it, acquired by those who look. loom branches at
-    /// neither, but it drops these values when the model's closure has ended.
+    /// A value of a `lazy_static`: released by the thread that made it, acquired by those that look. loom
+    /// branches at neither, but it drops these values when the model's closure has ended.
     Lazy(&'static Lazy<()>),
-    /// After that: a mutex for each who may take it, since a mutex that is unlocked releases too.
+    /// After that: a mutex for each thread that may take it, since unlocking a mutex releases too.
     Copies(Rc<RefCell<Vec<Mutex<()>>>>),
 }
 
@@ -180,7 +180,7 @@ struct World {
     /// The closure has ended.
     has_ended: Cell<bool>,
     /// What the first thread knew then; from then on in place of every earlier past. Each is taken once, but the
-    /// last one, since who unlocks a mutex releases too.
+    /// last one, since unlocking a mutex releases too.
     closing: RefCell<Vec<Held>>,
     /// How many of them were taken.
     closings: Cell<usize>,

@@ -45,9 +45,10 @@ struct Standing {
     busy: AtomicBool,
 }
 
-/// Whoever finds one page in use takes the next, and waits for nobody: its holder may be the code that this signal
-/// handler interrupted, or a thread that a fork left behind, which holds it for ever. All are mapped before the rung is
-/// taken, since the process may have no address space left later (RLIMIT_AS), and the first is locked into memory.
+/// A caller that finds one page in use takes the next, and does not wait. The page's holder may be the code that this
+/// signal handler interrupted, or a thread that a fork left behind, which holds it for ever. All are mapped before the
+/// rung is taken, since the process may have no address space left later (RLIMIT_AS), and the first is locked into
+/// memory.
 static STANDING: [CachePadded<Standing>; 4] =
     [const { CachePadded::new(Standing { page: OnceRef::new(), busy: AtomicBool::new(false) }) };
         4];

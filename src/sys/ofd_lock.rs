@@ -45,8 +45,8 @@ pub(crate) enum Lock {
 
 /// Which lock another description than `file`'s own has on one of the bytes.
 pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<Lock> {
-    // The length counts backwards from the start. That of a lock which the kernel has found counts forwards; so whoever
-    // answers 0, and leaves everything as it is, is no kernel.
+    // The length counts backwards from the start. That of a lock which the kernel has found counts forwards; so an
+    // answer of 0 that leaves everything as it is does not come from a kernel.
     let length = (bytes.end - bytes.start) as i64;
     let asked = Flock::of(bytes.end, libc::F_WRLCK);
     let mut found = Flock { length: -length, ..asked };

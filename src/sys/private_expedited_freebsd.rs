@@ -113,7 +113,7 @@ fn osreldate() -> Option<c_int> {
 /// Writes `message` to the standard error without waiting for its reader, and stops the process by abort(3), whose
 /// last word is `_exit`.
 pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
-    // The flag is shared with whoever else holds this end; it is put back as soon as the message is out.
+    // The other holders of this end share the flag. It is put back as soon as the message is out.
     // SAFETY: asks for a descriptor's flags.
     let flags = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL) };
     // SAFETY: sets them.

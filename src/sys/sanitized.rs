@@ -1,10 +1,10 @@
 //! The fences as ThreadSanitizer follows them (`--cfg asymfence_tsan`).
 //!
 //! The sanitizer follows atomic accesses and knows no fences: what is ordered by a fence alone it takes
-//! for a race. So each fence also modifies one location, and whoever comes second there knows what the
-//! first knew. That is a total order of all fences, more than the contract has: a program in which one
-//! heavy fence is a light one by mistake passes, and is for loom to find. A program that lacks a fence
-//! is reported.
+//! for a race. So each fence also modifies one location, and the second thread to come there knows what
+//! the first one knew. That is a total order of all fences, more than the contract has: a program in
+//! which one heavy fence is a light one by mistake passes, and is for loom to find. A program that
+//! lacks a fence is reported.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 

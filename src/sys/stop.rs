@@ -3,10 +3,10 @@
 //!
 //! Nothing here allocates, takes a lock, or unwinds: a destructor might free what other threads still read.
 //!
-//! The message is a courtesy. It is one line, built on the stack, and written by a call that cannot wait, whoever
-//! reads standard error or does not. poll(2) before a plain write(2) would not do: another process may fill the
-//! pipe between the two. Nor is the descriptor made non-blocking, since its other holders share that flag. A regular
-//! file is the exception: there is no write to one that waits for no file system.
+//! The message is a courtesy. It is one line, built on the stack, and written by a call that cannot wait, whether or
+//! not standard error is read. poll(2) before a plain write(2) would not do: another process may fill the pipe
+//! between the two. Nor is the descriptor made non-blocking, since its other holders share that flag. A regular file
+//! is the exception: there is no write to one that waits for no file system.
 //!
 //! Writing may raise SIGTTOU, which suspends the process, SIGPIPE or SIGXFSZ, and another signal's handler may jump
 //! away. So all signals but two are blocked: SIGABRT, which is to come, and SIGSYS, whose handler may answer system
@@ -52,8 +52,8 @@ pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
 fn comes_again() -> bool {
     static STOPPING: [AtomicI32; 64] = [const { AtomicI32::new(0) }; 64];
     let me = gettid().as_raw_nonzero().get();
-    // Relaxed: who looks for its own number has written it here itself. (A forked child may find its number as
-    // another's of its parent's. It stops without a message.)
+    // Relaxed: a thread looks for its own number, which it has written here itself. (A forked child may find
+    // its number as another's of its parent's. It stops without a message.)
     let first =
         STOPPING.iter().find_map(|place| match place.compare_exchange(0, me, Relaxed, Relaxed) {
             Ok(_) => Some(true),

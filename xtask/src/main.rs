@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use xshell::{Shell, cmd};
 
+use loom::Bounds;
 use steps::Step;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -32,32 +33,44 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   test [--quick] [WORD]
-                  all tests, in steps; with WORD those steps whose names contain it; --quick some of them, in
-                  about two minutes
-  adopter         a crate that takes the fences as an option: without them, with them, modelled, in Miri
-  adopt [WORD]    published crates with these fences: their own tests, their own cost; with WORD the tests
-                  alone of those whose names contain it
-  compat          the packages that have the names of other crates: membarrier, membarrier2, swmr-barrier
+                  all tests, in steps, the models with two preemptions; with
+                  WORD the steps whose names contain it; --quick some of them,
+                  in about two minutes
+  adopter         a crate that takes the fences as an option: without them,
+                  with them, modelled, in Miri
+  adopt [WORD]    published crates with these fences: their own tests, their
+                  own cost; with WORD the tests alone of those whose names
+                  contain it
+  compat          the packages that have the names of other crates:
+                  membarrier, membarrier2, swmr-barrier
   cookbook [--quick]
-                  the table of docs/cookbook.md, from one run of the cookbook's benches; --quick a rough one
+                  the table of docs/cookbook.md, from one run of the cookbook's
+                  benches; --quick a rough one
   elsewhere [WORD]
-                  what any system can run, in steps: the fences, the hazard pointers, the doctor
+                  what any system can run, in steps: the fences, the hazard
+                  pointers, the doctor
   codegen         what the light fence compiles to, on three architectures
-  loom [--deep]   the loom models alone; --deep with wider bounds or none
-  modelled        crates that depend on this one as others do, checked by the lines of the guide alone
+  loom [--deep]   the loom models alone, with three preemptions; --deep with
+                  five, or without a bound
+  modelled        crates that depend on this one as others do, checked by the
+                  lines of the guide alone
   mutants [--all|--named] [WORD]
-                  orderings weakened and fences removed: a model must fail (10 minutes at most);
-                  --all inverts guards too, and has tests judge as well (hours); --named those that
-                  no rule makes, each a build of its own
+                  orderings weakened and fences removed: a model must fail (10
+                  minutes at most); --all inverts guards too, and has tests
+                  judge as well (hours); --named those that no rule makes, each
+                  a build of its own
   spin            the protocols on an x86-TSO machine, explored by spin
-  asan            the tests of the hazard pointers and the cookbook under the address sanitizer
+  asan            the tests of the hazard pointers and the cookbook under the
+                  address sanitizer
   platforms [--quick] [WORD]
-                  other systems and processors: emulated, linked, type-checked (on Debian, as root,
-                  it installs what they need); --quick for those of a few minutes, which deep runs too
-  ci              formatting, lints, docs, the house rules, test, spin, the oldest Rust, code elsewhere, the
-                  sanitizer, the doctor, the costs
-  deep            what takes longer: the crates that adopt, the quick platforms, the models with wider
-                  bounds, the mutants with a name
+                  other systems and processors: emulated, linked, type-checked
+                  (on Debian, as root, it installs what they need); --quick
+                  those of a few minutes, which deep runs too
+  ci              formatting, lints, docs, the house rules, test, loom, spin,
+                  the oldest Rust, code elsewhere, the sanitizer, the doctor,
+                  the costs
+  deep            what takes longer: the crates that adopt, the quick
+                  platforms, loom --deep, the mutants with a name
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a parser can check
 ";
@@ -123,7 +136,7 @@ fn run() -> Result {
     let ledger = ledger::Ledger::open(&sh)?;
     let outcome = match command.as_str() {
         "test" if quick => steps::run(&sh, "cargo xtask test --quick", QUICK, &word),
-        "test" => steps::run(&sh, ALL, ALL_STEPS, &word),
+        "test" => steps::run(&sh, ALL, &[ALL_STEPS, QUICK_MODELS].concat(), &word),
         "adopt" => adopt::check(&sh, &word),
         "adopter" => adopter::check(&sh),
         "compat" => compat::check(&sh),
@@ -133,7 +146,7 @@ fn run() -> Result {
             codegen::native(&sh)?;
             codegen::foreign(&sh)
         }
-        "loom" => loom::models(&sh, wide),
+        "loom" => loom::models(&sh, if wide { Bounds::Deep } else { Bounds::Full }),
         "modelled" => modelled::check(&sh),
         "mutants" if named => mutants::run(&sh, &word),
         "mutants" => mutants::run_generated(&sh, all, &word),
@@ -231,8 +244,10 @@ const ALL_STEPS: &[Step] = &[
     }),
     ("dependents", modelled::check),
     ("codegen", codegen::native),
-    ("models", |sh| loom::models(sh, false)),
 ];
+
+/// The last step of `test`. `ci` runs the models with wider bounds in its place.
+const QUICK_MODELS: &[Step] = &[("models", |sh| loom::models(sh, Bounds::Quick))];
 
 fn switched_off(sh: &Shell) -> Result {
     cmd!(sh, "cargo test --package asymfence-cookbook --test it")
@@ -281,6 +296,7 @@ fn ci(sh: &Shell) -> Result {
             .run()?;
     }
     steps::run(sh, ALL, ALL_STEPS, "")?;
+    loom::models(sh, Bounds::Full)?;
     spin::models(sh)?;
     msrv::check(sh)?;
     codegen::foreign(sh)?;
@@ -293,7 +309,7 @@ fn ci(sh: &Shell) -> Result {
 fn deep(sh: &Shell) -> Result {
     adopt::check(sh, "")?;
     platforms::run(sh, "", true)?;
-    loom::models(sh, true)?;
+    loom::models(sh, Bounds::Deep)?;
     mutants::run(sh, "")
 }
 

@@ -55,7 +55,7 @@ fn unlike(place: &str, command: &str, name: &str, error: &str) -> String {
 struct Times(BTreeMap<String, Duration>);
 
 impl Times {
-    /// Lines of a name and seconds, with a tab between. What is no such line was written by nobody.
+    /// Lines of a name and seconds, with a tab between. Other lines are ignored.
     fn read(file: &Path) -> Self {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let line = |line: &str| {

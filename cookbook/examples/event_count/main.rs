@@ -1,5 +1,5 @@
-//! A pipeline of three threads, from ring to ring. Whoever finds its ring empty or full sleeps; every push
-//! and every pop notifies, and next to none finds somebody asleep.
+//! A pipeline of three threads, from ring to ring. A thread that finds its ring empty or full sleeps;
+//! every push and every pop notifies, and next to none finds somebody asleep.
 //!
 //! `cargo run --release --package asymfence-cookbook --example event_count`
 

@@ -163,7 +163,7 @@ fn a_forgotten_section_by_the_slot_lasts_until_its_reader_moves_on() {
             thread::yield_now();
         }
         assert!(lock.reader().try_read().is_none());
-        // Waits for the writer, who waits for the slot.
+        // Waits for the writer, which waits for the slot.
         assert_eq!(*reader.as_mut().expect("a reader").read(), 1);
     });
 

@@ -1,4 +1,4 @@
-//! The work-stealing deque: every item comes out once, whoever takes it.
+//! The work-stealing deque: every item comes out once, on either side.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Drop for End<'_> {
     }
 }
 
-/// An owner who pushes `items`, and pops so many after each, beside so many thieves on other cores.
+/// An owner that pushes `items` and pops so many after each, beside so many thieves on other cores.
 fn hammer(
     capacity: usize,
     thieves: usize,

@@ -400,7 +400,7 @@ fn tasks_and_threads_that_give_up_lose_no_wake_up() {
         Steal::Empty => (taken.load(Relaxed) == ITEMS).then_some(false),
     };
     let take = |found: bool| {
-        // The last one wakes those who wait for nothing.
+        // The last item wakes the threads that would wait in vain.
         if found && taken.fetch_add(1, Relaxed) + 1 == ITEMS {
             filled.notify_all();
         }

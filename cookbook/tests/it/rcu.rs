@@ -1,4 +1,4 @@
-//! RCU: what is read is alive, what is replaced dies once, and who holds whom back.
+//! RCU: what is read is alive, what is replaced dies once, and which guard holds which writer back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -249,7 +249,7 @@ fn a_reader_goes_from_thread_to_thread() {
     assert_eq!(*reader.read(), 2);
 }
 
-/// Nor where those who read have gone again.
+/// Nor where the readers have gone again.
 #[test]
 fn where_no_reader_is_registered_nothing_is_paid() {
     alone(|| {

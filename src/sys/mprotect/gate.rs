@@ -19,9 +19,9 @@
 //!   way back. Flush and return are ordered by `is_lazy` and `tlb_gen`: one of the two sees the other.
 //! - *Preempted vCPUs of a guest of KVM.* `kvm_flush_tlb_multi` (arch/x86/kernel/kvm.c@v6.18) does not interrupt a vCPU
 //!   that the host has marked preempted; it sets KVM_VCPU_FLUSH_TLB in the mark, by a locked exchange that fails if the
-//!   vCPU has come back. The host writes the mark after VM exit, and x86 keeps stores in order: who sees it sees what
-//!   the vCPU stored before. The host takes it back by a locked exchange, a full barrier, before VM entry
-//!   (`record_steal_time`, arch/x86/kvm/x86.c@v6.18): what the vCPU loads then is not older than the flush.
+//!   vCPU has come back. The host writes the mark after VM exit, and x86 keeps stores in order: a processor that sees
+//!   the mark sees what the vCPU stored before. The host takes it back by a locked exchange, a full barrier, before VM
+//!   entry (`record_steal_time`, arch/x86/kvm/x86.c@v6.18): what the vCPU loads then is not older than the flush.
 //!
 //! # Kernels whose flush passes over one too many
 //!
@@ -266,7 +266,8 @@ mod tests {
                 Err(KernelTooNew),
             ),
             ("the newest kernel that was read is the last", &[linux(major, minor, 0)], Ok(())),
-            // Numbers, and not the constant: who raises it has read the sources of what lies between.
+            // Numbers, not the constant: raise it only after reading the sources of what lies
+            // between.
             ("nobody has read beyond 7.2", &[linux(7, 3, 0), linux(7, 9, 1)], Err(KernelTooNew)),
             ("7.2 was read", &[linux(7, 2, 0), linux(7, 2, 3)], Ok(())),
             ("Hyper-V's flush is a hypercall", &[under(b"Microsoft Hv")], Err(Hypervisor)),

@@ -36,7 +36,7 @@ pub(super) fn faults(package: &str, sources: &[Source]) -> Vec<Fault> {
             }
         }
     }
-    // Who uses a module uses what its files below use.
+    // A file that uses a module uses what the files below it use.
     let mut leads = uses.clone();
     for (own, source) in &modules {
         let below = modules
