@@ -17,9 +17,9 @@ Usage: asymfence-doctor [OPTIONS]
                     `symmetric`
   --compare FILE    beside an earlier run, which `--json` wrote to FILE
   --decode COMMAND [FLAGS]
-                    say in words what the call membarrier(COMMAND, FLAGS, ..) in
-                    a trace does, then exit; also which commands a mask names that
-                    the call returned. Numbers are decimal, or hexadecimal with 0x
+                    say what the call membarrier(COMMAND, FLAGS, ..) in a trace
+                    does, or which commands a mask that it returned names, and
+                    exit; numbers are decimal, or hexadecimal with 0x
   --version
 
 ASYMFENCE=symmetric in the environment: no call of membarrier(2) is made.
