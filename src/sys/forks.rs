@@ -32,7 +32,7 @@ pub(super) enum Lock {
     Keys,
 }
 
-/// Waits until each fork has ended that another thread has begun; if `done` says so, it has been waited for
+/// Waits until each fork that another thread has begun has ended. If `done` is set, a thread has waited
 /// already. Not async-signal-safe.
 pub(super) fn let_end(lock: Lock, done: &AtomicBool) -> Result<(), Failure> {
     // Acquire: the wait of the thread that stored this stands before what we do next. Pairs with the
@@ -59,7 +59,7 @@ fn pass(lock: Lock) -> Result<(), Failure> {
                 // SAFETY: the key was created just now, and nobody else knows it.
                 unsafe { libc::pthread_key_delete(key) };
             }
-            // Where no key is free, that was found out under the lock.
+            // If no key is free, the library has found that out under the lock, which is enough.
             (Call::KeyCreate, if errno == libc::EAGAIN { 0 } else { errno })
         }
     };

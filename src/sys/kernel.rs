@@ -1,4 +1,4 @@
-//! Which kernel this is, as far as it can be told.
+//! Which kernel this is, where that can be told.
 
 use core::ffi::CStr;
 use core::num::NonZeroU32;
@@ -18,7 +18,7 @@ pub(super) struct Kernel {
     /// `None` if it does not say, or in no known form.
     pub(super) version: Option<Version>,
     /// The 123 of `6.1.123-anything`, which says what a stable tree holds. 0 says nothing: distributions keep
-    /// `6.1.0` for whatever they put in.
+    /// `6.1.0` whatever they add.
     #[allow(dead_code, reason = "only the mprotect rung asks")]
     pub(super) level: Option<NonZeroU32>,
     /// `6.18.0-rc3`: not yet what the version says.
@@ -53,7 +53,8 @@ fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errn
     }
 }
 
-/// Reads, also if signals interrupt it; not for ever, since a sandbox may say so each time.
+/// Reads again if a signal interrupts it, a bounded number of times, since a sandbox may answer
+/// EINTR each time.
 fn read_some(file: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     for _ in 1..ATTEMPTS {
         match read(file, &mut *buffer) {
@@ -83,7 +84,7 @@ pub(super) fn search_environment() -> Option<super::environment::Switch> {
 }
 
 super::on_linux! {
-    /// Tells this kernel, since it booted, from every other.
+    /// Identifies this kernel from one boot to the next.
     #[cfg(feature = "std")]
     pub(crate) fn boot_id() -> Result<[u32; 4], Errno> {
         let mut buffer = [0; 64];

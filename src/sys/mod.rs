@@ -25,13 +25,13 @@ pub(crate) struct Mechanism {
     /// Only after a `probe` that succeeded. Orders nothing for the caller itself.
     pub(crate) call: fn() -> Result<(), Failure>,
 
-    /// How a caller waits for the call of another. `None` if calls are not shared: those of a model, which has
-    /// `Coalesce` to itself in models of its own; those between processes, which others could not share; and those
-    /// of FreeBSD and Windows, where nobody has measured whether it pays.
+    /// How a caller waits for the call of another. `None` if calls are not shared. A model does not share them,
+    /// since `Coalesce` has models of its own. Calls between processes could not be shared. On FreeBSD and Windows
+    /// nobody has measured whether sharing pays.
     pub(crate) waiting: Option<Waiting>,
 
-    /// Asks the kernel again for what `call` needs, after it said that it was never asked. `None` if the kernel
-    /// need not be asked, and so remembers nothing that a fork could tear apart.
+    /// Registers again for `call`, after the kernel answered that the process is not registered. `None` if the
+    /// rung needs no registration, so that a fork cannot separate it from the decision.
     pub(crate) register: Option<fn() -> Result<(), Failure>>,
 }
 
@@ -117,7 +117,7 @@ const SYS_FCNTL64: core::ffi::c_long = libc::SYS_fcntl64 as core::ffi::c_long;
 #[cfg(feature = "std")]
 pub(crate) mod environment;
 
-/// The switch that the process was started with, as far as the system can tell without an allocation.
+/// The switch that the process was started with, if the system can tell it without an allocation.
 #[cfg(feature = "std")]
 fn switch_at_start() -> Option<environment::Switch> {
     #[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
@@ -155,8 +155,8 @@ pub(crate) fn let_forks_end(done: &AtomicBool) -> Result<(), Failure> {
 #[cfg(any(target_os = "android", test))]
 mod android;
 
-/// Whether membarrier(2) may be called at all, if only to ask, and whether its commands are full barriers if they
-/// are there.
+/// Whether membarrier(2) may be called at all, even to ask, and whether its commands are full barriers where they
+/// exist.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn may_ask_for_membarrier() -> Result<(), Refusal> {
     #[cfg(target_os = "android")]
@@ -233,7 +233,7 @@ const MEMBARRIER_SOUND_SINCE: Option<kernel::Version> = {
     }
 };
 
-/// Miri: no system call but those that it knows.
+/// Miri knows few system calls.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const INTERPRETED: bool = cfg!(miri);
 
@@ -333,14 +333,14 @@ pub(crate) fn fence_at_exchange(ordering: Ordering) {
 pub(crate) const LOOKS: Option<u32> = if cfg!(feature = "loom") { Some(2) } else { None };
 
 /// Nanoseconds since some moment, by a clock that is read without a system call; `None` where there is
-/// none.
+/// no such clock.
 ///
 /// On x86 the time stamp counter, at a guessed 3 ticks a nanosecond: right within a factor of 3, which is
 /// enough to say how much longer one wait is than another. (clock_gettime(2) of the C library is a system
 /// call where the kernel's clock is not that counter.) Neither it nor the counters of two processors must
 /// be in step with anything: a caller that is misled makes a call too many.
 ///
-/// A thread may forbid itself the counter, by prctl(PR_SET_TSC), and to read it is SIGSEGV then. So it is read
+/// A thread may forbid itself the counter by prctl(PR_SET_TSC). A read of it is then SIGSEGV. So it is read
 /// only after [`look_for_a_clock`] found that the thread which decides may read it.
 #[inline]
 pub(crate) fn clock() -> Option<u64> {
@@ -377,9 +377,9 @@ pub(crate) fn clock() -> Option<u64> {
 
 static MAY_READ_THE_CLOCK: AtomicBool = AtomicBool::new(false);
 
-/// Asks whether this thread may read the clock: at the decision, since a sandbox may allow no such question later. What
-/// this thread forbids itself after that is not noticed, nor what another forbids itself at any time. Of several threads
-/// that decide at once the last to ask counts.
+/// Asks whether this thread may read the clock: at the decision, since a sandbox may allow no such question later. It
+/// is not noticed if this thread forbids itself the clock later, or another thread does at any time. If several threads
+/// decide at once, the last one to ask counts.
 #[cold]
 pub(crate) fn look_for_a_clock() {
     #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, feature = "loom"))))]
@@ -402,7 +402,7 @@ pub(crate) fn sleep(nanoseconds: u32) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         use rustix::thread::{Timespec, nanosleep};
-        // A signal ends it early, as good as any moment.
+        // A signal may end it early, which does no harm.
         let _ = nanosleep(&Timespec { tv_sec: 0, tv_nsec: nanoseconds.into() });
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -496,9 +496,9 @@ fn exit_group(status: i32) -> ! {
     }
 }
 
-/// Runs what makes system calls for a fence. A panic in there stops the process: rustix asserts, in
-/// builds with debug assertions, that a kernel answers what kernels answer, while a sandbox may not;
-/// and no panic may cross a fence.
+/// Runs what makes system calls for a fence. A panic in there stops the process, since no panic may
+/// cross a fence. rustix may panic: in builds with debug assertions it asserts that a kernel answers
+/// as kernels do, and a sandbox may not.
 pub(crate) fn no_unwind<T>(work: impl FnOnce() -> T) -> T {
     struct Bomb;
     impl Drop for Bomb {

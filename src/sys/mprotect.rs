@@ -1,13 +1,13 @@
 //! Dropping write permission from a page that was just written. x86 Linux must then make sure that
-//! no processor keeps the permission in its TLB: it interrupts each that runs the process and waits
-//! for all of them, which under TSO orders both ways. `gate` says where that holds.
+//! no processor keeps the permission in its TLB: it interrupts each processor that runs the process
+//! and waits for all of them, which under TSO orders both ways. `gate` says where that holds.
 //!
 //! The page must be present and dirty at the moment of the mprotect(2) that takes the permission away,
 //! or no flush is sent at all. So it is written before each call, after another mprotect(2) has given
 //! the permission. Whatever takes the page away between the two (reclaim, migration, KSM, a fork in
 //! another thread) does so after the fence began, and flushes, or leaves a flush that our mprotect(2)
 //! finishes before it returns: `flush_tlb_batched_pending` in mm/mprotect.c@v6.1. The standing page is
-//! locked into memory as well, so that it does not come to that.
+//! locked into memory as well, to avoid that.
 
 mod gate;
 
@@ -28,7 +28,7 @@ use super::kernel::Kernel;
 use super::{Mechanism, Waiting};
 use crate::refusal::{Call, Failure, Refusal};
 
-/// Its calls are shared as those of membarrier are: they take longer.
+/// Its calls are shared like those of membarrier. They take longer.
 pub(super) const RUNG: Mechanism = Mechanism {
     name: "mprotect",
     admit,
@@ -38,8 +38,8 @@ pub(super) const RUNG: Mechanism = Mechanism {
     register: None,
 };
 
-/// A page that is kept for ever, and whether somebody works on it. Between the write and the loss of the permission
-/// nobody else may take the permission away.
+/// A page that is kept for ever, and whether a thread works on it. Between the write and the loss of the permission
+/// no other thread may take the permission away.
 struct Standing {
     page: OnceRef<'static, Page>,
     busy: AtomicBool,
@@ -77,7 +77,7 @@ fn probe() -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Where every standing page is in use, a page of one's own, which needs no lock, does.
+/// Where every standing page is in use, it maps a page for this call, which needs no lock.
 fn call() -> Result<(), Failure> {
     for standing in &STANDING {
         // Acquire: the last holder's mprotect stands before ours. Pairs with the Release below. Relaxed: in use.

@@ -9,8 +9,8 @@
 //! Not every file system keeps it: overlayfs maps another file than the one that was opened
 //! (`ovl_mmap`, fs/overlayfs/file.c@v6.18). So the holder has to look afterwards, with [`find`].
 //!
-//! A sandbox may answer 0 in the kernel's place. It is not believed: each question and each lock is put in a form
-//! that only the kernel answers in the way it does.
+//! A sandbox may answer 0 in the kernel's place. That is noticed: each question and each lock has a form to which
+//! only the kernel gives the right answer.
 //!
 //! By libc: rustix 1.1 has no names for locks of open file descriptions.
 
@@ -24,13 +24,13 @@ use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// What tells the file from every other of this kernel while somebody has it open: device and inode.
+/// Identifies the file among all of this kernel while it is open: device and inode.
 pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
     let found = fstat(file)?;
     Ok([found.st_dev, found.st_ino])
 }
 
-/// The errno of a call, or 0 if the answer is no kernel's.
+/// The errno of a call, or 0 if the answer cannot come from a kernel.
 type Answer<T> = Result<T, c_int>;
 
 /// What lock a byte has.
@@ -59,7 +59,7 @@ pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<Lock> {
     }
 }
 
-/// A description that nobody else has.
+/// An open file description of its own.
 pub(crate) struct Description {
     file: OwnedFd,
     identity: [u64; 2],
@@ -168,7 +168,7 @@ fn fcntl(file: BorrowedFd<'_>, command: c_int, lock: &mut Flock) -> Answer<()> {
     match answer {
         0 => Ok(()),
         -1 => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
-        // What a kernel does not answer, to these commands.
+        // No kernel answers that to these commands.
         _ => Err(0),
     }
 }

@@ -1,4 +1,4 @@
-//! A call that fails for a moment's reason is made again, a bounded number of times.
+//! Makes a call again that fails for a passing reason, a bounded number of times.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

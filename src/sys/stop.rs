@@ -1,22 +1,22 @@
-//! The end of a process whose heavy fence cannot be had, on Linux: a message that waits for nobody, SIGABRT, and
+//! How a process stops when a heavy fence fails, on Linux: a message that never waits, SIGABRT, and
 //! exit_group(2).
 //!
 //! Nothing here allocates, takes a lock, or unwinds: a destructor might free what other threads still read.
 //!
 //! The message is a courtesy. It is one line, built on the stack, and written by a call that cannot wait, whether or
 //! not standard error is read. poll(2) before a plain write(2) would not do: another process may fill the pipe
-//! between the two. Nor is the descriptor made non-blocking, since its other holders share that flag. A regular file
-//! is the exception: there is no write to one that waits for no file system.
+//! between the two. The descriptor is not made non-blocking, since its other holders share that flag. A regular file
+//! is the exception: every write to one may wait for the file system.
 //!
 //! Writing may raise SIGTTOU, which suspends the process, SIGPIPE or SIGXFSZ, and another signal's handler may jump
 //! away. So all signals but two are blocked: SIGABRT, which is to come, and SIGSYS, whose handler may answer system
 //! calls for a sandbox. Without `std` there is no C library to block them by.
 //!
-//! The end is not one. PID 1 of a PID namespace ignores a signal that is not handled (signal(7), pid_namespaces(7)),
-//! SIGKILL from inside included; a filter may refuse kill(2); SIGABRT may be ignored, or its handler return. After all
-//! of these comes exit_group(2), with the status of a shell's child that SIGABRT ended, and a trap where a filter
-//! refuses even that. What is left: a handler that never returns, and a filter that kills the thread and not the
-//! process. In neither case does the heavy fence return.
+//! SIGABRT may not end the process. PID 1 of a PID namespace ignores a signal that is not handled (signal(7),
+//! pid_namespaces(7)), also SIGKILL from inside. A filter may refuse kill(2). SIGABRT may be ignored, or its handler
+//! may return. So exit_group(2) follows, with the status that a shell shows for SIGABRT, and a trap where a filter
+//! refuses even that. Two cases are left: a handler that never returns, and a filter that kills the thread and not the
+//! process. In both the heavy fence does not return.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
@@ -47,8 +47,8 @@ pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
     exit_group(STATUS)
 }
 
-/// Whether this thread is stopping the process already, and its handler of SIGABRT fences. Then it has said all, and
-/// that handler is not called again.
+/// Whether this thread is stopping the process already, so that its handler of SIGABRT has fenced. Then the message
+/// is out, and the handler is not called again.
 fn comes_again() -> bool {
     static STOPPING: [AtomicI32; 64] = [const { AtomicI32::new(0) }; 64];
     let me = gettid().as_raw_nonzero().get();
@@ -88,7 +88,7 @@ impl Write for Line {
     }
 }
 
-/// Writes to descriptor 2 what can be written without waiting for a reader.
+/// Writes as much to descriptor 2 as can be written without waiting for a reader.
 fn write_at_once(text: &[u8]) -> io::Result<usize> {
     // SAFETY: the number is used here and not kept. Like every program that reports an error, this one takes
     // whatever is open there for its standard error.
@@ -138,13 +138,13 @@ fn block_signals() {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) };
 }
 
-/// There is no C library to do it by.
+/// Without a C library signals cannot be blocked.
 #[cfg(not(feature = "std"))]
 fn block_signals() {}
 
 /// SIGABRT to this thread, so that debuggers, core dumps and, if it `may_be_handled`, the program's own handler see
-/// it; then once more with the default action. As abort(3), but for its last word: a trap there meets a handler that
-/// may return.
+/// it; then once more with the default action. It is what abort(3) does, except at the end: abort(3) traps, and a
+/// handler of that trap may return.
 #[cfg(feature = "std")]
 fn raise_abort(may_be_handled: bool) {
     if may_be_handled {
@@ -168,7 +168,7 @@ fn raise_abort(may_be_handled: bool) {
         return;
     }
     let _ = kill_process(getpid(), Signal::ABORT);
-    // Another thread may be the one to take it. It is given time to, within bounds.
+    // Another thread may take the signal. It is given a bounded time for that.
     (0..1_000).for_each(|_| super::yield_now());
 }
 

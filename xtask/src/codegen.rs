@@ -13,7 +13,7 @@ struct Isa {
     triple: &'static str,
     /// What `fence(SeqCst)` may be, and what no hot path with a light fence may have in it.
     full: &'static [&'static str],
-    /// What calls, and what saves registers for one: nowhere around a light fence, also off the hot path.
+    /// Calls, and saves of registers for them. None may stand near a light fence, also off the hot path.
     saves: &'static [&'static str],
     /// What the dynamic light fence adds: load, compare, branch.
     once: &'static [&'static str],

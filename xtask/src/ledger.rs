@@ -1,8 +1,8 @@
 //! What ran, and what could not run here and why: the list at the end of each command.
 //!
-//! Tests, also in child processes, and the jobs of xtask enter a line each. Where the environment says `CI`,
-//! what could not run is a fault, unless it is excused, and so is what nobody entered as run: a test that is
-//! gone, or returns early, does not go green.
+//! Tests, also in child processes, and the jobs of xtask enter a line each. With `CI=true` in the
+//! environment a test that could not run is a fault, unless it is excused. A required test that entered no
+//! line is a fault too: so a test that is gone, or returns early, is noticed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
@@ -70,7 +70,7 @@ impl Ledger {
     }
 }
 
-/// What is entered for as long as the answer lives is said of another platform.
+/// Lines that are entered while the returned value lives are about another platform.
 pub(crate) fn at<'sh>(sh: &'sh Shell, platform: &str) -> PushEnv<'sh> {
     sh.push_env(PLATFORM, platform)
 }

@@ -174,7 +174,7 @@ fn links(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
     faults
 }
 
-/// What stands between each `open` and the next `close`, but for what is code.
+/// The text between each `open` and the next `close`, without code.
 fn after<'t>(text: &'t str, open: &'static str, close: char) -> impl Iterator<Item = &'t str> {
     text.match_indices(open).filter_map(move |(at, _)| {
         let is_code = text[..at].matches('`').count() % 2 == 1;

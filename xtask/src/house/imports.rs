@@ -1,4 +1,4 @@
-//! Imports run downward: no file uses, by whatever way round, a file that uses it.
+//! Imports run downward: no file uses a file that uses it, directly or through others.
 //!
 //! A module and the files below it are one thing with its parts, and may name each other. What a package
 //! exports by its front door is for others: inside, the module is named.

@@ -214,7 +214,7 @@ fn leaves(tokens: &[TokenTree]) -> Vec<Vec<String>> {
     let Some(end) = tokens.iter().position(is_end) else { return Vec::new() };
     let tree = TokenStream::from_iter(tokens[..end].iter().cloned());
     let mut leaves = Vec::new();
-    // What is no tree, as the `use<'a>` of a type, has no leaves.
+    // Other uses of the word, as the `use<'a>` of a type, have no leaves.
     if let Ok(tree) = syn::parse2::<syn::UseTree>(tree) {
         descend(&tree, &mut Vec::new(), &mut leaves);
     }

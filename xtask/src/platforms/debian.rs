@@ -55,7 +55,7 @@ fn apt_get(sh: &Shell, arguments: &[&str]) -> Result {
     unavailable(format!("apt-get {}: {}", arguments.join(" "), words.lines().last().unwrap_or("")))
 }
 
-/// Unpacks packages below `target`, and installs nothing: for those that would remove others.
+/// Unpacks packages below `target` without installing them, for packages that would remove others.
 pub(super) fn unpack(sh: &Shell, name: &str, packages: &[&str]) -> Result<PathBuf> {
     let root = folder(sh, name)?;
     let complete = root.join("complete");
