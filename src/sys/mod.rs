@@ -233,7 +233,7 @@ const MEMBARRIER_SOUND_SINCE: Option<kernel::Version> = {
     }
 };
 
-/// Miri knows few system calls.
+/// Whether Miri runs this, which knows few system calls.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const INTERPRETED: bool = cfg!(miri);
 
