@@ -134,8 +134,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "whose time is over leaves its notification to nobody",
         FILE,
-        "            // Whoever parked in this very epoch stays",
-        "            if is_over {\n                return false;\n            }\n            // Whoever parked in this very epoch stays",
+        "            // A sleeper that parked in this very epoch stays",
+        "            if is_over {\n                return false;\n            }\n            // A sleeper that parked in this very epoch stays",
     ),
     Mutant(
         "of two that are notified one wakes",
