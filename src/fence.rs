@@ -7,13 +7,13 @@
 //!     heavy     ordered      ordered      ordered
 //! ```
 //!
-//! The operational reading, which the loom model implements: a heavy fence is a full fence; then
-//! every other thread executes one full fence, in no particular order among the threads; then a full fence. A
-//! light fence is a place in a program before which or after which that one falls. Between two light fences, and in a
-//! thread without one, it orders nothing: the compiler may move the accesses there.
+//! The operation, as the loom model implements it. A heavy fence is a full fence; then every other thread executes one
+//! full fence, in no particular order among the threads; then a full fence. A light fence marks a position in its
+//! thread: the full fence of that thread lands before or after it. In a thread without a light fence that full fence
+//! orders nothing, because the compiler may move the accesses there.
 //!
-//! The scenarios that the tests are named after. In each, `heavy` on one side and `light` on the
-//! other forbid the outcome; put `light` on both sides, or `full` against `light`, and it happens.
+//! The tests are named after these scenarios. In each, `heavy` on one side and `light` on the other forbid the outcome.
+//! With `light` on both sides, or `full` against `light`, it is allowed, and the loom models show it.
 //!
 //! ```text
 //! A (store buffering)   reader              writer
@@ -35,9 +35,8 @@
 //!                       forbidden: r1 == 1 && r2 == 0
 //! ```
 //!
-//! NO-WAY-BACK: after a commit to an asymmetric strategy a heavy fence succeeds or the process
-//! stops. The light fences that were executed already cannot be made stronger, so weaker would be
-//! wrong.
+//! NO-WAY-BACK: after a commit to an asymmetric strategy a heavy fence succeeds or the process stops. The light fences
+//! that were executed already cannot be made stronger, so a weaker heavy fence would be unsound.
 
 use core::cell::Cell;
 use core::fmt;
@@ -49,8 +48,8 @@ use crate::sync::{Ordering::SeqCst, fence, global};
 use crate::sys::patience::{patiently, retries};
 use crate::sys::{self, LOOKS, Mechanism};
 
-/// Orders the memory accesses before it against those after it, as seen by a thread that executes a
-/// [`heavy_fence`], and by no other.
+/// Orders the memory accesses before it against those after it, as seen by a thread that executes a [`heavy_fence`],
+/// and by no other thread.
 ///
 /// For the side that runs millions of times a second. In an asymmetric process it is a relaxed load, a branch that is
 /// always taken the same way, and a compiler barrier: no fence instruction.
@@ -86,14 +85,14 @@ use crate::sys::{self, LOOKS, Mechanism};
 /// # assert_eq!(version, 0);
 /// ```
 #[inline(always)]
-#[track_caller] // for models: in any other build nobody asks
+#[track_caller] // for models; other builds do not use it
 pub fn light_fence() {
     if strategy::is_asymmetric() {
         sys::compiler_barrier();
     } else {
         seldom();
-        // Nobody has decided yet, or the process is symmetric. Pairs with: the opening and the closing
-        // fence of every heavy fence, symmetric or not.
+        // The process has not decided yet, or is symmetric. Pairs with: the opening and the closing fence of every
+        // heavy fence, symmetric or not.
         fence(SeqCst);
     }
 }
@@ -107,10 +106,10 @@ pub(crate) fn seldom() {}
 /// Orders the memory accesses before it against those after it, as seen by every thread of the
 /// process that executes a [`light_fence`], a `fence(SeqCst)` or a heavy fence.
 ///
-/// For the side that runs rarely. It has all the effects of `fence(SeqCst)` on its caller, and makes
-/// every other thread of the process execute a full fence before it returns. While other threads run it takes
-/// microseconds, and interrupts them. It decides the strategy if nothing has
-/// ([`init`](crate::init)). In a symmetric process it is `fence(SeqCst)`.
+/// For the side that runs rarely. It has all the effects of `fence(SeqCst)` on its caller, and makes every other thread
+/// of the process execute a full fence before it returns. While other threads run it takes microseconds, and interrupts
+/// them. The first heavy fence decides the strategy if [`init`](crate::init) was not called. In a symmetric process it
+/// is `fence(SeqCst)`.
 ///
 /// # What it pairs with
 ///
@@ -119,50 +118,58 @@ pub(crate) fn seldom() {}
 /// | **heavy** | ordered | ordered | ordered |
 ///
 /// Concurrent callers share one system call ([`Coalesce`]). A caller that needs a heavy fence only later takes a
-/// [`Ticket`](crate::Ticket) now: if another thread's heavy fence comes first, it need not make its own.
+/// [`Ticket`](crate::Ticket) now. If another thread executes a heavy fence in the meantime, the caller needs none of
+/// its own.
 ///
-/// It reaches every thread of this process, also those that are created or end meanwhile. It does
-/// not reach other processes that share memory with it: see `cross_process`.
+/// A heavy fence reaches every thread of this process, including threads that are created or end during the call. It
+/// does not reach other processes that share memory with this one: see `cross_process`.
 ///
 /// # Panics, errors, aborts
 ///
-/// Never panics. **Aborts the process** if it cannot give its guarantee: by SIGABRT, or with the status 134 where
-/// that signal does not end it (PID 1 of a PID namespace, a sandbox). A message on the standard error names the
-/// rung, the call and the errno; it is left out where it would have to wait for a reader. The limits say what may keep the
-/// process from ending: a handler of SIGABRT that does not return or jumps away, a filter that kills this thread alone,
-/// a file system that does not answer. In none of these cases does this function return.
+/// Never panics. **Aborts the process** if it cannot keep its guarantee: by SIGABRT, or by exiting with status 134
+/// where that signal does not end the process (PID 1 of a PID namespace, a sandbox). A message on standard error names
+/// the rung, the call and the errno. The message is left out if it would have to wait for a reader.
 ///
-/// Before it aborts it does what may help:
+/// Three things may keep the process from ending (see the limits): a handler of SIGABRT that does not return or jumps
+/// away, a filter that kills only this thread, a file system that does not answer. This function does not return in any
+/// of these cases.
 ///
-/// - a call that fails for want of memory, or is interrupted, is made again a bounded number of times;
-/// - if the kernel says that the process is not registered, it is registered again, and the call made once more;
-/// - then every other rung that is sound here is tried. What it asks of the machine was read at the decision: no file is
-///   opened.
+/// Before `heavy_fence` aborts it tries what may help:
+///
+/// - If a call fails for lack of memory, or is interrupted, it makes the call again, a bounded number of times.
+/// - If the kernel says that the process is not registered, it registers the process again and makes the call once
+///   more.
+/// - Then it tries every other rung that is sound here. It opens no file for that: what a rung needs to know about the
+///   machine was read at the decision.
 ///
 /// So the causes of an abort are:
 ///
 /// - a sandbox that was installed after the decision, on the process or on this thread;
-/// - a sandbox on this thread alone, also if it was installed before, since another thread decided;
+/// - a sandbox that applies only to this thread, even if it was installed before the decision: another thread, outside
+///   of it, decided;
 /// - a kernel that is out of memory;
 /// - another kernel, after a checkpoint was restored there.
 ///
-/// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. Such a sandbox
-/// that answers success without calling the kernel is not detected.
+/// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. A sandbox that
+/// was installed after the decision, or only on this thread, may answer success without calling the kernel: that is not
+/// detected.
 ///
 /// # Signal safety
 ///
-/// Async-signal-safe once the strategy is decided; before, as [`init`](crate::init). A handler that interrupts a heavy
-/// fence may call it, and so may a forked child. It may change the thread's `errno` if another rung stands in.
+/// Async-signal-safe once the strategy is decided; before, see [`init`](crate::init). A signal handler that interrupted
+/// a heavy fence may call `heavy_fence`, and so may a forked child. `heavy_fence` may change `errno` if the rung of the
+/// process fails and another rung takes its place.
 ///
-/// prctl(PR_SET_TSC) forbids the time stamp counter to one thread and to those that it starts. If it is forbidden to
-/// the thread that decides, nothing reads it. If not, every thread to which it is forbidden gets SIGSEGV when it waits
-/// for another's call. So forbid it in the thread that decides, before the decision.
+/// prctl(PR_SET_TSC) can forbid the time stamp counter to one thread and the threads that it starts. The decision
+/// checks the deciding thread only. If that thread may not read the counter, no heavy fence reads it. If it may, any
+/// other thread that may not can get SIGSEGV when it waits for another thread's heavy fence. So forbid the counter in
+/// the deciding thread, before the decision.
 ///
 /// # Source
 ///
-/// The bottom row of membarrier(2)'s table; P1202R5 `asymmetric_thread_fence_heavy`. The two
-/// `fence(SeqCst)` around the call are needed: the kernel returns before any barrier when the
-/// process has one user or the machine one processor online (kernel/sched/membarrier.c@v6.8).
+/// The bottom row of membarrier(2)'s table; P1202R5 `asymmetric_thread_fence_heavy`. The two `fence(SeqCst)` around the
+/// call are needed: the kernel returns before any barrier if the `mm` has one user (one thread, and no other process
+/// shares it) or if one processor is online (kernel/sched/membarrier.c@v6.8).
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -197,13 +204,12 @@ fn abort(error: HeavyFenceError) -> ! {
     ))
 }
 
-/// The same as [`heavy_fence`], but returns a failure where that aborts.
+/// The same as [`heavy_fence`], but returns an error where `heavy_fence` aborts.
 ///
 /// # Errors
 ///
-/// If the rung's call fails after all that [`heavy_fence`] does about it. Then **nothing has been
-/// ordered**, and the caller must not continue as if it had: a reclaimer keeps its garbage and tries
-/// again later.
+/// If the rung's call fails, and all that [`heavy_fence`] tries next fails too. Then **nothing has been ordered**, and
+/// the caller must not continue as if it had been: a reclaimer keeps its garbage and tries again later.
 ///
 /// Panics, signal safety and source are those of [`heavy_fence`]. It aborts in one case: rustix was built with debug
 /// assertions, and a sandbox answers a system call with a value that no kernel gives.
@@ -220,8 +226,8 @@ pub fn try_heavy_fence() -> Result<(), HeavyFenceError> {
     decided_or_first()
 }
 
-/// A heavy fence, and the decision if nothing has decided yet. Into both functions above, so that each is one frame
-/// around the system call.
+/// Decides if the process has not decided yet, and executes a heavy fence. It is inlined into both functions above, so
+/// that each of them is one frame around the system call.
 #[inline(always)]
 #[track_caller] // as above
 fn decided_or_first() -> Result<(), HeavyFenceError> {
@@ -236,7 +242,7 @@ fn decided_or_first() -> Result<(), HeavyFenceError> {
     }
 }
 
-/// A heavy fence on a rung, or whatever is as good for one who arrived when the tickets said `since`.
+/// A heavy fence on a rung. With `since`, the count in a ticket, a call that started later serves instead of a new one.
 #[inline(always)] // into each of its callers: see `barrier_elsewhere`
 pub(crate) fn heavy(since: Option<usize>, rung: Rung) -> Result<(), HeavyFenceError> {
     let instead = Cell::new(None);
@@ -255,17 +261,17 @@ pub(crate) fn heavy(since: Option<usize>, rung: Rung) -> Result<(), HeavyFenceEr
 }
 
 global! {
-    /// Who asks for a heavy call while another makes one may share the next. Also where each rung's calls are
-    /// made alone they are counted here, for tickets.
+    /// Threads that ask for a heavy call while another thread makes one may share the next call. Calls of rungs that
+    /// are not shared are counted here too, for tickets.
     pub(crate) static HEAVY: Coalesce = Coalesce::new();
 }
 
-/// Every other thread passes a full barrier, by `rung` or, if that fails now, by another. Says why not by the last of
-/// these `instead`.
+/// Makes every other thread pass a full barrier: by `rung`, or by another rung if the call of `rung` fails. If all
+/// fail, `instead` is the last one that was tried, and why it was refused.
 #[inline(always)]
 fn barrier_elsewhere(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Result<(), Failure> {
-    // The first rung's call is direct, and in line: each frame around a system call costs, since the
-    // processor has forgotten where to return to.
+    // The first rung's call is direct, and in line. Each frame around a system call costs, because the processor's
+    // return predictor is lost in the kernel.
     let first = sys::LADDER.first().filter(|_| rung.is_first());
     match first {
         Some(first) if sys::no_unwind(first.call).is_ok() => Ok(()),
@@ -276,7 +282,7 @@ fn barrier_elsewhere(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Res
 #[cold]
 fn other_ways(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Result<(), Failure> {
     let Err(failure) = insist(rung.mechanism()) else { return Ok(()) };
-    // All rungs pair with the same light fence, so any that is sound here will do.
+    // All rungs pair with the same light fence, so any rung that is sound here will do.
     for other in Rung::all().filter(|&other| other != rung) {
         let stands_in = strategy::stand_in(other);
         let Err(refusal) = stands_in.and_then(|()| Ok(insist(other.mechanism())?)) else {
@@ -287,8 +293,8 @@ fn other_ways(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Result<(),
     Err(failure)
 }
 
-/// The rung's call, made again where that may help. A registration that was lost is renewed once: without a
-/// look at the C library's locks, since this may be a signal handler.
+/// Makes the rung's call, and makes it again where that may help. A lost registration is renewed once, without the C
+/// library's locks, because this may be a signal handler.
 pub(crate) fn insist(rung: &Mechanism) -> Result<(), Failure> {
     sys::no_unwind(|| match patiently(rung.call) {
         Err(failure) if failure.is_unregistered() => {
@@ -299,7 +305,7 @@ pub(crate) fn insist(rung: &Mechanism) -> Result<(), Failure> {
     })
 }
 
-/// What the heavy fences of this process have taken so far: [`stats`].
+/// What the heavy fences of this process have cost so far, as counted by [`stats`].
 ///
 /// ```
 /// asymfence::heavy_fence();
@@ -309,10 +315,10 @@ pub(crate) fn insist(rung: &Mechanism) -> Result<(), Failure> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Heavy fences asked for, calls made, and calls shared. All are 0 in a symmetric process, which makes
-    /// no call.
+    /// Heavy fences that were asked for, calls that were made, and heavy fences that shared another's call. All are 0
+    /// in a symmetric process, which makes no call.
     pub heavy: Calls,
-    /// Calls that were made again after a failure that may pass (ENOMEM, EINTR, EAGAIN).
+    /// Calls that were repeated after a failure that may be temporary (ENOMEM, EINTR, EAGAIN).
     pub retries: usize,
 }
 
@@ -330,9 +336,9 @@ pub fn stats() -> Stats {
     Stats { heavy, retries: retries() }
 }
 
-/// A heavy fence that could not give its guarantee. Nothing has been ordered.
+/// The error of a heavy fence that could not keep its guarantee. Nothing has been ordered.
 ///
-/// Its `Display` names the rung, the call and the errno, and says what to do.
+/// `Display` names the rung, the call and the errno, and says what to do.
 ///
 /// ```
 /// if let Err(error) = asymfence::try_heavy_fence() {
@@ -360,7 +366,7 @@ impl HeavyFenceError {
         self.failure
     }
 
-    /// The rung that was tried in its place, and why that could not be had. `None` if this target has no other.
+    /// The rung that was tried last in its place, and why it was refused. `None` if this target has no other rung.
     #[must_use]
     pub fn instead(self) -> Option<(Rung, Refusal)> {
         self.instead

@@ -4,8 +4,8 @@
 //!
 //! # The contract
 //!
-//! For two threads of one process, whether a fence in one orders that thread's accesses with respect to a fence in the
-//! other:
+//! Take two threads of one process, each with a fence between its accesses. The table says whether the two fences order
+//! the accesses of one thread against those of the other:
 //!
 //! | | light | `fence(SeqCst)` | heavy |
 //! | --- | --- | --- | --- |
@@ -14,13 +14,13 @@
 //! | **heavy** | ordered | ordered | ordered |
 //!
 //! - `heavy_fence()` is a full fence, then one full fence in every other thread before the call returns, then a full
-//!   fence. A light fence marks a position: the full fence of its thread lands before or after it. Between two light
-//!   fences, and in a thread without one, it orders nothing, since the compiler may move the accesses there.
+//!   fence. A light fence marks a position: the full fence that the thread executes lands before or after it. In a
+//!   thread without a light fence that full fence orders nothing, because the compiler may move the accesses there.
 //! - The accesses must be atomic, `Relaxed` or stronger, on both sides.
 //! - A heavy fence in thread 2 does not order thread 1 against thread 3 if those only execute light fences.
-//! - It covers the threads of this process; for shared memory there is [`cross_process`].
+//! - `heavy_fence` covers the threads of this process. For memory shared between processes use [`cross_process`].
 //!
-//! [The specification](guide::specification) says it exactly, and why it holds on each platform.
+//! [The specification](guide::specification) states the contract exactly, and why it holds on each platform.
 //!
 //! # Quick start
 //!
@@ -48,7 +48,7 @@
 //! | | |
 //! | --- | --- |
 //! | the fences | [`light_fence`], [`heavy_fence`], [`try_heavy_fence`]; [`Asymmetric`], a token whose light fence needs no check |
-//! | the decision | [`init`], [`strategy()`], [`ladder`], [`force`]: which mechanism, and why no better one |
+//! | the decision | [`init`], [`strategy()`], [`ladder`], [`force`]: which mechanism is used, and why the better ones are not |
 //! | fewer heavy fences | [`Ticket`], [`Pacer`], [`Bias`], [`Coalesce`]; [`stats`] counts |
 //! | shared memory | [`cross_process`] |
 //! | the system call | [`membarrier`]: each command by its name |
