@@ -8,8 +8,8 @@ use crate::sys;
 /// Proof that this process is committed to an asymmetric strategy. Its `light_fence` skips the check and compiles to
 /// no instruction.
 ///
-/// For a data structure that decides once: take it when the structure is built, keep it in a field
-/// (it has no size), and use [`light_fence`](crate::light_fence) if [`Asymmetric::new`] returned an error.
+/// For a data structure that decides once: take the token when the structure is built, and keep it in a field (it has
+/// no size). Use [`light_fence`](crate::light_fence) if [`Asymmetric::new`] returned an error.
 ///
 /// Only [`Asymmetric::new`] makes one:
 ///
@@ -32,7 +32,7 @@ pub struct Asymmetric {
 }
 
 impl Asymmetric {
-    /// Decides the strategy if nothing has ([`init`]), and returns the proof if the process is asymmetric.
+    /// Decides the strategy if the process has not decided yet ([`init`]), and returns the token if it is asymmetric.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Asymmetric {
     /// Orders as [`light_fence`](crate::light_fence), in zero instructions: no load, no branch. Contract and signal
     /// safety are the same.
     #[inline(always)]
-    #[track_caller] // for models: in any other build nobody asks
+    #[track_caller] // for models; other builds do not use it
     pub fn light_fence(self) {
         // COMMIT-ONCE: the process is asymmetric for ever. Pairs with: every heavy fence.
         sys::compiler_barrier();

@@ -1,8 +1,8 @@
-//! An asymmetry that gives way where the rare side is not rare.
+//! Two fences that become symmetric while the rare side is not rare.
 //!
-//! BIASED-OR-BOTH-FULL: while the bias holds, the frequent side executes light fences and the rare side
-//! heavy ones; while it does not, both execute full fences. In between the rare side executes heavy ones,
-//! which pair with either.
+//! BIASED-OR-BOTH-FULL: while the bias holds, the frequent side executes light fences and the rare side heavy fences.
+//! While it does not hold, both execute full fences. In between the rare side executes heavy fences, which pair with
+//! either.
 //!
 //! ```text
 //! frequent side              rare side                   to revoke             to restore
@@ -14,16 +14,19 @@
 //! y                          x
 //! ```
 //!
-//! A frequent thread that reads BIASED, and a rare one that reads FULL, do not miss each other's stores.
-//! Either that FULL is newer: then the heavy fence (5) that lies between the two words reaches the
-//! frequent thread after (1), or (2) would have read REVOKING; so `x` stands before it, and (4) acquires it.
-//! Or that BIASED is newer: then the heavy fence (6) that lies between them reaches the rare thread after
-//! (3), or (4) would have read RETURNING; so `y` stands before it, and (2) acquires it. So the frequent side
-//! looks at the word *after* its barrier, and the rare side after its fence.
+//! A frequent thread that reads BIASED and a rare thread that reads FULL do not miss each other's stores:
 //!
-//! Whoever dies on the way (a fork, a panic, a heavy fence that fails) leaves REVOKING or RETURNING behind:
-//! there the frequent side is full and the rare side heavy, which is right for ever, and the next rare one
-//! brings it to an end. The word counts the restorations, so that nobody ends what another began.
+//! - If FULL is newer than BIASED, a heavy fence (5) lies between the two words. It reaches the frequent thread after
+//!   (1): otherwise (2) would have read REVOKING. So `x` comes before (5), and (4) acquires it.
+//! - If BIASED is newer than FULL, a heavy fence (6) lies between the two words. It reaches the rare thread after (3):
+//!   otherwise (4) would have read RETURNING. So `y` comes before (6), and (2) acquires it.
+//!
+//! Hence the frequent side loads the word *after* its barrier, and the rare side loads it after its fence.
+//!
+//! A thread that stops halfway (a fork, a panic, a heavy fence that fails) leaves REVOKING or RETURNING in the word.
+//! Then the frequent side executes full fences and the rare side heavy fences, which is always right, and the next
+//! fence of the rare side ends this by a revocation. The word counts the restorations, so that no thread completes a
+//! change that another thread began.
 
 use core::time::Duration;
 
@@ -37,20 +40,19 @@ use crate::sync::{AtomicUsize, fence};
 use crate::sys;
 use crate::ticket::Ticket;
 
-/// The two fences of one data structure, which become symmetric while the rare side is busy, and
-/// asymmetric again when it is quiet.
+/// The two fences of one data structure. They become symmetric while the rare side is busy, and asymmetric again when
+/// it is quiet.
 ///
-/// The frequent side calls [`light_fence`](Bias::light_fence), the rare side
-/// [`heavy_fence`](Bias::heavy_fence), each with the same `Bias`. While it [is biased](Bias::is_biased)
-/// these are a light and a heavy fence. If heavy fences come more often than once in a *pause*, one heavy fence revokes
-/// the bias, and both are `fence(SeqCst)`. The program restores it now and then, after a
-/// pause in which no rare side came. So a structure whose rare side is sometimes not rare is never much
-/// slower than with full fences. With [`restore_at`](Bias::restore_at) it executes at most two heavy fences in a
-/// pause, and one more for each rare side that came at the same moment as the first. ([`restore`](Bias::restore)
-/// has no such bound.)
+/// The frequent side calls [`light_fence`](Bias::light_fence), the rare side [`heavy_fence`](Bias::heavy_fence), each
+/// with the same `Bias`. While the `Bias` [is biased](Bias::is_biased), these are a light and a heavy fence. If
+/// `heavy_fence` is called more often than once in a *pause*, a heavy fence revokes the bias, and then both sides
+/// execute `fence(SeqCst)`. The program calls [`restore_at`](Bias::restore_at) now and then, which restores the bias
+/// after a pause without a call of `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower
+/// than with full fences. With `restore_at` at most two heavy fences are executed in a pause, plus one for each further
+/// thread that called `heavy_fence` concurrently with the first. ([`restore`](Bias::restore) has no such bound.)
 ///
-/// The fences of two `Bias`es do not pair, nor do they with [`light_fence`](crate::light_fence); with
-/// [`heavy_fence`](crate::heavy_fence) the light side does.
+/// Fences of different `Bias`es do not pair. `Bias::light_fence` also pairs with [`heavy_fence`](crate::heavy_fence).
+/// `Bias::heavy_fence` does not pair with [`light_fence`](crate::light_fence).
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -81,11 +83,11 @@ use crate::ticket::Ticket;
 ///
 /// # Source
 ///
-/// The bias that is revoked and returns after a pause: Dice and Kogan, "BRAVO", USENIX ATC 2019. The pause
-/// as a bound on heavy fences is ours.
+/// Dice and Kogan, "BRAVO", USENIX ATC 2019, for the bias that is revoked and restored after a pause. The use of the
+/// pause as a bound on heavy fences is new here.
 #[derive(Debug)]
 pub struct Bias {
-    /// One of the states, and the number of restorations. All that the frequent side looks at.
+    /// One of the states, and the number of restorations. The frequent side reads nothing else.
     word: CachePadded<AtomicUsize>,
     times: CachePadded<Times>,
     /// In microseconds.
@@ -97,42 +99,43 @@ pub struct Bias {
 struct Times {
     /// When a rare side executed a heavy fence while the bias held.
     heavy: AtomicUsize,
-    /// Since when no rare side has come, if the state is QUIET.
+    /// When the rare side was last known to be quiet, if the state is QUIET.
     quiet: AtomicUsize,
 }
 
 /// Light on the frequent side, heavy on the other.
 const BIASED: usize = 1;
-/// FULL: full on both sides. No rare side has come since somebody asked.
+/// FULL: full on both sides. The rare side has not come since the last `restore`.
 const QUIET: usize = 0;
-/// FULL, and a rare side has come.
+/// FULL, and the rare side has come since.
 const SEEN: usize = 2;
 /// Full on the frequent side, heavy on the other: on the way to BIASED.
 const RETURNING: usize = 4;
 /// The same, on the way to FULL.
 const REVOKING: usize = 6;
 const STATE: usize = 7;
-/// One restoration. (On 32 bits they come round after 500 million, two heavy fences each: a thread would have
-/// to stand still for as long, and go on at one of them.)
+/// One restoration. (On 32 bits the count wraps after 500 million restorations of two heavy fences each. A thread would
+/// have to be stopped for exactly as long.)
 const ONE: usize = 8;
 
 /// The constructor, `const` where the atomics' is.
 macro_rules! new {
     ($($constness:ident)?) => {
-        /// Not biased: [`restore`](Bias::restore) it first thing. In `pause` the rare side may come once; if
-        /// it comes more often, the bias is revoked. A good pause is a hundred times as long as a heavy
-        /// fence takes: a millisecond.
+        /// Creates a `Bias` that is not biased yet: call [`restore`](Bias::restore) once before use. If `heavy_fence`
+        /// is called twice within `pause`, the bias is revoked. A good pause is a hundred times as long as a heavy
+        /// fence: a millisecond.
         ///
         /// # Panics
         ///
-        /// If `pause` is less than a microsecond, or more than half a minute.
+        /// If `pause` is shorter than a microsecond or longer than 30 seconds.
         #[must_use]
         pub $($constness)? fn new(pause: Duration) -> Self {
             let pause = microseconds(pause);
             Bias {
                 word: CachePadded::new(AtomicUsize::new(QUIET)),
                 times: CachePadded::new(Times {
-                    // A pause ago: the first rare side is rare, whatever clock it has.
+                    // A pause ago, so that the first call of the rare side does not revoke the bias, whatever its
+                    // clock.
                     heavy: AtomicUsize::new(0usize.wrapping_sub(pause)),
                     quiet: AtomicUsize::new(0),
                 }),
@@ -146,7 +149,7 @@ impl Bias {
     crate::sync::const_where_possible!(new);
 
     /// As [`new`](Bias::new), but biased from the start, unless the process is symmetric. Executes no heavy fence,
-    /// since no rare side has come before. Decides if nothing has ([`init`]).
+    /// because the rare side has not come yet. Calls [`init`].
     ///
     /// # Panics
     ///
@@ -161,25 +164,25 @@ impl Bias {
         bias
     }
 
-    /// Whether the frequent side's fence is a light one, at this moment. For reports.
+    /// Whether the frequent side's fence is light at this moment. For reports.
     #[must_use]
     pub fn is_biased(&self) -> bool {
         // Relaxed: nothing depends on it.
         self.word.load(Relaxed) & STATE == BIASED
     }
 
-    /// The frequent side's fence: what [`light_fence`](crate::light_fence) is against
-    /// [`Bias::heavy_fence`], and against [`heavy_fence`](crate::heavy_fence). Returns whether the bias
-    /// holds.
+    /// The frequent side's fence. It pairs with [`Bias::heavy_fence`] of the same `Bias`, and with
+    /// [`heavy_fence`](crate::heavy_fence), as [`light_fence`](crate::light_fence) does with the latter. Returns
+    /// whether the bias holds.
     ///
-    /// A load and a branch, and no fence instruction while the bias holds; `fence(SeqCst)` while it does
-    /// not. Wait-free and async-signal-safe; it never decides.
+    /// While the bias holds: a load and a branch, and no fence instruction. While it does not hold: also a
+    /// `fence(SeqCst)`. Wait-free and async-signal-safe; never decides.
     #[inline(always)]
     pub fn light_fence(&self) -> bool {
         // (1) A light fence: the bias holds in asymmetric processes alone.
         // Pairs with: the heavy fences (5) and of the rare side.
         sys::compiler_barrier();
-        // (2) Acquire: what rare sides did before the bias came back. Pairs with the Release in `restore`.
+        // (2) Acquire: what the rare side did before the bias was restored. Pairs with the Release in `restore`.
         let is_biased = self.word.load(Acquire) & STATE == BIASED;
         if !is_biased {
             seldom();
@@ -189,11 +192,11 @@ impl Bias {
         is_biased
     }
 
-    /// The rare side's fence: what [`heavy_fence`](crate::heavy_fence) is against [`Bias::light_fence`].
+    /// The rare side's fence. It pairs with [`Bias::light_fence`] of the same `Bias`.
     ///
-    /// While the bias does not hold, `fence(SeqCst)` and a load. While it does, a heavy fence; `now` is
-    /// called then, for the time since any moment that all callers agree on, and if the last one was less
-    /// than a pause ago, the bias is revoked.
+    /// While the bias does not hold: `fence(SeqCst)` and a load. While it holds: also a heavy fence. In that case `now`
+    /// is called, which returns the time since a moment that is the same for all callers. If the last heavy fence was
+    /// less than a pause ago, the bias is revoked.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence), and of `now`.
     #[inline]
@@ -205,15 +208,14 @@ impl Bias {
     ///
     /// # Errors
     ///
-    /// As [`try_heavy_fence`]: then nothing has been ordered. What pairs with the next
-    /// caller's fence is as right as before.
+    /// As [`try_heavy_fence`]: then nothing has been ordered. The fences of later callers are not affected.
     #[inline]
     pub fn try_heavy_fence(&self, now: impl FnOnce() -> Duration) -> Result<(), HeavyFenceError> {
         let word = self.full_fence();
         match word & STATE {
             SEEN => Ok(()),
             QUIET => {
-                // Relaxed: a hint. If the bias returns meanwhile, it returns behind (3).
+                // Relaxed: a hint. If the bias is restored meanwhile, it is restored after (3).
                 let _ = self.word.compare_exchange(word, word + SEEN - QUIET, Relaxed, Relaxed);
                 Ok(())
             }
@@ -222,9 +224,9 @@ impl Bias {
         }
     }
 
-    /// The rare side's fence of one who came together with another. That one has taken the `ticket`, and then called
-    /// [`heavy_fence`](Bias::heavy_fence). A thread that did what is to be ordered before the ticket was taken calls
-    /// this. So many that come at once share one heavy fence, and count as one rare side.
+    /// The rare side's fence for a thread that shares the fence of another. One thread takes `ticket` and then calls
+    /// [`heavy_fence`](Bias::heavy_fence). Any other thread whose accesses came before the ticket was taken calls
+    /// `wait` instead. So many threads of the rare side share one heavy fence, and count as one call of it.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     #[inline]
@@ -250,8 +252,8 @@ impl Bias {
         }
     }
 
-    /// Revokes the bias, if it holds, by a heavy fence: for a program that knows that the rare side is going to be
-    /// busy. It is also a rare side's fence, as [`heavy_fence`](Bias::heavy_fence).
+    /// Revokes the bias, if it holds, by a heavy fence. For a program that knows that the rare side will be busy. This
+    /// is also a fence of the rare side, as [`heavy_fence`](Bias::heavy_fence).
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn revoke(&self) {
@@ -271,11 +273,12 @@ impl Bias {
         }
     }
 
-    /// Restores the bias, if no rare side has come since the last call of this. For a program that calls it once in a
-    /// number of operations. Returns whether the bias holds.
+    /// Restores the bias, if `heavy_fence` was not called since the last `restore`. For a program that calls `restore`
+    /// once in a number of operations. Returns whether the bias holds afterwards.
     ///
-    /// A heavy fence if it does; a load, and an exchange at most, otherwise. In a symmetric process there is no
-    /// bias. Decides if nothing has ([`init`]).
+    /// Costs a heavy fence if this call restores the bias (or fails to, because the rare side came meanwhile);
+    /// otherwise a load and at most one compare-exchange. In a symmetric process there is no bias. Calls [`init`]
+    /// before it restores the bias.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore(&self) -> bool {
@@ -291,8 +294,8 @@ impl Bias {
         self.restore_if(|_| true)
     }
 
-    /// As [`restore`](Bias::restore), by time: no sooner than a pause after a rare side has come. `now` is
-    /// the time since any moment that all callers agree on.
+    /// As [`restore`](Bias::restore), but by time: it restores the bias no sooner than a pause after a call of
+    /// `heavy_fence`. `now` is the time since a moment that is the same for all callers.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {
@@ -316,21 +319,21 @@ impl Bias {
             // Relaxed: as above.
             let is_over = now.wrapping_sub(quiet.load(Relaxed)) >= self.pause;
             if is_over {
-                // It costs a heavy fence: a rare side that comes soon revokes it by the second of this pause.
+                // Restoring is the first heavy fence of this pause. If the rare side comes soon, it revokes the bias by
+                // the second.
                 heavy.store(now, Relaxed);
             }
             is_over
         })
     }
 
-    /// What every rare side begins with: (3) and (4).
+    /// How every fence of the rare side begins: (3) and (4).
     #[inline]
     fn full_fence(&self) -> usize {
-        // (3) What this thread did stands before the look at the word.
+        // (3) What this thread did comes before its load of the word.
         // Pairs with: the frequent side's full fence, and the heavy fence (6).
         fence(SeqCst);
-        // (4) Acquire: what frequent sides did before the bias was revoked. Pairs with the Release in
-        // `revoke_from`.
+        // (4) Acquire: what the frequent side did before the bias was revoked. Pairs with the Release in `revoke_from`.
         self.word.load(Acquire)
     }
 
@@ -338,14 +341,14 @@ impl Bias {
     #[cold]
     fn revoke_from(&self, word: usize) -> Result<(), HeavyFenceError> {
         let revoking = word & !STATE | REVOKING;
-        // Relaxed: the heavy fence orders it. If another changed the word, ours is a heavy fence all the
-        // same, and changes nothing below.
+        // Relaxed: the heavy fence orders it. If another thread has changed the word, ours is still a heavy fence, and
+        // changes nothing below.
         let changed = self.word.compare_exchange(word, revoking, Relaxed, Relaxed);
-        // (5) The word stands before it. Pairs with: the frequent side's barrier (1).
+        // (5) The word is written before it. Pairs with: the frequent side's barrier (1).
         try_heavy_fence()?;
         if changed.is_ok() {
-            // Release: what frequent sides did under the bias is behind it. Pairs with (4). (A heavy fence ends
-            // with a full one, which releases too: no model can tell this from Relaxed.)
+            // Release: what the frequent side did under the bias comes before it. Pairs with (4). (A heavy fence ends
+            // with a full fence, which releases too: no model can tell this from Relaxed.)
             let full = word & !STATE | SEEN;
             let _ = self.word.compare_exchange(revoking, full, Release, Relaxed);
         }
@@ -376,19 +379,19 @@ impl Bias {
         if self.word.compare_exchange(quiet, returning, Relaxed, Relaxed).is_err() {
             return Ok(false);
         }
-        // (6) The word stands before it. Pairs with: the rare side's fence (3).
+        // (6) The word is written before it. Pairs with: the rare side's fence (3).
         if let Err(error) = try_heavy_fence() {
             // Relaxed: both sides are full, as before.
             let _ = self.word.compare_exchange(returning, returning - RETURNING, Relaxed, Relaxed);
             return Err(error);
         }
-        // Release: what rare sides did before is behind it. Pairs with (2). (As above.) A rare side that came meanwhile
-        // has changed the word: then it stays with full fences.
+        // Release: what the rare side did before comes before it. Pairs with (2). (As above.) If the rare side came
+        // meanwhile it has changed the word: then the fences stay full.
         let biased = returning - RETURNING + BIASED;
         Ok(self.word.compare_exchange(returning, biased, Release, Relaxed).is_ok())
     }
 
-    /// Whether a rare side has executed a heavy fence less than a pause ago.
+    /// Whether the rare side executed a heavy fence less than a pause ago.
     fn is_often(&self, now: Duration) -> bool {
         let now = now.as_micros() as usize;
         let last = self.times.heavy.swap(now, Relaxed);

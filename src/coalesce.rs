@@ -1,8 +1,8 @@
-//! One heavy call for many callers, and the count of calls that tickets are read off.
+//! One heavy call for many callers, and the count of calls from which tickets are taken.
 //!
-//! STARTED-AFTER: a caller may share only a call that *started* after the caller arrived, and that has
-//! *succeeded*. The call in flight when it arrives may have passed some thread already, before that
-//! thread's accesses that the caller means; the next one has passed none.
+//! STARTED-AFTER: a caller may share only a call that *started* after the caller arrived, and that has *succeeded*. A
+//! call that is under way when the caller arrives may have reached some thread already, before the accesses of that
+//! thread that matter to the caller. The next call has reached no thread yet.
 //!
 //! ```text
 //! caller, or the holder of a ticket       leader
@@ -13,15 +13,15 @@
 //!                                         served = max(served, n)   (6)
 //! ```
 //!
-//! If (2) sees (3), the caller needs call n + 1. If not, the caller's fence (1) comes before the leader's
-//! fence (4), so the call makes every thread pass a barrier after all that the caller did before it
-//! arrived: the call is as good as the caller's own. How many lead at a time does not matter: each call
-//! has a number of its own, which is what it serves.
+//! If (2) sees (3), the caller needs call n + 1. If not, the caller's fence (1) comes before the leader's fence (4).
+//! Then the call makes every thread pass a barrier after everything that the caller did before it arrived, as the
+//! caller's own call would. Several leaders at a time are no problem: each call has a number of its own, and serves
+//! only earlier callers.
 //!
-//! Waiting is an optimisation and never an obligation. It is bounded (`patience.rs`), and whoever has
-//! waited too long takes the lead over, which is always right. So a leader that a fork left behind, that
-//! was stopped, that panicked, or that this signal handler interrupted, hangs nobody; and the next callers
-//! share the call of the new leader.
+//! Waiting is an optimisation and never necessary. It is bounded (`patience.rs`), and a caller that has waited too long
+//! takes over the lead, which is always right. So no caller hangs if the leader was left behind by a fork, was stopped,
+//! panicked, or was interrupted by the signal handler that now calls. The next callers share the call of the new
+//! leader.
 
 use core::num::NonZeroU32;
 use core::sync::atomic::AtomicUsize as Number;
@@ -33,8 +33,8 @@ use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::sync::{AtomicUsize, Ordering, fence};
 use crate::sys::{self, Waiting};
 
-/// Lets concurrent callers share one heavy call. [`heavy_fence`](crate::heavy_fence) uses it where sharing
-/// pays; use your own for a heavy fence of your own, between processes say. It runs whatever call it is given.
+/// Lets concurrent callers share one heavy call. [`heavy_fence`](crate::heavy_fence) uses one where sharing pays.
+/// Create a `Coalesce` for a heavy fence of your own, between processes for example: it runs the call that it is given.
 ///
 /// ```
 /// use asymfence::Coalesce;
@@ -49,11 +49,10 @@ pub struct Coalesce {
     beside: CachePadded<Beside>,
 }
 
-/// One line, hence one page: a child of fork(2) has both from the same moment.
+/// One cache line, and so one page: a child of fork(2) gets both words from the same moment.
 #[derive(Debug)]
 struct Counts {
-    /// Twice the number of calls that have started, whoever makes them, and `LED`: while the last of them
-    /// goes on.
+    /// Twice the number of calls that have started, plus `LED` while the last of them is under way.
     lead: AtomicUsize,
     /// The highest number, doubled, of a call that has succeeded.
     served: AtomicUsize,
@@ -70,7 +69,7 @@ struct Beside {
 const LED: usize = 1;
 const ONE_CALL: usize = 2;
 
-/// How often a [`Coalesce`] was asked for a heavy call, and how many calls were made. The numbers wrap.
+/// How often a [`Coalesce`] was asked for a heavy call, and how many calls it made. The numbers wrap.
 ///
 /// ```
 /// let shared = asymfence::Coalesce::new();
@@ -90,15 +89,14 @@ pub struct Calls {
     pub shared: usize,
 }
 
-/// Whether the call `n` is a later one than `arrived`, also where the count has wrapped between them.
-/// Where so many calls lie between them that the sign is wrong, the caller waits for a later call.
+/// Whether the call `n` is later than `arrived`, even if the count has wrapped between them. If so many calls lie
+/// between them that the sign is wrong, the caller waits for a later call.
 fn is_after(n: usize, arrived: usize) -> bool {
     n.wrapping_sub(arrived) as isize > 0
 }
 
-/// If the count runs ahead of the last success so far, it stands still until the next success. So
-/// `served` never falls behind a ticket by so much that it comes round to it (calls that fail, on 32
-/// bits).
+/// If the count is this far ahead of the last success, it stays there until the next success. So `served` never falls
+/// so far behind a ticket that the difference wraps (calls that fail, on 32 bits).
 const FAR: usize = usize::MAX / 8;
 
 /// The number of the call after `lead`, doubled.
@@ -107,21 +105,20 @@ fn next(lead: usize, served: usize) -> usize {
     if last.wrapping_sub(served) < FAR { last.wrapping_add(ONE_CALL) } else { last }
 }
 
-/// What makes a call that reaches the other threads a heavy fence of its caller, by this `fence`.
+/// Makes a heavy fence of a `call` that reaches the other threads: puts a full `fence` before and after it.
 #[inline(always)]
 pub(crate) fn between_full_fences<T>(fence: impl Fn(Ordering), call: impl FnOnce() -> T) -> T {
-    // Opening: what this thread did and saw before stands before every barrier that calls make others
-    // execute from now on. Pairs with: light fences that come after that barrier (scenario A, their
-    // re-read sees our store), full fences.
+    // Opening: what this thread did and saw comes before every barrier that calls make other threads execute from now
+    // on. Pairs with: light fences that come after that barrier (scenario A: their load sees our store), full fences.
     fence(SeqCst);
     let outcome = call();
-    // Closing: what others did before that barrier stands before what this thread does next. Pairs
-    // with: light fences that came before it (scenario A, we see their store), full fences.
+    // Closing: what other threads did before that barrier comes before what this thread does next. Pairs with: light
+    // fences that came before it (scenario A: we see their store), full fences.
     fence(SeqCst);
     outcome
 }
 
-/// A call that has started. Its drop lets the lead go, also if the call panics.
+/// A call that has started. Its drop releases the lead, even if the call panics.
 struct Started<'c> {
     counts: &'c Counts,
     /// Its number, doubled.
@@ -132,9 +129,9 @@ impl Started<'_> {
     /// A heavy fence, if `call` succeeds.
     #[inline(always)]
     fn finish(self, call: impl FnOnce() -> Result<(), NonZeroU32>) -> Result<(), NonZeroU32> {
-        // In there (4): whoever does not see (3) has done before the call what it did before (1), with
-        // which it pairs. And (5): what others did before their barriers stands before (6). Nothing that either is
-        // to order stands between (3) and (4), or between (5) and the exchange of the drop.
+        // This executes (4): if a caller does not see (3), its accesses before (1), with which (4) pairs, come before
+        // the call. It also executes (5): what other threads did before their barriers comes before (6). No access that
+        // they must order lies between (3) and (4), or between (5) and the exchange of the drop.
         let outcome = between_full_fences(sys::fence_at_exchange, call);
         if outcome.is_ok() {
             self.counts.serve(self.number);
@@ -147,20 +144,20 @@ impl Drop for Started<'_> {
     #[inline]
     fn drop(&mut self) {
         let lead = &self.counts.lead;
-        // Release: whoever leads next finds this call served, and need not make another. Pairs with the
-        // Acquire in `run_since`. If the lead was taken over, it is not ours to let go. Acquire: where this
-        // exchange is the fence (5) nothing comes up before it.
+        // Release: the next leader sees this call served, and does not have to make another. Pairs with the Acquire in
+        // `run_since`. If another caller took over the lead, the exchange fails. Acquire: where this exchange is the
+        // fence (5), later accesses stay after it.
         let _ = lead.compare_exchange(self.number | LED, self.number, AcqRel, Acquire);
     }
 }
 
 impl Counts {
-    /// Starts the next call, unless another has started since `lead` was read.
+    /// Starts the next call, unless another call has started since `lead` was read.
     #[inline]
     fn start(&self, lead: usize) -> Option<Started<'_>> {
-        // Relaxed: however old, it is behind; see `FAR`.
+        // Relaxed: an old value is only further behind; see `FAR`.
         let number = next(lead, self.served.load(Relaxed));
-        // (3) The fence (4) stands behind it. AcqRel: where this exchange is that fence nothing moves across it.
+        // (3) The fence (4) follows it. AcqRel: where this exchange is that fence, nothing moves across it.
         // Relaxed, if it fails: the caller tries again.
         let started = self.lead.compare_exchange(lead, number | LED, AcqRel, Relaxed).is_ok();
         started.then_some(Started { counts: self, number })
@@ -170,12 +167,12 @@ impl Counts {
     fn serve(&self, number: usize) {
         // Relaxed: the exchange looks again.
         let mut last = self.served.load(Relaxed);
-        // A later call is at most one ahead of what `FAR` lets start. What looks further ahead is a leader that
-        // stood still while others made calls for more than half of all numbers. (On 32 bits: until they have made
-        // seven eighths of two billion.)
+        // `FAR` lets a later call be at most one call further ahead. A number that looks further ahead belongs to a
+        // leader that was stopped while other callers used more than half of all numbers. (On 32 bits this holds until
+        // they have used seven eighths of two billion.)
         while is_after(number, last) && number.wrapping_sub(last) <= FAR + ONE_CALL {
-            // (6) Release: whoever sees the call served has it behind it. Pairs with (7). (The fence (5) releases
-            // too, so no model can tell this from Relaxed.)
+            // (6) Release: the call comes before everything that a thread does after it sees the call served. Pairs
+            // with (7). (The fence (5) releases too, so no model can tell this from Relaxed.)
             match self.served.compare_exchange_weak(last, number, Release, Relaxed) {
                 Ok(_) => break,
                 Err(newer) => last = newer,
@@ -213,19 +210,19 @@ macro_rules! new {
 impl Coalesce {
     crate::sync::const_where_possible!(new);
 
-    /// A heavy fence: a full fence; `call`, or one of another caller that started after that fence; and behind it a
-    /// fence that acquires and releases, or, behind the caller's own call, a full one.
+    /// A heavy fence: a full fence; then `call`, or a call of another caller that started after that fence; then a
+    /// fence. After the caller's own call that last fence is full, and after another's call it acquires and releases.
     ///
-    /// `call` is to make every other thread pass a full barrier before it returns. Callers wait for the
-    /// call of another about twice as long as calls usually take, about 0.2 s at most for each of up to four leaders in
-    /// a row, and then make their own: a forked child, a signal handler that interrupts a caller, and a caller that is stopped hang
-    /// nobody. Calls of more than 50 µs are waited for asleep. If `call` panics, so does this, and the next
-    /// callers share as before.
+    /// `call` must make every other thread pass a full barrier before it returns. A caller waits for the call of
+    /// another about twice as long as calls usually take, at most about 0.2 s for each of up to four leaders in a row.
+    /// Then it makes its own call. So no caller hangs because of a forked child, a signal handler that interrupts a
+    /// caller, or a caller that is stopped. Callers sleep while they wait for a call that usually takes more than 50
+    /// µs. If `call` panics, so does `run`, and the next callers share as before.
     ///
     /// # Errors
     ///
-    /// That of the caller's own call: then nothing has been ordered. The failure of another's call reaches
-    /// nobody else.
+    /// The error of the caller's own call: then nothing has been ordered. If a call fails, only its own caller gets the
+    /// error.
     pub fn run(&self, call: impl FnOnce() -> Result<(), NonZeroU32>) -> Result<(), NonZeroU32> {
         self.run_within(sys::LOOKS, Waiting::Asleep, call)
     }
@@ -238,7 +235,7 @@ impl Coalesce {
         waiting: Waiting,
         call: impl FnOnce() -> Result<(), NonZeroU32>,
     ) -> Result<(), NonZeroU32> {
-        // Relaxed: the exchange looks again. Nobody calls: our own call serves us, whenever we arrived.
+        // Relaxed: the exchange checks it. If no call is under way, our own call serves us, whenever we arrived.
         let lead = self.counts.lead.load(Relaxed);
         if lead & LED == 0 {
             if let Some(started) = self.counts.start(lead) {
@@ -248,30 +245,30 @@ impl Coalesce {
         self.run_since(self.now(), looks, waiting, call)
     }
 
-    /// A moment: a full fence, and how many calls have started.
+    /// Takes a ticket: a full fence, and the number of calls that have started.
     #[inline]
     pub(crate) fn now(&self) -> usize {
-        // (1) What this thread did and saw stands before every barrier of a call that is counted later.
+        // (1) What this thread did and saw comes before every barrier of a call that is counted later.
         // Pairs with (4).
         fence(SeqCst);
-        // (2) Relaxed: that a stale value is good enough is what the fences (1) and (4) are for.
+        // (2) Relaxed: the fences (1) and (4) make a stale value good enough.
         self.counts.lead.load(Relaxed) & !LED
     }
 
     /// Whether a call has succeeded that started after `arrived`.
     #[inline]
     pub(crate) fn is_served(&self, arrived: usize) -> bool {
-        // Relaxed: the fence (7) stands behind it.
+        // Relaxed: the fence (7) follows it.
         let served = is_after(self.counts.served.load(Relaxed), arrived);
         if served {
-            // (7) Acquire: what others did before that call's barriers stands before what this thread
-            // does next. Release: and before what others do who learn of that. Pairs with (6).
+            // (7) Acquire: what other threads did before that call's barriers comes before what this thread does next.
+            // Release: it also comes before what threads do that synchronise with this thread later. Pairs with (6).
             fence(AcqRel);
         }
         served
     }
 
-    /// As if `run_within` had been called when `arrived` was `now`.
+    /// As if `run_within` had been called when the ticket `arrived` was taken.
     #[cold]
     pub(crate) fn run_since(
         &self,
@@ -283,8 +280,8 @@ impl Coalesce {
         let estimate = &self.beside.estimate;
         let mut watch = Watch::new(estimate, waiting, looks);
         loop {
-            // Acquire: if the call has ended, it is served, for us to see. Pairs with the Release in
-            // `Started::drop`. Were it missed, we would make a call that is not needed.
+            // Acquire: if the call has ended, we see that it is served. Pairs with the Release in `Started::drop`.
+            // Without it we might make a call that is not needed.
             let lead = self.counts.lead.load(Acquire);
             if self.is_served(arrived) {
                 watch.is_served();
@@ -306,7 +303,7 @@ impl Coalesce {
         }
     }
 
-    /// A call that is shared with nobody, except that tickets are served by it.
+    /// Makes a call that no other caller shares. It still serves tickets.
     pub(crate) fn run_alone(
         &self,
         call: impl FnOnce() -> Result<(), NonZeroU32>,
@@ -319,7 +316,7 @@ impl Coalesce {
         }
     }
 
-    /// What it took so far. The numbers are read one after the other while others go on.
+    /// The counts so far. They are read one after the other, while other threads may change them.
     #[must_use]
     pub fn stats(&self) -> Calls {
         // Relaxed, both: numbers for reports.

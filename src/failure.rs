@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-/// The calls and their words, from one list: one that is left out of any place does not compile.
+/// The calls and their words, from one list: a call that is missing in any place does not compile.
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident: $words:literal,)*) => {
         /// A system call that a fence depends on. Its `Display` is the call as the manual writes it.
@@ -76,8 +76,8 @@ impl fmt::Display for Call {
     }
 }
 
-/// A system call that failed: it returned something other than 0. Its `Display` says which call, which errno, and what
-/// to do.
+/// A system call that failed: it returned something other than 0. `Display` says which call, which errno, and what to
+/// do.
 ///
 /// ```
 /// if let Err(error) = asymfence::try_heavy_fence() {
@@ -113,8 +113,8 @@ impl Failure {
         self.call
     }
 
-    /// The errno it failed with, a positive number as in errno(3); 0 if it answered with something
-    /// that is neither success nor an errno, as a sandbox may.
+    /// The errno, a positive number as in errno(3). It is 0 if the answer was neither success nor an errno, as that of
+    /// a sandbox may be.
     #[must_use]
     pub const fn errno(self) -> i32 {
         self.errno as i32
@@ -125,7 +125,7 @@ impl Failure {
         matches!(self.errno, Self::EINTR | Self::ENOMEM | Self::EAGAIN)
     }
 
-    /// Whether the kernel may be saying "not registered".
+    /// Whether the errno may mean "not registered".
     pub(crate) const fn is_unregistered(self) -> bool {
         self.errno == Self::EPERM
     }

@@ -1,10 +1,9 @@
 //! The system call membarrier(2), each command by its name. Linux only.
 //!
-//! For programs that need one command. For fences use [`light_fence`](crate::light_fence) and
+//! For programs that need a particular command. For fences use [`light_fence`](crate::light_fence) and
 //! [`heavy_fence`](crate::heavy_fence), or [`cross_process`](crate::cross_process).
 //!
-//! A command that needs a registration is a method of the [`Registration`] for it, so it cannot be
-//! called without:
+//! A command that needs a registration is a method of its [`Registration`], so it cannot be called without one:
 //!
 //! ```
 //! use asymfence::membarrier::{PrivateExpedited, register};
@@ -21,25 +20,24 @@
 //! use asymfence::membarrier::{GlobalExpedited, register};
 //!
 //! let global = register::<GlobalExpedited>()?;
-//! global.barrier()?; // PRIVATE_EXPEDITED, for which nobody registered
+//! global.barrier()?; // PRIVATE_EXPEDITED, which needs another registration
 //! # Ok::<(), asymfence::Failure>(())
 //! ```
 //!
 //! # What a command orders
 //!
-//! Each makes its targets pass a full barrier between its entry and its return; the table is that of
-//! membarrier(2). For the *caller* it is not a fence: the kernel returns before any barrier when the
-//! process has one thread, or the machine one processor online (kernel/sched/membarrier.c@v6.9). Put
-//! `fence(SeqCst)` on both sides of it, as the fences of this crate do. On riscv before Linux 6.9 a
-//! target that is just being switched in may pass no barrier (commit d6cfd1770f20).
+//! Each command makes its targets pass a full barrier between its entry and its return; the table is that of
+//! membarrier(2). For the *caller* it is not a fence: the kernel returns before any barrier if the `mm` has one user
+//! (one thread, and no other process shares it) or if one processor is online (kernel/sched/membarrier.c@v6.9). Put
+//! `fence(SeqCst)` before and after it, as the fences of this crate do. On riscv before Linux 6.9 a target that is
+//! being switched in at that moment may pass no barrier (commit d6cfd1770f20).
 //!
 //! # Errors
 //!
-//! A [`Failure`], which says the command, the errno, what membarrier(2) means by it, and what to do.
-//! Success is exactly 0. The man page's promise that later calls answer as the first did is not kept:
-//! ENOMEM is possible at every expedited command and registration, and a seccomp filter may be
-//! installed at any time. Where debug assertions are on in rustix, an answer that no kernel gives, as
-//! a sandbox might, is a panic.
+//! A [`Failure`], which gives the command, the errno, its meaning by membarrier(2), and what to do. Only 0 is success.
+//! The man page promises that later calls return the same as the first, but the kernel does not keep that: ENOMEM is
+//! possible at every expedited command and registration, and a seccomp filter may be installed at any time. If rustix
+//! was built with debug assertions, a command panics when a sandbox answers with a value that no kernel gives.
 //!
 //! # Signal safety
 //!
@@ -48,8 +46,9 @@
 //!
 //! # How it is called
 //!
-//! By rustix, in the place that [`heavy_fence`](crate::heavy_fence) calls too. What rustix has no name for goes through
-//! `syscall` of the C library: GET_REGISTRATIONS, the errno of QUERY, and calls that do not exist.
+//! By rustix, through the same function as [`heavy_fence`](crate::heavy_fence). Calls that rustix does not offer go
+//! through `syscall` of the C library: GET_REGISTRATIONS, the errno of QUERY, and calls with a command or a flag that
+//! does not exist.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -73,7 +72,7 @@ bitflags::bitflags! {
     /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct Commands: u32 {
-        /// `MEMBARRIER_CMD_GLOBAL`, once `MEMBARRIER_CMD_SHARED`. Since 4.3; not under `nohz_full`.
+        /// `MEMBARRIER_CMD_GLOBAL`, formerly `MEMBARRIER_CMD_SHARED`. Since 4.3; not under `nohz_full`.
         const GLOBAL = 1 << 0;
         /// `MEMBARRIER_CMD_GLOBAL_EXPEDITED`. Since 4.16.
         const GLOBAL_EXPEDITED = 1 << 1;
@@ -119,13 +118,13 @@ pub fn query() -> Result<Commands, Failure> {
     Ok(Commands::from_bits_retain(system::query()?.bits()))
 }
 
-/// GET_REGISTRATIONS: what this process is registered for, as a set of the REGISTER commands. Since
-/// Linux 6.3.
+/// GET_REGISTRATIONS: what this process is registered for, as a set of the REGISTER commands. Since Linux 6.3.
 ///
-/// Counts a registration that another thread is in the middle of. The kernel lists PRIVATE_EXPEDITED also
-/// where only SYNC_CORE or RSEQ was registered, and refuses it then. So if it lists more than the one, this
-/// function makes the call PRIVATE_EXPEDITED, which interrupts the running threads, and lists it only if it
-/// works. With the feature `std` only: it is called through the C library.
+/// A registration that another thread is making at this moment may be listed already. After a registration for
+/// SYNC_CORE or RSEQ alone the kernel lists PRIVATE_EXPEDITED too, although that command then fails with EPERM. So if
+/// the kernel lists PRIVATE_EXPEDITED together with SYNC_CORE or RSEQ, this function calls PRIVATE_EXPEDITED (which
+/// interrupts the running threads) and lists it only if the call succeeds. Needs the feature `std`, because it is
+/// called through the C library.
 ///
 /// ```
 /// use asymfence::membarrier::{Commands, PrivateExpedited, register, registrations};
@@ -138,7 +137,7 @@ pub fn query() -> Result<Commands, Failure> {
 ///
 /// # Errors
 ///
-/// EINVAL before 6.3; ENOSYS, and EPERM of a sandbox; and what PRIVATE_EXPEDITED fails with.
+/// EINVAL before 6.3; ENOSYS; EPERM of a sandbox; and the errors of PRIVATE_EXPEDITED.
 #[cfg(feature = "std")]
 pub fn registrations() -> Result<Commands, Failure> {
     Ok(Commands::from_bits_retain(system::registrations()?.bits()))
@@ -147,8 +146,8 @@ pub fn registrations() -> Result<Commands, Failure> {
 /// GLOBAL, also known as SHARED: every thread of every process of the system passes a full barrier.
 /// Since Linux 4.3.
 ///
-/// Needs no registration, and blocks for milliseconds (an RCU grace period). For a process that is
-/// rarely in a hurry and cannot have the others register.
+/// Needs no registration, and blocks for milliseconds (an RCU grace period). For a process that can wait that long, if
+/// the other processes cannot register.
 ///
 /// ```
 /// use std::sync::atomic::{Ordering::SeqCst, fence};
@@ -174,9 +173,8 @@ pub fn global() -> Result<(), Failure> {
 /// GLOBAL_EXPEDITED: every running thread of every process that registered for it
 /// (`register::<GlobalExpedited>()`) passes a full barrier. Since Linux 4.16.
 ///
-/// The *caller* needs no registration: registering is to be reached. A process that is not registered is
-/// passed over, and the answer is success all the same;
-/// [`cross_process`](crate::cross_process) guards that.
+/// The *caller* needs no registration. A process registers in order to be reached. The kernel passes over a process
+/// that is not registered, and still answers success; [`cross_process`](crate::cross_process) guards against that.
 ///
 /// ```
 /// use asymfence::membarrier::{GlobalExpedited, global_expedited, register};
@@ -190,7 +188,7 @@ pub fn global() -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// EINVAL before 4.16; ENOMEM for want of a cpumask; ENOSYS, and EPERM of a sandbox.
+/// EINVAL before 4.16; ENOMEM if the kernel has no memory for a cpumask; ENOSYS, and EPERM of a sandbox.
 pub fn global_expedited() -> Result<(), Failure> {
     system::issue((MembarrierCommand::GlobalExpedited, Call::GlobalExpedited))
 }
@@ -236,7 +234,7 @@ macro_rules! registrable {
 }
 
 registrable! {
-    /// To be reached by [`global_expedited`], whichever process calls it.
+    /// For processes that want to be reached by [`global_expedited`] of any process.
     ///
     /// ```
     /// use asymfence::membarrier::{GlobalExpedited, register};
@@ -277,34 +275,36 @@ registrable! {
     PrivateExpeditedRseq, RegisterPrivateExpeditedRseq, PRIVATE;
 }
 
-/// Also for RSEQ: QUERY does not list it from 5.10 to 5.16, where it works (mended by commit 809232619f5b). A
-/// kernel without it answers EINVAL.
+/// Used for RSEQ too: from 5.10 to 5.16 QUERY does not list RSEQ although it works (fixed by commit 809232619f5b). A
+/// kernel without RSEQ answers EINVAL.
 const PRIVATE: MembarrierQuery =
     MembarrierQuery::PRIVATE_EXPEDITED.union(MembarrierQuery::REGISTER_PRIVATE_EXPEDITED);
 
 /// Registers this process for `C`. Registering again is cheap, and no error.
 ///
-/// Half a microsecond in a process of one thread and milliseconds once there are more (the kernel waits
-/// for an RCU grace period): call it before the program starts threads. With the feature `std`, the first call
-/// waits for forks that other threads have begun: a child of fork(2) inherits the proof together with the
-/// registration, or neither.
+/// Takes half a microsecond in a process of one thread, and milliseconds if there are more threads (the kernel waits
+/// for an RCU grace period). So call it before the program starts threads. With the feature `std`, the first call waits
+/// for forks that other threads have begun. So a child of fork(2) inherits the proof together with the registration, or
+/// neither.
 ///
 /// # Errors
 ///
-/// EINVAL if QUERY does not list the command: the kernel does not have it, or not on this architecture. (RSEQ
-/// is asked for also where it is not listed, since kernels from 5.10 to 5.16 have it and do not say so.)
-/// ENOMEM for want of a cpumask, after some tries; ENOSYS, and EPERM of a sandbox. With `std` also what
-/// pthread_atfork(3) or pthread_key_create(3) fails with, by whose lock it waits for forks: ENOMEM. 0 if a command or a flag
-/// that does not exist succeeds: a sandbox or an emulator answers in the kernel's place. One that knows the
-/// commands and their flags cannot be told from a kernel.
+/// EINVAL if QUERY does not list the command: the kernel does not have it, or not on this architecture. (RSEQ is tried
+/// even if it is not listed, because kernels from 5.10 to 5.16 have it and do not list it.) ENOMEM if the kernel has no
+/// memory for a cpumask, after some tries. ENOSYS; EPERM of a sandbox. With `std` also ENOMEM of pthread_atfork(3) or
+/// pthread_key_create(3), whose locks `register` uses to wait for forks.
+///
+/// The errno is 0 if a command or a flag that does not exist succeeds: then a sandbox or an emulator answers instead of
+/// the kernel. A sandbox that knows the commands and their flags is not detected.
 ///
 /// # Signal safety
 ///
-/// Async-signal-safe without `std` only. With it, nor may a handler of pthread_atfork(3) register, nor a thread that
-/// holds a lock which such a handler takes: glibc from 2.28 to 2.35 holds its own while handlers run.
+/// Async-signal-safe only without `std`. With `std` the first call must also not be made in a pthread_atfork(3)
+/// handler, or by a thread that holds a lock which such a handler takes: glibc 2.28 to 2.35 runs the handlers under a
+/// lock of its own, so that either could deadlock.
 pub fn register<C: Registrable>() -> Result<Registration<C>, Failure> {
     sys::no_unwind(|| {
-        // What QUERY does not list is answered as by a kernel that does not know it.
+        // If QUERY does not list the command, the answer is that of a kernel that does not know it.
         let refused = |errno| Failure::new(C::REGISTER.1, errno);
         system::is_offered(C::LISTED, C::REGISTER)
             .map_err(|refusal| refusal.failure().unwrap_or(refused(Failure::EINVAL.into())))?;
@@ -316,19 +316,22 @@ pub fn register<C: Registrable>() -> Result<Registration<C>, Failure> {
     Ok(Registration { registered: PhantomData })
 }
 
-/// Proof, of no size, that this process registered for the command `C`. Only [`register`] makes one:
+/// Zero-sized proof that this process registered for the command `C`. Only [`register`] makes one:
 ///
 /// ```compile_fail
 /// use asymfence::membarrier::{PrivateExpedited, Registration};
 /// let proof: Registration<PrivateExpedited> = Registration { registered: std::marker::PhantomData };
 /// ```
 ///
-/// It stays true as long as the value lives. Any thread may use it; a child of fork(2) inherits it
-/// together with the registration, one of vfork(2) or `CLONE_VM` shares both; exec(2) clears both. A child of
-/// a bare clone(2) or of _Fork(3), one of fork(2) without `std`, and one under glibc before 2.28 or musl before
-/// 1.2.2 may have the value alone, if another thread was registering meanwhile: it has to register again. A
-/// process that is restored from a checkpoint may have lost the registration: then the private commands
-/// answer EPERM, and whoever is to be reached by [`global_expedited`] has to register again.
+/// The registration lasts as long as the value. Any thread may use the value. A child of fork(2) inherits it together
+/// with the registration, and a child of vfork(2) or `CLONE_VM` shares both. exec(2) clears both.
+///
+/// In two cases a process may have the value without the registration, and must register again:
+///
+/// - It is a child of a bare clone(2) or of _Fork(3), of fork(2) without `std`, or of fork(2) under glibc before 2.28
+///   or musl before 1.2.2, and another thread was registering during the fork.
+/// - It was restored from a checkpoint. Then the private commands answer EPERM, and [`global_expedited`] does not reach
+///   it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Registration<C: Registrable> {
     registered: PhantomData<C>,
@@ -345,24 +348,26 @@ impl Registration<PrivateExpedited> {
     ///
     /// # Errors
     ///
-    /// ENOMEM for want of a cpumask; EPERM, or what else a sandbox answers.
+    /// ENOMEM if the kernel has no memory for a cpumask; EPERM, or any other errno that a sandbox answers.
     pub fn barrier(self) -> Result<(), Failure> {
         system::issue((MembarrierCommand::PrivateExpedited, Call::PrivateExpedited))
     }
 }
 
 impl Registration<PrivateExpeditedSyncCore> {
-    /// PRIVATE_EXPEDITED_SYNC_CORE: besides the barrier, every running thread of this process executes
-    /// a core-serializing instruction before it goes on in user space, and so does the caller. Since Linux 5.10.
-    /// The command is there since 4.16, but did not say so of the caller's processor, nor ask for it of the
-    /// others but by the interrupt (commits 758c9373d841, e45cdc71d1fa).
+    /// PRIVATE_EXPEDITED_SYNC_CORE: besides the barrier, every running thread of this process executes a
+    /// core-serializing instruction before it continues in user space, and so does the caller. Since Linux 5.10.
     ///
-    /// For a JIT that has changed code: other threads see the new instructions. Where instruction caches
-    /// are not coherent with data, clean them before.
+    /// The command exists since 4.16. Before 5.10 the kernel did not serialize the caller's processor (fixed by commit
+    /// e45cdc71d1fa), and serialized the other processors only through the return from the interrupt, without an
+    /// explicit instruction (fixed by commit 758c9373d841).
+    ///
+    /// For a JIT that has changed code: afterwards other threads execute the new instructions. If instruction caches
+    /// are not coherent with data, clean them first.
     ///
     /// # Errors
     ///
-    /// ENOMEM for want of a cpumask; EPERM, or what else a sandbox answers.
+    /// ENOMEM if the kernel has no memory for a cpumask; EPERM, or any other errno that a sandbox answers.
     pub fn sync_core(self) -> Result<(), Failure> {
         let command = MembarrierCommand::PrivateExpeditedSyncCore;
         system::issue((command, Call::PrivateExpeditedSyncCore))
@@ -370,25 +375,24 @@ impl Registration<PrivateExpeditedSyncCore> {
 }
 
 impl Registration<PrivateExpeditedRseq> {
-    /// PRIVATE_EXPEDITED_RSEQ: every other running thread of this process that is in a restartable sequence
-    /// (rseq(2)) starts it again. Since Linux 5.10. Not the caller, which may not make a system call in one.
+    /// PRIVATE_EXPEDITED_RSEQ: every other running thread of this process that is in a restartable sequence (rseq(2))
+    /// restarts it. The caller does not, since a restartable sequence must not make a system call. Since Linux 5.10.
     ///
     /// # Errors
     ///
-    /// ENOMEM for want of a cpumask; EPERM, or what else a sandbox answers.
+    /// ENOMEM if the kernel has no memory for a cpumask; EPERM, or any other errno that a sandbox answers.
     pub fn restart(self) -> Result<(), Failure> {
         system::issue((MembarrierCommand::PrivateExpeditedRseq, Call::PrivateExpeditedRseq))
     }
 
-    /// The same with FLAG_CPU: only the thread that runs on `cpu`, also if that is the caller's. Since Linux
-    /// 5.10.
+    /// The same with FLAG_CPU: only the thread that runs on `cpu`, even if that is the caller. Since Linux 5.10.
     ///
-    /// If the processor is offline, or does not exist, the kernel does nothing and answers success. A number
-    /// that is negative as an `i32` means what [`restart`](Self::restart) does.
+    /// If the processor is offline or does not exist, the kernel does nothing and answers success. A number that is
+    /// negative as an `i32` means all processors, as in [`restart`](Self::restart).
     ///
     /// # Errors
     ///
-    /// EPERM, or what else a sandbox answers.
+    /// EPERM, or any other errno that a sandbox answers.
     pub fn restart_on(self, cpu: u32) -> Result<(), Failure> {
         let command = MembarrierCommand::PrivateExpeditedRseq;
         system::issue_on((command, Call::PrivateExpeditedRseq), cpu)

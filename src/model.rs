@@ -1,10 +1,9 @@
-//! What the loom models of a downstream crate call. Feature `loom`.
+//! Functions for the loom models of downstream crates. Feature `loom`.
 //!
-//! With the feature the fences of this crate act on a model of their contract, which leaves light
-//! against light unordered. The guide is in
-//! [`checking_under_loom`](crate::guide::checking_under_loom).
+//! With the feature the fences of this crate act on a model of their contract, in which light against light is
+//! unordered. The guide is [`checking_under_loom`](crate::guide::checking_under_loom).
 
-// The documentation is built without loom: nothing outside of a function's body may name it.
+// The documentation is built without loom, so only function bodies may name it.
 
 use core::num::NonZeroU32;
 
@@ -34,8 +33,8 @@ pub fn model<F: Fn() + Send + Sync + 'static>(f: F) {
     model_from(Start::Asymmetric, f);
 }
 
-/// Checks `f` as `loom::model` does, in a process that begins as `start` says: once for each
-/// [`Visit`], or once if it is [`Start::Symmetric`].
+/// Checks `f` as `loom::model` does, in a process that begins as `start` says: once for each [`Visit`], or only once
+/// for [`Start::Symmetric`].
 ///
 /// The environment variables of `loom::model` apply (`LOOM_MAX_PREEMPTIONS` and the others).
 ///
@@ -68,9 +67,9 @@ pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
     }
 }
 
-/// As [`Coalesce::run`], for models. loom has no clock: the caller looks `looks` times at the call of
-/// another before it makes its own; `run` itself looks twice. With 0 every leader is overtaken, with 1 or
-/// more those are that end too late.
+/// As [`Coalesce::run`], for models. loom has no clock. So a caller checks the call of another `looks` times before it
+/// makes its own; [`Coalesce::run`] checks twice. With 0 every leader is overtaken. With 1 or more only those leaders
+/// are overtaken that end too late.
 ///
 /// # Errors
 ///
@@ -95,7 +94,7 @@ pub fn run(
     shared.run_within(Some(looks), Waiting::Awake, call)
 }
 
-/// loom has one checkpoint file. It is the second order's while the first one's lies beside it.
+/// loom has one checkpoint file. While one order runs, the file of the other order lies beside it.
 fn switch_checkpoints(visit: Visit) {
     let Some(file) = std::env::var_os("LOOM_CHECKPOINT_FILE") else { return };
     let beside = |order: &str| {
@@ -104,7 +103,7 @@ fn switch_checkpoints(visit: Visit) {
         std::path::PathBuf::from(name)
     };
     let (upward, downward) = (beside(".upward"), beside(".downward"));
-    // A file that is not there yet is no checkpoint yet.
+    // If a file is missing, its order has no checkpoint yet.
     match visit {
         Visit::Upward if upward.exists() => {
             let _ = std::fs::rename(&file, downward);
@@ -118,11 +117,11 @@ fn switch_checkpoints(visit: Visit) {
     }
 }
 
-/// What a bare `loom::model` is from now on, in this thread of the system: where its process begins, and in
-/// which order its fences visit. For a test suite that calls `loom::model` and is not to be edited.
+/// Sets how a bare `loom::model` begins from now on, in this thread of the operating system, and in which order its
+/// fences visit the threads. For a test suite that calls `loom::model` and should not be edited.
 ///
-/// Until told otherwise it is [`Start::Asymmetric`], or [`Start::Symmetric`] with `ASYMFENCE=symmetric` in
-/// the environment, and [`Visit::Upward`], or [`Visit::Downward`] with `ASYMFENCE_LOOM_VISIT=downward`.
+/// The defaults are [`Start::Asymmetric`], or [`Start::Symmetric`] with `ASYMFENCE=symmetric` in the environment; and
+/// [`Visit::Upward`], or [`Visit::Downward`] with `ASYMFENCE_LOOM_VISIT=downward`.
 ///
 /// ```
 /// # #[cfg(feature = "loom")] {
@@ -136,8 +135,8 @@ pub fn begin_with(start: Start, visit: Visit) {
     crate::sys::modelled::begin_next(start, visit);
 }
 
-/// For a model of your own `loom::model::Builder`: call it first thing in the closure, before any
-/// thread is spawned. `init_from(Start::Asymmetric, Visit::Upward)`.
+/// Begins a model of your own `loom::model::Builder`, as `init_from(Start::Asymmetric, Visit::Upward)`. Call it first
+/// in the closure, before any thread is spawned.
 ///
 /// # Panics
 ///
@@ -157,7 +156,7 @@ pub fn init() {
     init_from(Start::Asymmetric, Visit::Upward);
 }
 
-/// As [`init`], with a choice of where the process begins and in which order its fences visit.
+/// As [`init`], with a choice of how the process begins, and in which order its fences visit the threads.
 ///
 /// ```
 /// # #[cfg(feature = "loom")] {
@@ -172,13 +171,13 @@ pub fn init() {
 pub fn init_from(start: Start, visit: Visit) {
     crate::sys::modelled::start(start, visit);
     if matches!(start, Start::Undecided { .. }) {
-        // Makes the decision's atomics, in the first thread, and decides nothing.
+        // Creates the atomics of the decision, in the first thread, and decides nothing.
         assert_eq!(crate::strategy::strategy(), None);
     }
 }
 
-/// For models with [`Ticket`](crate::Ticket)s, first in the closure, behind an `init`: from now on heavy fences
-/// are counted. The count takes executions, so that other models go without.
+/// For models with [`Ticket`](crate::Ticket)s: from now on heavy fences are counted. Call it first in the closure, or
+/// after an `init`. The count adds executions, so other models do without it.
 ///
 /// # Panics
 ///
@@ -198,13 +197,13 @@ pub fn init_from(start: Start, visit: Visit) {
 /// ```
 pub fn count_calls() {
     crate::sys::modelled::count_calls();
-    // Makes the atomics of the count, in the first thread.
+    // Creates the atomics of the count, in the first thread.
     let _ = crate::stats();
 }
 
-/// The call in the middle of a heavy fence: every other thread executes one full fence. Orders nothing
-/// for the caller before its next [`fence`]. For models of your own heavy fences, such as those that a
-/// [`Coalesce`] is handed.
+/// The call in the middle of a heavy fence: every other thread executes one full fence. It orders nothing for the
+/// caller before the caller's next [`fence`]. For models of your own heavy fences, such as the calls that you pass to a
+/// [`Coalesce`].
 ///
 /// # Panics
 ///
@@ -229,8 +228,8 @@ pub fn barrier_elsewhere() {
 
 /// Stands in for `core::sync::atomic::fence` and `loom::sync::atomic::fence` in a model.
 ///
-/// The same as loom's, except that loom's search does not see that two `fence(SeqCst)` conflict and
-/// may skip an order of them. This one makes it look.
+/// The same as loom's, with one difference: loom does not know that the order of two `fence(SeqCst)` matters, and may
+/// skip one of the orders. With this function it explores both.
 ///
 /// # Panics
 ///

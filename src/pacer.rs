@@ -1,7 +1,7 @@
-//! When a heavy fence is due: what waits for one is counted, and one caller is told.
+//! Counts what waits for a heavy fence, and tells one caller when a heavy fence is due.
 //!
-//! All of it is advice, and Relaxed: no order depends on it. What the read-modify-writes see to is that
-//! each thing that waits is told of once, and that none is forgotten.
+//! All of it is advice, and Relaxed: no order depends on it. The read-modify-writes make sure that each waiting thing
+//! is reported once, and that none is lost.
 
 use core::time::Duration;
 
@@ -10,18 +10,20 @@ use crossbeam_utils::CachePadded;
 use crate::sync::AtomicUsize;
 use crate::sync::Ordering::Relaxed;
 
-/// Says when a heavy fence is due, for code that retires, advances or steals a million times a second and can fence
-/// once for many.
+/// Says when a heavy fence is due, for code that retires, advances or steals a million times a second and can execute
+/// one heavy fence for many of these.
 ///
-/// A heavy fence is due when a batch of things waits for it. It is also due when fewer wait for long: for a number of
-/// the caller's [occasions](Pacer::each), or for [some time](Pacer::after). An *occasion* is a call of
+/// A heavy fence is due when a batch of things waits for it. It is also due if anything has waited for a given number
+/// of the caller's [occasions](Pacer::each), or for [some time](Pacer::after). An *occasion* is a call of
 /// [`due`](Pacer::due) or [`due_at`](Pacer::due_at) by one thread, which counts its own calls and passes the count as
-/// `nth`. One caller is told, and the others continue. If the heavy fence did not help, because a reader stands still or heavy fences fail, the next one
-/// comes later: twice as late each time, up to 64 times.
+/// `nth`. One caller gets a [`Due`], and the others continue.
+///
+/// If a heavy fence did not help (a reader is stalled, or heavy fences fail), the pacer backs off: each time it waits
+/// twice as long for the next one, up to 64 times as long.
 ///
 /// # The recipe
 ///
-/// 1. **Scan** without a fence, to find out whether a heavy fence can help at all. If a reader stands still, it cannot:
+/// 1. **Scan** without a fence, to find out whether a heavy fence can help at all. If a reader is stalled, it cannot:
 ///    drop the [`Due`].
 /// 2. Execute the **heavy fence**.
 /// 3. **Scan again**, and free what no reader holds.
@@ -52,33 +54,33 @@ use crate::sync::Ordering::Relaxed;
 ///
 /// # Bounds
 ///
-/// About one caller is told for each batch of things; two that look at the same moment may both be told. Besides, one is
-/// told for each number of occasions of each caller, or for each pause. After a reader that stood still has continued,
-/// the backing off adds at most [`MOST_IN_VAIN`](Pacer::MOST_IN_VAIN) batches to the garbage.
+/// `due` returns `Some` about once for each batch; two concurrent callers may both get `Some`. It also returns `Some`
+/// at most once for each `occasions` calls of a caller, and `due_at` about once for each pause. When a stalled reader
+/// has continued, backing off has added at most [`MOST_IN_VAIN`](Pacer::MOST_IN_VAIN) batches to the garbage.
 ///
 /// # Signal safety
 ///
-/// No function waits, allocates or makes a system call: async-signal-safe. Nothing is locked. A caller that was told and
-/// never returns (its `Due` is forgotten, or a fork left it behind) has taken the count of what waited, and no more.
+/// Async-signal-safe: no function waits, locks, allocates or makes a system call. If a `Due` is lost (forgotten, or
+/// left behind by a fork), the things that it counted are no longer counted; nothing else is lost.
 #[derive(Debug)]
 pub struct Pacer {
     counts: CachePadded<Counts>,
     batch: usize,
-    /// An occasion is due if it has none of these bits; 0 if none is.
+    /// A heavy fence is due at an occasion whose number has none of these bits; 0 if occasions do not count.
     occasions: usize,
-    /// In microseconds; 0 if no time is.
+    /// In microseconds; 0 if time does not count.
     pause: usize,
 }
 
 #[derive(Debug)]
 struct Counts {
-    /// What came since somebody was told.
+    /// What was added since a caller last got a `Due`.
     waiting: AtomicUsize,
-    /// What waited when it did not help.
+    /// What waited in the `Due`s that were dropped.
     held: AtomicUsize,
-    /// How often in a row it did not help, as a factor: a power of two.
+    /// The factor of the backing off, a power of two: doubled each time a heavy fence did not help.
     factor: AtomicUsize,
-    /// When somebody was told last, in microseconds.
+    /// When a caller last got a `Due`, in microseconds.
     told: AtomicUsize,
 }
 
@@ -108,7 +110,7 @@ macro_rules! new {
     };
 }
 
-/// Of a pause. Less would be none, and more might not fit into 32 bits.
+/// The length of a pause. Less than one would be no pause, and more than 30 s might not fit into 32 bits.
 pub(crate) const fn microseconds(pause: Duration) -> usize {
     let pause = pause.as_micros();
     assert!(0 < pause && pause <= 30_000_000, "a pause from 1 µs to 30 s");
@@ -116,16 +118,16 @@ pub(crate) const fn microseconds(pause: Duration) -> usize {
 }
 
 impl Pacer {
-    /// The bound on backing off: a heavy fence comes at most so many times as late, if it did not help again and again.
+    /// The bound on backing off: heavy fences that do not help come at most this many times as late.
     pub const MOST_IN_VAIN: usize = 64;
 
     crate::sync::const_where_possible!(new);
 
-    /// Due also at every `occasions`-th occasion of a caller, if anything waits.
+    /// Makes a heavy fence due also at every `occasions`-th occasion of a caller, if anything waits.
     ///
     /// # Panics
     ///
-    /// If `occasions` is no power of two, or 1, or more than `usize::MAX / 128`.
+    /// If `occasions` is not a power of two, is 1, or is greater than `usize::MAX / 128`.
     #[must_use]
     pub const fn each(mut self, occasions: usize) -> Self {
         assert!(
@@ -138,38 +140,40 @@ impl Pacer {
         self
     }
 
-    /// Due also if anything waits and no caller was told for a `pause`: see [`due_at`](Pacer::due_at).
+    /// Makes a heavy fence due also if anything waits and no caller got a [`Due`] for a `pause`: see
+    /// [`due_at`](Pacer::due_at).
     ///
     /// # Panics
     ///
-    /// If `pause` is less than a microsecond, or more than half a minute.
+    /// If `pause` is shorter than a microsecond or longer than 30 seconds.
     #[must_use]
     pub const fn after(mut self, pause: Duration) -> Self {
         self.pause = microseconds(pause);
         self
     }
 
-    /// Counts `things` more that wait. A read-modify-write on a shared line: threads that retire much add up first.
+    /// Adds `things` to the count of what waits. This is a read-modify-write on a shared cache line: a thread that
+    /// retires often should add up a number of things first.
     #[inline]
     pub fn add(&self, things: usize) {
         self.counts.waiting.fetch_add(things, Relaxed);
     }
 
-    /// How many things wait, also those of a [`Due`] that was dropped. A number for reports.
+    /// How many things wait, including those of a dropped [`Due`]. A number for reports.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.counts.waiting.load(Relaxed).wrapping_add(self.counts.held.load(Relaxed))
     }
 
-    /// Whether a heavy fence is due at the caller's `nth` occasion. Each thread keeps that count for itself. Two loads
-    /// where nothing waits, and four where it is not due.
+    /// Whether a heavy fence is due at the caller's `nth` occasion. Each thread keeps its own count. Costs two loads if
+    /// nothing waits, and four if no heavy fence is due.
     #[inline]
     pub fn due(&self, nth: usize) -> Option<Due<'_>> {
         self.is_due(nth, 0, false).then(|| self.take(None)).flatten()
     }
 
-    /// The same for a pacer that goes by time [too](Pacer::after): `now` is the time since any moment that
-    /// all callers agree on, by a clock that does not go back. It is read to microseconds.
+    /// The same for a pacer that also goes [by time](Pacer::after). `now` is the time since a moment that is the same
+    /// for all callers, by a monotonic clock. Fractions of a microsecond are ignored.
     #[inline]
     pub fn due_at(&self, nth: usize, now: Duration) -> Option<Due<'_>> {
         let now = now.as_micros() as usize;
@@ -192,7 +196,7 @@ impl Pacer {
                 && now.wrapping_sub(counts.told.load(Relaxed)) >= self.pause.saturating_mul(factor)
     }
 
-    /// Tells one caller: who comes at the same time finds nothing.
+    /// Gives a `Due` to one caller: a concurrent caller finds nothing to count.
     #[cold]
     fn take(&self, now: Option<usize>) -> Option<Due<'_>> {
         let counts = &*self.counts;
@@ -204,8 +208,8 @@ impl Pacer {
     }
 }
 
-/// A heavy fence is due, and the holder of this is to execute it. To drop it means "not yet": what waits continues to
-/// wait, and the next time comes later.
+/// A heavy fence is due, and the holder of this value should execute it. Dropping the value means "not yet": what waits
+/// continues to wait, and the pacer backs off.
 ///
 /// ```
 /// use asymfence::{Pacer, heavy_fence};
@@ -232,12 +236,12 @@ impl Due<'_> {
         self.things
     }
 
-    /// The heavy fence helped: none of them waits any longer.
+    /// The heavy fence helped: none of the things waits any longer.
     pub fn paid(self) {
         self.paid_but(0);
     }
 
-    /// The heavy fence helped, and `left` of them still wait: they count as new ones.
+    /// The heavy fence helped, but `left` of the things still wait: they count as new ones.
     pub fn paid_but(mut self, left: usize) {
         self.things = 0;
         let counts = &*self.pacer.counts;
@@ -255,7 +259,7 @@ impl Drop for Due<'_> {
         if self.things > 0 {
             let counts = &*self.pacer.counts;
             counts.held.fetch_add(self.things, Relaxed);
-            // Two who drop at once may double it once: as good.
+            // Two concurrent drops may double it only once, which is good enough.
             let factor = counts.factor.load(Relaxed);
             counts.factor.store((2 * factor).min(Pacer::MOST_IN_VAIN), Relaxed);
         }

@@ -1,25 +1,25 @@
 //! How long a caller waits for the heavy call of another: about twice as long as a call takes.
 //!
-//! All of it is advice, and Relaxed: who stops waiting makes a call of its own, which is always right.
-//! There is no estimate to keep while nobody waits: callers that wait correct it, by what they see.
+//! All of it is advice, and Relaxed: a caller that stops waiting makes a call of its own, which is always right. Only
+//! callers that wait update the estimate, by what they see.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::sys::{self, Waiting};
 
-/// In units of the estimate: a leader that takes longer is taken to be stopped.
+/// In units of the estimate: if a leader takes longer, callers assume that it is stopped.
 const PATIENCE: u64 = 2;
-/// Nanoseconds. Shorter calls are waited for awake: to sleep and wake up takes about as long.
+/// Nanoseconds. Callers stay awake while they wait for shorter calls: sleeping and waking up takes about as long.
 const LONG: u32 = 50_000;
-/// Bounds of the estimate, in nanoseconds. The upper one bounds what a leader that is stopped for good
-/// costs; the lower one is about the time in which a lead is handed on.
+/// Bounds of the estimate, in nanoseconds. The upper one bounds the cost of a leader that is stopped for good. The
+/// lower one is about the time between the end of one lead and the begin of the next.
 const SHORTEST: u32 = 500;
 const LONGEST: u32 = 100_000_000;
-/// So many leaders that served nobody were watched: a call fails again and again.
+/// A caller watches at most this many leaders. If none of them serves it, calls fail again and again.
 const LEADERS: u32 = 4;
-/// Looks that come before the first look at the clock.
+/// How often a caller checks before it first reads the clock.
 const SPINS: u32 = 4;
-/// Pauses between two looks after that, and how long they take where there is no clock: a guess.
+/// Pauses between two checks after that, and a guess of how long they take, for targets without a clock.
 const PAUSES: u32 = 32;
 const NANOSECONDS_OF_PAUSES: u64 = 500;
 
@@ -40,7 +40,7 @@ impl Estimate {
         self.0.store(clamped(took), Relaxed);
     }
 
-    /// Runs `call`, and takes for the estimate how long that took.
+    /// Runs `call`, and sets the estimate to the time that it took.
     pub(crate) fn measure<T>(&self, call: impl FnOnce() -> T) -> T {
         let Some(began) = sys::clock() else { return call() };
         let outcome = call();
@@ -58,14 +58,14 @@ fn clamped(nanoseconds: u64) -> u32 {
 pub(crate) struct Watch<'e> {
     estimate: &'e Estimate,
     waiting: Waiting,
-    /// How often to look in all, instead of how long: for models, which have no clock.
+    /// How often to check in all, instead of how long: for models, which have no clock.
     looks: Option<u32>,
     tries: u32,
-    /// Who leads, by the number of the call, how many have led before it, and since when it leads.
+    /// The current leader, by the number of its call; how many leaders there were with it; and since when it leads.
     leader: usize,
     leaders: u32,
     since: u64,
-    /// The time that passed since then where there is no clock.
+    /// The guessed time since then, where there is no clock.
     guessed: u64,
 }
 
@@ -74,8 +74,7 @@ impl<'e> Watch<'e> {
         Watch { estimate, waiting, looks, tries: 0, leader: 0, leaders: 0, since: 0, guessed: 0 }
     }
 
-    /// Lets a moment pass of the call of `leader`, whose number is odd. False if it is not to be waited
-    /// for any longer.
+    /// Waits a moment for the call of `leader`, whose number is odd. Returns false if the caller should wait no longer.
     #[cold]
     pub(crate) fn wait(&mut self, leader: usize) -> bool {
         self.tries += 1;
@@ -102,8 +101,8 @@ impl<'e> Watch<'e> {
         };
         let waited = self.elapsed(now);
         if waited > PATIENCE * u64::from(usual) {
-            // A call takes longer than we thought, or this one is stopped. The others that wait now have
-            // more patience with the next; whoever makes that measures it.
+            // Calls take longer than estimated, or this leader is stopped. Other callers that wait now wait longer for
+            // the next leader, who measures its call.
             self.estimate.set(waited);
             return false;
         }
@@ -124,8 +123,8 @@ impl<'e> Watch<'e> {
         now.map_or(self.guessed, |now| now.wrapping_sub(self.since))
     }
 
-    /// The wait is over, since a call has ended in time. One that was watched from its beginning lowers
-    /// the estimate, if it was shorter.
+    /// The wait is over, because a call has ended in time. If the call was watched from its beginning and was shorter
+    /// than the estimate, it lowers the estimate.
     pub(crate) fn is_served(&self) {
         if self.leaders < 2 {
             return;

@@ -5,8 +5,7 @@ use core::num::NonZeroU32;
 
 pub use crate::failure::{Call, Failure};
 
-/// The reasons, their words and their codes, from one list: a reason that is left out of any place does not
-/// compile.
+/// The reasons, their words and their codes, from one list: a reason that is missing in any place does not compile.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident: $words:literal,)*) => {
         /// The kind of a [`Refusal`].
@@ -82,8 +81,8 @@ reasons! {
     AcceptsNonsense:
         "a membarrier command or a flag that does not exist was not refused with EINVAL: a sandbox or an \
          emulator answers in the kernel's place; let the kernel answer",
-    /// The kernel has the call, but it is not always a barrier there (membarrier on riscv before
-    /// Linux 6.9, and between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12).
+    /// The kernel has the call, but in this version it is not always a barrier (membarrier on riscv before Linux 6.9,
+    /// and between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12).
     KernelTooOld:
         "in this kernel the call is not always a full barrier (membarrier on riscv before 6.9, and between \
          processes from 5.4 to 5.11; mprotect from 4.3 to 4.12); update the kernel",
@@ -137,7 +136,7 @@ reasons! {
         "switched off at compile time by --cfg asymfence_symmetric or asymfence_tsan; build without it",
 }
 
-/// Why a rung cannot be used here. Its `Display` says what to do about it.
+/// Why a rung cannot be used here. `Display` says what to do about it.
 ///
 /// ```
 /// use asymfence::{Verdict, init, ladder};

@@ -1,8 +1,9 @@
 //! The strategy of the process: decided once, by a climb of the ladder or by the program.
 //!
-//! COMMIT-ONCE: the mode is written once. Every thread acts on that mode for ever, or still reads "undecided", which
-//! is safe on both sides: a light fence that finds no strategy is a full one, and a heavy fence that finds none decides
-//! first. So a heavy fence that makes no system call is never paired with a light fence that is only a compiler barrier.
+//! COMMIT-ONCE: the mode is written once. Every thread acts on that mode for ever, or still reads "undecided", which is
+//! safe on both sides: a light fence that finds no strategy is a full one, and a heavy fence that finds none decides
+//! first. So a heavy fence that makes no system call is never paired with a light fence that is only a compiler
+//! barrier.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32};
@@ -53,8 +54,8 @@ impl fmt::Display for Strategy {
     }
 }
 
-/// A rung of this target's ladder: a mechanism that makes every other thread of the process execute a
-/// full fence. [`ladder`] lists them.
+/// A rung of this target's ladder: a mechanism that makes every other thread of the process execute a full fence.
+/// [`ladder`] lists the rungs.
 ///
 /// ```
 /// use asymfence::{Strategy, ladder};
@@ -127,7 +128,7 @@ global! {
 /// Whether a light fence may be a compiler barrier.
 #[inline(always)]
 pub(crate) fn is_asymmetric() -> bool {
-    // Relaxed: COMMIT-ONCE. A stale "undecided" makes the light fence stronger than it need be.
+    // Relaxed: COMMIT-ONCE. A stale "undecided" makes the light fence stronger than necessary.
     DECISION.mode.load(Relaxed) >= FIRST_RUNG
 }
 
@@ -143,9 +144,8 @@ pub(crate) fn is_asymmetric() -> bool {
 #[must_use]
 #[inline]
 pub fn strategy() -> Option<Strategy> {
-    // Relaxed: the value is all there is to read here. A heavy fence needs that the rung was made
-    // ready before the mode said so; its opening fence stands between this load and the rung's
-    // call, and pairs with the Release in `commit`.
+    // Relaxed: only the value matters here. A heavy fence also needs that the rung was made ready before the mode was
+    // written. Its opening fence stands between this load and the rung's call, and pairs with the Release in `commit`.
     match DECISION.mode.load(Relaxed) {
         UNDECIDED => None,
         SYMMETRIC => Some(Strategy::Symmetric),
@@ -155,9 +155,9 @@ pub fn strategy() -> Option<Strategy> {
 
 /// Decides how the fences of this process work, if nothing has decided yet, and returns the decision.
 ///
-/// It climbs the ladder: it tries each rung, best first, and commits the process to the first that works here. If none
-/// works, it commits to the symmetric strategy. [`ladder`] then says what was refused and why. The first
-/// [`heavy_fence`](crate::heavy_fence) calls this by itself.
+/// `init` climbs the ladder: it tries each rung, best first, and commits the process to the first that works here. If
+/// none works, it commits to the symmetric strategy. [`ladder`] then says which rungs were refused and why. The first
+/// [`heavy_fence`](crate::heavy_fence) calls `init` by itself.
 ///
 /// ```
 /// asymfence::init(); // first thing in `main`
@@ -166,68 +166,74 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// # When to call it
 ///
-/// **Before the program starts threads, and before it enters a sandbox.** Registering with
-/// membarrier(2) takes half a microsecond in a process of one thread and milliseconds once there is
-/// a second (the kernel waits for an RCU grace period). A seccomp filter that *kills* on membarrier
-/// cannot be probed safely from inside. A process that decided for membarrier before makes only one kind of call in the
-/// sandbox, `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, as long as that succeeds. This holds also where many threads
-/// fence at once: a caller that waits for another's call spins, usually for no longer than two
-/// calls, and for at most 0.1 ms for each of up to four callers in a row. It holds in a child of fork(2), too.
+/// **Before the program starts threads, and before it enters a sandbox.** Registering with membarrier(2) takes half a
+/// microsecond in a process of one thread, and milliseconds if there are more threads (the kernel waits for an RCU
+/// grace period). If a seccomp filter *kills* the process for calling membarrier, the process cannot find that out from
+/// inside.
 ///
-/// On the mprotect rung a heavy fence makes two calls of mprotect(2), and while it waits for another, of
-/// nanosleep(2). Where more than four are under way at once, or never came to their end (in a thread that a fork left
-/// behind), it also maps a page for itself, by mmap(2), madvise(2) and munmap(2). A call that fails for a moment's
-/// reason is followed by sched_yield(2), on every rung.
+/// If the process committed to membarrier before it entered the sandbox, heavy fences make only one kind of call there,
+/// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, as long as it succeeds. Waiting makes no call either: a thread that
+/// waits for another thread's call spins, usually for at most the time of two calls. The limit is 0.1 ms for each of up
+/// to four calls in a row. All this holds in a child of fork(2) too.
 ///
-/// The decision itself makes more calls: membarrier(2), those for the files below, prctl(PR_GET_TSC), which asks whether
-/// this thread may read the time stamp counter, and of the mprotect rung mmap(2), madvise(2), mlock(2), mprotect(2) and
-/// munmap(2).
+/// On the mprotect rung a heavy fence makes two calls of mprotect(2), and calls nanosleep(2) while it waits for another
+/// thread's heavy fence. If more than four are under way at once, it also maps a page for itself, by mmap(2),
+/// madvise(2) and munmap(2). (A heavy fence that never ended, in a thread that a fork left behind, counts as one under
+/// way.) On every rung a call that fails for a temporary reason is followed by sched_yield(2).
 ///
-/// A sandbox or an emulator that answers success without calling the kernel is refused if it does so to
-/// commands or flags that do not exist, or if QUERY does not list the commands. One that knows the commands
-/// and their flags, one that starts after the decision, and one around another thread alone cannot be told from a
-/// kernel.
+/// The decision itself makes more calls: membarrier(2); the calls that read the files below; prctl(PR_GET_TSC), which
+/// tells whether this thread may read the time stamp counter; and on the mprotect rung mmap(2), madvise(2), mlock(2),
+/// mprotect(2) and munmap(2).
+///
+/// A sandbox or an emulator may answer success without calling the kernel. The decision refuses the rung if commands or
+/// flags that do not exist succeed, or if QUERY does not list the commands. It does not detect a sandbox that knows the
+/// commands and their flags, one that starts after the decision, or one that applies only to another thread.
 ///
 /// # Panics, errors, aborts
 ///
-/// None of its own: a climb that finds nothing ends at [`Strategy::Symmetric`], which works
-/// everywhere. (A build with debug assertions in rustix aborts if a sandbox answers a system call with
-/// a value that no kernel gives.)
+/// None: if no rung works, `init` commits to [`Strategy::Symmetric`], which works everywhere. (If rustix was built with
+/// debug assertions, the process aborts when a sandbox answers a system call with a value that no kernel gives.)
 ///
 /// # Files and allocations
 ///
-/// On Linux it reads /proc/thread-self/environ (feature `std`), and on x86 also what says which kernel this is, so that a
-/// heavy fence need not look later: /proc/sys/kernel/osrelease and the presence of two files below /sys. If these do not
-/// say that a rung is sound, it is refused.
+/// On Linux `init` reads /proc/thread-self/environ (feature `std`). On x86 it also reads /proc/sys/kernel/osrelease and
+/// checks for two files below /sys, which identify the kernel, so that no heavy fence has to do so later. If these
+/// files do not show that a rung is sound, the rung is refused.
 ///
-/// Allocates nothing, so an allocator may fence. Exceptions: a program that sets `ASYMFENCE` for itself, and one that
-/// has it set without /proc/thread-self/environ (no /proc, another system). Such an allocator calls
-/// [`force`]`(Strategy::Symmetric)` first. And one that replaces malloc(3) of glibc decides before the program has
-/// 48 handlers of pthread_atfork(3): for the next one glibc allocates, under the lock that the first call takes.
+/// `init` allocates nothing, so an allocator may fence, with these exceptions:
 ///
-/// `ASYMFENCE` is looked up once, by whatever asks first, also in [`cross_process`](crate::cross_process). On Linux the
-/// value that the process was started with counts first, also if the program has removed it since: as long as
-/// /proc/thread-self/environ can be read, and the program has not overwritten the memory in which its environment began,
-/// as setproctitle(3) does. Otherwise the value at that moment counts.
+/// - It allocates if the program sets `ASYMFENCE` for itself, or if `ASYMFENCE` is set and there is no
+///   /proc/thread-self/environ (no /proc, another system). In such a program the allocator must call
+///   [`force`]`(Strategy::Symmetric)` first.
+/// - An allocator that replaces glibc's malloc(3) must decide before the program registers its 49th pthread_atfork(3)
+///   handler: for that handler glibc allocates, while it holds the lock that the first call takes.
+///
+/// `ASYMFENCE` is read once, by the first function that needs it, which may be one of
+/// [`cross_process`](crate::cross_process). On Linux the value at the start of the process takes precedence, even if
+/// the program has removed the variable since. This needs a readable /proc/thread-self/environ, and a program that has
+/// not overwritten its initial environment in memory, as setproctitle(3) does. Otherwise the value at that moment
+/// counts.
 ///
 /// # Signal safety
 ///
-/// Async-signal-safe without the feature `std`. With it, the first call reads the environment and takes a
-/// lock of the C library, which is not; so decide before. Nor may a handler of pthread_atfork(3) decide, nor a
-/// thread that holds a lock which such a handler takes: glibc from 2.28 to 2.35 holds its own while handlers run. And
-/// a forked child of a process that has not decided may wait for ever, if another thread of its parent was changing
-/// the environment: decide before the fork.
+/// Without the feature `std`, async-signal-safe. With `std` the first call is not async-signal-safe: it reads the
+/// environment and takes a lock of the C library. So call `init` early. The first call must not be made
+///
+/// - in a pthread_atfork(3) handler, or by a thread that holds a lock which such a handler takes: glibc 2.28 to 2.35
+///   runs the handlers under a lock of its own, so that either could deadlock;
+/// - in a forked child, if another thread of the parent was changing the environment during the fork: the child may
+///   wait for ever.
 ///
 /// # Threads, fork, exec
 ///
-/// Any number of threads may call this at once: each climbs, the first to finish decides for all,
-/// and no one waits for another to decide. With the feature `std`, the first call waits for forks that other
-/// threads have begun: a child of fork(2) inherits the decision together with the kernel's registration, or
-/// neither. exec(2) clears both.
+/// Any number of threads may call `init` concurrently. Each climbs the ladder, and the first to finish decides for all;
+/// no thread waits for another to decide. With the feature `std`, the first call waits for forks that other threads
+/// have begun. So a child of fork(2) inherits the decision together with the kernel's registration, or neither. exec(2)
+/// clears both.
 ///
-/// A child of a bare clone(2) or of _Fork(3), a child of fork(2) without `std`, and one under glibc before
-/// 2.28 or musl before 1.2.2 may have the decision alone, if another thread was deciding meanwhile. Its fences
-/// hold all the same: its first heavy fence registers again, which is one more call.
+/// A child of a bare clone(2) or of _Fork(3), a child of fork(2) without `std`, and a child of fork(2) under glibc
+/// before 2.28 or musl before 1.2.2 may inherit the decision without the registration, if another thread was deciding
+/// during the fork. Its fences are still right: its first heavy fence registers again, which is one more call.
 #[inline]
 pub fn init() -> Strategy {
     strategy().unwrap_or_else(first)
@@ -241,17 +247,17 @@ fn first() -> Strategy {
 
 /// Commits the process to `wanted`, without a climb.
 ///
-/// [`Strategy::Symmetric`] switches the asymmetry off, which every platform, sanitizer and sandbox
-/// understands, and makes no system call. A rung, from [`ladder`], is probed and taken if it works
-/// here. Nothing is done if the process is committed to `wanted` already.
+/// [`Strategy::Symmetric`] switches the asymmetry off. That works on every platform and under every sanitizer and
+/// sandbox, and makes no system call. A rung (from [`ladder`]) is probed, and taken if it works here. If the process is
+/// committed to `wanted` already, `force` does nothing.
 ///
 /// Two other switches need no line of code: the environment variable `ASYMFENCE=symmetric` (feature
 /// `std`), and `RUSTFLAGS="--cfg asymfence_symmetric"`.
 ///
 /// # Errors
 ///
-/// [`ForceError::AlreadyCommitted`] if the process is committed to another strategy, which nothing
-/// can change; [`ForceError::Refused`] if the rung does not work here. Then nothing has been decided.
+/// [`ForceError::AlreadyCommitted`] if the process is committed to another strategy, which cannot be changed.
+/// [`ForceError::Refused`] if the rung does not work here; then nothing has been decided.
 ///
 /// ```
 /// use asymfence::{Strategy, force, heavy_fence, strategy};
@@ -274,12 +280,12 @@ pub fn force(wanted: Strategy) -> Result<(), ForceError> {
     if committed == wanted { Ok(()) } else { Err(AlreadyCommitted(committed).into()) }
 }
 
-/// COMMIT-ONCE. Returns the decision of whoever came first.
+/// COMMIT-ONCE. Returns the decision of the first thread that commits.
 fn commit(found: Strategy) -> Strategy {
     let mode = match found {
         Strategy::Symmetric => SYMMETRIC,
         Strategy::Asymmetric(Rung(index)) => {
-            // Later there may be no /proc and no descriptor to look with.
+            // Later there may be no /proc, and no free descriptor to read it.
             for rung in Rung::all().filter(|rung| rung.0 != index) {
                 let _ = admit(rung); // recorded
             }
@@ -289,8 +295,8 @@ fn commit(found: Strategy) -> Strategy {
             FIRST_RUNG + index
         }
     };
-    // Release: the rung was made ready before the mode says so. Pairs with the opening fence of a
-    // heavy fence that reads the mode. Relaxed on failure, as the load in `strategy`.
+    // Release: the rung was made ready before the mode is written. Pairs with the opening fence of a heavy fence that
+    // reads the mode. Relaxed on failure, as the load in `strategy`.
     match DECISION.mode.compare_exchange(UNDECIDED, mode, Release, Relaxed) {
         Ok(_) => found,
         Err(_) => strategy().expect("a mode that was decided stays decided"),
@@ -304,8 +310,7 @@ fn climb() -> Strategy {
     Rung::all().find(works).map_or(Strategy::Symmetric, Strategy::Asymmetric)
 }
 
-/// Makes `rung` ready to be committed to, or records why it cannot be: it does not work here, or the switch
-/// `off` forbids it.
+/// Prepares `rung` for a commit, or records why it is refused: it does not work here, or the switch `off` forbids it.
 fn take_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
     // FORKED-TOGETHER: a child of fork that has the decision has the registration.
     static NO_FORK_IS_OLDER: AtomicBool = AtomicBool::new(false);
@@ -320,16 +325,17 @@ fn take_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
             admitted.and_then(|()| sys::no_unwind(rung.mechanism().probe)).and_then(forks_end)
         }
     };
-    // Relaxed: one word, read for reports alone. Of several climbs the last to record wins.
+    // Relaxed: one word, read only for reports. If several threads climb, the last one to record wins.
     DECISION.refusals[usize::from(rung.0)].store(word(verdict), Relaxed);
     verdict
 }
 
-/// Whether this machine is one for `rung`, as far as its files say; remembered.
+/// Whether the files of this machine show that `rung` is sound here. The answer is recorded.
 fn admit(rung: Rung) -> Result<(), Refusal> {
     let verdict = sys::no_unwind(rung.mechanism().admit);
-    // Relaxed: one word. Whoever reads it has read the decision, or has written it here itself; the opening fence of
-    // its heavy fence and the Release in `commit` order the two. Of several climbs the last to look wins.
+    // Relaxed: one word. A thread that reads it has read the decision before, or has written the word itself; the
+    // opening fence of its heavy fence and the Release in `commit` order the two. If several threads climb, the last
+    // one wins.
     DECISION.admissions[usize::from(rung.0)].store(word(verdict), Relaxed);
     verdict
 }
@@ -338,8 +344,8 @@ fn word(verdict: Result<(), Refusal>) -> u32 {
     verdict.err().map_or(0, |refusal| refusal.to_word().get())
 }
 
-/// Makes `rung` ready to stand in for the one that the process is committed to, whose call fails: by what was seen at
-/// the decision, and by system calls that need no file.
+/// Prepares `rung` to take the place of the committed rung, whose call failed. Uses what was recorded at the decision,
+/// and system calls that need no file.
 pub(crate) fn stand_in(rung: Rung) -> Result<(), Refusal> {
     // Relaxed: as where it is stored.
     let admitted = DECISION.admissions[usize::from(rung.0)].load(Relaxed);
@@ -361,8 +367,8 @@ pub(crate) fn switched_off() -> Option<Reason> {
     None
 }
 
-/// Every rung of this target, best first, and then the symmetric strategy, each with its verdict. Decides nothing:
-/// before [`init`] no rung has been reached.
+/// Every rung of this target, best first, and then the symmetric strategy, each with its verdict. Never decides: before
+/// [`init`] no rung has been reached.
 ///
 /// ```
 /// asymfence::init();

@@ -33,7 +33,7 @@ mod chosen {
     pub(crate) use crate::sys::modelled::fence;
     pub(crate) use loom::sync::atomic::AtomicUsize;
 
-    /// A value of the model that runs now.
+    /// A value of the current model.
     macro_rules! global {
         ($(#[$doc:meta])* $vis:vis static $name:ident: $type:ty = $init:expr;) => {
             $vis struct PerModel;

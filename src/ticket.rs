@@ -1,25 +1,24 @@
-//! A moment, and whether a heavy fence has come after it.
+//! A moment in the past, and whether a heavy fence has been executed since.
 //!
-//! The count behind it, and why it is right, is `coalesce.rs`: STARTED-AFTER.
+//! `coalesce.rs` has the count, and why it is right: STARTED-AFTER.
 
 use crate::fence::{HEAVY, HeavyFenceError, heavy, or_abort};
 use crate::strategy::{self, Strategy};
 use crate::sys;
 
-/// A moment, and whether a heavy fence of any thread of this process has come after it.
+/// Records a moment, and tells later whether any thread of this process has executed a heavy fence since.
 ///
-/// A caller that needs a heavy fence later than now takes a ticket now. If another thread's heavy fence comes first, it
-/// need not make its own. So of a hundred that need one, one makes it, and the others
-/// share its cost. Linux's RCU has the same as
+/// A caller that will need a heavy fence takes a ticket now. If another thread executes one before the caller does, the
+/// caller needs none of its own. So one heavy fence can serve a hundred tickets. Linux's RCU has the same in
 /// `get_state_synchronize_rcu` and `poll_state_synchronize_rcu`.
 ///
 /// A ticket that is served orders the accesses before [`now`](Ticket::now) against those after
 /// [`is_served`](Ticket::is_served), or after [`wait`](Ticket::wait), as if this thread had executed one
-/// [`heavy_fence`](crate::heavy_fence) in between, and pairs with what that pairs with. Accesses between
-/// the two are not ordered by it.
+/// [`heavy_fence`](crate::heavy_fence) between the two calls. It pairs with the same fences. Accesses between the two
+/// calls are not ordered.
 ///
-/// It is one word, and `Copy`. A copy that goes to another thread must get there by a Release store that an Acquire load
-/// reads, or by a lock. Then it is as if that thread had done what stood before `now`.
+/// A ticket is one word, and `Copy`. To send a copy to another thread, use a Release store that an Acquire load reads,
+/// or a lock. Then the ticket orders, for the receiving thread, the accesses that the sending thread made before `now`.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -30,17 +29,17 @@ use crate::sys;
 ///
 /// UNLINKED.store(true, Relaxed);
 /// let unlinked = Ticket::now();
-/// // Other work. Meanwhile some thread has executed a heavy fence:
+/// // Other work. Meanwhile some thread executes a heavy fence:
 /// heavy_fence();
-/// // So this costs a load. A reader that missed the flag has shown what it reads.
+/// // So this costs a load. If a reader missed the flag, we see now what it reads.
 /// assert!(unlinked.is_served());
 /// unlinked.wait();
 /// ```
 ///
 /// # Threads, fork, exec
 ///
-/// A child of fork(2) may use its parent's tickets. A ticket belongs to one copy of this crate, as the
-/// decision does: see [`Strategy`].
+/// A child of fork(2) may use its parent's tickets. A ticket is valid for one copy of this crate, as the decision is:
+/// see [`Strategy`].
 ///
 /// # Source
 ///
@@ -60,12 +59,12 @@ impl Ticket {
         Ticket(HEAVY.now())
     }
 
-    /// Whether a heavy fence of this process *started* after [`now`](Ticket::now) and has succeeded.
-    /// One that was in progress does not count. Once served, a ticket stays so (on 32 bits for a billion heavy
-    /// fences; then it may ask for another).
+    /// Whether a heavy fence of this process *started* after [`now`](Ticket::now) and has succeeded. A heavy fence that
+    /// was already under way does not count. Once served, a ticket stays served. (On 32 bits for a billion heavy
+    /// fences; after that it may need another.)
     ///
-    /// In a symmetric process every ticket is served: `now` was a heavy fence. While nothing has decided
-    /// none is. Two loads, and a fence that is no instruction on x86 if the answer is yes.
+    /// In a symmetric process every ticket is served, because `now` was a heavy fence. Before the decision no ticket is
+    /// served. Costs two loads; if the ticket is served also a fence, which is no instruction on x86.
     ///
     /// Never decides. Wait-free and async-signal-safe.
     #[inline]
@@ -75,8 +74,8 @@ impl Ticket {
         HEAVY.is_served(self.0) || strategy::strategy() == Some(Strategy::Symmetric)
     }
 
-    /// Executes a heavy fence, unless the ticket is served. May share that of another thread, which may have
-    /// started before this call: it is enough that it started after `now`.
+    /// Executes a heavy fence, unless the ticket is served. May share the heavy fence of another thread, even one that
+    /// started before this call, if it started after `now`.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     #[inline]
@@ -84,12 +83,11 @@ impl Ticket {
         or_abort(self.try_wait());
     }
 
-    /// As [`wait`](Ticket::wait), but returns a failure where that aborts.
+    /// As [`wait`](Ticket::wait), but returns an error where `wait` aborts.
     ///
     /// # Errors
     ///
-    /// As [`try_heavy_fence`](crate::try_heavy_fence). Then nothing has been ordered, and the ticket is as
-    /// it was.
+    /// As [`try_heavy_fence`](crate::try_heavy_fence). Then nothing has been ordered, and the ticket is unchanged.
     #[inline]
     pub fn try_wait(self) -> Result<(), HeavyFenceError> {
         sys::assert_counts();

@@ -1,8 +1,8 @@
-//! A place that owns its object: safe to store to, to swap and to protect from, wherever it lies.
+//! A place that owns its object. Storing, swapping and protecting are safe, wherever the place lies.
 //!
-//! ONE-PLACE: an object is in one place at any time. It comes in as a `Box`, which is unique, or as a
-//! [`Replaced`] of a box, which is unique too, and it leaves as a `Replaced`. So when it has left nobody finds it any more,
-//! and it is retired once.
+//! ONE-PLACE: an object is in one place at any time. It enters as a `Box`, which is unique, or as a [`Replaced`] of a
+//! box, which is unique too. It leaves as a `Replaced`. So after it has left no thread can find it any more, and it is
+//! retired once.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -18,8 +18,8 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 
 /// An `Option<Box<T>>` that many threads read and replace. One word.
 ///
-/// Readers protect what it holds and execute no fence and no read-modify-write. Whoever replaces an object
-/// gets it as [`Replaced`], which retires it.
+/// Readers protect the object without a fence instruction and without a read-modify-write. A thread that replaces the
+/// object gets the old one as [`Replaced`], which retires it.
 ///
 /// ```
 /// #![forbid(unsafe_code)]
@@ -36,12 +36,13 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 ///
 /// # Objects that own others
 ///
-/// It may lie inside an object that is retired itself. Dropped, it *retires* what it holds, since a guard may
-/// have been loaded from it. So if the head of a chain of `n` objects is retired, to free the chain needs `n` reclaims
-/// (or one [`reclaim_all`](crate::Domain::reclaim_all)), since each frees only the next one. Instead
-/// [`take`](AtomicBox::take) the objects out from the front, or use a [`Chain`](crate::Chain).
+/// An `AtomicBox` may lie inside an object that is retired itself. When it is dropped it *retires* the object that it
+/// holds, because a guard may have been loaded from it. So if the head of a chain of `n` objects is retired, freeing
+/// the chain takes `n` reclaims (or one [`reclaim_all`](crate::Domain::reclaim_all)), because each reclaim frees only
+/// one object. To avoid that, [`take`](AtomicBox::take) the objects out from the front, or use a
+/// [`Chain`](crate::Chain).
 ///
-/// To walk over a tree takes two hazard pointers, one for where the walk is and one for the next step:
+/// Walking over a tree takes two hazard pointers, one for the current node and one for the next:
 ///
 /// ```
 /// #![forbid(unsafe_code)]
@@ -74,22 +75,22 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 /// assert!(find(&root, 4).is_none());
 /// ```
 ///
-/// *Reading* from an owner that was removed meanwhile is safe, as long as the owner is protected: it is not freed, so
-/// the places in it still own what they hold, and nobody retires that.
+/// *Reading* from an owner that was removed meanwhile is safe as long as the owner is protected: the owner is not
+/// freed, so its places still own what they hold, and no thread retires that.
 ///
-/// *Inserting* into an owner that was removed meanwhile returns `Ok`, and the new object is lost: it is freed with
-/// its owner. An `AtomicBox` cannot be frozen, as a [`Link`](crate::Link) and the nodes of a [`Chain`](crate::Chain)
-/// can. So where other threads remove owners, use one of these, or let one thread at a time insert and remove.
+/// *Inserting* into an owner that was removed meanwhile returns `Ok`, but the new object is lost: it is freed with its
+/// owner. An `AtomicBox` cannot be frozen, while a [`Link`](crate::Link) and the nodes of a [`Chain`](crate::Chain)
+/// can. So if other threads remove owners, use one of these, or let only one thread at a time insert and remove.
 ///
 /// # What it may hold
 ///
-/// What it holds is seen by many threads, and freed by any:
+/// Many threads see the object, and any of them may free it:
 ///
 /// ```compile_fail,E0277
 /// asymfence_hazard::AtomicBox::<std::cell::Cell<u32>>::null();
 /// ```
 ///
-/// The type is sized, since an atomic word has no room for the other half of a `Box<dyn Trait>`. Use
+/// The type must be sized, because an atomic word has no room for the second half of a `Box<dyn Trait>`. Use
 /// `AtomicBox<Box<dyn Trait>>`.
 pub struct AtomicBox<T: Send + Sync + 'static, F: Family = Global> {
     pointer: AtomicPtr<T>,
@@ -122,7 +123,7 @@ fn into_raw<T>(object: Option<Box<T>>) -> *mut T {
 impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     crate::sync::const_where_possible!(null);
 
-    /// What it holds, with a hazard pointer of the guard's own. `None` if it holds nothing.
+    /// The object, protected by a hazard pointer of the guard's own. `None` if the place is empty.
     ///
     /// ```
     /// use asymfence_hazard::AtomicBox;
@@ -137,7 +138,7 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
         self.load_by(HazardPointer::new()).ok()
     }
 
-    /// As [`load`](AtomicBox::load), by a hazard pointer that is at hand. It comes back if there is nothing to
+    /// As [`load`](AtomicBox::load), with a hazard pointer that the caller has. It is returned if there is nothing to
     /// protect.
     ///
     /// # Errors
@@ -149,24 +150,24 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
         mut hazard: HazardPointer<F>,
     ) -> Result<Protected<T, F>, HazardPointer<F>> {
         match NonNull::new(hazard.settle(&self.pointer)) {
-            // SAFETY: protected, and held by the place after that. Whoever takes it out retires it to the
+            // SAFETY: protected, and held by the place after that. The thread that takes it out retires it to the
             // domain of the hazard pointer (ONE-PLACE).
             Some(object) => Ok(unsafe { Protected::new(object, hazard) }),
             None => Err(hazard),
         }
     }
 
-    /// Holds `new` from now on. What it held is retired.
+    /// Stores `new`, and retires the old object.
     pub fn store(&self, new: Box<T>) {
         drop(self.swap(Some(new)));
     }
 
-    /// Holds `new` from now on. Returns what it held.
+    /// Stores `new`, and returns the old object.
     pub fn swap(&self, new: Option<Box<T>>) -> Option<Replaced<T, F>> {
         self.swap_raw(into_raw(new))
     }
 
-    /// Holds nothing from now on. Returns what it held.
+    /// Empties the place, and returns the old object.
     ///
     /// ```
     /// use asymfence_hazard::AtomicBox;
@@ -179,7 +180,7 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
         self.swap_raw(ptr::null_mut())
     }
 
-    /// Holds from now on what another place, or this one, has held. Returns what it held.
+    /// Stores an object that was in another place, or in this one, and returns the old object.
     ///
     /// ```
     /// use asymfence_hazard::AtomicBox;
@@ -192,7 +193,8 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     ///
     /// # Panics
     ///
-    /// If it is what [`HazardCell::from_static`](crate::HazardCell::from_static) was given: a place holds boxes.
+    /// If `object` is the value that was passed to [`HazardCell::from_static`](crate::HazardCell::from_static): a place
+    /// holds only boxes.
     pub fn put_back(&self, object: Replaced<T, F>) -> Option<Replaced<T, F>> {
         assert!(
             object.is_box(),
@@ -201,11 +203,11 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
         self.swap_raw(object.into_inner().as_ptr())
     }
 
-    /// Holds `new` from now on if it holds the very object that `current` refers to, or nothing if that is
-    /// `None`. Returns what it held.
+    /// Stores `new` if the place holds the same object that `current` refers to, or is empty if `current` is `None`.
+    /// Returns the old object.
     ///
-    /// As long as `current` is borrowed its address does not come back. (Objects of no size share an address,
-    /// and so are all the same.)
+    /// As long as `current` is borrowed its address is not reused. (Zero-sized objects share one address, so all of
+    /// them count as the same.)
     ///
     /// ```
     /// use asymfence_hazard::AtomicBox;
@@ -244,7 +246,7 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     ///
     /// # Errors
     ///
-    /// `new`, if it holds something else.
+    /// `new`, if the place holds something else.
     pub fn compare_exchange(
         &self,
         current: Option<&T>,
@@ -253,7 +255,7 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
         self.exchange(current, new, false)
     }
 
-    /// As [`compare_exchange`](AtomicBox::compare_exchange), except that it may fail for no reason.
+    /// As [`compare_exchange`](AtomicBox::compare_exchange), but it may fail spuriously.
     ///
     /// # Errors
     ///
@@ -275,8 +277,8 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     ) -> Result<Option<Replaced<T, F>>, Option<Box<T>>> {
         let current = current.map_or(ptr::null_mut(), |current| ptr::from_ref(current).cast_mut());
         let new = into_raw(new);
-        // Release, Acquire: as in `swap_raw`. Relaxed would do where it fails, since what is found is not
-        // looked into; Acquire, so that the caller may conclude from the failure.
+        // Release, Acquire: as in `swap_raw`. On failure Relaxed would be enough, since the object that is found is not
+        // accessed. Acquire, so that the caller may draw conclusions from the failure.
         let exchanged = if weak {
             self.pointer.compare_exchange_weak(current, new, AcqRel, Acquire)
         } else {
@@ -289,19 +291,19 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
         }
     }
 
-    /// The address of what it holds: to be compared, or for
-    /// [`try_protect`](HazardPointer::try_protect). Null if it holds nothing.
+    /// The address of the object, for comparisons or for [`try_protect`](HazardPointer::try_protect). Null if the place
+    /// is empty.
     #[inline]
     #[must_use]
     pub fn as_ptr(&self) -> *mut T {
-        // Acquire: who concludes something from the address sees what came before it was stored.
+        // Acquire: a caller that draws conclusions from the address sees what came before it was stored.
         self.pointer.load(Acquire)
     }
 
     fn swap_raw(&self, new: *mut T) -> Option<Replaced<T, F>> {
         // Release: the object is complete before it can be found. Pairs with: the Acquire in
-        // `HazardPointer::look_again`. Acquire: who gets the old object may look into it. Pairs with: this
-        // Release, or that of `exchange`, of whoever put it in.
+        // `HazardPointer::look_again`. Acquire: the caller may access the old object. Pairs with: this Release, or that
+        // of `exchange`, in the thread that stored it.
         self.replaced(self.pointer.swap(new, AcqRel))
     }
 
@@ -313,10 +315,10 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
 
 /// Protecting from a place.
 impl<F: Family> HazardPointer<F> {
-    /// What `source` holds, protected; `None` if it holds nothing.
+    /// The object that `source` holds, protected. `None` if `source` is empty.
     ///
-    /// The object stays valid as long as it is borrowed from this hazard pointer, also when it is replaced
-    /// meanwhile. Tries again as often as `source` changes at the very moment.
+    /// The object stays valid as long as it is borrowed from this hazard pointer, even if it is replaced meanwhile.
+    /// Tries again each time `source` changes between the store and the load.
     ///
     /// No read-modify-write and no fence instruction: a store, a light fence, which pairs with the heavy fence
     /// of [`Domain::reclaim`](crate::Domain::reclaim), and a load.
@@ -330,8 +332,8 @@ impl<F: Family> HazardPointer<F> {
         unsafe { object.as_ref() }
     }
 
-    /// What `source` holds, protected, if it is `wanted`. If not, the hazard pointer comes back: for loops
-    /// that return what they find.
+    /// The object that `source` holds, protected, if it is `wanted`. If not, returns the hazard pointer: for loops that
+    /// return what they find.
     ///
     /// ```
     /// use asymfence_hazard::{AtomicBox, HazardPointer};
@@ -352,7 +354,7 @@ impl<F: Family> HazardPointer<F> {
     ///
     /// # Errors
     ///
-    /// This hazard pointer, if `source` holds nothing, or nothing that is wanted.
+    /// This hazard pointer, if `source` is empty or its object is not wanted.
     #[inline]
     pub fn protect_if<'h, T: Send + Sync + 'static>(
         &'h mut self,
@@ -360,15 +362,16 @@ impl<F: Family> HazardPointer<F> {
         wanted: impl FnOnce(&T) -> bool,
     ) -> Result<&'h T, &'h mut Self> {
         let object = self.settle(&source.pointer);
-        // SAFETY: as in `AtomicBox::load_by`. While `self` is borrowed by the caller nothing protects
-        // another object by it.
+        // SAFETY: as in `AtomicBox::load_by`. While the caller borrows `self`, it cannot be made to protect another
+        // object.
         match unsafe { object.as_ref() } {
             Some(object) if wanted(object) => Ok(object),
             _ => Err(self),
         }
     }
 
-    /// As [`protect`](HazardPointer::protect), once, for callers who have already read the address from `source`.
+    /// Makes one try of [`protect`](HazardPointer::protect), for a caller that has already read the address from
+    /// `source`.
     ///
     /// ```
     /// use asymfence_hazard::{AtomicBox, HazardPointer};
@@ -380,7 +383,7 @@ impl<F: Family> HazardPointer<F> {
     ///
     /// # Errors
     ///
-    /// The address of what `source` holds, if that is not `expected` any more. Then nothing is protected.
+    /// The address of what `source` holds, if it is no longer `expected`. Then nothing is protected.
     #[inline]
     pub fn try_protect<'h, T: Send + Sync + 'static>(
         &'h mut self,

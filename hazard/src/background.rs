@@ -1,4 +1,4 @@
-//! A thread that reclaims, so that no other runs a destructor.
+//! A thread that reclaims, so that no other thread runs a destructor.
 //!
 //! It sleeps while nothing waits. A retire then wakes it, without a fence instruction:
 //!
@@ -23,18 +23,18 @@ use asymfence::{light_fence, try_heavy_fence};
 use crate::sync::Number;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-/// How long the thread waits for more before it reclaims what is less than a heavy fence is worth; and at most, while
-/// what waits is protected.
+/// How long the thread waits for more objects before it reclaims, if fewer wait than make a heavy fence worth its cost.
+/// The upper bound of the wait, while what waits is protected.
 pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)];
 
 /// The reclaimer of a domain, if there is one.
 #[derive(Debug)]
 pub(crate) struct Background {
-    /// The process in which it runs; 0 if there is none.
+    /// The process in which the thread runs; 0 if there is no thread.
     process: Number,
-    /// Its handle, which is never freed; null if there is none.
+    /// The thread's handle, which is never freed; null if there is no thread.
     thread: AtomicPtr<Thread>,
-    /// It waits to be woken.
+    /// Whether the thread waits to be woken.
     asleep: AtomicBool,
 }
 
@@ -47,14 +47,14 @@ impl Background {
         }
     }
 
-    /// Whether there is one.
+    /// Whether there is such a thread.
     #[inline]
     pub(crate) fn is_there(&self) -> bool {
         // Relaxed: advice.
         self.process.load(Relaxed) != 0
     }
 
-    /// A child of fork(2) has none.
+    /// A child of fork(2) has no such thread.
     pub(crate) fn look_whether_it_is_there(&self) {
         let process = self.process.load(Relaxed);
         if process != 0 && process != process::id() as usize {
@@ -63,14 +63,14 @@ impl Background {
         }
     }
 
-    /// After an object was put in; `enough` if it is to wake early.
+    /// Called after an object was put into a ring. `enough` wakes the thread early.
     pub(crate) fn wake(&self, enough: bool) {
-        // Light fence: the object stands before the look whether the reclaimer sleeps.
+        // Light fence: the object is in the ring before we check whether the reclaimer sleeps.
         // Pairs with: the heavy fence in `sleep` (scenario A).
         light_fence();
-        // Relaxed: a first look. AcqRel: one of those who come wakes it.
+        // Relaxed: a first check. AcqRel: one of several callers wakes it.
         if (self.asleep.load(Relaxed) && self.asleep.swap(false, AcqRel)) || enough {
-            // Acquire: the handle was made before. Pairs with: the Release in `start`.
+            // Acquire: the handle was written before. Pairs with: the Release in `start`.
             let thread = self.thread.load(Acquire);
             // SAFETY: never freed.
             if let Some(thread) = unsafe { thread.as_ref() } {
@@ -79,14 +79,14 @@ impl Background {
         }
     }
 
-    /// Until something is retired. `waits` tells whether something was.
+    /// Sleeps until something is retired. `waits` tells whether something waits.
     pub(crate) fn sleep(&self, waits: impl Fn() -> bool) {
         // Relaxed: the fence alone orders it.
         self.asleep.store(true, Relaxed);
-        // Heavy fence: `asleep` stands before the look at what waits.
+        // Heavy fence: `asleep` is stored before we check what waits.
         // Pairs with: the light fence in `wake` (scenario A).
         //  - the object came first: we see that it waits, and do not sleep;
-        //  - the heavy fence came first: who retires sees that we sleep.
+        //  - the heavy fence came first: the retiring thread sees that we sleep.
         let fenced = try_heavy_fence();
         match fenced {
             Ok(()) => {
@@ -101,17 +101,17 @@ impl Background {
         self.asleep.store(false, Relaxed);
     }
 
-    /// Starts it, unless it is there: a thread that does `work`, for ever.
+    /// Starts the thread, unless it runs already. It does `work` for ever.
     pub(crate) fn start(&'static self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let id = process::id() as usize;
-        // Relaxed, all: one of those who come starts it.
+        // Relaxed, all: one of several callers starts it.
         let found = self.process.load(Relaxed);
         if found == id || self.process.compare_exchange(found, id, Relaxed, Relaxed).is_err() {
             return Ok(());
         }
         let work = move || {
             let handle = Box::into_raw(Box::new(thread::current()));
-            // Release: the handle is made. Pairs with: the Acquire in `wake`.
+            // Release: the handle is written. Pairs with: the Acquire in `wake`.
             self.thread.store(handle, Release);
             work();
         };

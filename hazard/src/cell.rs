@@ -1,4 +1,4 @@
-//! A cell for what is read all the time and replaced now and then.
+//! A cell for a value that is read all the time and replaced now and then.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -15,8 +15,8 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 
 /// A value that many threads read while others replace it. Never empty.
 ///
-/// What `ArcSwap` is for. To read is a few instructions, writes no memory that is shared with another reader,
-/// and counts no references.
+/// It serves the same purpose as `ArcSwap`. Reading takes a few instructions, writes no memory that other readers
+/// share, and counts no references.
 ///
 /// ```
 /// #![forbid(unsafe_code)]
@@ -31,7 +31,7 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 /// assert_eq!(*LEVEL.load(), 5);
 /// ```
 ///
-/// A guard does not outlive the cell, so the cell frees its value at once when it is dropped:
+/// A guard does not outlive the cell, so a cell that is dropped frees its value at once:
 ///
 /// ```compile_fail,E0505
 /// let cell = asymfence_hazard::HazardCell::<String>::new("one".to_owned());
@@ -41,7 +41,7 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 /// ```
 pub struct HazardCell<T: Send + Sync + 'static, F: Family = Global> {
     current: AtomicPtr<T>,
-    /// What `from_static` was given. It is not a box's, and lives for ever, so no box has its address.
+    /// The argument of `from_static`. It is not from a box, and lives for ever, so no box has its address.
     first: Option<&'static T>,
     owns: PhantomData<Box<T>>,
     family: Of<F>,
@@ -50,7 +50,7 @@ pub struct HazardCell<T: Send + Sync + 'static, F: Family = Global> {
 /// The constructor, `const` where the atomics' is.
 macro_rules! from_static {
     ($($constness:ident)?) => {
-        /// For a `static`. Allocates nothing until the value is replaced. The value must have a size.
+        /// For a `static`. Allocates nothing until the value is replaced. The value must not be zero-sized.
         #[must_use]
         pub $($constness)? fn from_static(value: &'static T) -> Self {
             const { assert!(size_of::<T>() != 0, "boxes of no size may have the address of a static") };
@@ -77,7 +77,7 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
 
     crate::sync::const_where_possible!(from_static);
 
-    /// The value of now. It stays valid as long as the guard, also when it is replaced meanwhile.
+    /// The current value. It stays valid as long as the guard, even if it is replaced meanwhile.
     #[inline]
     pub fn load(&self) -> CellGuard<'_, T, F> {
         let mut hazard = HazardPointer::new();
@@ -85,7 +85,7 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
         CellGuard { value, _hazard: hazard, cell: PhantomData }
     }
 
-    /// As [`load`](HazardCell::load), by a hazard pointer that is at hand: the fastest.
+    /// As [`load`](HazardCell::load), with a hazard pointer that the caller has. This is the fastest way to read.
     ///
     /// ```
     /// use asymfence_hazard::{HazardCell, HazardPointer};
@@ -96,7 +96,7 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
     /// ```
     #[inline]
     pub fn load_with<'a>(&'a self, hazard: &'a mut HazardPointer<F>) -> &'a T {
-        // SAFETY: protected; and the cell, which frees its value in `drop`, is borrowed.
+        // SAFETY: protected. And the cell, which frees its value in `drop`, is borrowed.
         unsafe { self.protect(hazard).as_ref() }
     }
 
@@ -107,20 +107,20 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
         unsafe { NonNull::new_unchecked(value) }
     }
 
-    /// Replaces the value, which is retired.
+    /// Replaces the value, and retires the old one.
     pub fn store(&self, value: T) {
         drop(self.swap(value));
     }
 
-    /// Replaces the value, and returns what it was.
+    /// Replaces the value, and returns the old one.
     pub fn swap(&self, value: T) -> Replaced<T, F> {
         // Release: the value is complete before it can be found. Pairs with: the Acquire in
-        // `HazardPointer::look_again`. Acquire: who gets the old value may look into it. Pairs with: this
-        // Release, or that of `exchange`.
+        // `HazardPointer::look_again`. Acquire: the caller may access the old value. Pairs with: this Release, or that
+        // of `exchange`.
         self.replaced(self.current.swap(into_raw(Box::new(value)), AcqRel))
     }
 
-    /// Replaces the value if it is the very one that `current` refers to, as a guard does.
+    /// Replaces the value if it is the same one that `current` refers to, as a guard does.
     ///
     /// ```
     /// use asymfence_hazard::HazardCell;
@@ -133,20 +133,20 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
     ///
     /// # Errors
     ///
-    /// `value`, if the cell holds another one.
+    /// `value`, if the cell holds another value.
     pub fn compare_and_swap(&self, current: &T, value: T) -> Result<Replaced<T, F>, T> {
         let current = ptr::from_ref(current).cast_mut();
         let value = into_raw(Box::new(value));
-        // As long as `current` is borrowed its address does not come back. Release, Acquire: as in `swap`.
+        // As long as `current` is borrowed its address is not reused. Release, Acquire: as in `swap`.
         match self.current.compare_exchange(current, value, AcqRel, Acquire) {
             Ok(old) => Ok(self.replaced(old)),
-            // SAFETY: from a box, and not taken in.
+            // SAFETY: from a box, and not stored.
             Err(_) => Err(*unsafe { Box::from_raw(value) }),
         }
     }
 
-    /// Replaces the value by what `update` makes of it; again, if somebody else has replaced it meanwhile.
-    /// Returns what it was.
+    /// Replaces the value by the result of `update`. Calls `update` again if another thread has replaced the value
+    /// meanwhile. Returns the old value.
     pub fn rcu(&self, mut update: impl FnMut(&T) -> T) -> Replaced<T, F> {
         loop {
             let old = self.load();
@@ -156,7 +156,7 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
         }
     }
 
-    /// The value. `None` if it still is what [`from_static`](HazardCell::from_static) was given.
+    /// The value. `None` if it is still the argument of [`from_static`](HazardCell::from_static).
     ///
     /// ```
     /// assert_eq!(asymfence_hazard::HazardCell::<u32>::new(7).into_inner(), Some(7));
@@ -169,7 +169,7 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
         (!cell.is_first(current)).then(|| *unsafe { Box::from_raw(current) })
     }
 
-    /// The value. `None` if it still is what [`from_static`](HazardCell::from_static) was given.
+    /// The value. `None` if it is still the argument of [`from_static`](HazardCell::from_static).
     #[must_use]
     pub fn get_mut(&mut self) -> Option<&mut T> {
         let current = get_mut(&mut self.current);
@@ -184,7 +184,7 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
     fn replaced(&self, old: *mut T) -> Replaced<T, F> {
         // SAFETY: a cell is never empty.
         let value = unsafe { NonNull::new_unchecked(old) };
-        // SAFETY: the exchange has taken it out of the cell; it is a box's, or lives for ever.
+        // SAFETY: the exchange has taken it out of the cell. It is from a box, or lives for ever.
         unsafe { Replaced::new(value, !self.is_first(old)) }
     }
 }
@@ -222,7 +222,7 @@ pub struct CellGuard<'c, T: Send + Sync + 'static, F: Family = Global> {
     value: NonNull<T>,
     /// Protects the value.
     _hazard: HazardPointer<F>,
-    /// Frees what is in it when it is dropped.
+    /// Frees the value when it is dropped.
     cell: PhantomData<&'c HazardCell<T, F>>,
 }
 

@@ -1,17 +1,17 @@
-//! Singly linked chains that any thread inserts into and removes from: Harris' mark and Michael's validation,
-//! as types (Harris, DISC 2001; Michael, SPAA 2002).
+//! Singly linked chains in which any thread may insert and remove: Harris' mark and Michael's validation, as types
+//! (Harris, DISC 2001; Michael, SPAA 2002).
 //!
-//! ONE-LIVE-LINK: a node that is in a chain has one live link to it, from the root or from a node that is in the
+//! ONE-LIVE-LINK: a node that is in a chain has one live link to it, from the root or from another node that is in the
 //! chain.
 //!
 //! - `insert` moves the live link of the node behind into the new node, by the exchange that links the new one.
-//! - A frozen link never changes: every exchange expects one that is not frozen. So what it leads to stays in the
-//!   chain until the node that it is in has left; then the link of the node before is the live one.
-//! - `unlink` takes a node whose link is frozen, by replacing the one live link to it. Only one thread can, and
-//!   that one retires it.
+//! - A frozen link never changes: every exchange expects a link that is not frozen. So the node to which it leads stays
+//!   in the chain until the node around the link has left. Then the link of the node before is the live one.
+//! - `unlink` removes a node whose link is frozen, by replacing the one live link to it. Only one thread can do so, and
+//!   that thread retires the node.
 //!
-//! So a link that is not frozen is in a node that is in the chain (or in a new one that nobody else sees), and
-//! what it leads to is not retired at that moment. That is what `follow` looks for after its publication (LINKED).
+//! So if a link is not frozen, its node is in the chain (or is new, and no other thread sees it), and the node to which
+//! it leads is not retired at that moment. `follow` checks that after its publication (LINKED).
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -36,9 +36,9 @@ struct Node<T, F: Family> {
 
 /// Where a chain of nodes begins. Owns the nodes.
 ///
-/// The base of lists and of what is made of lists. The operations are those that keep it sound, so nothing built on
-/// it needs `unsafe`: insert a node, freeze its link (which removes the value), unlink it. A [`Cursor`] searches a
-/// sorted chain; with [`Place`] and [`Guard`] one walks by hand.
+/// The base of lists and of structures made of lists. It has only operations that keep it sound, so structures built on
+/// it need no `unsafe`: insert a node, freeze its link (which removes the value), unlink it. A [`Cursor`] searches a
+/// sorted chain. [`Place`] and [`Guard`] walk over a chain by hand.
 ///
 /// A sorted set:
 ///
@@ -56,7 +56,7 @@ struct Node<T, F: Family> {
 ///         }
 ///         match cursor.insert(new) {
 ///             Ok(()) => return true,
-///             Err(back) => new = back, // somebody else was first: seek again
+///             Err(back) => new = back, // another thread was first: seek again
 ///         }
 ///     }
 /// }
@@ -75,7 +75,7 @@ struct Node<T, F: Family> {
 /// assert!(remove(2) && !remove(2));
 /// ```
 ///
-/// Guards and cursors borrow the chain, so it frees what is in it at once when it is dropped:
+/// Guards and cursors borrow the chain, so a chain that is dropped frees its nodes at once:
 ///
 /// ```compile_fail,E0505
 /// let chain = asymfence_hazard::Chain::<String>::new();
@@ -88,7 +88,7 @@ pub struct Chain<T, F: Family = Global> {
     owns: PhantomData<Node<T, F>>,
 }
 
-// SAFETY: hands `&T` to many threads, and has `T` freed in any.
+// SAFETY: it gives `&T` to many threads, and frees `T` in any thread.
 unsafe impl<T: Send + Sync, F: Family> Send for Chain<T, F> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync, F: Family> Sync for Chain<T, F> {}
@@ -96,7 +96,7 @@ unsafe impl<T: Send + Sync, F: Family> Sync for Chain<T, F> {}
 /// The constructor, `const` where the atomics' is.
 macro_rules! new {
     ($($constness:ident)?) => {
-        /// Of no nodes.
+        /// Creates an empty chain.
         #[must_use]
         pub $($constness)? fn new() -> Self {
             Chain { first: Link::null(), owns: PhantomData }
@@ -126,7 +126,7 @@ impl<T, F: Family> Drop for Chain<T, F> {
         let mut next = Tagged::from_word(get_mut(self.first.word_mut()));
         through_panics(|| {
             while next != Tagged::null() {
-                // SAFETY: in the chain still, and no guard borrows that.
+                // SAFETY: still in the chain, and no guard borrows the chain.
                 let mut node = unsafe { Box::from_raw(next.as_ptr()) };
                 next = Tagged::from_word(get_mut(node.next.word_mut())).with_tag(0);
             }
@@ -140,7 +140,7 @@ impl<T, F: Family> fmt::Debug for Chain<T, F> {
     }
 }
 
-/// A node before it is linked.
+/// A node that is not linked yet.
 ///
 /// ```
 /// let node: asymfence_hazard::NewNode<u32> = asymfence_hazard::NewNode::new(7);
@@ -163,12 +163,12 @@ impl<T, F: Family> NewNode<T, F> {
         self.node.value
     }
 
-    /// Links it at `link`, before `next`, if that is what `link` holds.
+    /// Links the node at `link`, before `next`, if `link` holds `next`.
     fn link(mut self, link: &Next<T, F>, next: *mut Node<T, F>) -> Result<(), Self> {
         self.node.next = Link::of(next);
         let new = Tagged::from(self.node);
-        // SAFETY: LINKED: if `link` holds `next`, it is the one live link to it, which from now on is the new
-        // node's (ONE-LIVE-LINK). The new node is retired when it has been frozen, and this link changed.
+        // SAFETY: LINKED: if `link` holds `next`, it is the one live link to it. From now on the new node has that link
+        // (ONE-LIVE-LINK). The new node is retired after it was frozen and this link was changed.
         match unsafe { link.compare_exchange(Tagged::from_word(next), new) } {
             Ok(_) => Ok(()),
             Err(_) => {
@@ -194,13 +194,13 @@ impl<T: fmt::Debug, F: Family> fmt::Debug for NewNode<T, F> {
     }
 }
 
-/// Freezes the link of a node, which removes its value: whether it was this call that did.
+/// Freezes the link of a node, which removes its value. Returns whether this call did it.
 fn freeze<T, F: Family>(node: &Node<T, F>) -> bool {
-    // The removal synchronises with whoever finds it: see `Link::fetch_or`.
+    // The removal synchronises with a thread that finds it: see `Link::fetch_or`.
     !node.next.freeze().is_frozen()
 }
 
-/// Unlinks `node` at `link` and retires it, if it is frozen and what `link` leads to.
+/// Unlinks `node` at `link` and retires it, if it is frozen and `link` leads to it.
 #[cold]
 fn unlink<T: Send + Sync + 'static, F: Family>(
     link: &Next<T, F>,
@@ -208,11 +208,11 @@ fn unlink<T: Send + Sync + 'static, F: Family>(
     next: Tagged<Node<T, F>>,
 ) -> bool {
     debug_assert!(next.is_frozen(), "`next` is what the node's link holds for good");
-    // SAFETY: LINKED: the node's link is frozen, so what it leads to stays in the chain until the node is
-    // unlinked, here; from then on this link is the live one (ONE-LIVE-LINK).
+    // SAFETY: LINKED: the node's link is frozen, so the next node stays in the chain until this node is unlinked, here.
+    // From then on this link is the live one (ONE-LIVE-LINK).
     match unsafe { link.compare_exchange(Tagged::from_word(node.as_ptr()), next.with_tag(0)) } {
         Ok(old) => {
-            // SAFETY: from a box. This was the one live link to it, and we alone have replaced it.
+            // SAFETY: from a box. This was the one live link to it, and only we have replaced it.
             unsafe { F::domain().retire(old.as_ptr()) };
             true
         }
@@ -246,7 +246,7 @@ unsafe impl<T: Send + Sync, F: Family> Sync for Guard<'_, T, F> {}
 impl<T, F: Family> Guard<'_, T, F> {
     #[inline]
     fn node(&self) -> &Node<T, F> {
-        // SAFETY: protected, by a hazard pointer that we have and show to nobody.
+        // SAFETY: protected, by a hazard pointer that we own and do not expose.
         unsafe { self.node.as_ref() }
     }
 
@@ -257,13 +257,13 @@ impl<T, F: Family> Guard<'_, T, F> {
         self.node().next.load().is_frozen()
     }
 
-    /// Removes the node: whether it was this call that did. It stays in the chain until somebody
+    /// Removes the node. Returns whether this call did it. The node stays in the chain until a thread
     /// [unlinks](Place::unlink) it.
     pub fn freeze(&self) -> bool {
         freeze(self.node())
     }
 
-    /// Gives the hazard pointer back.
+    /// Returns the hazard pointer.
     #[inline]
     #[must_use]
     pub fn into_hazard(self) -> HazardPointer<F> {
@@ -286,7 +286,7 @@ impl<T: fmt::Debug, F: Family> fmt::Debug for Guard<'_, T, F> {
     }
 }
 
-/// A link to follow: that of the chain, or that of a node.
+/// A link to follow: the link of the chain, or that of a node.
 ///
 /// ```
 /// use asymfence_hazard::{Chain, Follow, HazardPointer, NewNode, Place};
@@ -302,8 +302,8 @@ impl<T: fmt::Debug, F: Family> fmt::Debug for Guard<'_, T, F> {
 /// assert!(matches!(Place::After(one).follow(HazardPointer::new()), Follow::Frozen(_)));
 /// ```
 ///
-/// A walk over a chain. It unlinks the removed nodes that it finds, and begins again if the node that it is at has been
-/// removed, since the link of such a node leads nowhere any more:
+/// A walk over a chain. It unlinks the removed nodes that it finds. If the current node has been removed it begins
+/// again, because the link of such a node leads nowhere any more:
 ///
 /// ```
 /// #![forbid(unsafe_code)]
@@ -319,7 +319,7 @@ impl<T: fmt::Debug, F: Family> fmt::Debug for Guard<'_, T, F> {
 ///             match place.follow(spare) {
 ///                 Follow::To(node) if node.is_frozen() => {
 ///                     place.unlink(&node);
-///                     spare = node.into_hazard(); // and look again what is behind `place`
+///                     spare = node.into_hazard(); // and follow `place` again
 ///                 }
 ///                 Follow::To(node) => {
 ///                     values.push(*node);
@@ -350,7 +350,7 @@ impl<T: fmt::Debug, F: Family> fmt::Debug for Guard<'_, T, F> {
 pub enum Place<'c, T, F: Family = Global> {
     /// Before the first node.
     First(&'c Chain<T, F>),
-    /// Behind this node.
+    /// After this node.
     After(Guard<'c, T, F>),
 }
 
@@ -363,7 +363,7 @@ impl<'c, T: Send + Sync + 'static, F: Family> Place<'c, T, F> {
         }
     }
 
-    /// To the node behind, protected by `hazard`.
+    /// To the next node, protected by `hazard`.
     #[inline]
     #[must_use]
     pub fn follow(&self, hazard: HazardPointer<F>) -> Follow<Guard<'c, T, F>, F> {
@@ -377,35 +377,34 @@ impl<'c, T: Send + Sync + 'static, F: Family> Place<'c, T, F> {
         }
     }
 
-    /// Links `new` here, before `before`, or before the end, if that is what comes next still.
+    /// Links `new` here, before `before` or before the end, if that still comes next.
     ///
     /// # Errors
     ///
-    /// `new`, if something else comes next, or the node that this place is behind has been removed.
+    /// `new`, if something else comes next, or if the node before this place has been removed.
     pub fn insert(
         &self,
         before: Option<&Guard<'c, T, F>>,
         new: NewNode<T, F>,
     ) -> Result<(), NewNode<T, F>> {
-        // The guard keeps its address from coming back.
+        // The guard keeps its address from being reused.
         new.link(self.link(), before.map_or(ptr::null_mut(), |before| before.node.as_ptr()))
     }
 
-    /// Unlinks `node` and retires it, if it is frozen and what comes next here: whether it was this call that
-    /// did.
+    /// Unlinks `node` and retires it, if it is frozen and comes next here. Returns whether this call did it.
     pub fn unlink(&self, node: &Guard<'c, T, F>) -> bool {
         let next = node.node().next.load();
         next.is_frozen() && unlink(self.link(), node.node, next)
     }
 }
 
-/// A place in a chain and the node behind it, with the two hazard pointers that they take. It searches a sorted
-/// chain as Michael's algorithm does.
+/// A place in a chain and the next node, with the two hazard pointers that they need. It searches a sorted chain by
+/// Michael's algorithm.
 pub struct Cursor<'c, T, F: Family = Global> {
     chain: &'c Chain<T, F>,
     /// The link of the chain, or of the node that `behind` protects.
     link: *const Next<T, F>,
-    /// What the link led to, protected by `ahead`; or null.
+    /// The node to which the link led, protected by `ahead`; or null.
     node: *mut Node<T, F>,
     behind: HazardPointer<F>,
     ahead: HazardPointer<F>,
@@ -414,7 +413,7 @@ pub struct Cursor<'c, T, F: Family = Global> {
 impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
     #[inline]
     fn link(&self) -> &Next<T, F> {
-        // SAFETY: the chain is borrowed; the node that the link is in otherwise is protected by `behind`.
+        // SAFETY: the chain is borrowed. If the link is in a node, `behind` protects that node.
         unsafe { &*self.link }
     }
 
@@ -424,18 +423,18 @@ impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
         unsafe { self.node.as_ref() }
     }
 
-    /// From the beginning to the first node that does not come `before`. Unlinks removed nodes on the way.
+    /// Moves from the beginning to the first node for which `before` is false. Unlinks removed nodes on the way.
     ///
-    /// In a chain that is sorted by `before` that is the place of what is sought.
+    /// In a chain that is sorted by `before` this is the place of the value that is sought.
     #[inline]
     pub fn seek(&mut self, mut before: impl FnMut(&T) -> bool) -> Option<&T> {
-        // The state of the search is in locals; the hazard pointers cannot be. `before` may panic: until the
-        // end this cursor is at the beginning.
+        // The state of the search is in local variables, except the hazard pointers. `before` may panic: until the end
+        // this cursor is at the beginning.
         (self.link, self.node) = (&self.chain.first, ptr::null_mut());
         let (mut link, mut node): (*const Next<T, F>, *mut Node<T, F>);
         'again: loop {
             link = &self.chain.first;
-            // Relaxed: a guess. What is used is what `look_again` finds.
+            // Relaxed: a guess. `look_again` finds the value that is used.
             let mut next = self.chain.first.word().load(Relaxed);
             loop {
                 node = next;
@@ -451,9 +450,9 @@ impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
                         continue;
                     }
                 }
-                // SAFETY: protected, and linked after that by a link that was not frozen (LINKED).
+                // SAFETY: protected, and after that still linked by a link that was not frozen (LINKED).
                 let Some(here) = (unsafe { node.as_ref() }) else { break 'again };
-                // Acquire, in `load`: the frozen link's next is passed on by `unlink`; and whoever finds a node
+                // Acquire, in `load`: `unlink` passes on the frozen link's next node; and a thread that finds a node
                 // removed sees what came before the removal.
                 let held = here.next.load();
                 if held.is_frozen() {
@@ -475,7 +474,7 @@ impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
         self.get()
     }
 
-    /// The node that the last [`seek`](Cursor::seek) has found.
+    /// The node that the last [`seek`](Cursor::seek) found.
     #[inline]
     #[must_use]
     pub fn get(&self) -> Option<&T> {
@@ -488,12 +487,12 @@ impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
     ///
     /// `new`, if the chain has changed here: seek again.
     pub fn insert(&mut self, new: NewNode<T, F>) -> Result<(), NewNode<T, F>> {
-        // `ahead` keeps the node's address from coming back.
+        // `ahead` keeps the node's address from being reused.
         new.link(self.link(), self.node)
     }
 
-    /// Removes that node: whether it was this call that did. Unlinks it too, or leaves that to the next
-    /// search that comes by.
+    /// Removes that node. Returns whether this call did it. Unlinks the node too, or leaves that to the next search
+    /// that finds it.
     pub fn remove(&mut self) -> bool {
         let Some(node) = self.node() else { return false };
         let removed = freeze(node);
@@ -504,7 +503,7 @@ impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
         removed
     }
 
-    /// That node, to keep.
+    /// Returns a guard of that node.
     #[inline]
     #[must_use]
     pub fn into_guard(self) -> Option<Guard<'c, T, F>> {

@@ -1,4 +1,4 @@
-//! What time it is, where there is a clock.
+//! The time, where there is a clock.
 
 #[cfg(feature = "std")]
 mod chosen {
@@ -8,7 +8,8 @@ mod chosen {
     use std::boxed::Box;
     use std::time::Instant;
 
-    /// When the first call was. No `OnceLock`: a child that is forked in the middle would wait in it for ever.
+    /// The time of the first call. Not a `OnceLock`: a child that is forked during its initialisation would wait for
+    /// ever.
     fn first() -> &'static Instant {
         static FIRST: AtomicPtr<Instant> = AtomicPtr::new(ptr::null_mut());
         // Acquire: it was written before. Pairs with: the Release below.
@@ -19,7 +20,7 @@ mod chosen {
             first = match FIRST.compare_exchange(ptr::null_mut(), ours, Release, Acquire) {
                 Ok(_) => ours,
                 Err(theirs) => {
-                    // SAFETY: from a box, and nobody has seen it.
+                    // SAFETY: from a box, and no other thread has seen it.
                     drop(unsafe { Box::from_raw(ours) });
                     theirs
                 }

@@ -14,11 +14,11 @@ use crate::sync::Number;
 use crate::sync::Ordering::Relaxed;
 use crate::thread;
 
-/// Garbage of its own, with the hazard pointers of a family's domain. For a field of a structure.
+/// The garbage of one structure, protected by the hazard pointers of a family's domain. For a field of the structure.
 ///
-/// What is retired here is in no other hands. So when the structure is dropped nobody borrows the cohort: no
-/// reader that the structure let in, and no reclaim. Then what is left is freed at once, without a fence and
-/// without waiting. The objects need not be `'static`.
+/// Only the cohort holds the objects that are retired to it. Readers and reclaims borrow the cohort, so when it is
+/// dropped there are none. It then frees the remaining objects at once, without a fence and without waiting. The
+/// objects do not have to be `'static`.
 ///
 /// ```
 /// use asymfence_hazard::{Cohort, HazardPointer, Link, Tagged};
@@ -60,11 +60,11 @@ use crate::thread;
 /// assert_eq!(slot.read(|value| value.len()), Some(8));
 /// ```
 ///
-/// At most `enough` objects wait, and one for each hazard pointer of the domain, and as many again for each
-/// reclaim of the cohort that is in progress.
+/// At most `enough` objects wait, plus one for each hazard pointer of the domain, and as many again for each reclaim of
+/// the cohort that is under way.
 pub struct Cohort<F: Family = Global> {
     bag: Bag,
-    /// The number of retired objects up to which somebody has come to look at them. Wraps.
+    /// The number of retired objects up to which a thread has begun a reclaim. Wraps.
     looked_at: Number,
     enough: usize,
     family: Of<F>,
@@ -87,13 +87,13 @@ macro_rules! new {
 impl<F: Family> Cohort<F> {
     crate::sync::const_where_possible!(new);
 
-    /// Frees `object`, a box's, as soon as no hazard pointer protects it, or when the cohort is dropped.
+    /// Frees `object`, which came from a box, as soon as no hazard pointer protects it, or when the cohort is dropped.
     ///
     /// # Safety
     ///
-    /// As [`Domain::retire`](crate::Domain::retire). And whoever protects the object borrows the cohort, or the
-    /// structure that it is in, as long as that. (So the object need not be `'static`: leaked with the cohort,
-    /// it is never freed.)
+    /// As [`Domain::retire`](crate::Domain::retire). Besides, a thread that protects the object must borrow the cohort,
+    /// or the structure around it, for as long as it protects the object. (So the object does not have to be `'static`:
+    /// if the cohort is leaked, the object is never freed.)
     ///
     /// # Panics
     ///
@@ -104,7 +104,7 @@ impl<F: Family> Cohort<F> {
         self.bag.put(unsafe { Garbage::of_box(object) });
         // Relaxed, both: numbers that decide when a reclaim begins.
         let looked_at = self.looked_at.load(Relaxed);
-        // Signed: another may have come to look at more than we have counted.
+        // Signed: another thread may have covered more than we have counted.
         if count.wrapping_sub(looked_at) as isize >= self.enough as isize
             && self.looked_at.compare_exchange(looked_at, count, Relaxed, Relaxed).is_ok()
         {

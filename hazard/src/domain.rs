@@ -1,4 +1,4 @@
-//! The heavy side: when a heavy fence is made for what was retired, and who frees how much of it when.
+//! The heavy side: when a heavy fence is executed for retired objects, and which thread frees how many of them when.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -21,8 +21,8 @@ use crate::thread::{self, Local};
 
 /// The hazard pointers of one family, and the objects that wait until none of them protects them.
 ///
-/// The hazard pointers of a domain protect what is retired to it, and nothing else. Most programs use
-/// [`Domain::global`] without naming it. [`domain!`](crate::domain!) makes a domain of one's own.
+/// The hazard pointers of a domain protect objects that are retired to it, and no others. Most programs use
+/// [`Domain::global`] without naming it. [`domain!`](crate::domain!) makes another domain.
 ///
 /// ```
 /// use asymfence_hazard::{AtomicBox, Domain};
@@ -32,7 +32,7 @@ use crate::thread::{self, Local};
 /// assert!(Domain::global().reclaim_all().unwrap().freed >= 1);
 /// ```
 ///
-/// Nothing takes a domain, so a second one of a family cannot be made to matter:
+/// No function takes a domain, so a second domain of a family would have no effect:
 ///
 /// ```compile_fail,E0061
 /// use asymfence_hazard::{Domain, Global, HazardPointer};
@@ -46,83 +46,93 @@ use crate::thread::{self, Local};
 /// ([`DomainStats::threads`]), and `E` the largest of [`Thresholds::objects`], `H`, and `T` eighths of
 /// [`Thresholds::objects`].
 ///
-/// - **Objects**: at most `4·E + H` wait, and `E` more for each heavy fence that is in flight. When `E` have been
-///   retired since somebody last came to make a heavy fence, one thread makes the next, which serves all. From then on
-///   each thread frees one object for each that it retires, and a few of those that threads have left who stand still
-///   or have ended. A reader that stops holds back what it protects, and nothing else.
-/// - **Slow fences**: while a heavy fence is slow, or the thread that makes it is preempted, the next `E` objects bring
-///   another thread to make one. So there are as many in flight as threads that retire, at most, and `4·E + H + T·E`
-///   objects.
-/// - **Threads that end**: then `T` falls, and `E` with it. What they have left counts from the next retire on. Those who
-///   go on to retire free up to 64 of these objects at each look, one in four retires; when nobody does, they wait.
-/// - **Bytes**: at most four times [`Thresholds::bytes`], that once more for each heavy fence in flight, what is
-///   protected, and the last four objects of each thread, at which it has not looked yet. An object counts as many as
-///   its type has, or as [`retire_weighing`](Domain::retire_weighing) was told.
-/// - **Time** (with the feature `std`): a retire that comes when the last heavy fence is [`Thresholds::pause`] ago makes
-///   one, and frees up to 16 objects that wait. Such fences take less than 1 % of the time: after a slow one the next
-///   comes later, up to a tenth of a second. A thread that retires fast looks at the clock once in 32 objects. At rest
-///   nothing is done: the last few objects wait for the next retire, for
+/// - **Objects**: at most `4·E + H` wait, and `E` more for each heavy fence that is under way. When `E` objects have
+///   been retired since a thread last began a heavy fence, one thread executes the next, which serves all threads. From
+///   then on each thread frees one object for each one that it retires, and also a few objects of threads that are
+///   stalled or have ended. A stalled reader holds back only what it protects.
+/// - **Slow fences**: while a heavy fence is slow, or its thread is preempted, another thread executes one for the next
+///   `E` objects. So at most `T` heavy fences are under way, and at most `4·E + H + T·E` objects wait.
+/// - **Threads that end**: `T` falls, and `E` with it. The objects that they leave count from the next retire on.
+///   Threads that continue to retire free up to 64 of these objects at every fourth retire. If no thread retires, the
+///   objects wait.
+/// - **Bytes**: at most four times [`Thresholds::bytes`], once more that for each heavy fence under way, what is
+///   protected, and the last four objects of each thread, which it has not counted yet. An object counts with the size
+///   of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
+/// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, the next retire
+///   executes one, and frees up to 16 waiting objects. These heavy fences take less than 1 % of the time: after a slow
+///   one the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. If
+///   no thread retires, nothing is done: the last few objects wait for the next retire, for
 ///   [`reclaim`](Domain::reclaim), or for the thread of
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///
-/// A thread whose ring another empties at the moment, and was stopped at that, waits for it when more than its share
+/// A thread has to wait if another thread was stopped while it emptied this thread's ring, and more than its share
 /// waits there, `2·E / T` objects.
 ///
 /// Measured, with the default thresholds, 2 cores of an Intel Xeon under KVM, Linux 6.18, 2026-11-26: of 4 threads that
-/// retire 500,000 objects each at most 3,484 waited; of 64 that retire 20,000 each, where `4·E` is 32,768 and
-/// fences are in flight, between 3,793 and 71,254 in 31 runs. Of 1,000 threads that retire half a megabyte each and then
-/// stand still 15.5 MB waited. 2,000 threads that retired 60 objects each and ended left
-/// 120,000 where no time was set; when another thread had retired 10,000, there were 783.
+/// retire 500,000 objects each at most 3,484 waited; of 64 that retire 20,000 each, where `4·E` is 32,768 and fences
+/// are in flight, between 3,793 and 71,254 in 31 runs. Of 1,000 threads that retire half a megabyte each and then stand
+/// still 15.5 MB waited. 2,000 threads that retired 60 objects each and ended left 120,000 where no time was set; when
+/// another thread had retired 10,000, there were 783.
 ///
-/// Not in this count: what a thread has in hand that was stopped in the middle of a retire or a reclaim, up to 64
-/// objects, and if it was stopped while it took them out, what else it has retired, up to `2·E`; what destructors retire, until as
-/// many objects have been retired by others; objects of no size, which share one address and so wait for each other;
-/// what [`retire_deferred`](Domain::retire_deferred) has retired; and everything, while heavy fences *fail*
-/// ([`DomainStats::failed`]). Then they are tried less and less often, up to 64 times as late; and when they succeed
-/// again no single retire frees more than 128 objects.
+/// Not counted are
 ///
-/// Each thread that retires to a domain has a ring of some 1.5 KiB there, which grows by as much for each 64 objects,
-/// shrinks again, and is used by another thread when it ends.
+/// - up to 64 objects of each thread that is stopped in the middle of a retire or a reclaim, and up to `2·E` more that
+///   it has retired, if it was stopped while it took objects out of its ring;
+/// - objects that destructors retire, until other threads have retired as many;
+/// - zero-sized objects, which share one address and so wait for each other;
+/// - objects of [`retire_deferred`](Domain::retire_deferred);
+/// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often, up to 64
+///   times as late. When they succeed again no single retire frees more than 128 objects.
+///
+/// Each thread that retires to a domain has a ring of some 1.5 KiB there. The ring grows by as much for each 64
+/// objects, and shrinks again. When the thread ends another thread uses the ring.
 ///
 /// # Fork
 ///
-/// A child of fork(2) can go on. What the parent's other threads protected stays protected in it, what they had
-/// retired is freed, but for what they were about to free, and their hazard pointers are not used again. If one was
-/// taking objects out of a ring at that moment, all that is in that ring stays. If that is the ring of the thread that
-/// forked, it takes another as soon as more than its share is in it, after some 10,000 tries.
-/// (Without the feature `std`, reclaims that they were in count as in progress in the child too.)
+/// A child of fork(2) can continue to use the domain. In the child
+///
+/// - objects that other threads of the parent protected stay protected for ever, and the hazard pointers of those
+///   threads are not used again;
+/// - objects that other threads of the parent had retired are freed, except the objects that those threads were just
+///   freeing;
+/// - if another thread was taking objects out of a ring during the fork, the objects in that ring are never freed. If
+///   it was the ring of the forking thread, that thread takes a new ring once the old one holds more than its share,
+///   after some 10,000 tries to lock it.
+///
+/// (Without the feature `std` the child also counts the reclaims of the parent's other threads as still under way.)
 pub struct Domain<F> {
     slots: Slots,
     rings: Rings,
     thresholds: Thresholds,
     due: CachePadded<Due>,
-    /// Objects and bytes freed by others than the owners of the rings, ever.
+    /// Objects and bytes ever freed by threads other than the owners of the rings.
     freed: CachePadded<[Number; 2]>,
-    /// A ring whose owner does not empty it: others do, a few objects at a time. Or null.
+    /// A ring whose owner does not empty it, or null. Other threads empty it, a few objects at a time.
     behind: AtomicPtr<Ring>,
     #[cfg(feature = "std")]
     background: Background,
     family: PhantomData<fn(F) -> F>,
 }
 
-/// What decides when a heavy fence is due. Advice, all of it: no order depends on it.
+/// Decides when a heavy fence is due. All of it is advice: no order depends on it.
 struct Due {
-    /// Objects and bytes retired, but for the last few in each ring. They wrap.
+    /// Objects and bytes retired, except the last few in each ring. The numbers wrap.
     counted: [Number; 2],
-    /// The numbers up to which somebody has come to make a fence.
+    /// The numbers up to which a thread has begun a heavy fence.
     looked_at: [Number; 2],
-    /// How many times as late the next fence comes, since the last ones failed.
+    /// How many times as late the next heavy fence comes, because the last ones failed.
     factor: Number,
-    /// Objects that waited at the last fence.
+    /// Objects that waited at the last heavy fence.
     waited: Number,
-    /// When somebody has come to make a fence, in microseconds, and how long none is made after that for time alone.
+    /// When a thread last began a heavy fence, in microseconds, and for how long after that none is executed for time
+    /// alone.
     fenced_at: Number,
     pause: Number,
     failed: Number,
 }
 
-/// How much waits before a domain makes a heavy fence.
+/// How much waits before a domain executes a heavy fence.
 ///
 /// ```
 /// use asymfence_hazard::{Thresholds, domain};
@@ -138,8 +148,8 @@ pub struct Thresholds {
     pub objects: usize,
     /// Bytes, as [`retire`](Domain::retire) counts them.
     pub bytes: usize,
-    /// How long something waits, when a thread retires again: at least a millisecond. `None`: a retire reclaims by
-    /// numbers alone. (Without the feature `std` there is no clock, and this is not looked at.)
+    /// How long an object waits at most if a thread then retires again; at least a millisecond. With `None` a retire
+    /// reclaims by numbers alone. (Ignored without the feature `std`, since there is no clock.)
     pub pause: Option<Duration>,
 }
 
@@ -155,23 +165,23 @@ impl Default for Thresholds {
     }
 }
 
-/// Objects between two looks of a thread at what it may free; as many are freed at each. No more than glibc's allocator
-/// keeps at hand for a thread (7), so that the next allocations find them there.
+/// A thread checks once in this many objects what it may free, and frees as many. Not more than glibc's allocator
+/// caches for a thread (7), so that the next allocations find them there.
 const STRIDE: usize = 4;
 
-/// How much of a threshold a thread retires before the domain counts it.
+/// The part of a threshold that a thread retires before the domain counts it.
 const SHARE: usize = 16;
 
-/// How many times as late a fence comes at most, after failures.
+/// How many times as late a heavy fence comes at most, after failures.
 const LATEST: usize = 64;
 
-/// The least time between two heavy fences for time alone, and the most, in microseconds.
+/// The shortest and the longest time between two heavy fences for time alone, in microseconds.
 const PAUSES: [usize; 2] = [1_000, 100_000];
 
-/// Heavy fences for time alone take less than one part in so many of the time.
+/// Heavy fences for time alone take less than this fraction of the time: one part in so many.
 const COSTLY: usize = 128;
 
-/// How often `reclaim_all` looks again whether another thread is done.
+/// How often `reclaim_all` checks again whether another thread is done.
 const PATIENCE: u32 = 1_000;
 
 /// The constructor, `const` where the atomics' is.
@@ -209,7 +219,7 @@ macro_rules! new {
 impl<F> Domain<F> {
     crate::sync::const_where_possible!(new);
 
-    /// A thread ends that has these.
+    /// Ends a thread's `Local`.
     ///
     /// # Safety
     ///
@@ -230,19 +240,19 @@ impl<F> Domain<F> {
     /// Frees every retired object that no hazard pointer protects, whichever thread retired it: one heavy fence for
     /// all of them.
     ///
-    /// Waits for another thread in its heavy fence, and while that takes objects out of a ring, but not for ever. What
-    /// another thread is about to free at this moment is left to that.
+    /// May wait, for a bounded time, for another thread that executes a heavy fence or takes objects out of a ring.
+    /// Objects that another thread is about to free are freed by that thread, perhaps after this call returns.
     ///
-    /// Called in a destructor that the domain runs, it frees nothing, so that the depth of the stack does not grow
-    /// with what destructors do. The call that runs the destructor reclaims again when it is done with the others,
-    /// unless one of them has panicked. It does so each time that a destructor has asked for it: a destructor that
-    /// retires an object of its own kind and reclaims keeps that call busy for ever. (Without the feature `std` a call
-    /// in a destructor reclaims too, but no call does while 16 others are under way in the process.)
+    /// If a destructor that the domain runs calls `reclaim`, this inner call frees nothing, so that the stack does not
+    /// grow with what destructors do. Instead the outer call, which runs the destructor, reclaims again after the other
+    /// destructors, unless one of them has panicked. It does so as often as destructors ask: a destructor that retires
+    /// an object of its own kind and reclaims keeps the outer call busy for ever. (Without the feature `std` a call in
+    /// a destructor reclaims too, but no call does while 16 others are under way in the process.)
     ///
     /// # Errors
     ///
-    /// If the heavy fence failed ([`try_heavy_fence`]). Then nothing has been freed: the garbage is kept,
-    /// and tried again later.
+    /// If the heavy fence failed ([`try_heavy_fence`]). Then nothing has been freed: the garbage is kept for a later
+    /// reclaim.
     ///
     /// # Panics
     ///
@@ -281,14 +291,14 @@ impl<F> Domain<F> {
         Ok(done)
     }
 
-    /// Frees every retired object that no hazard pointer protects, and what their destructors retire,
-    /// until nothing is left but what is protected. For tests and for the end of a program.
+    /// Frees every retired object that no hazard pointer protects, and the objects that their destructors retire, until
+    /// only protected objects are left. For tests and for the end of a program.
     ///
-    /// Waits for other threads that are about to free objects of this domain, but not for ever: afterwards
-    /// everything that was retired before the call has been freed or is counted in [`Reclaimed::kept`]. That
-    /// counts more than what is protected only if another thread goes on retiring, is stuck in a destructor,
-    /// as this one is if it was called in one, or is gone with objects in hand after a fork. As long as
-    /// there is something to free it goes on: threads that retire without a pause keep it busy.
+    /// May wait, for a bounded time, for other threads that are about to free objects of this domain. Afterwards
+    /// everything that was retired before the call has been freed or is counted in [`Reclaimed::kept`]. `kept` counts
+    /// unprotected objects only in these cases: another thread keeps retiring; another thread is stuck in a destructor;
+    /// this call was made in a destructor; a fork left behind a thread that was freeing objects. The call continues as
+    /// long as there is something to free: threads that retire without a pause keep it busy.
     ///
     /// # Errors and panics
     ///
@@ -312,11 +322,12 @@ impl<F> Domain<F> {
 
     /// What the domain has done so far.
     ///
-    /// The numbers are read one after the other. Beside threads that retire or reclaim they belong to no single moment.
+    /// The numbers are read one after the other. While other threads retire or reclaim, they do not belong to a single
+    /// moment.
     #[must_use]
     pub fn stats(&self) -> DomainStats {
-        // Acquire, and before the others: what was freed was counted as retired before. Pairs with: the
-        // Releases in `free`, and that in `Ring::settle`. The others Relaxed: numbers for reports.
+        // Acquire, and before the others: what was freed was counted as retired before. Pairs with: the Releases in
+        // `free` and in `Ring::settle`. The others are Relaxed: numbers for reports.
         let [mut freed, mut freed_bytes] = [0, 1].map(|unit| self.freed[unit].load(Acquire));
         for (objects, bytes) in self.rings.iter().map(Ring::freed) {
             freed = freed.wrapping_add(objects);
@@ -351,31 +362,32 @@ impl<F> Domain<F> {
         ptr::from_ref(self).cast()
     }
 
-    /// Objects that make a heavy fence worth it: so many that neither it nor the look at every hazard pointer nor that
-    /// at every ring costs much for each.
+    /// The number of objects that makes a heavy fence worth its cost: so many that the fence, the scan of the hazard
+    /// pointers and the look at every ring cost little for each object.
     fn enough(&self) -> usize {
         let Thresholds { objects, .. } = self.thresholds;
         objects.max(self.slots.used()).max((objects / 8).saturating_mul(self.rings.owned()))
     }
 
-    /// How many objects come to a new ring before the first look. In a model the fewer looks the better.
+    /// How many objects come into a new ring before its owner first checks it. In a model few checks are better.
     pub(crate) fn first(&self) -> usize {
         if LOOM { STRIDE.min(self.thresholds.objects).max(1) } else { 1 }
     }
 
-    /// What a thread does each few objects: it counts what it has retired, makes a heavy fence if one is due, and
-    /// frees as many objects as it has retired, if `frees`. False if it is to leave the ring, whose lock it cannot have:
-    /// so it is in a child of fork(2), where the holder is not.
+    /// The owner's work once in a few objects: it counts what it has retired, executes a heavy fence if one is due,
+    /// and, if `frees`, frees as many objects as it has retired. Returns false if the owner must leave the ring because
+    /// its lock cannot be had. That happens in a child of fork(2), in which the holder of the lock does not exist.
     ///
     /// # Safety
     ///
     /// By the owner of `ring`.
     pub(crate) unsafe fn step(&self, ring: &Ring, frees: bool) -> bool {
         let Thresholds { objects, bytes, .. } = self.thresholds;
-        // First of all, so that destructors find room.
+        // First, so that destructors find room.
         // SAFETY: by the owner.
         let new = unsafe { ring.extend(STRIDE.min(objects).max(1)) };
-        // Objects are few at a time. Bytes may be many, so all rings together keep no more than the threshold uncounted.
+        // Objects are few at a time. Bytes may be many, so all rings together keep no more than the threshold
+        // uncounted.
         let share = SHARE.max(self.rings.owned());
         let units = [(objects / SHARE).clamp(1, AT_ONCE), (bytes / share).max(1)];
         let left = self.rings.left(units[0], units[1]);
@@ -405,18 +417,18 @@ impl<F> Domain<F> {
         }
         // SAFETY: as above.
         let look = || unsafe { self.look(ring, new, counted) };
-        // In a destructor the call around has the ring in use.
+        // In a destructor the outer call uses the ring.
         thread::outermost(self.address(), false, look, || _ = self.reclaim_now()).unwrap_or(true)
     }
 
-    /// So many objects and bytes have been retired.
+    /// Counts objects and bytes that have been retired.
     fn count(&self, (objects, bytes): (usize, usize)) {
         // Relaxed: numbers that decide when a fence is made, never what it orders.
         self.due.counted[0].fetch_add(objects, Relaxed);
         self.due.counted[1].fetch_add(bytes, Relaxed);
     }
 
-    /// False if the ring's lock is not to be had.
+    /// False if the ring's lock cannot be had.
     ///
     /// # Safety
     ///
@@ -438,13 +450,13 @@ impl<F> Domain<F> {
         // SAFETY: as above.
         let debt = unsafe { ring.debt() };
         let most = match speed {
-            // They have been out of the cache for long, each costs a quarter of a microsecond.
+            // These objects left the cache long ago; each costs a quarter of a microsecond.
             Speed::Slow(_) => 4 * STRIDE,
             _ if self.waited_of(8, 1) => AT_ONCE,
             _ => debt.min(new + STRIDE),
         };
         let mut batch = Batch::new();
-        // What a ring holds when all hold the same, and a thread that was preempted stops none of them.
+        // The share of a ring if all rings hold the same number of objects and no preempted thread blocks one.
         let fair = || (self.enough() / self.rings.owned().max(1)).saturating_mul(2);
         let is_urgent = || ring.waiting(ring.tail()) > fair();
         let had = ring.take_own(&self.slots, most, is_urgent, &mut batch);
@@ -455,7 +467,7 @@ impl<F> Domain<F> {
         had
     }
 
-    /// Whether at the last fence more waited than so much of what makes one worth it.
+    /// Whether more objects waited at the last heavy fence than this part of the number that makes one worth its cost.
     fn waited_of(&self, of: usize, part: usize) -> bool {
         // Relaxed: advice.
         let waited = self.due.waited.load(Relaxed);
@@ -463,14 +475,14 @@ impl<F> Domain<F> {
         waited > most.saturating_add(AT_ONCE * self.rings.owned())
     }
 
-    /// Whether a fence is due by numbers: one caller makes it.
+    /// Whether a heavy fence is due by numbers. One caller gets true, and executes it.
     fn claim(&self) -> bool {
         let due = &*self.due;
         // Relaxed, all: numbers that decide when a fence is made, never what it orders.
         let counted = [0, 1].map(|unit| due.counted[unit].load(Relaxed));
         let looked_at = [0, 1].map(|unit| due.looked_at[unit].load(Relaxed));
         let factor = due.factor.load(Relaxed);
-        // Signed: another may have come to look at more than we have counted.
+        // Signed: another thread may have covered more than we have counted.
         let is_enough = |unit: usize, enough: usize| {
             counted[unit].wrapping_sub(looked_at[unit]) as isize
                 >= enough.saturating_mul(factor).min(isize::MAX as usize) as isize
@@ -479,7 +491,7 @@ impl<F> Domain<F> {
             && due.looked_at[0].compare_exchange(looked_at[0], counted[0], Relaxed, Relaxed).is_ok()
     }
 
-    /// Whether a fence is due by time: one caller makes it.
+    /// Whether a heavy fence is due by time. One caller gets true, and executes it.
     fn claim_at(&self, now: usize) -> bool {
         let due = &*self.due;
         // Relaxed, all: as above.
@@ -492,7 +504,7 @@ impl<F> Domain<F> {
             && due.fenced_at.compare_exchange(fenced_at, now, Relaxed, Relaxed).is_ok()
     }
 
-    /// Every ring, and the position before which a heavy fence serves what is in it that is made now.
+    /// Every ring, with the position up to which a heavy fence that is executed now serves its objects.
     fn tails(&self) -> Vec<(&Ring, usize)> {
         self.rings.iter().map(|ring| (ring, ring.tail())).collect()
     }
@@ -528,8 +540,8 @@ impl<F> Domain<F> {
             let before = ring.raise(tail);
             let waiting = ring.waiting(tail);
             waited = waited.saturating_add(waiting);
-            // What the last fence served is gone by now, if the owner goes on as it did. Where there is no owner, nobody
-            // empties the ring.
+            // If the owner continues at its pace, the objects that the last heavy fence served are gone by now. A ring
+            // without an owner is not emptied by one.
             let new = tail.wrapping_sub(before);
             let (until, most) = match new {
                 _ if !ring.is_owned() => (tail, 0),
@@ -554,7 +566,7 @@ impl<F> Domain<F> {
         self.behind.store(ring, Release);
     }
 
-    /// Frees a few objects of rings whose owners stand still, have gone, or go on more slowly than they did.
+    /// Frees a few objects of rings whose owners are stalled, are gone, or have become slower.
     fn help(&self) {
         // Relaxed: a first look.
         if self.behind.load(Relaxed).is_null() {
@@ -581,12 +593,12 @@ impl<F> Domain<F> {
             if is_done {
                 self.set_behind(self.rings.behind(ring).find(|ring| ring.behind().is_some()));
             }
-            // To look at a ring that has nothing counts as an object.
+            // Checking an empty ring counts as one object.
             most -= freed.max(1);
         }
     }
 
-    /// Frees what is in the batch, which was taken out of `ring`: by its owner, if `own`.
+    /// Frees the objects of the batch, which were taken out of `ring`: by its owner, if `own`.
     #[inline]
     fn free(&self, ring: &Ring, batch: &mut Batch, own: bool) {
         struct Freeing<'d, F> {
@@ -622,8 +634,8 @@ impl<F> Domain<F> {
             while let Some(item) = freeing.batch.next() {
                 freeing.objects += 1;
                 freeing.bytes = freeing.bytes.wrapping_add(item.weight());
-                // SAFETY: unlinked before a heavy fence, and not protected at a scan after it (SCANNED); those who used
-                // it are done, as the Acquire of the scan says. In no other hands (ONCE).
+                // SAFETY: unlinked before a heavy fence, and not protected at a scan after it (SCANNED). Threads that
+                // used it are done with it, by the Acquire of the scan. No other thread frees it (ONCE).
                 unsafe { item.free() };
             }
         });
@@ -636,36 +648,37 @@ impl<F> Domain<F> {
 pub struct Reclaimed {
     /// Objects that were freed.
     pub freed: usize,
-    /// Objects that wait on, because a hazard pointer protects them.
+    /// Objects that still wait, because a hazard pointer protects them.
     pub kept: usize,
 }
 
-/// What a domain has done since it was made. The numbers wrap, and are read one after the other.
+/// What a domain has done since it was created. The numbers wrap, and are read one after the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DomainStats {
-    /// Hazard pointers, with those that threads keep at hand, up to 7 each.
+    /// Hazard pointers, including those that threads keep for reuse, up to 7 for each thread.
     pub hazard_pointers: usize,
-    /// Places for hazard pointers: as many as were ever needed at the same time, or twice that.
+    /// Slots for hazard pointers: between one and two times the number that was ever needed at the same time.
     pub slots: usize,
-    /// Threads that have retired something and not ended. A child of fork(2) goes on to count those that its parent had
-    /// then, though it has no more than one of them. (Without the feature `std`: threads in the middle of a retire.)
+    /// Threads that have retired something and not ended. A child of fork(2) continues to count all threads that the
+    /// parent had at the fork, although it has at most one of them. (Without the feature `std`: threads in the middle
+    /// of a retire.)
     pub threads: usize,
     /// Objects retired.
     pub retired: usize,
     /// Objects freed.
     pub freed: usize,
-    /// Bytes of the objects that are retired and not freed. As with [`waiting`](DomainStats::waiting), it may be more
-    /// than ever waited.
+    /// Bytes of the objects that are retired and not freed. As with [`waiting`](DomainStats::waiting), the number may
+    /// be greater than what ever waited.
     pub waiting_bytes: usize,
-    /// Heavy fences that failed: as long as this grows, garbage piles up. [`Domain::reclaim`] returns the error,
-    /// which says why.
+    /// Heavy fences that failed. As long as this number grows, garbage accumulates. [`Domain::reclaim`] returns the
+    /// error, which says why.
     pub failed: usize,
 }
 
 impl DomainStats {
-    /// Objects that are retired and not freed. What was freed is read first: so beside threads that retire this may be
-    /// more than ever waited at one moment.
+    /// Objects that are retired and not freed. The number of freed objects is read first. So while other threads
+    /// retire, the result may be greater than what ever waited at one moment.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.retired.wrapping_sub(self.freed)

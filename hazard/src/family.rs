@@ -8,16 +8,15 @@ use crate::thread::Local;
 /// Invariant, and without a value of its own.
 pub(crate) type Of<F> = PhantomData<fn(F) -> F>;
 
-/// Names a domain of the program, of which there is one. [`domain!`](crate::domain!) implements it.
+/// Names the one domain of a family. [`domain!`](crate::domain!) implements it.
 ///
-/// Every hazard pointer and every place that holds a pointer has a family as its type parameter, and no
-/// function takes a domain. So a hazard pointer always belongs to the domain to which the objects that it
-/// protects are retired: what does not belong together has different types.
+/// Every hazard pointer and every place that holds a pointer has a family as its type parameter, and no function takes
+/// a domain. So a hazard pointer always belongs to the domain to which its objects are retired: if they do not belong
+/// together, their types differ.
 ///
 /// # Safety
 ///
-/// `domain` returns the same domain whenever it is called, for the life of the program, and nothing else
-/// has that domain.
+/// `domain` always returns the same domain, for the life of the program, and no other family has that domain.
 ///
 /// Only the macro makes a family without `unsafe`:
 ///
@@ -43,20 +42,20 @@ pub unsafe trait Family: Sized + 'static {
     /// The domain of this family.
     fn domain() -> &'static Domain<Self>;
 
-    /// Hands `work` what this thread has. `None` without the feature `std`.
+    /// Calls `work` with this thread's `Local`. `None` without the feature `std`.
     #[doc(hidden)]
     fn with_local<R>(work: impl FnOnce(&Local) -> R) -> Option<R>;
 
-    /// Sees to it that what this thread has ends with the thread. False if the thread is ending already.
+    /// Makes sure that this thread's `Local` ends with the thread. False if the thread is ending already.
     #[doc(hidden)]
     fn begin() -> bool;
 }
 
-/// Makes a domain of one's own, and the family that names it.
+/// Makes a new domain, and the family that names it.
 ///
-/// A domain of one's own keeps one part of the program's garbage apart from another's: a reclaim runs the
-/// destructors of this domain's objects only, and looks at its hazard pointers only. Taking a hazard pointer
-/// costs the same as in the domain of the process.
+/// A separate domain keeps one part of the program's garbage apart from the rest: a reclaim runs only the destructors
+/// of this domain's objects, and scans only its hazard pointers. Taking a hazard pointer costs the same as in the
+/// domain of the process.
 ///
 /// ```
 /// #![forbid(unsafe_code)]
@@ -84,7 +83,7 @@ pub unsafe trait Family: Sized + 'static {
 /// asymfence_hazard::domain! { pub enum Routes {} }
 /// ```
 ///
-/// A generic family would have one for all its types, so there is none:
+/// A generic family would have one domain for all its types, so it is not allowed:
 ///
 /// ```compile_fail
 /// asymfence_hazard::domain! { pub enum Routes<T> {} }
@@ -114,15 +113,15 @@ macro_rules! domain {
 }
 
 domain! {
-    /// The family of the domain of the process, which is every type's default.
+    /// The family of the domain of the process. It is the default of every type.
     pub enum Global {}
 }
 
 impl Domain<Global> {
     /// The domain of the process.
     ///
-    /// What is retired to it and not reclaimed when the process ends is never freed: call
-    /// [`reclaim_all`](Domain::reclaim_all) if destructors have to run.
+    /// Objects that are not reclaimed when the process ends are never freed: call [`reclaim_all`](Domain::reclaim_all)
+    /// if their destructors have to run.
     ///
     /// ```
     /// use asymfence_hazard::Domain;

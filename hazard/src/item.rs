@@ -1,4 +1,4 @@
-//! A retired object, and how it is freed: two words, and no allocation for an object that was a box's.
+//! A retired object, and how it is freed: two words, and no allocation if the object came from a box.
 
 use alloc::boxed::Box;
 use core::marker::PhantomData;
@@ -12,7 +12,7 @@ struct How {
     weight: usize,
 }
 
-/// One retired object. Dropped, it leaks.
+/// One retired object. If this is dropped, the object leaks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
     object: *mut (),
@@ -20,10 +20,10 @@ pub(crate) struct Item {
     how: *const How,
 }
 
-/// An object with a deleter of its own, or with a weight.
+/// For an object with a deleter of its own, or with a weight.
 #[repr(C)]
 struct With<D> {
-    /// The first field, so that the address of the whole is this one's.
+    /// The first field, so that it has the address of the whole.
     how: How,
     deleter: D,
 }
@@ -41,7 +41,7 @@ impl<T, D: FnOnce(*mut T)> Of<T, D> {
 
 /// # Safety
 ///
-/// `object` was a box's of this type; nobody uses it.
+/// `object` came from a box of this type, and no thread uses it.
 unsafe fn free_box<T>(object: *mut (), _: *const How) {
     witness::freed(object);
     // SAFETY: the contract of this function.
@@ -50,10 +50,10 @@ unsafe fn free_box<T>(object: *mut (), _: *const How) {
 
 /// # Safety
 ///
-/// `D` has no size, and a value of it was forgotten for this call.
+/// `D` is zero-sized, and a value of it was forgotten for this call.
 unsafe fn free_by<T, D: FnOnce(*mut T)>(object: *mut (), _: *const How) {
     witness::freed(object);
-    // SAFETY: a value of no size has no bytes; this is the one that was forgotten.
+    // SAFETY: a zero-sized value has no bytes. This is the value that was forgotten.
     let deleter = unsafe { NonNull::<D>::dangling().read() };
     deleter(object.cast());
 }
@@ -71,13 +71,13 @@ unsafe fn free_with<T, D: FnOnce(*mut T)>(object: *mut (), how: *const How) {
 impl Item {
     /// # Safety
     ///
-    /// `object` was a box's, and may be dropped when the item is freed, in any thread.
+    /// `object` came from a box, and may be dropped when the item is freed, in any thread.
     #[inline]
     pub(crate) unsafe fn of_box<T>(object: *mut T) -> Self {
         Item { object: object.cast(), how: &Of::<T>::BOX }
     }
 
-    /// Allocates, if the deleter has a size.
+    /// Allocates, unless the deleter is zero-sized.
     ///
     /// # Safety
     ///
@@ -113,7 +113,7 @@ impl Item {
         self.object
     }
 
-    /// How many bytes it holds.
+    /// How many bytes the object holds.
     #[inline]
     pub(crate) fn weight(self) -> usize {
         // SAFETY: valid until the item is freed.
@@ -122,12 +122,12 @@ impl Item {
 
     /// # Safety
     ///
-    /// Nobody uses the object, and no copy of this item is freed or looked into after this.
+    /// No thread uses the object, and no copy of this item is freed or read after this.
     #[inline]
     pub(crate) unsafe fn free(self) {
         // SAFETY: valid until the item is freed, here.
         let free = unsafe { (*self.how).free };
-        // SAFETY: made for this item, and nobody uses the object.
+        // SAFETY: made for this item, and no thread uses the object.
         unsafe { free(self.object, self.how) };
     }
 }

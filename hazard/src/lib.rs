@@ -1,8 +1,8 @@
 //! Hazard pointers whose readers execute no fence, on the asymmetric fences of [`asymfence`].
 //!
-//! A reader writes into a slot of its own which object it is about to use, and then looks again whether the
-//! object is still linked. A writer that unlinks an object *retires* it. From time to time the retired objects
-//! are *reclaimed*: those that no slot names are freed.
+//! A reader writes the address of the object that it is about to use into a slot of its own. Then it checks again that
+//! the object is still linked. A writer that unlinks an object *retires* it. From time to time the retired objects are
+//! *reclaimed*: the objects whose address is in no slot are freed.
 //!
 //! ```text
 //! A (store buffering)   reader                     reclaimer
@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The reader runs millions of times a second: a store, a light fence (a load, a compare and a branch, and no fence
-//! instruction) and a load. A thousand objects share one heavy fence. A reader that stops keeps the object that it
-//! protects from being freed, while an epoch or an RCU section keeps everything.
+//! instruction) and a load. A thousand objects share one heavy fence. A stalled reader keeps only the object that it
+//! protects from being freed, while a stalled epoch or RCU section keeps everything.
 //!
 //! ```
 //! #![forbid(unsafe_code)]
@@ -35,10 +35,10 @@
 //! | --- | --- | --- |
 //! | [`HazardCell`] | a value that is read all the time and replaced now and then | nothing |
 //! | [`AtomicBox`] | a place that may be empty; objects that own others | nothing |
-//! | [`Chain`] | lists, and what is made of lists | nothing |
-//! | [`Link`], [`Tagged`] | structures of another shape | to write a link, to retire |
-//! | [`HazardPointer::protect_raw`] | structures whose links are atomics of their own | to dereference, to retire |
-//! | [`Cohort`] | garbage that ends with its structure, and may borrow | to retire |
+//! | [`Chain`] | lists, and structures made of lists | nothing |
+//! | [`Link`], [`Tagged`] | structures of another shape | writing a link, retiring |
+//! | [`HazardPointer::protect_raw`] | structures whose links are atomics of their own | dereferencing, retiring |
+//! | [`Cohort`] | garbage that is freed with its structure, and may borrow | retiring |
 //!
 //! Each belongs to the domain of the process, or to one of your own by its last type parameter: see [`domain!`].
 //! `examples/structures` has a list and a hash map, which contain no `unsafe`, and a stack and a queue, which do.
@@ -62,8 +62,9 @@
 //! | arc-swap `ArcSwap::load`, `store`, `swap`, `rcu` | [`HazardCell`], the same names |
 //! | arc-swap `Cache`, `load_full` | [`HazardCell::load_with`]; no counted reference |
 //!
-//! An epoch protects whatever is reached while it is pinned. A hazard pointer protects one object, and each step
-//! from object to object needs a look at the link behind it: that is what [`Follow::Frozen`] is for.
+//! An epoch protects every object that a thread reaches while it is pinned. A hazard pointer protects one object. After
+//! each step to the next object the reader must check that the link it followed is still live. [`Follow::Frozen`]
+//! reports that it is not.
 //!
 //! # C++26
 //!
@@ -86,16 +87,21 @@
 //!
 //! # How much garbage there can be
 //!
-//! At most `4·E + H` objects wait, where `H` is the number of hazard pointers, and `E` the largest of 1,024, `H` and
-//! 128 for each thread that retires; at most four times 8 MiB, as far as bytes are told, and what is protected; and what
-//! waited when a thread retires after a pause of a millisecond is freed by that and the next retires. The numbers are a
-//! domain's own ([`Thresholds`]). [`Domain`] has what is not in this count.
+//! Let `H` be the number of hazard pointers, `T` the number of threads that retire, and `E` the largest of 1,024, `H`
+//! and `128·T`.
+//!
+//! - Objects: at most `4·E + H` wait.
+//! - Bytes: at most 32 MiB plus what is protected, as far as the domain was told the sizes.
+//! - Time: a retire that comes a millisecond or more after the last heavy fence starts to free what waits. This retire
+//!   and the following ones free it.
+//!
+//! Each domain can have its own numbers ([`Thresholds`]). [`Domain`] says what these counts leave out.
 //!
 //! # Limits
 //!
-//! It needs an allocator. A model takes the feature `loom`, as [the fences' guide] says; with it no constructor is a
-//! `const fn`, so a `static` of these types does not compile. Signal handlers may protect, and may not retire. After a
-//! fork the child goes on: see [`Domain`].
+//! The crate needs an allocator. Models use the feature `loom`, as [the fences' guide] says; with it no constructor is
+//! a `const fn`, so a `static` of these types does not compile. A signal handler may protect an object, but must not
+//! retire one. A child of fork(2) can continue to use everything: see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/
 
@@ -140,7 +146,7 @@ pub use pointer::HazardPointer;
 pub use protected::Protected;
 pub use replaced::Replaced;
 
-/// For what the macro [`domain!`] expands to.
+/// For the expansion of the macro [`domain!`].
 #[doc(hidden)]
 pub mod __private {
     pub use crate::domain::{Domain, Thresholds};

@@ -1,8 +1,8 @@
-//! Links for structures of one's own: an address with tags. To follow one is safe, to write one is not.
+//! Links for other structures: an address with tags. Following a link is safe, writing one is unsafe.
 //!
-//! LINKED: as long as a link is not frozen, what it holds is not retired. That is promised wherever links are
-//! written. So whoever publishes an address, and then sees that the link still holds it and is not frozen, has
-//! protected an object that is not retired yet.
+//! LINKED: as long as a link is not frozen, the object that it holds is not retired. Every function that writes a link
+//! requires that of its caller. So if a thread publishes an address, and then sees that the link still holds it and is
+//! not frozen, the thread has protected an object that is not retired yet.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -15,7 +15,7 @@ use crate::protected::Protected;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{AtomicPtr, witness};
 
-/// An address, and tags in the bits that its alignment leaves. To be compared and stored, not to be followed.
+/// An address, with tags in the bits that its alignment leaves free. It can be compared and stored, but not followed.
 ///
 /// ```
 /// use asymfence_hazard::Tagged;
@@ -30,10 +30,10 @@ pub struct Tagged<T> {
 }
 
 impl<T> Tagged<T> {
-    /// The bits that tags may have: as many as the alignment of `T` leaves.
+    /// The bits that tags may use: as many as the alignment of `T` leaves free.
     pub const TAGS: usize = align_of::<T>() - 1;
 
-    /// No object, and no tag.
+    /// No object and no tags.
     #[must_use]
     pub const fn null() -> Self {
         Tagged { word: ptr::null_mut() }
@@ -103,7 +103,7 @@ impl<T> From<Box<T>> for Tagged<T> {
     }
 }
 
-/// To compare with: what is made from a reference cannot be written through, and so not be freed.
+/// For comparisons: a `Tagged` made from a reference must not be written through, and so not freed.
 impl<T> From<*const T> for Tagged<T> {
     #[inline]
     fn from(object: *const T) -> Self {
@@ -117,13 +117,13 @@ impl<T> fmt::Debug for Tagged<T> {
     }
 }
 
-/// A link to an object, in a structure or in an object of one.
+/// A link to an object, in a structure or in one of its objects.
 ///
-/// The lowest bit of the word, [`FROZEN`](Link::FROZEN), closes the link for good. A node's links are frozen
-/// before the node is unlinked, so a reader that stands on an unlinked node is not led on to objects that are
-/// freed: [`HazardPointer::follow`] answers [`Follow::Frozen`]. Other bits are the structure's own.
+/// The lowest bit of the word, [`FROZEN`](Link::FROZEN), closes the link for ever. Freeze a node's links before you
+/// unlink the node. Then a reader at an unlinked node does not follow its links to objects that are freed:
+/// [`HazardPointer::follow`] returns [`Follow::Frozen`]. The structure may use the other bits.
 ///
-/// It owns nothing: dropped, it leaks.
+/// A link owns nothing: if it is dropped, its object leaks.
 ///
 /// ```
 /// use asymfence_hazard::{Domain, Follow, HazardPointer, Link, Tagged};
@@ -155,7 +155,7 @@ impl<T> fmt::Debug for Tagged<T> {
 /// # unsafe { Domain::global().retire(old.as_ptr()) };
 /// ```
 ///
-/// What it leads to is seen by many threads, and freed by any:
+/// Many threads see the object, and any of them may free it:
 ///
 /// ```compile_fail,E0277
 /// static COUNT: asymfence_hazard::Link<std::cell::Cell<u32>> = asymfence_hazard::Link::null();
@@ -183,13 +183,13 @@ macro_rules! null {
 }
 
 impl<T, F: Family> Link<T, F> {
-    /// The tag of a link that leads nowhere any more, and does not change.
+    /// The tag of a frozen link, which leads nowhere and does not change any more.
     pub const FROZEN: usize = 1;
 
     crate::sync::const_where_possible!(null);
 
-    /// What it holds: to be compared, or for those who know that the object is valid. To use an object
-    /// that others may retire, [`follow`](HazardPointer::follow) the link.
+    /// What the link holds. For comparisons, or for a caller that knows that the object is valid. To use an object that
+    /// other threads may retire, [`follow`](HazardPointer::follow) the link.
     #[inline]
     #[must_use]
     pub fn load(&self) -> Tagged<T> {
@@ -197,17 +197,17 @@ impl<T, F: Family> Link<T, F> {
         Tagged { word: self.word.load(Acquire) }
     }
 
-    /// Holds `new` from now on.
+    /// Stores `new`.
     ///
     /// # Safety
     ///
-    /// - LINKED: what `new` points to is valid, and neither retired nor freed before this link has been changed
-    ///   or frozen. Then it is freed by [`Domain::retire`](crate::Domain::retire) on the domain of this family, or
-    ///   when nobody has a reference or a guard that came from this link. (A [`Protected`] borrows no structure.)
+    /// - LINKED: the object of `new` is valid, and is neither retired nor freed before this link has been changed or
+    ///   frozen. Afterwards it is either retired by [`Domain::retire`](crate::Domain::retire) of this family's domain,
+    ///   or freed directly once no reference and no guard obtained through this link exists. (A [`Protected`] may
+    ///   outlive the structure, so dropping the structure is not enough.)
     /// - A frozen link may only be given the value that it holds already.
     ///
-    /// An object in an unlinked node goes on pointing to the next one, so its links are frozen before it is
-    /// unlinked.
+    /// An unlinked node still points to the next one. So freeze its links before you unlink it.
     #[inline]
     pub unsafe fn store(&self, new: Tagged<T>) {
         witness::linked(new.as_ptr());
@@ -215,7 +215,7 @@ impl<T, F: Family> Link<T, F> {
         self.word.store(new.word, Release);
     }
 
-    /// Holds `new` from now on. Returns what it held.
+    /// Stores `new`, and returns what the link held.
     ///
     /// # Safety
     ///
@@ -223,21 +223,21 @@ impl<T, F: Family> Link<T, F> {
     #[inline]
     pub unsafe fn swap(&self, new: Tagged<T>) -> Tagged<T> {
         witness::linked(new.as_ptr());
-        // Release: as `store`. Acquire: as `load`; who retires the old object may look into it.
+        // Release: as `store`. Acquire: as `load`; a caller that retires the old object may access it.
         Tagged { word: self.word.swap(new.word, AcqRel) }
     }
 
-    /// Holds `new` from now on if it holds `current`, tags included. Returns what it held.
+    /// Stores `new` if the link holds `current`, including its tags. Returns what it held.
     ///
-    /// An address that was freed may come back. Protect the object of `current`, so that it is not.
+    /// The address of a freed object may be reused. To prevent that, protect the object of `current`.
     ///
     /// # Errors
     ///
-    /// What it holds, if that is not `current`.
+    /// What the link holds, if that is not `current`.
     ///
     /// # Safety
     ///
-    /// As [`store`](Link::store), if it holds `current`.
+    /// As [`store`](Link::store), if the link holds `current`.
     #[inline]
     pub unsafe fn compare_exchange(
         &self,
@@ -249,11 +249,11 @@ impl<T, F: Family> Link<T, F> {
         Self::exchanged(exchanged, new)
     }
 
-    /// As [`compare_exchange`](Link::compare_exchange), except that it may fail for no reason.
+    /// As [`compare_exchange`](Link::compare_exchange), but it may fail spuriously.
     ///
     /// # Errors
     ///
-    /// What it holds.
+    /// What the link holds.
     ///
     /// # Safety
     ///
@@ -280,9 +280,10 @@ impl<T, F: Family> Link<T, F> {
         exchanged.map(|word| Tagged { word }).map_err(|word| Tagged { word })
     }
 
-    /// Adds tags. Returns what it held before. Safe: a tag makes it lead nowhere else.
+    /// Adds tags. Returns what the link held before. This is safe, because tags do not make the link lead to another
+    /// object.
     ///
-    /// Does not compile for a type whose alignment leaves no bits.
+    /// Does not compile if the alignment of the type leaves no bits free.
     pub fn fetch_or(&self, tag: usize) -> Tagged<T> {
         const { assert!(Tagged::<T>::TAGS & Self::FROZEN != 0, "its alignment leaves no bit") };
         // Relaxed: a guess, for the exchange to compare with.
@@ -290,8 +291,8 @@ impl<T, F: Family> Link<T, F> {
         loop {
             let held = Tagged { word };
             let new = held.with_tag(held.tag() | tag);
-            // Release: what this thread did before stands before the tag, as before an unlock. Pairs with: the
-            // Acquire of whoever finds it. Acquire: as `load`.
+            // Release: what this thread did before comes before the tag, as before an unlock. Pairs with: the Acquire
+            // of a thread that finds the tag. Acquire: as `load`.
             match self.word.compare_exchange_weak(word, new.word, AcqRel, Acquire) {
                 Ok(_) => return held,
                 Err(found) => word = found,
@@ -299,13 +300,13 @@ impl<T, F: Family> Link<T, F> {
         }
     }
 
-    /// Freezes it: it leads nowhere any more. Returns what it held before. If that
-    /// [is frozen](Tagged::is_frozen), somebody else was first.
+    /// Freezes the link: it leads nowhere any more. Returns what it held before. If that [is
+    /// frozen](Tagged::is_frozen), another thread was first.
     pub fn freeze(&self) -> Tagged<T> {
         self.fetch_or(Self::FROZEN)
     }
 
-    /// Of a new node, which nobody else sees.
+    /// A link of a new node, which no other thread sees.
     pub(crate) fn of(word: *mut T) -> Self {
         Link { word: AtomicPtr::new(word), points_to: PhantomData, family: PhantomData }
     }
@@ -332,14 +333,14 @@ impl<T, F: Family> fmt::Debug for Link<T, F> {
     }
 }
 
-/// Where a link leads. The hazard pointer comes back where it is not in use.
+/// Where a link leads. The hazard pointer is returned if it is not in use.
 #[derive(Debug)]
 pub enum Follow<N, F: Family = Global> {
     /// To a node, which is protected.
     To(N),
     /// Nowhere: it is null.
     End(HazardPointer<F>),
-    /// Nowhere any more: the node that it is in has been removed. Begin again.
+    /// Nowhere any more: the node with this link has been removed. Begin again.
     Frozen(HazardPointer<F>),
 }
 
@@ -351,8 +352,8 @@ pub struct Frozen;
 impl<F: Family> HazardPointer<F> {
     /// Where `link` leads, protected.
     ///
-    /// That the caller has a reference to the link shows that the object that it is in is protected, or
-    /// borrowed. That the link is not frozen at the second look shows that what it leads to was not retired.
+    /// Because the caller has a reference to the link, the object around the link is protected or borrowed. Because the
+    /// link is not frozen at the second load, the object to which it leads was not retired.
     #[inline]
     #[must_use]
     pub fn follow<T>(mut self, link: &Link<T, F>) -> Follow<Protected<T, F>, F> {

@@ -1,7 +1,7 @@
 //! Destructors that panic.
 
-/// Runs `work`, and again after each panic, until it ends without one. Then the first panic goes on. Each
-/// run has to make progress. Without `std` a panic goes on at once.
+/// Runs `work`, and runs it again after each panic, until it ends without one. Then resumes the first panic. Each run
+/// must make progress. Without `std` a panic is not caught.
 pub(crate) fn through_panics(mut work: impl FnMut()) {
     #[cfg(feature = "std")]
     {
@@ -10,7 +10,7 @@ pub(crate) fn through_panics(mut work: impl FnMut()) {
         while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut work)) {
             match first {
                 None => first = Some(panic),
-                // What it carries may panic when it is dropped.
+                // The payload may panic when it is dropped.
                 Some(_) => core::mem::forget(panic),
             }
         }

@@ -1,4 +1,4 @@
-//! The light side: what is protected, and by whom.
+//! The light side: hazard pointers, which protect objects.
 
 use core::marker::PhantomData;
 use core::ptr;
@@ -14,9 +14,10 @@ use crate::thread::{CAPACITY, Local};
 
 /// Protects one object at a time from being freed. One word.
 ///
-/// It belongs to the domain of its family, which the compiler infers from the places that it protects from.
+/// It belongs to the domain of its family. The compiler infers the family from the places that are read.
 ///
-/// What it protects is borrowed from it, so it cannot be made to protect another object meanwhile:
+/// The protected object is borrowed from the hazard pointer, so the hazard pointer cannot protect another object
+/// meanwhile:
 ///
 /// ```
 /// use asymfence_hazard::{AtomicBox, HazardPointer};
@@ -60,14 +61,13 @@ use crate::thread::{CAPACITY, Local};
 ///
 /// # Cost
 ///
-/// To take one and to drop it are a few instructions, as long as the thread has one at hand (feature
-/// `std`): a thread keeps up to seven for each family. Otherwise it takes a free one of the domain's, in constant
-/// time, and allocates where there is none.
+/// Creating and dropping a hazard pointer takes a few instructions if the thread has kept one (feature `std`): a thread
+/// keeps up to seven for each family. Otherwise the domain gives a free one, in constant time, and allocates if it has
+/// none.
 ///
 /// # Signal safety
 ///
-/// What a hazard pointer does is wait-free or lock-free, and async-signal-safe. To make one and to drop
-/// it are not.
+/// The methods of a hazard pointer are wait-free or lock-free, and async-signal-safe. Creating and dropping one is not.
 #[derive(Debug)]
 pub struct HazardPointer<F: Family = Global> {
     slot: Slot,
@@ -75,7 +75,7 @@ pub struct HazardPointer<F: Family = Global> {
 }
 
 impl<F: Family> HazardPointer<F> {
-    /// Protects nothing yet.
+    /// Creates a hazard pointer that protects nothing yet.
     ///
     /// ```
     /// use asymfence_hazard::{Global, HazardPointer};
@@ -91,7 +91,7 @@ impl<F: Family> HazardPointer<F> {
         HazardPointer { slot, family: PhantomData }
     }
 
-    /// Several at once.
+    /// Creates several hazard pointers at once.
     ///
     /// ```
     /// use asymfence_hazard::{AtomicBox, HazardPointer};
@@ -106,18 +106,20 @@ impl<F: Family> HazardPointer<F> {
         core::array::from_fn(|_| Self::new())
     }
 
-    /// A slot from the domain, and others for the thread to keep.
+    /// Takes a slot from the domain, and further slots for the thread to keep.
     #[cold]
     fn find_slot() -> Slot {
         F::domain().slots().take(CAPACITY.saturating_sub(1), keep::<F>)
     }
 
-    /// Protects `object` if it is not retired yet. The caller has to find that out by a load *after* this
-    /// call, which shows that the object was still linked. Until then it must not even be referred to.
+    /// Publishes `object`, and executes the light fence. The object is protected if it was not retired before. The
+    /// caller must check that: it must load the link again *after* this call, and find the object still linked. Until
+    /// then it must not even create a reference to the object.
     ///
-    /// For structures whose links are none of this crate's: see the queue in `examples/structures`. To pass a
-    /// protection on, swap the two hazard pointers. A copy of it is a protection like any other, and needs that load: a
-    /// scan may see this slot before the copy, and the other one after it was reset.
+    /// For structures with links of their own: see the queue in `examples/structures`. To hand a protected object to
+    /// another hazard pointer, swap the two hazard pointers. To protect the same object with a second hazard pointer,
+    /// repeat the load for that one too: a scan may read the second slot before it is written, and the first one after
+    /// it is reset.
     ///
     /// It does the publication and the light fence; the load is yours.
     ///
@@ -126,27 +128,27 @@ impl<F: Family> HazardPointer<F> {
     ///
     /// let object = Box::into_raw(Box::new(7));
     /// let mut hazard: HazardPointer = HazardPointer::new();
-    /// hazard.protect_raw(object); // and now look whether it is still linked
+    /// hazard.protect_raw(object); // and now check that it is still linked
     /// # drop(unsafe { Box::from_raw(object) });
     /// ```
     #[inline]
     pub fn protect_raw<T>(&mut self, object: *mut T) {
         self.slot.protect(object);
-        // Light fence: our publication stands before the re-read of the source.
+        // Light fence: our publication comes before the second load of the source.
         // Pairs with: the heavy fences in `Domain::fence` and `Cohort::reclaim` (scenario A).
         //  - our store came first: the scan sees the hazard pointer and keeps the object;
         //  - the heavy fence came first: we see that the source changed, and try again.
         light_fence();
     }
 
-    /// Protects nothing any more.
+    /// Ends the protection.
     #[inline]
     pub fn reset_protection(&mut self) {
         self.slot.protect(ptr::null_mut::<()>());
     }
 
-    /// Publishes what `source` holds until it holds still, and returns that: null, or protected if what
-    /// `source` holds is not retired.
+    /// Publishes what `source` holds, and repeats that until `source` has not changed meanwhile. Returns what it holds:
+    /// null, or an object that is protected if an object in `source` is not retired.
     #[inline]
     pub(crate) fn settle<T>(&mut self, source: &AtomicPtr<T>) -> *mut T {
         // Relaxed: a guess. What is used is what `look_again` finds.
@@ -159,8 +161,9 @@ impl<F: Family> HazardPointer<F> {
         }
     }
 
-    /// Publishes `object`, and looks whether `source` still holds `expected`: its address, and tags. Returns
-    /// what it holds, in any case: an equal address that was read earlier may be that of an object that is gone.
+    /// Publishes `object`, and checks whether `source` still holds `expected`: its address and its tags. Returns what
+    /// `source` holds in either case, because an equal address that was read earlier may be that of an object that is
+    /// gone.
     #[inline]
     pub(crate) fn look_again<T>(
         &mut self,
@@ -169,7 +172,7 @@ impl<F: Family> HazardPointer<F> {
         source: &AtomicPtr<T>,
     ) -> Result<*mut T, *mut T> {
         self.protect_raw(object);
-        // Acquire: the object is complete before we use it. Pairs with: the Releases of whoever links.
+        // Acquire: the object is complete before we use it. Pairs with: the Releases of the threads that link objects.
         let found = source.load(Acquire);
         if found == expected {
             self.slot.confirm(object);
@@ -188,7 +191,7 @@ impl<F: Family> Drop for HazardPointer<F> {
     }
 }
 
-/// Kept for the thread, or given back to the domain.
+/// Keeps the slot for the thread, or gives it back to the domain.
 #[inline]
 fn keep<F: Family>(slot: Slot) {
     if F::with_local(|local| local.keep(slot)) != Some(true) {
@@ -196,7 +199,7 @@ fn keep<F: Family>(slot: Slot) {
     }
 }
 
-/// Where there is no room, or nothing to end what the thread has.
+/// If the thread has no room, or cannot end its `Local`.
 #[cold]
 fn keep_slowly<F: Family>(slot: Slot) {
     let begin = |local: &Local| {

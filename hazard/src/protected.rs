@@ -9,9 +9,9 @@ use crate::pointer::HazardPointer;
 
 /// An object, and the hazard pointer that protects it. Two words.
 ///
-/// It borrows nothing: keep it in a field, return it, send it to another thread. The object stays valid as long
-/// as the guard, also when the place that it was loaded from is gone. [`into_hazard`](Protected::into_hazard)
-/// gives the hazard pointer back.
+/// A `Protected` borrows nothing: you can keep it in a field, return it, or send it to another thread. The object stays
+/// valid as long as the guard, even if the place from which it was loaded is gone.
+/// [`into_hazard`](Protected::into_hazard) returns the hazard pointer.
 ///
 /// ```
 /// use asymfence_hazard::{AtomicBox, Protected};
@@ -26,7 +26,7 @@ use crate::pointer::HazardPointer;
 /// assert_eq!(*session.user, "ann");
 /// ```
 pub struct Protected<T, F: Family = Global> {
-    /// Valid, and not freed as long as the hazard pointer is ours.
+    /// Valid, and not freed as long as we have the hazard pointer.
     object: NonNull<T>,
     hazard: HazardPointer<F>,
 }
@@ -39,7 +39,7 @@ unsafe impl<T: Send + Sync, F: Family> Sync for Protected<T, F> {}
 impl<T, F: Family> Protected<T, F> {
     /// # Safety
     ///
-    /// `hazard` protects `object`, and that was linked after that.
+    /// `hazard` protects `object`, and `object` was still linked after it was published.
     #[inline]
     pub(crate) unsafe fn new(object: NonNull<T>, hazard: HazardPointer<F>) -> Self {
         Protected { object, hazard }
@@ -50,7 +50,7 @@ impl<T, F: Family> Protected<T, F> {
         (self.object, self.hazard)
     }
 
-    /// Gives the hazard pointer back.
+    /// Returns the hazard pointer.
     ///
     /// ```
     /// use asymfence_hazard::AtomicBox;
@@ -66,7 +66,7 @@ impl<T, F: Family> Protected<T, F> {
         self.hazard
     }
 
-    /// The address. To be compared with, not to be freed.
+    /// The address, for comparisons. It must not be freed.
     #[inline]
     #[must_use]
     pub fn as_ptr(&self) -> *mut T {
@@ -79,7 +79,7 @@ impl<T, F: Family> Deref for Protected<T, F> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: protected, by a hazard pointer that we have and show to nobody.
+        // SAFETY: protected, by a hazard pointer that we own and do not expose.
         unsafe { self.object.as_ref() }
     }
 }

@@ -8,20 +8,20 @@ use crate::background::PAUSES;
 use crate::domain::Domain;
 
 impl<F: 'static> Domain<F> {
-    /// Starts a thread that reclaims what is retired to this domain. From now on no
-    /// [`retire`](Domain::retire) runs a destructor or makes a heavy fence, in whatever thread. If there is such a
+    /// Starts a thread that reclaims the objects that are retired to this domain. From now on
+    /// [`retire`](Domain::retire) runs no destructor and executes no heavy fence, in any thread. If there is such a
     /// thread already, this does nothing.
     ///
-    /// The thread sleeps while nothing waits, and ends with the program. What waits when that ends is not freed. A
-    /// panic of a destructor is reported by the panic hook, and the thread goes on.
+    /// The thread sleeps while nothing waits, and ends with the program. Objects that wait at the end of the program
+    /// are not freed. If a destructor panics, the panic hook reports it, and the thread continues.
     ///
-    /// Threads that retire faster than one thread frees are not held up: then garbage grows.
+    /// Threads that retire are not slowed down. If they retire faster than one thread frees, garbage grows.
     ///
-    /// A child of fork(2) has no such thread: what it retires is reclaimed as without one, until this is called again.
-    /// It is told by its process number, so a child with the number of the process that started the thread is not
-    /// noticed: in another PID namespace (PID 1 may fork the PID 1 of another), or when that process has ended and a later
-    /// descendant gets its number. There no retire frees anything, and calling this again starts no thread; a call of
-    /// [`reclaim`](Domain::reclaim) frees what is retired.
+    /// A child of fork(2) has no such thread. It reclaims as if this had never been called, until it calls this again.
+    /// A child is recognised by its process number. A child with the same number as the process that started the thread
+    /// is not recognised. That can happen in another PID namespace (PID 1 may fork the PID 1 of another), or if that
+    /// process has ended and a later descendant reuses its number. In such a child no retire frees anything, and
+    /// calling this again starts no thread; but [`reclaim`](Domain::reclaim) frees what is retired.
     ///
     /// ```
     /// use asymfence_hazard::{AtomicBox, Family, domain};
@@ -35,7 +35,7 @@ impl<F: 'static> Domain<F> {
     ///
     /// # Errors
     ///
-    /// If the system starts no thread.
+    /// If the operating system cannot start a thread.
     pub fn reclaim_in_background(&'static self) -> io::Result<()> {
         self.background().start(|| self.reclaim_for_ever())
     }
@@ -47,11 +47,11 @@ impl<F: 'static> Domain<F> {
                 self.background().sleep(|| self.anything_waits());
                 pause = PAUSES[0];
             }
-            // The few that came are to be more, but not for long.
+            // Few objects have come. Wait for more, but not for long.
             thread::park_timeout(pause);
             let freed = catch_unwind(AssertUnwindSafe(|| self.reclaim()));
             let is_freed = !matches!(freed, Ok(Ok(done)) if done.freed == 0);
-            // What a panic carries may panic when it is dropped.
+            // The payload of a panic may panic when it is dropped.
             let _ = freed.map_err(core::mem::forget);
             pause = match is_freed {
                 true => PAUSES[0],

@@ -1,4 +1,4 @@
-//! What has been taken out of its place.
+//! An object that was taken out of its place.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -9,7 +9,8 @@ use core::ptr::NonNull;
 use crate::family::{Family, Global, Of};
 use crate::sync::is_closing;
 
-/// An object that was replaced. Others may still be reading it. Dropped, it is retired.
+/// An object that was replaced. Other threads may still be reading it. When this value is dropped, the object is
+/// retired.
 ///
 /// ```
 /// use asymfence_hazard::AtomicBox;
@@ -21,7 +22,7 @@ use crate::sync::is_closing;
 #[must_use = "dropped, it is retired"]
 pub struct Replaced<T: Send + 'static, F: Family = Global> {
     object: NonNull<T>,
-    /// Whether it was a box's, and so has to be retired.
+    /// Whether the object came from a box, and so must be retired.
     is_box: bool,
     family: Of<F>,
 }
@@ -34,13 +35,13 @@ unsafe impl<T: Send + Sync, F: Family> Sync for Replaced<T, F> {}
 impl<T: Send, F: Family> Replaced<T, F> {
     /// # Safety
     ///
-    /// If `is_box`, the object was a box's, is in no place any more, and the caller hands it over. If not, it
-    /// lives for ever.
+    /// If `is_box`, the object came from a box, is in no place any more, and the caller hands it over. Otherwise the
+    /// object lives for ever.
     pub(crate) unsafe fn new(object: NonNull<T>, is_box: bool) -> Self {
         Replaced { object, is_box, family: PhantomData }
     }
 
-    /// Retires it, and says how many bytes it holds: see
+    /// Retires the object, and says how many bytes it holds: see
     /// [`Domain::retire_weighing`](crate::Domain::retire_weighing).
     ///
     /// ```
@@ -58,7 +59,7 @@ impl<T: Send, F: Family> Replaced<T, F> {
         }
     }
 
-    /// Retires it, and reclaims nothing: see [`Domain::retire_deferred`](crate::Domain::retire_deferred).
+    /// Retires the object, and reclaims nothing: see [`Domain::retire_deferred`](crate::Domain::retire_deferred).
     ///
     /// ```
     /// use asymfence_hazard::AtomicBox;
@@ -73,19 +74,19 @@ impl<T: Send, F: Family> Replaced<T, F> {
         }
     }
 
-    /// The object, if it is one to be retired.
+    /// The object, if it must be retired.
     fn into_box(self) -> Option<NonNull<T>> {
         let is_box = self.is_box;
         let object = self.into_inner();
         is_box.then_some(object)
     }
 
-    /// Whether it was a box's, and not a cell's first value, which lives for ever.
+    /// Whether the object came from a box. The first value of a cell did not, and lives for ever.
     pub(crate) fn is_box(&self) -> bool {
         self.is_box
     }
 
-    /// The object, which is nobody's now. The caller puts it into another place.
+    /// The object, which no place owns now. The caller puts it into another place.
     pub(crate) fn into_inner(self) -> NonNull<T> {
         let object = self.object;
         core::mem::forget(self);
@@ -114,8 +115,8 @@ impl<T: Send, F: Family> Drop for Replaced<T, F> {
             // SAFETY: a box's, in no place any more, and ours alone.
             drop(unsafe { Box::from_raw(self.object.as_ptr()) });
         } else if self.is_box {
-            // SAFETY: a box's, in no place any more, and ours alone. Whoever protects it does so by a hazard
-            // pointer of this family.
+            // SAFETY: from a box, in no place any more, and ours alone. Every thread that protects it does so by a
+            // hazard pointer of this family.
             unsafe { F::domain().retire(self.object.as_ptr()) };
         }
     }

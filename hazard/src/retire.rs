@@ -1,4 +1,4 @@
-//! How an object is retired: into the ring of the thread, or for a moment into one that nobody has.
+//! How an object is retired: into the ring of the thread, or into a ring that the thread borrows for a moment.
 
 use alloc::boxed::Box;
 
@@ -10,11 +10,11 @@ use crate::sync::LOOM;
 use crate::thread::Local;
 
 impl<F: Family> Domain<F> {
-    /// Frees `object`, a box's, as soon as no hazard pointer protects it.
+    /// Frees `object`, which came from a box, as soon as no hazard pointer protects it.
     ///
-    /// Once in a while this reclaims, like [`reclaim`](Domain::reclaim): it makes a heavy fence and runs the
-    /// destructors of whatever any thread has retired. So hold no lock that one of them may want. May be
-    /// called in a destructor.
+    /// Once in a while `retire` reclaims, like [`reclaim`](Domain::reclaim): it executes a heavy fence, and runs the
+    /// destructors of objects that any thread has retired. So the caller must not hold a lock that one of these
+    /// destructors may take. `retire` may be called in a destructor.
     ///
     /// ```
     /// use asymfence_hazard::Domain;
@@ -26,25 +26,26 @@ impl<F: Family> Domain<F> {
     ///
     /// # Safety
     ///
-    /// - `object` came from [`Box::into_raw`] and is retired once. Hand over the pointer that a `swap` or
-    ///   `compare_exchange` returned, not one made from a `&T`, which nobody may write through, let alone free.
-    /// - It was unlinked *before*: no pointer by which another thread may find and protect it leads to it
-    ///   any more, or will again. What unlinked it happens before this call.
-    /// - Whoever still uses it has protected it by a hazard pointer of this family with this very address, not
-    ///   that of a part of it.
-    /// - This is the domain of its family.
+    /// - `object` came from [`Box::into_raw`], and is retired once. Pass the pointer that a `swap` or a
+    ///   `compare_exchange` returned, not a pointer made from a `&T`: writing or freeing the object through such a
+    ///   pointer is undefined behaviour.
+    /// - The object was unlinked *before* this call: other threads can no longer reach it through any shared pointer,
+    ///   now or later. The unlinking happens before this call.
+    /// - Every thread that still uses the object protects it with a hazard pointer of this family that holds exactly
+    ///   the address `object`, not the address of a field.
+    /// - `self` is the domain of that family.
     ///
     /// # Panics
     ///
-    /// If the destructor of an object that is freed here panics. The panic goes on when all others have been
-    /// freed. (Without `std` it goes on at once, and the others stay retired.)
+    /// If the destructor of an object that is freed here panics. The panic is resumed when all other objects have been
+    /// freed. (Without `std` it is not caught, and the other objects stay retired.)
     #[inline]
     pub unsafe fn retire<T: Send + 'static>(&self, object: *mut T) {
         // SAFETY: the contract of this function.
         self.put(unsafe { Item::of_box(object) }, size_of::<T>());
     }
 
-    /// Frees `object` by `deleter`, as soon as no hazard pointer protects it.
+    /// Frees `object` by calling `deleter`, as soon as no hazard pointer protects it.
     ///
     /// ```
     /// use asymfence_hazard::Domain;
@@ -57,8 +58,8 @@ impl<F: Family> Domain<F> {
     ///
     /// # Safety
     ///
-    /// As [`retire`](Domain::retire), except that `object` came from where `deleter` knows; and `deleter`
-    /// may be called with it in any thread, and until then the object is valid. It may also never be called.
+    /// As [`retire`](Domain::retire), except that `object` is one that `deleter` can free. `deleter` may be called with
+    /// it in any thread, and the object stays valid until then. `deleter` may also never be called.
     ///
     /// # Panics
     ///
@@ -71,8 +72,8 @@ impl<F: Family> Domain<F> {
         self.put(unsafe { Item::with(object, deleter) }, size_of::<T>());
     }
 
-    /// Frees `object` with the next reclaim. For what has never been linked: it is freed in the thread that
-    /// reclaims, beside others. Allocates a few words.
+    /// Frees `object` with the next reclaim. For objects that have never been linked: the reclaiming thread frees them
+    /// together with others. Allocates a few words.
     ///
     /// ```
     /// use asymfence_hazard::Domain;
@@ -93,10 +94,10 @@ impl<F: Family> Domain<F> {
         self.put(unsafe { Item::weighing(object.cast::<()>(), weight, free) }, weight);
     }
 
-    /// Frees `object`, a box's, as soon as no hazard pointer protects it; it holds so many bytes, its own size
-    /// included.
+    /// Frees `object`, which came from a box, as soon as no hazard pointer protects it. `bytes` is what it holds,
+    /// including its own size.
     ///
-    /// What an object owns elsewhere is not in its size. The bytes count towards
+    /// The size of a type does not include memory that the object owns elsewhere. The bytes count towards
     /// [`Thresholds::bytes`](crate::Thresholds), so that less garbage waits. Allocates a few words.
     ///
     /// ```
@@ -123,12 +124,13 @@ impl<F: Family> Domain<F> {
         self.put(unsafe { Item::weighing::<T, _>(object, bytes, free) }, bytes);
     }
 
-    /// Retires `object`, a box's, and reclaims nothing: no destructor and no heavy fence in this call.
+    /// Retires `object`, which came from a box, and reclaims nothing: this call runs no destructor and executes no
+    /// heavy fence.
     ///
-    /// For threads that must not be held up, and for those who hold a lock that a destructor may want. The object is
-    /// freed by others who retire, by whoever [reclaims](Domain::reclaim), or by a later
-    /// [`retire`](Domain::retire) of this thread: as long as nobody does any of it, garbage grows. The call is
-    /// wait-free but for the allocator, which it asks for a kilobyte once in 64 calls.
+    /// For threads that must not wait, and for threads that hold a lock that a destructor may take. The object is freed
+    /// by other threads that retire, by a thread that [reclaims](Domain::reclaim), or by a later
+    /// [`retire`](Domain::retire) of this thread. If no thread does any of these, garbage grows. The call is wait-free
+    /// except for the allocator, from which it takes a kilobyte once in 64 calls.
     ///
     /// ```
     /// use asymfence_hazard::Domain;
@@ -171,10 +173,10 @@ impl<F: Family> Domain<F> {
         }
     }
 
-    /// By a thread that has no ring: it gets one, or borrows one for this object.
+    /// Retires in a thread that has no ring: the thread gets a ring, or borrows one for this object.
     #[cold]
     fn put_slowly(&self, item: Item, weight: usize, frees: bool) {
-        /// Gives the ring back, also where a destructor panics.
+        /// Gives the ring back, even if a destructor panics.
         struct Borrowed<F: Family>(&'static Ring, core::marker::PhantomData<F>);
         impl<F: Family> Drop for Borrowed<F> {
             fn drop(&mut self) {
@@ -191,7 +193,7 @@ impl<F: Family> Domain<F> {
         };
         // SAFETY: this thread's, and the object was unlinked.
         if unsafe { ring.put(item, weight) } {
-            // If its lock is not to be had, nobody borrows it until it is.
+            // If its lock cannot be had, no thread borrows the ring until it can.
             // SAFETY: this thread's.
             let _ = unsafe { self.step(ring, frees) };
         }

@@ -1,5 +1,5 @@
-//! What a cohort has retired: unlinked, and not freed as long as somebody may use it. A list, since the thread that drops the
-//! cohort frees all of it, whichever thread retired it.
+//! The retired objects of a cohort: unlinked, and not freed as long as a thread may use them. They are in a list,
+//! because the thread that drops the cohort frees all of them, whichever thread retired them.
 
 use alloc::boxed::Box;
 use core::ptr;
@@ -17,7 +17,7 @@ struct Retired {
     next: *mut Retired,
 }
 
-/// Retired objects that one thread has in hand. Dropped, they leak.
+/// Retired objects that one thread has taken. If this is dropped, they leak.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Garbage {
@@ -31,7 +31,7 @@ impl Garbage {
 
     /// # Safety
     ///
-    /// `object` was a box's, and may be dropped when the garbage is freed, in any thread.
+    /// `object` came from a box, and may be dropped when the garbage is freed, in any thread.
     pub(crate) unsafe fn of_box<T>(object: *mut T) -> Self {
         // SAFETY: the contract of this function.
         let retired = Retired { item: unsafe { Item::of_box(object) }, next: ptr::null_mut() };
@@ -58,11 +58,11 @@ impl Garbage {
         unsafe { self.first.as_ref() }.map(|first| first.item.object())
     }
 
-    /// Frees the first object. It has left the garbage before its destructor runs.
+    /// Frees the first object. The object leaves the garbage before its destructor runs.
     ///
     /// # Safety
     ///
-    /// Nobody uses the object.
+    /// No thread uses the object.
     pub(crate) unsafe fn free_first(&mut self) {
         let first = self.first;
         if first.is_null() {
@@ -87,14 +87,13 @@ impl Garbage {
     }
 }
 
-/// Retired objects that nobody has in hand, and how many of them came here.
+/// Retired objects that no thread has taken, and the number of objects ever retired here.
 ///
-/// Objects are added one by one and removed all at once, so no address comes back in the middle of an
-/// exchange of the head.
+/// Objects are added one by one and removed all at once, so no address is reused during an exchange of the head.
 #[derive(Debug)]
 pub(crate) struct Bag {
     newest: AtomicPtr<Retired>,
-    /// Objects retired here, ever. Wraps.
+    /// Objects ever retired here. Wraps.
     retired: Number,
 }
 
@@ -109,7 +108,7 @@ macro_rules! new {
 impl Bag {
     crate::sync::const_where_possible!(new);
 
-    /// Puts `garbage` in.
+    /// Adds `garbage`.
     pub(crate) fn put(&self, garbage: Garbage) {
         let last = garbage.last();
         if last.is_null() {
@@ -120,9 +119,9 @@ impl Bag {
         loop {
             // SAFETY: the garbage is ours until it is in the bag.
             unsafe { (*last).next = newest };
-            // Release: the objects were unlinked, and these nodes written, before they can be found
-            // here. Pairs with: the Acquire in `take`, and so with the heavy fence behind that. What
-            // we find instead we do not look into: Relaxed.
+            // Release: the objects were unlinked, and these nodes written, before they can be found here. Pairs with:
+            // the Acquire in `take`, and so with the heavy fence after it. Relaxed on failure: the head that we find is
+            // not accessed.
             match self.newest.compare_exchange(newest, garbage.first, Release, Relaxed) {
                 Ok(_) => return,
                 Err(found) => newest = found,
@@ -132,17 +131,17 @@ impl Bag {
 
     /// Counts one more retired object, and returns the new number.
     pub(crate) fn count(&self) -> usize {
-        // Relaxed: a number that decides when something is done, never what.
+        // Relaxed: a number that decides when something is done, never what is done.
         self.retired.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
-    /// How many objects were retired here, ever.
+    /// How many objects were ever retired here.
     pub(crate) fn retired(&self) -> usize {
         // Relaxed: a number for reports.
         self.retired.load(Relaxed)
     }
 
-    /// Takes all out.
+    /// Takes all objects out.
     pub(crate) fn take(&self) -> Garbage {
         // Acquire: see `put`, its partner. (The heavy fence that follows acquires too, unless it fails.)
         Garbage { first: self.newest.swap(ptr::null_mut(), Acquire) }
@@ -150,20 +149,20 @@ impl Bag {
 }
 
 impl Drop for Bag {
-    /// Frees what is in it. Whoever has the bag promises that no hazard pointer protects that any more.
+    /// Frees the objects in it. The owner of the bag guarantees that no hazard pointer protects them any more.
     fn drop(&mut self) {
         let mut rest = Garbage { first: get_mut(&mut self.newest) };
         through_panics(|| {
             while !rest.is_empty() {
-                // SAFETY: nobody uses what no hazard pointer protects.
+                // SAFETY: no thread uses an object that no hazard pointer protects.
                 unsafe { rest.free_first() };
             }
         });
     }
 }
 
-/// Retired objects that a reclaim has in hand. What is left of them at its end, or when a destructor
-/// panics, goes back into a bag.
+/// Retired objects that a reclaim has taken. The objects that are left at its end, or when a destructor panics, go back
+/// into a bag.
 pub(crate) struct InHand<'b> {
     pub(crate) garbage: Garbage,
     pub(crate) bag: &'b Bag,
@@ -175,12 +174,12 @@ impl Drop for InHand<'_> {
     }
 }
 
-/// Frees what is in `garbage` and not protected, counts it in `freed`, and moves the rest to `kept`.
-/// Returns how many those are.
+/// Frees the objects in `garbage` that are not protected, counts them in `freed`, and moves the others to `kept`.
+/// Returns the number of those.
 ///
 /// # Safety
 ///
-/// All of it was unlinked before a heavy fence. `scan` was made after that fence.
+/// All objects were unlinked before a heavy fence, and `scan` was made after that fence.
 pub(crate) unsafe fn free_unprotected(
     scan: &Scan,
     garbage: &mut Garbage,
@@ -194,7 +193,7 @@ pub(crate) unsafe fn free_unprotected(
             garbage.hand_on(kept);
         } else {
             *freed += 1;
-            // SAFETY: nobody protects it, and nobody can find it.
+            // SAFETY: no thread protects it, and no thread can find it.
             unsafe { garbage.free_first() };
         }
     }

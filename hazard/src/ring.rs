@@ -1,5 +1,5 @@
-//! What a thread has retired: a ring of its own, which the thread writes without a read-modify-write and empties
-//! itself, a few objects at a time. Another thread may empty it while it holds the ring's lock.
+//! The retired objects of a thread, in a ring of its own. The thread adds to the ring without a read-modify-write, and
+//! empties the ring itself, a few objects at a time. Another thread may empty it while it holds the ring's lock.
 //!
 //! ```text
 //! positions   kept   head .......... condemned .......... fenced .......... tail
@@ -9,31 +9,33 @@
 //!             protected at the last scan
 //! ```
 //!
-//! Positions count objects. They only grow, and wrap. The ring is a list of blocks, so it grows by a block, without
-//! a copy and without the lock.
+//! Positions count objects. They only grow, and wrap. The ring is a list of blocks. So it grows by a block, without a
+//! copy and without the lock.
 //!
 //! # Who writes what
 //!
-//! - The *owner* has `owned`: a thread, or for one call a thread that has no ring. It alone writes `tail` and `Own`.
-//! - The holder of `lock` writes `Inside`: `head`, `condemned`, what the last scan saw, and what it kept. No
+//! - The *owner* has set `owned`: a thread, or for one call a thread that has no ring. Only the owner writes `tail` and
+//!   `Own`.
+//! - The holder of `lock` writes `Inside`: `head`, `condemned`, the last scan, and the objects that were kept. No
 //!   destructor runs while the lock is held.
 //! - A thread that has made a heavy fence raises `fenced`.
 //!
 //! # Why an object is freed once, and not while it is protected
 //!
-//! FENCED: an object below `fenced` was retired before a heavy fence that has ended. The thread that made it loaded
-//! `tail` *before* the fence (Acquire, which pairs with the owner's Release in `put`: the object was unlinked, and
-//! the item written), and has raised `fenced` to that *after* it (Release).
+//! FENCED: an object below `fenced` was retired before a heavy fence that has ended. The thread that executed the fence
+//! loaded `tail` *before* it (Acquire, which pairs with the owner's Release in `put`: the object was unlinked, and the
+//! item written). It raised `fenced` to that value *after* the fence (Release).
 //!
 //! SCANNED: an object is condemned by a scan of the slots that began *after* `fenced` was loaded (Acquire, which pairs
-//! with that Release), and only if it stands below what was loaded. So unlink, heavy fence, scan stand in this order:
-//! scenario A of the crate. A scan that protects an object says nothing of a later one, so the object is kept until
-//! a later scan, for which no other fence is needed: no reader can have begun to protect it after the first.
+//! with that Release), and only if its position is below the loaded value. So the order is unlink, heavy fence, scan:
+//! scenario A of the crate. If a scan finds an object protected, the object is kept until a later scan. That scan needs
+//! no other fence, because no reader can have begun to protect the object after the first scan.
 //!
-//! A scan that is older than `condemned` says nothing of what stands below that: [`Ring::take`] makes one anew.
+//! A scan that is older than `condemned` says nothing about the objects below `condemned`: [`Ring::take`] makes a new
+//! scan.
 //!
-//! ONCE: an item is copied out by who holds the lock (its swap is an Acquire, its store a Release), which moves `head`
-//! behind it before the lock is given back; and destructors run after that. The next holder begins at the new `head`.
+//! ONCE: the holder of the lock copies an item out (its swap is an Acquire, its store a Release), and moves `head` past
+//! the item before it gives the lock back. Destructors run after that. The next holder begins at the new `head`.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -48,14 +50,14 @@ use crate::sync::{
     AtomicBool, AtomicPtr, AtomicUsize, LOOM, Number, UnsafeCell, closing, get_mut, yield_now,
 };
 
-/// Objects in a block: with the link to the next the largest size that glibc keeps at hand for a thread.
+/// Objects in a block. With the link to the next block this is the largest size that glibc caches for a thread.
 const BLOCK: usize = if LOOM { 4 } else { 64 };
 
-/// The most objects that are freed at a time.
+/// The maximum number of objects that are freed at a time.
 pub(crate) const AT_ONCE: usize = 64;
 
-/// How often a reclaim tries to lock a ring. The lock is held for a look, and by nobody for ever but by a thread
-/// that was not copied by a fork.
+/// How often a reclaim tries to lock a ring. The lock is held only for a short look. Only a thread that a fork did not
+/// copy holds it for ever.
 const TRIES: u32 = if LOOM { 4 } else { 10_000 };
 
 /// Is `a` after `b`?
@@ -80,89 +82,91 @@ impl Block {
     }
 }
 
-/// What the owner alone uses.
+/// Used only by the owner.
 #[derive(Debug)]
 struct Own {
     tail: usize,
-    /// Where the next object goes, and the number of those in it. There is room.
+    /// The block of the next object, and the number of objects in it. There is room.
     last: *mut Block,
     used: usize,
-    /// The position at which the owner looks.
+    /// The position at which the owner next checks the ring.
     limit: usize,
-    /// The position of the last look; objects and bytes that the domain has counted.
+    /// The position of the last check; objects and bytes that the domain has counted.
     looked: usize,
     counted: usize,
     counted_bytes: usize,
-    /// Objects put in, less those freed: how many the owner owes.
+    /// Objects put in minus objects freed: how many the owner has to free.
     debt: usize,
     pace: Pace,
 }
 
-/// How fast the owner retires: how often it looks at the clock.
+/// How fast the owner retires, and so how often it reads the clock.
 #[derive(Debug)]
 struct Pace {
-    /// Objects between two looks at the clock, a power of two; and the position of the next.
+    /// Objects between two readings of the clock, a power of two; and the position of the next reading.
     every: usize,
     at: usize,
-    /// The time of the last, in microseconds.
+    /// The time of the last reading, in microseconds.
     last: usize,
 }
 
-/// Under the lock.
+/// Protected by the lock.
 #[derive(Debug)]
 struct Inside {
     head: usize,
-    /// Where the next object is taken from, and the number of those taken. If that is all, it is in the next one.
+    /// The block from which the next object is taken, and the number of objects taken from it. If all are taken, the
+    /// next object is in the next block.
     first: *mut Block,
     used: usize,
     condemned: usize,
-    /// What the last scan saw, which condemned them.
+    /// The last scan, which condemned them.
     scan: Scan,
-    /// Taken out, and protected; the first so many have not been compared with the last scan yet.
+    /// Objects that were taken out and are protected. The first of them, by this number, have not been compared with
+    /// the last scan yet.
     kept: Vec<Item>,
     unexamined: usize,
 }
 
-/// One of a domain's.
+/// A ring of a domain.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Ring {
-    /// Objects put in, ever.
+    /// Objects ever put in.
     tail: AtomicUsize,
     own: UnsafeCell<Own>,
-    /// Bytes put in, ever; objects and bytes that the owner freed.
+    /// Bytes ever put in; objects and bytes that the owner freed.
     bytes: Number,
     freed: Number,
     freed_bytes: Number,
-    /// A block that is empty, from who holds the lock to the owner.
+    /// An empty block that the holder of the lock passes to the owner.
     spare: AtomicPtr<Block>,
     shared: Shared,
 }
 
-/// A line of its own.
+/// A cache line of its own.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Shared {
     lock: AtomicBool,
     inside: UnsafeCell<Inside>,
-    /// `head`, and the number of those kept.
+    /// `head`, and the number of objects kept.
     gone: Number,
     kept: Number,
     fenced: AtomicUsize,
-    /// The position up to which others are to empty the ring, since its owner does not.
+    /// The position up to which other threads should empty the ring, because its owner does not.
     behind: Number,
     owned: AtomicBool,
     next: *mut Ring,
 }
 
-// SAFETY: `own` is used by the owner, `inside` by the holder of the lock, an item and a block's link by the owner
-// until `tail` is stored behind them, and then by the holder of the lock until it gives the block back. Items may be
-// freed in any thread: so it was promised when they were retired. `next` does not change.
+// SAFETY: the owner uses `own`, and the holder of the lock uses `inside`. The owner uses an item and a block's link
+// until `tail` is stored after them. From then on the holder of the lock uses them, until it gives the block back.
+// Items may be freed in any thread: the caller guaranteed that when it retired them. `next` does not change.
 unsafe impl Sync for Ring {}
 // SAFETY: as above.
 unsafe impl Send for Ring {}
 
-/// Objects that nobody uses, taken out to be freed.
+/// Objects that no thread uses, taken out to be freed.
 pub(crate) struct Batch {
     items: [MaybeUninit<Item>; AT_ONCE],
     count: usize,
@@ -190,7 +194,7 @@ impl Batch {
         self.count
     }
 
-    /// The next of them, which has left the batch before its destructor runs.
+    /// The next object. It leaves the batch before its destructor runs.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Item> {
         if self.next == self.count {
@@ -203,38 +207,38 @@ impl Batch {
     }
 }
 
-/// The lock of a ring, held.
+/// The held lock of a ring.
 struct Locked<'r>(&'r Ring);
 
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        // Release: all that was done under the lock. Pairs with: the Acquire in `Ring::lock`.
+        // Release: everything that was done under the lock. Pairs with: the Acquire in `Ring::lock`.
         self.0.shared.lock.store(false, Release);
     }
 }
 
-/// What became of a look for objects to free.
+/// The result of a look for objects to free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Looked {
-    /// Objects below the position that stay, since they are protected or somebody else has the lock.
+    /// Objects below the position that stay, because they are protected or another thread has the lock.
     pub(crate) kept: usize,
-    /// There is more to take out.
+    /// Whether there is more to take out.
     pub(crate) more: bool,
 }
 
-/// What a look at the clock says.
+/// The result of a reading of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speed {
-    /// The clock was not looked at.
+    /// The clock was not read.
     Unknown,
     Fast(usize),
-    /// The time now. Objects come so seldom that each may look at the clock.
+    /// The time now. Objects come so rarely that the clock may be read for each.
     Slow(usize),
 }
 
 impl Ring {
-    /// The owner looks when so many are in.
+    /// The owner checks the ring when this many objects are in it.
     fn new(first: usize) -> Self {
         let block = Block::new();
         Ring {
@@ -277,24 +281,25 @@ impl Ring {
 
     /// # Safety
     ///
-    /// By the owner, which is in no other call of this.
+    /// Called by the owner, which is not in another call of this.
     #[inline]
     unsafe fn own<R>(&self, work: impl FnOnce(&mut Own) -> R) -> R {
         // SAFETY: the contract of this function.
         self.own.with_mut(|own| work(unsafe { &mut *own }))
     }
 
-    /// Puts an object in. Whether it is time for a look: then [`extend`](Ring::extend) is the next call.
+    /// Puts an object in. Returns whether it is time to check the ring: then [`extend`](Ring::extend) must be the next
+    /// call.
     ///
     /// # Safety
     ///
-    /// By the owner. The object was unlinked before.
+    /// Called by the owner. The object was unlinked before.
     #[inline]
     pub(crate) unsafe fn put(&self, item: Item, weight: usize) -> bool {
-        // Relaxed: a number that the owner alone writes.
+        // Relaxed: only the owner writes this number.
         self.bytes.store(self.bytes.load(Relaxed).wrapping_add(weight), Relaxed);
         let put = |own: &mut Own| {
-            // SAFETY: the last block lives until it is used up, and there is room in it.
+            // SAFETY: the last block lives until all its objects are taken, and there is room in it.
             let place = unsafe { &(&(*own.last).items)[own.used] };
             // SAFETY: the owner's until `tail` is stored.
             place.with_mut(|place| unsafe { *place = MaybeUninit::new(item) });
@@ -309,20 +314,20 @@ impl Ring {
         unsafe { self.own(put) }
     }
 
-    /// Makes room, and lets so many objects come before the next look. How many came since the last one.
+    /// Makes room, and sets how many objects may come before the next check. Returns how many came since the last one.
     ///
     /// # Safety
     ///
-    /// By the owner.
+    /// Called by the owner.
     pub(crate) unsafe fn extend(&self, stride: usize) -> usize {
         // SAFETY: the contract of this function.
         let is_full = unsafe { self.own(|own| own.used == BLOCK) };
-        // Not within `own`: an allocator may do anything.
+        // Not inside `own`: an allocator may do anything.
         let block = if is_full { self.spare_block() } else { ptr::null_mut() };
         let extend = |own: &mut Own| {
             if is_full {
-                // SAFETY: the last block lives until it is used up, and nobody goes beyond it before `tail` is
-                // stored.
+                // SAFETY: the last block lives until all its objects are taken, and no thread goes beyond it before
+                // `tail` is stored.
                 unsafe { &(*own.last).next }.with_mut(|next| unsafe { *next = block });
                 (own.last, own.used) = (block, 0);
             }
@@ -342,20 +347,20 @@ impl Ring {
         if spare.is_null() {
             return Block::new();
         }
-        // Relaxed: who sees it puts another one there, whose fields say nothing of this one.
+        // Relaxed: a thread that sees null stores another block, whose fields do not depend on this one.
         self.spare.store(ptr::null_mut(), Relaxed);
-        // SAFETY: ours. The link is that of the round before.
+        // SAFETY: the block is ours. It still has the link of its last use.
         unsafe { &(*spare).next }.with_mut(|next| unsafe { *next = ptr::null_mut() });
         spare
     }
 
-    /// Objects and bytes to be counted, if they are enough.
+    /// Objects and bytes for the domain to count, if they are enough.
     ///
     /// # Safety
     ///
-    /// By the owner.
+    /// Called by the owner.
     pub(crate) unsafe fn to_count(&self, objects: usize, bytes: usize) -> Option<(usize, usize)> {
-        // Relaxed: our own number.
+        // Relaxed: only we write this number.
         let all_bytes = self.bytes.load(Relaxed);
         let count = |own: &mut Own| {
             let new = own.tail.wrapping_sub(own.counted);
@@ -369,15 +374,15 @@ impl Ring {
         unsafe { self.own(count) }
     }
 
-    /// Looks at the clock now and then: the less often the faster objects come.
+    /// Reads the clock now and then: the faster objects come, the less often.
     ///
     /// # Safety
     ///
-    /// By the owner.
+    /// Called by the owner.
     pub(crate) unsafe fn speed(&self, clock: impl FnOnce() -> Option<usize>) -> Speed {
-        /// Objects between two looks at the clock, at most.
+        /// The maximum number of objects between two readings of the clock.
         const MOST: usize = 32;
-        /// Microseconds for each object, with which a look at the clock for each costs little.
+        /// If objects come this many microseconds apart, reading the clock for each costs little.
         const SLOW: usize = 3;
         let look = |own: &mut Own| {
             let Pace { every, at, last } = &mut own.pace;
@@ -400,11 +405,11 @@ impl Ring {
         unsafe { self.own(look) }
     }
 
-    /// How many the owner owes: no more than there are.
+    /// How many objects the owner has to free: no more than there are.
     ///
     /// # Safety
     ///
-    /// By the owner.
+    /// Called by the owner.
     pub(crate) unsafe fn debt(&self) -> usize {
         let debt = |own: &mut Own| {
             own.debt = own.debt.min(self.waiting(own.tail));
@@ -414,55 +419,56 @@ impl Ring {
         unsafe { self.own(debt) }
     }
 
-    /// The owner owes so many more, or has freed so many objects and bytes.
+    /// Records that the owner has to free more objects, or has freed these objects and bytes.
     ///
     /// # Safety
     ///
-    /// By the owner.
+    /// Called by the owner.
     pub(crate) unsafe fn settle(&self, more: usize, freed: usize, bytes: usize) {
         let settle = |own: &mut Own| own.debt = own.debt.saturating_add(more).saturating_sub(freed);
         // SAFETY: the contract of this function.
         unsafe { self.own(settle) };
         if freed > 0 {
-            // Relaxed: numbers that the owner alone writes. Release: they never say that more was freed than
-            // retired, by way of `put` and `DomainStats`.
+            // Relaxed: only the owner writes these numbers. Release: so `DomainStats` never says that more was freed
+            // than retired; see `put`.
             self.freed_bytes.store(self.freed_bytes.load(Relaxed).wrapping_add(bytes), Release);
             self.freed.store(self.freed.load(Relaxed).wrapping_add(freed), Release);
         }
     }
 
-    /// Objects put in, ever: before a heavy fence (FENCED), or for reports.
+    /// Objects ever put in. Read before a heavy fence (FENCED), or for reports.
     #[inline]
     pub(crate) fn tail(&self) -> usize {
-        // Acquire: what stands before it was unlinked, and its item written. Pairs with: the Release in `put`.
+        // Acquire: the objects before it were unlinked, and their items written. Pairs with: the Release in `put`.
         self.tail.load(Acquire)
     }
 
-    /// Objects and bytes that the owner freed, ever.
+    /// Objects and bytes that the owner ever freed.
     pub(crate) fn freed(&self) -> (usize, usize) {
-        // Acquire: before the numbers of what was retired. Pairs with: the Release in `settle`.
+        // Acquire: read before the numbers of retired objects. Pairs with: the Release in `settle`.
         (self.freed.load(Acquire), self.freed_bytes.load(Acquire))
     }
 
-    /// Bytes put in, ever.
+    /// Bytes ever put in.
     pub(crate) fn bytes(&self) -> usize {
         // Relaxed: a number for reports.
         self.bytes.load(Relaxed)
     }
 
-    /// Objects in the ring that stand before that position, more or less.
+    /// About how many objects in the ring come before `position`.
     pub(crate) fn waiting(&self, tail: usize) -> usize {
         // Relaxed: numbers that decide when something is done, never what.
         let waiting = tail.wrapping_sub(self.shared.gone.load(Relaxed)) as isize;
         waiting.max(0) as usize + self.shared.kept.load(Relaxed)
     }
 
-    /// After a heavy fence: what stands before `tail`, which was read before it. What `fenced` was.
+    /// Called after a heavy fence: the objects before `tail`, which was read before the fence, are fenced. Returns the
+    /// old `fenced`.
     pub(crate) fn raise(&self, tail: usize) -> usize {
-        // Relaxed: to compare with.
+        // Relaxed: only for the comparison.
         let mut fenced = self.shared.fenced.load(Relaxed);
         while after(tail, fenced) {
-            // Release: the heavy fence has ended. (That is a full fence to its caller, which alone would do.) Pairs
+            // Release: the heavy fence has ended. (It is a full fence for its caller, which would be enough.) Pairs
             // with: the Acquire in `look`. FENCED.
             match self.shared.fenced.compare_exchange_weak(fenced, tail, Release, Relaxed) {
                 Ok(_) => break,
@@ -472,19 +478,19 @@ impl Ring {
         fenced
     }
 
-    /// Whether it has an owner.
+    /// Whether the ring has an owner.
     pub(crate) fn is_owned(&self) -> bool {
         // Relaxed: advice.
         self.shared.owned.load(Relaxed)
     }
 
-    /// Others are to empty it up to there.
+    /// Asks other threads to empty the ring up to this position.
     pub(crate) fn falls_behind(&self, position: usize) {
         // Relaxed: advice.
         self.shared.behind.store(position, Relaxed);
     }
 
-    /// The position up to which others are to empty it.
+    /// The position up to which other threads should empty the ring.
     pub(crate) fn behind(&self) -> Option<usize> {
         // Relaxed: advice.
         let position = self.shared.behind.load(Relaxed);
@@ -493,15 +499,15 @@ impl Ring {
 
     #[inline]
     fn lock(&self) -> Option<Locked<'_>> {
-        // Relaxed: a first look, to spare the line. Acquire: what was done under the lock before. Pairs with: the
-        // Release of `Locked`.
+        // Relaxed: a first check, which does not take the cache line. Acquire: what was done under the lock before.
+        // Pairs with: the Release of `Locked`.
         let lock = &self.shared.lock;
         let is_free =
             !lock.load(Relaxed) && lock.compare_exchange(false, true, Acquire, Relaxed).is_ok();
         is_free.then(|| Locked(self))
     }
 
-    /// As `lock`, but waits: for as long as a look takes, not for ever.
+    /// As `lock`, but waits as long as a look takes, not for ever.
     fn lock_patiently(&self) -> Option<Locked<'_>> {
         for tries in 0..TRIES {
             match self.lock() {
@@ -513,11 +519,11 @@ impl Ring {
         None
     }
 
-    /// A look by the owner: takes out up to `most` objects that nobody uses. Scans the slots when everything that
-    /// the last scan condemned is gone and a fence has come since.
+    /// A look by the owner: takes out up to `most` objects that no thread uses. Scans the slots if everything that the
+    /// last scan condemned is gone and a heavy fence has come since.
     ///
-    /// Where another has the lock, the owner looks next time, or waits for it if that `is_urgent`: a helper may have
-    /// been preempted, and must not stop the owner for longer than that. False if the owner has waited in vain.
+    /// If another thread has the lock, the owner tries again next time, or waits for the lock if `is_urgent`. The wait
+    /// is bounded, because the other thread may have been preempted. Returns false if the owner has waited in vain.
     #[inline]
     pub(crate) fn take_own(
         &self,
@@ -541,7 +547,8 @@ impl Ring {
         true
     }
 
-    /// A look by another, for an owner who is away: as `take_own`, up to a position. False if there is no more.
+    /// A look by another thread, for an absent owner: as `take_own`, up to a position. Returns false if there is no
+    /// more.
     pub(crate) fn take_for_owner(
         &self,
         slots: &Slots,
@@ -557,9 +564,9 @@ impl Ring {
         })
     }
 
-    /// For a reclaim: takes out what stands before `tail` and whatever was kept, as far as nobody uses it and there is
-    /// room. `tail` was read before a heavy fence, and `scan` made after it. It `condemns` first, if this is the first
-    /// such call of the reclaim.
+    /// For a reclaim: takes out the objects before `tail` and the kept ones, if no thread uses them and there is room.
+    /// `tail` was read before a heavy fence, and `scan` was made after it. If this is the first such call of the
+    /// reclaim, it `condemns` first.
     pub(crate) fn take(
         &self,
         tail: usize,
@@ -574,8 +581,8 @@ impl Ring {
         locked.inside(|inside| {
             if condemns {
                 if after(inside.condemned, tail) {
-                    // A later fence has been here: what is kept, and what is condemned, may have been retired after
-                    // ours, so that our scan does not know who protects it.
+                    // A later heavy fence was used here. The objects that are kept or condemned may have been retired
+                    // after our fence, so our scan does not know whether they are protected.
                     inside.look(self, slots, true);
                 } else {
                     inside.condemn(tail, scan.clone());
@@ -587,16 +594,16 @@ impl Ring {
         })
     }
 
-    /// Puts back what was taken out and not freed.
+    /// Puts back the objects that were taken out and not freed.
     pub(crate) fn keep(&self, item: Item) {
         if let Some(locked) = self.lock_patiently() {
             locked.inside(|inside| inside.kept.push(item));
         }
     }
 
-    /// The owner goes, and leaves what is in the ring to the next owner, and to others.
+    /// Ends the ownership. The next owner and other threads free the objects in the ring.
     fn release(&self) {
-        // Release: all that the owner did. Pairs with: the Acquire in `Rings::take`.
+        // Release: everything that the owner did. Pairs with: the Acquire in `Rings::take`.
         self.shared.owned.store(false, Release);
     }
 }
@@ -605,10 +612,10 @@ impl Locked<'_> {
     #[inline]
     fn inside<R>(&self, work: impl FnOnce(&mut Inside) -> R) -> R {
         self.0.shared.inside.with_mut(|inside| {
-            // SAFETY: we hold the lock, and `self` is borrowed by nobody else.
+            // SAFETY: we hold the lock, and no other borrow of `self` exists.
             let inside = unsafe { &mut *inside };
             let result = work(inside);
-            // Relaxed: a number that decides when something is done, never what.
+            // Relaxed: a number that decides when something is done, never what is done.
             self.0.shared.gone.store(inside.head, Relaxed);
             self.0.shared.kept.store(inside.kept.len(), Relaxed);
             result
@@ -617,7 +624,7 @@ impl Locked<'_> {
 }
 
 impl Inside {
-    /// Scans the slots, if there was a heavy fence since the last scan, or `anyway`.
+    /// Scans the slots, if there was a heavy fence since the last scan, or if `anyway`.
     #[inline]
     fn look(&mut self, ring: &Ring, slots: &Slots, anyway: bool) {
         // Acquire: the heavy fence has ended before the scan. Pairs with: the Release in `raise`. SCANNED.
@@ -627,7 +634,7 @@ impl Inside {
         }
     }
 
-    /// The same, if all is gone that the last scan condemned.
+    /// The same, if everything that the last scan condemned is gone.
     #[inline]
     fn look_when_done(&mut self, ring: &Ring, slots: &Slots, anyway: bool) {
         if self.head == self.condemned && self.unexamined == 0 {
@@ -635,7 +642,7 @@ impl Inside {
         }
     }
 
-    /// `scan` was made after a heavy fence before which all below `position` was retired.
+    /// Records `scan`. It was made after a heavy fence, before which all objects below `position` were retired.
     #[inline]
     fn condemn(&mut self, position: usize, scan: Scan) {
         self.condemned = position;
@@ -643,7 +650,7 @@ impl Inside {
         self.unexamined = self.kept.len();
     }
 
-    /// Takes out up to `most`, those before `until`, and keeps those that are protected.
+    /// Takes out up to `most` objects before `until`, and keeps the protected ones.
     #[inline]
     fn take(&mut self, ring: &Ring, until: usize, most: usize, batch: &mut Batch) {
         let most = most.min(AT_ONCE);
@@ -655,7 +662,7 @@ impl Inside {
         }
         let until = if after(until, self.condemned) { self.condemned } else { until };
         while batch.count < most && after(until, self.head) {
-            // SAFETY: before `tail`, since it is before `condemned`.
+            // SAFETY: before `tail`, because it is before `condemned`.
             let item = unsafe { self.go_on(ring) };
             if self.scan.contains(item.object()) {
                 self.kept.push(item);
@@ -673,30 +680,30 @@ impl Inside {
     #[inline]
     unsafe fn go_on(&mut self, ring: &Ring) -> Item {
         if self.used == BLOCK {
-            // SAFETY: there is an item behind this block, so the owner has linked the next one.
+            // SAFETY: there is an item after this block, so the owner has linked the next block.
             unsafe { self.next_block(ring) };
         }
-        // SAFETY: a block lives until it is used up, and we hold the lock.
+        // SAFETY: a block lives until all its objects are taken, and we hold the lock.
         let place = unsafe { &(&(*self.first).items)[self.used] };
         self.used += 1;
         self.head = self.head.wrapping_add(1);
-        // SAFETY: written before `tail` was stored behind it, which came before the heavy fence that is behind us.
+        // SAFETY: written before the store of `tail`, which came before the last heavy fence.
         let item = place.with(|place| unsafe { *place });
         // SAFETY: as above.
         unsafe { item.assume_init() }
     }
 
-    /// Leaves a block that is used up to the owner, or frees it.
+    /// Passes a block whose objects are all taken to the owner, or frees it.
     ///
     /// # Safety
     ///
-    /// There is a next one.
+    /// There is a next block.
     unsafe fn next_block(&mut self, ring: &Ring) {
         let empty = self.first;
         // SAFETY: the block is ours to free, and the owner does not come back to it.
         let next = unsafe { &(*empty).next }.with(|next| unsafe { *next });
         (self.first, self.used) = (next, 0);
-        // Relaxed: only who holds the lock puts one there.
+        // Relaxed: only the holder of the lock stores one there.
         if ring.spare.load(Relaxed).is_null() {
             // Release: its items were read. Pairs with: the Acquire in `spare_block`.
             ring.spare.store(empty, Release);
@@ -708,9 +715,9 @@ impl Inside {
 }
 
 impl Drop for Ring {
-    /// Frees what is in it. Whoever has the ring promises that no hazard pointer protects that any more.
+    /// Frees the objects in it. The owner of the ring guarantees that no hazard pointer protects them any more.
     fn drop(&mut self) {
-        // SAFETY: `&mut` says that all others are done.
+        // SAFETY: `&mut` shows that no other thread uses the ring.
         let tail = self.own.with(|own| unsafe { (*own).tail });
         let this = &*self;
         this.shared.inside.with_mut(|inside| {
@@ -718,7 +725,7 @@ impl Drop for Ring {
             let inside = unsafe { &mut *inside };
             through_panics(|| {
                 while let Some(item) = inside.kept.pop() {
-                    // SAFETY: nobody uses what no hazard pointer protects.
+                    // SAFETY: no thread uses an object that no hazard pointer protects.
                     unsafe { item.free() };
                 }
                 while inside.head != tail {
@@ -743,9 +750,9 @@ impl Drop for Ring {
 #[derive(Debug)]
 pub(crate) struct Rings {
     newest: AtomicPtr<Ring>,
-    /// Those that have an owner.
+    /// The number of rings that have an owner.
     owned: Number,
-    /// Objects and bytes that owners had not counted when they went.
+    /// Objects and bytes that owners had not reported when they left.
     left: [Number; 2],
 }
 
@@ -764,18 +771,18 @@ macro_rules! new {
 impl Rings {
     crate::sync::const_where_possible!(new);
 
-    /// How many have an owner.
+    /// How many rings have an owner.
     pub(crate) fn owned(&self) -> usize {
         // Relaxed: a size, for thresholds and reports.
         self.owned.load(Relaxed)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Ring> {
-        // Acquire: the ring was made before it was found here. Pairs with: the Release in `take`.
+        // Acquire: the ring was initialised before it was found here. Pairs with: the Release in `take`.
         self.from(self.newest.load(Acquire))
     }
 
-    /// From that ring on, which is in the list, or null.
+    /// The rings from this one on, which is in the list or null.
     fn from(&self, ring: *const Ring) -> impl Iterator<Item = &Ring> {
         let mut next = ring;
         core::iter::from_fn(move || {
@@ -786,19 +793,19 @@ impl Rings {
         })
     }
 
-    /// From the ring behind this one on.
+    /// The rings after this one.
     pub(crate) fn behind<'r>(&'r self, ring: &'r Ring) -> impl Iterator<Item = &'r Ring> {
         self.from(ring.shared.next)
     }
 
-    /// A ring without an owner, or a new one. The caller is its owner, and looks when `first` objects are in a new one.
-    /// A ring that is locked at the moment is passed over: it may be so for ever.
+    /// Takes a ring without an owner, or a new one. The caller becomes its owner, and checks a new ring when `first`
+    /// objects are in it. A ring that is locked at the moment is passed over, because it may stay locked for ever.
     #[cold]
     pub(crate) fn take(&self, first: usize) -> &Ring {
         // Relaxed: a size.
         self.owned.fetch_add(1, Relaxed);
-        // Relaxed: a first look, and advice. Acquire: all that the owner before us did. Pairs with: the Release in
-        // `release`.
+        // Relaxed: a first check, and advice. Acquire: everything that the previous owner did. Pairs with: the Release
+        // in `release`.
         let is_free = |ring: &&Ring| {
             let Shared { owned, lock, .. } = &ring.shared;
             !owned.load(Relaxed) && !lock.load(Relaxed) && !owned.swap(true, Acquire)
@@ -812,28 +819,28 @@ impl Rings {
         loop {
             // SAFETY: the ring is ours until it is in the list.
             unsafe { (*ring).shared.next = next };
-            // Release: the ring is made before it can be found. Pairs with: the Acquire in `iter`. A newest ring
-            // that we find instead we do not look into: Relaxed.
+            // Release: the ring is initialised before it can be found. Pairs with: the Acquire in `iter`. Relaxed on
+            // failure: the newer ring that we find is not accessed.
             match self.newest.compare_exchange(next, ring, Release, Relaxed) {
-                // SAFETY: from now on the list's, and never changed but for its atomics and cells.
+                // SAFETY: the list owns it from now on, and only its atomics and cells change.
                 Ok(_) => return unsafe { &*ring },
                 Err(newest) => next = newest,
             }
         }
     }
 
-    /// The owner of the ring goes.
+    /// Ends the ownership of the ring.
     pub(crate) fn release(&self, ring: &Ring) {
         // Relaxed: a size.
         self.owned.fetch_sub(1, Relaxed);
         ring.release();
     }
 
-    /// The owner of the ring goes, and what it has not counted is counted by others.
+    /// Ends the ownership of the ring. Other threads report what the owner has not reported.
     ///
     /// # Safety
     ///
-    /// By the owner.
+    /// Called by the owner.
     pub(crate) unsafe fn leave(&self, ring: &Ring) {
         // SAFETY: the contract of this function.
         if let Some((objects, bytes)) = unsafe { ring.to_count(1, usize::MAX) } {
@@ -844,7 +851,7 @@ impl Rings {
         self.release(ring);
     }
 
-    /// What owners left uncounted, if it is enough. The caller counts it.
+    /// What owners left unreported, if it is enough. The caller reports it.
     #[inline]
     pub(crate) fn left(&self, objects: usize, bytes: usize) -> Option<(usize, usize)> {
         // Relaxed, all: as in `leave`.
@@ -859,7 +866,7 @@ impl Drop for Rings {
         let mut next = get_mut(&mut self.newest);
         closing(|| {
             while !next.is_null() {
-                // SAFETY: made by `take`, from a box, and nobody borrows the list any more.
+                // SAFETY: made by `take`, from a box, and the list is not borrowed any more.
                 next = unsafe { Box::from_raw(next) }.shared.next;
             }
         });

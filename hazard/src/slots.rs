@@ -1,4 +1,4 @@
-//! The slots of a domain, in which readers say what they protect.
+//! The slots of a domain, into which readers write what they protect.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -10,17 +10,18 @@ use core::ptr::{self, NonNull};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, LOOM, Number, UnsafeCell, get_mut, witness};
 
-/// Where one hazard pointer says what it protects.
+/// The place of one hazard pointer: what it protects.
 #[derive(Debug)]
 struct Place {
     /// The address of the object, or null.
     protected: AtomicPtr<()>,
-    /// The next free one, if this one is free. Written by the thread that gives it back, before others find it.
+    /// The next free place, if this one is free. Written by the thread that gives it back, before other threads find
+    /// it.
     next: UnsafeCell<Option<Slot>>,
 }
 
-/// As many places as fit with the link to their slab into the two cache lines that processors
-/// fetch together. A thread keeps as many, so that threads share few.
+/// As many places as fit, with the link to their slab, into the two cache lines that processors fetch together. A
+/// thread keeps as many places, so threads rarely share a block.
 pub(crate) const BLOCK: usize = if LOOM { 1 } else { 7 };
 
 #[derive(Debug)]
@@ -30,27 +31,27 @@ struct Block {
     slab: *const Slab,
 }
 
-/// So a place's address leads to its block.
+/// So the address of a place gives its block.
 const _: () = assert!(size_of::<Block>() == align_of::<Block>());
 
-/// Blocks that were made at once.
+/// Blocks that were allocated together.
 #[derive(Debug)]
 struct Slab {
-    /// How many of its places belong to somebody: where none does a scan goes by.
+    /// How many of its places have an owner. A scan skips a slab without owners.
     used: AtomicUsize,
     blocks: *mut [Block],
     next: *mut Slab,
 }
 
-/// The most blocks in a slab.
+/// The maximum number of blocks in a slab.
 const LARGEST: usize = 64;
 
-/// A place that belongs to a hazard pointer, or is kept for a thread. An address by which its block can be found: its
-/// provenance is all of the slab's blocks.
+/// A place that belongs to a hazard pointer, or is kept by a thread. Its address also gives its block, so its
+/// provenance covers all blocks of the slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot(NonNull<Place>);
 
-// SAFETY: a place is of atomics, and of a link that only its one holder uses.
+// SAFETY: a place consists of atomics, and of a link that only its holder uses.
 unsafe impl Send for Slot {}
 // SAFETY: as above.
 unsafe impl Sync for Slot {}
@@ -58,62 +59,61 @@ unsafe impl Sync for Slot {}
 impl Slot {
     #[inline]
     fn place(&self) -> &Place {
-        // SAFETY: a slab is valid as long as its domain, which outlives what belongs to its family.
+        // SAFETY: a slab is valid as long as its domain, which outlives everything that belongs to its family.
         unsafe { self.0.as_ref() }
     }
 
     fn slab(&self) -> &Slab {
         let block = self.0.as_ptr().map_addr(|address| address & !(align_of::<Block>() - 1));
-        // SAFETY: a place lies in its block, which is aligned to its size; and as above.
+        // SAFETY: a place lies in its block, which is aligned to its size. And as above.
         let slab = unsafe { (*block.cast::<Block>()).slab };
         // SAFETY: as above.
         unsafe { &*slab }
     }
 
-    /// Only by the one to whom the slot belongs.
+    /// Called only by the owner of the slot.
     #[inline]
     pub(crate) fn protect<T>(&self, object: *mut T) {
-        // Release: what this thread did with the object that it protected until now stands before
-        // the store. Pairs with: the Acquire of the scan in `protected`, which frees that object
-        // after it has seen this or a later value. That the store is *seen* in time is the work of
-        // the light fence behind it.
+        // Release: what this thread did with the object that it protected until now comes before the store. Pairs with:
+        // the Acquire of the scan in `protected`; the object is freed after the scan has seen this or a later value.
+        // The light fence that follows makes sure that the store is *seen* in time.
         self.place().protected.store(object.cast(), Release);
         witness::left(self.0.addr().get());
     }
 
-    /// The object that this slot protects was still linked after that.
+    /// The object that this slot protects was still linked after it was published.
     #[inline]
     pub(crate) fn confirm<T>(&self, object: *mut T) {
         witness::used(self.0.addr().get(), object);
     }
 
     fn link(&self, next: Option<Slot>) {
-        // SAFETY: ours alone, until others find it.
+        // SAFETY: only ours, until other threads find it.
         self.place().next.with_mut(|place| unsafe { *place = next });
     }
 
     fn next(&self) -> Option<Slot> {
-        // SAFETY: ours alone, since we have taken it off a list.
+        // SAFETY: only ours, because we have taken it off a list.
         self.place().next.with(|next| unsafe { *next })
     }
 }
 
-/// Every slot of a domain: slabs of blocks, which stay until the end, and lists of those that are free.
+/// Every slot of a domain: slabs of blocks, which stay until the end, and lists of the free slots.
 #[derive(Debug)]
 pub(crate) struct Slots {
     newest: AtomicPtr<Slab>,
-    /// Slots in all blocks, and slots that belong to somebody.
+    /// Slots in all blocks, and slots that have an owner.
     made: Number,
     used: Number,
-    /// Slots that were given back: added one by one and removed all at once, so no address comes back in the middle of
-    /// an exchange.
+    /// Slots that were given back. They are added one by one and removed all at once, so no address is reused during an
+    /// exchange.
     returned: AtomicPtr<Place>,
-    /// Slots that were removed from there, one of which is taken at a time. With `lock`, a try-lock.
+    /// Slots that were removed from there. They are taken one at a time, under `lock`, a try-lock.
     free: UnsafeCell<Option<Slot>>,
     lock: AtomicBool,
 }
 
-// SAFETY: `free` is used with `lock` held, a slab's fields but `used` do not change once it can be found.
+// SAFETY: `free` is used only under `lock`. The fields of a slab, except `used`, do not change once it can be found.
 unsafe impl Send for Slots {}
 // SAFETY: as above.
 unsafe impl Sync for Slots {}
@@ -142,14 +142,14 @@ impl Slots {
         self.made.load(Relaxed)
     }
 
-    /// How many slots belong to somebody.
+    /// How many slots have an owner.
     pub(crate) fn used(&self) -> usize {
         // Relaxed: a size, for thresholds and reports.
         self.used.load(Relaxed)
     }
 
     fn slabs(&self) -> impl Iterator<Item = &Slab> {
-        // Acquire: the slab was made before it was found here. Pairs with: the Release in `grow`.
+        // Acquire: the slab was initialised before it was found here. Pairs with: the Release in `grow`.
         let mut next = self.newest.load(Acquire);
         core::iter::from_fn(move || {
             // SAFETY: a slab in the list is valid as long as the list, which we borrow.
@@ -159,14 +159,14 @@ impl Slots {
         })
     }
 
-    /// A slot that nobody else has, and up to `spare` more, handed to `keep`. In constant time, but where another
-    /// thread does the same at the very moment.
+    /// Takes a slot, and up to `spare` more, which are passed to `keep`. In constant time, unless another thread does
+    /// the same at that moment.
     #[cold]
     pub(crate) fn take(&self, spare: usize, mut keep: impl FnMut(Slot)) -> Slot {
         let first = Cell::new(None);
         let mut take = |slot: Slot| {
-            // Relaxed: before the slot protects anything, so that a scan behind a heavy fence, to which that
-            // protection counts, finds this too (scenario A).
+            // Relaxed: this comes before the slot protects anything. So a scan after a heavy fence that must find the
+            // protection finds this too (scenario A).
             slot.slab().used.fetch_add(1, Relaxed);
             self.used.fetch_add(1, Relaxed);
             match first.get() {
@@ -177,7 +177,8 @@ impl Slots {
         if let Some(locked) = self.lock() {
             locked.take(1 + spare, &mut take);
         } else {
-            // Somebody is there, or was when the process was forked: all that were given back, and the rest back.
+            // Another thread has the lock, or had it when the process was forked. Take all slots that were given back,
+            // and give the rest back again.
             let mut list = self.returned();
             for _ in 0..=spare {
                 let Some(slot) = list else { break };
@@ -213,12 +214,12 @@ impl Slots {
         first.get().unwrap_or_else(|| unreachable!("a slab has slots"))
     }
 
-    /// Gives a slot back. It protects nothing any more.
+    /// Gives a slot back. It must not protect anything any more.
     pub(crate) fn release(&self, slot: Slot) {
         // Relaxed: a size.
         self.used.fetch_sub(1, Relaxed);
         // Release: what the holder did with the objects that it protected. Pairs with: the Acquire in `protected`,
-        // which goes by where it finds 0.
+        // which skips the slab if it finds 0.
         slot.slab().used.fetch_sub(1, Release);
         self.give_back(slot, slot);
     }
@@ -229,8 +230,8 @@ impl Slots {
         let mut returned = self.returned.load(Relaxed);
         loop {
             last.link(NonNull::new(returned).map(Slot));
-            // Release: the stores of the last holder, and the links. Pairs with: the Acquire in `returned`. What
-            // we find instead we do not look into: Relaxed.
+            // Release: the stores of the last holder, and the links. Pairs with: the Acquire in `returned`. Relaxed on
+            // failure: the slot that we find is not accessed.
             match self.returned.compare_exchange(returned, first.0.as_ptr(), Release, Relaxed) {
                 Ok(_) => return,
                 Err(found) => returned = found,
@@ -238,10 +239,10 @@ impl Slots {
         }
     }
 
-    /// All that were given back.
+    /// Takes all slots that were given back.
     fn returned(&self) -> Option<Slot> {
-        // Relaxed: a first look. Acquire: the stores of those who had them stand before ours. Pairs with: the
-        // Release in `give_back`.
+        // Relaxed: a first check. Acquire: the stores of the previous holders come before ours. Pairs with: the Release
+        // in `give_back`.
         if self.returned.load(Relaxed).is_null() {
             return None;
         }
@@ -252,8 +253,8 @@ impl Slots {
     fn lock(&self) -> Option<Locked<'_>> {
         const TRIES: u32 = if LOOM { 0 } else { 100 };
         for _ in 0..TRIES {
-            // Relaxed: a first look, to spare the line. Acquire: what was done under the lock before. Pairs with:
-            // the Release of `Locked`.
+            // Relaxed: a first check, which does not take the cache line. Acquire: what was done under the lock before.
+            // Pairs with: the Release of `Locked`.
             if !self.lock.load(Relaxed)
                 && self.lock.compare_exchange(false, true, Acquire, Relaxed).is_ok()
             {
@@ -264,7 +265,7 @@ impl Slots {
         None
     }
 
-    /// Adds a slab: twice as large as all before, up to a size. Its slots, which are the caller's.
+    /// Adds a slab, twice as large as all slabs before, up to a maximum. Returns its slots, which belong to the caller.
     #[allow(clippy::modulo_one, reason = "a model's block has one place")]
     fn grow(&self) -> impl Iterator<Item = Slot> + use<> {
         let count = (self.made() / BLOCK).clamp(1, if LOOM { 1 } else { LARGEST });
@@ -286,8 +287,8 @@ impl Slots {
             // SAFETY: the slab is ours until it is in the list.
             let ours = unsafe { &mut *slab };
             (ours.blocks, ours.next) = (blocks, next);
-            // Release: the slab is made before it can be found. Pairs with: the Acquire in
-            // `slabs`. A newest slab that we find instead we do not look into: Relaxed.
+            // Release: the slab is initialised before it can be found. Pairs with: the Acquire in `slabs`. Relaxed on
+            // failure: the newer slab that we find is not accessed.
             match self.newest.compare_exchange(next, slab, Release, Relaxed) {
                 Ok(_) => break,
                 Err(newest) => next = newest,
@@ -297,7 +298,7 @@ impl Slots {
         (0..count * BLOCK).map(move |index| {
             // SAFETY: one of the blocks.
             let block = unsafe { first.add(index / BLOCK) };
-            // SAFETY: not by a reference, so that the address leads to the block too.
+            // SAFETY: not by a reference, so that the address also gives the block.
             let places = unsafe { &raw mut (*block).places }.cast::<Place>();
             // SAFETY: one of its places.
             let place = unsafe { places.add(index % BLOCK) };
@@ -306,11 +307,12 @@ impl Slots {
         })
     }
 
-    /// The addresses that are protected. What they mean is up to the fences of the caller.
+    /// The addresses that are protected. The caller's fences decide what that means.
     pub(crate) fn protected(&self) -> Scan {
-        // Acquire: nobody holds a slot of it, and those who did are done. Pairs with: the Release in `release`.
+        // Acquire: no slot of the slab has an owner, and the previous owners are done. Pairs with: the Release in
+        // `release`.
         let slabs = self.slabs().filter(|slab| slab.used.load(Acquire) != 0);
-        // SAFETY: made with the slab, and never changed but for its atomics and links.
+        // SAFETY: made with the slab, and only its atomics and links change.
         let blocks = slabs.flat_map(|slab| unsafe { &*slab.blocks });
         // Acquire: see `Slot::protect`, its partner.
         let objects =
@@ -319,11 +321,11 @@ impl Slots {
     }
 }
 
-/// The lock of the free list, held.
+/// The held lock of the free list.
 struct Locked<'s>(&'s Slots);
 
 impl Locked<'_> {
-    /// Takes up to so many slots off the list.
+    /// Takes up to this many slots off the list.
     fn take(&self, most: usize, take: &mut impl FnMut(Slot)) {
         self.0.free.with_mut(|free| {
             // SAFETY: we hold the lock.
@@ -344,10 +346,10 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// What a scan has found protected. To copy it is to count a reference.
+/// The addresses that a scan found protected. Copying it counts a reference.
 #[derive(Clone, Debug)]
 pub(crate) struct Scan {
-    /// A table at least half of which is empty, of a size that is a power of two. `None` if nothing is protected.
+    /// A hash table of which at least half is empty. Its size is a power of two. `None` if nothing is protected.
     table: Option<Arc<[*mut ()]>>,
 }
 
@@ -368,10 +370,10 @@ impl Scan {
         Scan { table: Some(table.into()) }
     }
 
-    /// Where it is, or where it would be.
+    /// The index of an address, or the index where it would be.
     #[inline]
     fn place(table: &[*mut ()], object: *mut ()) -> usize {
-        // The fractional part of the golden ratio spreads what lies side by side, in the upper bits.
+        // The fractional part of the golden ratio spreads neighbouring addresses, in the upper bits.
         let spread = u64::from((object.addr() >> 3) as u32).wrapping_mul(0x9E37_79B9);
         let mask = table.len() - 1;
         let mut place =
@@ -385,7 +387,7 @@ impl Scan {
     #[inline]
     pub(crate) fn contains(&self, object: *mut ()) -> bool {
         let Some(table) = &self.table else { return false };
-        // An object of the address null is protected by nobody, and found in any place that is empty.
+        // The null address is never protected, and would be found in any empty place.
         !table[Scan::place(table, object)].is_null()
     }
 }
@@ -394,7 +396,7 @@ impl Drop for Slots {
     fn drop(&mut self) {
         let mut next = get_mut(&mut self.newest);
         while !next.is_null() {
-            // SAFETY: made by `grow`, from a box, and nobody borrows the list any more.
+            // SAFETY: made by `grow`, from a box, and the list is not borrowed any more.
             let slab = *unsafe { Box::from_raw(next) };
             // SAFETY: as above.
             drop(unsafe { Box::from_raw(slab.blocks) });

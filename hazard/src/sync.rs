@@ -1,10 +1,10 @@
-//! What a model replaces: atomics, and the values of a process. The feature `loom` is asked here alone.
+//! What a model replaces: atomics, and the values of a process. Only this file checks the feature `loom`.
 
 #[cfg(not(feature = "loom"))]
 mod chosen {
     pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 
-    /// The cell of `core`, by loom's names.
+    /// The cell of `core`, with loom's names.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
 
@@ -66,7 +66,7 @@ mod chosen {
         false
     }
 
-    /// Lets another thread run, where a system is known that can.
+    /// Lets another thread run, if the system can do that.
     pub(crate) fn yield_now() {
         #[cfg(feature = "std")]
         std::thread::yield_now();
@@ -90,7 +90,7 @@ mod chosen {
         free();
     }
 
-    /// The witness of `asymfence::model`. Outside of a model nobody looks.
+    /// The witness of `asymfence::model`. Outside of a model it does nothing.
     pub(crate) mod witness {
         #[inline(always)]
         pub(crate) fn linked<T>(_object: *const T) {}
@@ -112,7 +112,7 @@ mod chosen {
 
     pub(crate) const LOOM: bool = true;
 
-    /// A domain of the family in the model that runs now.
+    /// A domain of the family in the current model.
     #[doc(hidden)]
     #[macro_export]
     macro_rules! __domain {
@@ -156,8 +156,8 @@ mod chosen {
         static CLOSING: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
     }
 
-    /// Whether a model has ended, and a domain of it frees what is left. A retire then has no domain to retire
-    /// to, and nobody protects anything any more.
+    /// Whether a model has ended, and a domain of it frees what is left. Then a retire has no domain any more, and no
+    /// thread protects anything.
     pub(crate) fn is_closing() -> bool {
         CLOSING.get()
     }
@@ -168,8 +168,8 @@ mod chosen {
         CLOSING.set(false);
     }
 
-    /// The value behind `&mut`, without an atomic access. Null while a model's panic unwinds: loom has dropped the
-    /// execution then, and a second panic would abort the test binary. What hangs there leaks.
+    /// The value behind `&mut`, without an atomic access. Null while the panic of a model unwinds: loom has dropped the
+    /// execution then, and a second panic would abort the test binary. The objects that depend on it leak.
     pub(crate) fn get_mut<T>(pointer: &mut AtomicPtr<T>) -> *mut T {
         if std::thread::panicking() {
             return core::ptr::null_mut();

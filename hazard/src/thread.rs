@@ -1,5 +1,5 @@
-//! What belongs to a thread: for each family slots at hand and a ring, so that to take a slot, to give it back and to
-//! retire are no read-modify-writes; and which domains' destructors it is in the middle of.
+//! The state of a thread. For each family the thread keeps slots and a ring, so that taking a slot, giving it back and
+//! retiring need no read-modify-write. It also records the domains whose destructors it is running.
 
 use core::cell::Cell;
 
@@ -7,23 +7,23 @@ use crate::ring::{Ring, Rings};
 use crate::slots::{BLOCK, Slot, Slots};
 use crate::sync::LOOM;
 
-/// How many slots a thread keeps: those of a block. In a model none, since the domain ends there before
-/// the model's threads do.
+/// How many slots a thread keeps: those of one block. In a model none, because there the domain ends before the model's
+/// threads do.
 pub(crate) const CAPACITY: usize = if LOOM || !cfg!(feature = "std") { 0 } else { BLOCK };
 
-/// What this thread has of one family. It has no destructor, so that to look costs no more than the look:
-/// [`End`] sees to it.
+/// The slots and the ring of this thread for one family. It has no destructor, so that access needs no check: [`End`]
+/// ends it.
 #[derive(Debug)]
 pub struct Local {
     slots: [Cell<Option<Slot>>; CAPACITY],
-    /// How many slots, from the first; and how many there may be: none before there is an `End`, or after it.
+    /// The number of slots, from the first; and the maximum: 0 before there is an `End`, and after it.
     count: Cell<usize>,
     room: Cell<usize>,
     ring: Cell<Option<&'static Ring>>,
 }
 
 impl Local {
-    /// For a thread that has nothing yet.
+    /// For a thread that keeps nothing yet.
     #[must_use]
     #[allow(clippy::new_without_default, reason = "for the macro `domain!` alone")]
     pub const fn new() -> Self {
@@ -55,7 +55,7 @@ impl Local {
         true
     }
 
-    /// From now on the thread may have something: its `End` is there.
+    /// From now on the thread may keep slots and a ring: its `End` exists.
     pub(crate) fn begin(&self) {
         self.room.set(CAPACITY);
     }
@@ -69,7 +69,7 @@ impl Local {
         self.ring.set(Some(ring));
     }
 
-    /// The thread ends, and leaves what it has to others.
+    /// The thread ends, and leaves its slots and its ring to other threads.
     pub(crate) fn leave(&self, slots: &Slots, rings: &Rings) {
         self.room.set(0);
         self.count.set(0);
@@ -77,7 +77,7 @@ impl Local {
         self.leave_ring(rings);
     }
 
-    /// The thread leaves its ring to others. It takes another when it retires again.
+    /// The thread leaves its ring to other threads. It takes another ring when it retires again.
     pub(crate) fn leave_ring(&self, rings: &Rings) {
         if let Some(ring) = self.ring.take() {
             // SAFETY: this thread's until now.
@@ -104,7 +104,7 @@ impl Drop for End {
     }
 }
 
-/// Of a family: what the macro `domain!` puts into the impl for a thread's part.
+/// The per-thread part of a family: the macro `domain!` puts this into the impl.
 #[cfg(feature = "std")]
 #[doc(hidden)]
 #[macro_export]
@@ -123,7 +123,7 @@ macro_rules! __thread {
         fn begin() -> bool {
             fn end() {
                 let _ = <$family as $crate::__private::Family>::with_local(|local| {
-                    // SAFETY: the family's, when the thread's locals are dropped.
+                    // SAFETY: this is the family's `Local`, when the thread's locals are dropped.
                     unsafe { <$family as $crate::__private::Family>::domain().__leave(local) };
                 });
             }
@@ -160,8 +160,8 @@ mod chosen {
 
     use crate::sync::{is_cut_short, thread_cell};
 
-    /// A domain whose destructors this thread may be in the middle of, and the one around it: another domain,
-    /// whose destructors led to this one. They lie on the thread's stack.
+    /// A domain whose destructors this thread may be running, and the frame around it: another domain, whose
+    /// destructors led to this one. The frames lie on the thread's stack.
     struct Frame {
         domain: *const (),
         around: *const Frame,
@@ -178,14 +178,14 @@ mod chosen {
             if is_cut_short() {
                 return;
             }
-            // SAFETY: the innermost frame is that of the call which leaves, and is still there.
+            // SAFETY: the innermost frame belongs to the call that leaves, and still exists.
             INNERMOST.with(|innermost| innermost.set(unsafe { (*innermost.get()).around }));
         }
     }
 
-    /// Does `work`, unless this thread is in the middle of such work for the domain: then destructors led here,
-    /// and the depth of the stack is not to grow with what they do. `None` in that case; if `asks`, the work around
-    /// does `again` before it ends.
+    /// Does `work`, unless this thread is already doing such work for the domain. Then destructors led here, and the
+    /// stack must not grow with what they do: the result is `None`, and, if `asks`, the outer work does `again` before
+    /// it ends.
     #[inline]
     pub(crate) fn outermost<T>(
         domain: *const (),
@@ -229,8 +229,8 @@ mod chosen {
         }
     }
 
-    /// Does `work`, unless so much of it is under way in the process that it may all be nested in one thread, whose
-    /// stack has an end.
+    /// Does `work`, unless so much work is under way in the process that it might all be nested in one thread, whose
+    /// stack is limited.
     pub(crate) fn outermost<T>(
         _domain: *const (),
         _asks: bool,

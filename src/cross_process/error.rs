@@ -1,4 +1,4 @@
-//! What can be wrong with a segment or with who comes to it, in words.
+//! What can be wrong with a segment, or with a process that attaches to it, in words.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::header::{FIRST_BYTE, Misfit, PARTICIPANTS, VERSION, WORDS};
 use crate::refusal::Refusal;
 
-/// Why a segment was not made, or a process not let in. Its `Display` says what to do.
+/// Why a segment was not created, or a process could not attach. `Display` says what to do.
 ///
 /// ```
 /// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
@@ -27,25 +27,25 @@ use crate::refusal::Refusal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The memory has this many words.
+    /// The memory is too short: it has only this many words.
     TooShort(usize),
-    /// The memory of the header is not all zero, so perhaps it is in use.
+    /// The memory of the header is not all zero, so it may be in use.
     NotEmpty,
-    /// Nobody has made the segment yet, or somebody is just doing so.
+    /// The segment has not been created yet, or is being created at this moment.
     NotCreated,
-    /// The memory begins with this word, which is not a segment's.
+    /// The memory holds no segment: it begins with this word.
     Foreign(u32),
-    /// The segment is of this version.
+    /// The segment has another version: this one.
     Version(u32),
-    /// The segment says this of its mode.
+    /// The segment's mode is unknown: this value.
     Mode(u32),
-    /// The segment was made under another kernel.
+    /// The segment was created under another kernel.
     OtherKernel,
-    /// The segment was made with another file.
+    /// The segment was created with another file.
     OtherFile,
     /// This process cannot be asymmetric.
     Refused(Refusal),
-    /// Every place is taken; so many of them by processes that have ended.
+    /// Every place is taken. `ended` of them belong to processes that have ended.
     Full {
         /// How many [`reap`](super::reap) can free.
         ended: usize,
@@ -54,15 +54,15 @@ pub enum Error {
     Locked,
     /// The file system does not keep a lock for a mapping.
     LockNotKept,
-    /// The place that this process had is not its own any more.
+    /// The process has lost its place.
     PlaceLost,
-    /// Somebody has a place in another segment with this file.
+    /// The file is in use: a process has a place in another segment with it.
     FileInUse,
-    /// The step failed with this errno; 0 if the answer is one that no kernel gives.
+    /// The step failed with this errno. The errno is 0 if the answer is one that no kernel gives.
     Failed(Step, i32),
 }
 
-/// What [`create`](super::create), [`attach`](super::attach) and [`reap`](super::reap) ask of the kernel besides
+/// The system calls of [`create`](super::create), [`attach`](super::attach) and [`reap`](super::reap) other than
 /// membarrier.
 ///
 /// ```
@@ -76,9 +76,9 @@ pub enum Error {
 pub enum Step {
     /// Reading `/proc/sys/kernel/random/boot_id`, which tells this kernel from others.
     ReadBootId,
-    /// fstat(2) of the file, to know it again.
+    /// fstat(2) of the file, to recognise it later.
     Identify,
-    /// Opening the file anew, as `/proc/thread-self/fd/N`, to have locks of one's own.
+    /// Opening the file again, as `/proc/thread-self/fd/N`, for locks of its own.
     Reopen,
     /// fcntl(2) F_OFD_SETLK or F_OFD_GETLK on one byte of the file.
     Lock,

@@ -1,17 +1,16 @@
-//! The header at the beginning of the shared memory, and who has which place in its table.
+//! The header at the beginning of the shared memory, and the participants' places in its table.
 //!
-//! Any process may write anything there at any time: it is made of atomics, and every value is checked.
+//! Any process may write anything there at any time. So the header consists of atomics, and every value is checked.
 //!
-//! HELD-BY-LOCK: a place is used only by who holds the kernel's lock on it, and the kernel gives that lock to
-//! one at a time. The lock is held by a mapping ([`Description::hold`]), so a process holds its places exactly
-//! as long as it has the memory in which its participants are: fork copies both, exec and the end of the
-//! process drop both. Nothing here depends on a process number, which another process may have, or may have
-//! later.
+//! HELD-BY-LOCK: a place is used only by the holder of the kernel's lock on it, and the kernel gives that lock to one
+//! holder at a time. A mapping keeps the lock ([`Description::hold`]). So a process holds its places exactly as long as
+//! it has the memory in which its participants are: fork copies both, exec and the end of the process drop both.
+//! Nothing here depends on a process number, which another process may have, or may get later.
 //!
-//! A holder's lock is a shared one (F_RDLCK). Who takes a place, or reaps it, has an exclusive one (F_WRLCK)
-//! meanwhile, which excludes every other. So whoever looks can tell a holder from one that reaps.
+//! A holder's lock is shared (F_RDLCK). A process that takes or reaps a place has an exclusive lock (F_WRLCK)
+//! meanwhile, which excludes all other locks. So the kind of lock tells a holder from a process that takes or reaps.
 //!
-//! The word of a place says what the lock cannot: whether its last holder left it clean.
+//! The word of a place says what the lock cannot say: whether its last holder gave it back.
 //!
 //! | word | lock | the place |
 //! | --- | --- | --- |
@@ -21,24 +20,24 @@
 //! | taken | exclusive | is being cleaned, or has just been taken |
 //! | taken | free | was left by a process that ended: to be reaped |
 //!
-//! The accesses to these words are relaxed. What the last holder of a place did there is visible to the next
-//! because the kernel passes the lock on under a spin lock (`flc_lock`, fs/locks.c@v6.18); a process that was
-//! killed could order nothing by itself.
+//! The accesses to these words are relaxed. The next holder of a place sees what the last holder did, because the
+//! kernel passes the lock on under a spin lock (`flc_lock`, fs/locks.c@v6.18). A process that was killed could not
+//! order anything itself.
 //!
-//! Words and locks are parameters: the loom models run this file over their own.
+//! Words and locks are type parameters: the loom models run this file over words and locks of their own.
 
 use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 
 /// How many words of shared memory a segment takes: 1 KiB.
 pub const WORDS: usize = 256;
 
-/// The bytes of the file that are locked begin here. There need be no such bytes, and nobody else locks them.
+/// The first byte of the file that is locked. The file does not have to have such bytes, and nothing else locks them.
 pub(super) const FIRST_BYTE: u64 = 1 << 62;
 
 /// How many participants a segment has places for.
 pub const PARTICIPANTS: usize = 240;
 
-/// How the fences of a segment work, in every process, for as long as the segment is there.
+/// How the fences of a segment work, in every process, as long as the segment exists.
 ///
 /// ```
 /// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
@@ -64,7 +63,7 @@ pub enum Mode {
 }
 
 const MAGIC: u32 = u32::from_ne_bytes(*b"asyf");
-/// Stands in the place of the magic while the header is being made.
+/// Takes the place of the magic while the header is being written.
 const IN_THE_MAKING: u32 = !MAGIC;
 pub(super) const VERSION: u32 = 1;
 const ASYMMETRIC: u32 = 1;
@@ -89,10 +88,10 @@ pub(super) trait Locks {
     type Hold;
     type Error: From<Misfit>;
 
-    /// A description with no locks yet. Only its owner, and copies of that by fork, can lock with it.
+    /// Opens a description without locks. Only its owner, and copies of the owner by fork, can lock with it.
     fn open(&self) -> Result<Self::Description, Self::Error>;
 
-    /// Which lock some description has on the place.
+    /// Which lock any description has on the place.
     fn lock_of(&self, index: usize) -> Result<Lock, Self::Error>;
 }
 
@@ -100,24 +99,25 @@ pub(super) trait Locks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lock {
     Free,
-    /// Somebody takes the place, or reaps it.
+    /// A process is taking or reaping the place.
     Exclusive,
-    /// Somebody holds it.
+    /// A process holds the place.
     Shared,
 }
 
-/// What holds locks. They are given back when neither it nor a hold of it is left in any process.
+/// An open file description, which owns locks. The kernel releases them when no process has the description or a hold
+/// of it.
 pub(super) trait Description {
     type Hold;
     type Error;
 
     /// Locks the place exclusively, unless another description has a lock on it. Never waits.
     fn try_lock(&self, index: usize) -> Result<bool, Self::Error>;
-    /// Makes the exclusive lock a shared one; nobody else has one between the two.
+    /// Changes the exclusive lock to a shared one. No other process has a lock in between.
     fn share(&self, index: usize) -> Result<(), Self::Error>;
     fn unlock(&self, index: usize);
 
-    /// Keeps the locks also without the description.
+    /// Keeps the locks without the description.
     fn hold(&self) -> Result<Self::Hold, Self::Error>;
 }
 
@@ -136,7 +136,7 @@ pub(super) enum Misfit {
     LockNotKept,
 }
 
-/// What the processes of a segment have in common, without which their locks would not exclude one another.
+/// What the processes of a segment must have in common. Otherwise their locks would not exclude each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Common {
     /// The boot id of the kernel.
@@ -158,16 +158,16 @@ pub(super) struct Header<W, const N: usize> {
 }
 
 impl<W: Word, const N: usize> Header<W, N> {
-    /// Whether nobody has written here.
+    /// Whether the header has not been written.
     pub(super) fn is_empty(&self) -> bool {
         let (head, reserved) = ([&self.magic, &self.version, &self.mode], &self.reserved);
         let rest = reserved.iter().chain(&self.kernel).chain(&self.file).chain(&self.places);
-        // Relaxed: nothing was written here that we could read.
+        // Relaxed: a header that was not written has nothing to synchronise with.
         head.into_iter().chain(rest).all(|word| word.load(Relaxed) == 0)
     }
 
     pub(super) fn create(&self, mode: Mode, common: Common) -> Result<(), Misfit> {
-        // Relaxed: as in `is_empty`. Of several makers one comes first.
+        // Relaxed: as in `is_empty`. If several processes create, one exchange succeeds.
         if !self.is_empty()
             || self.magic.compare_exchange(0, IN_THE_MAKING, Relaxed, Relaxed).is_err()
         {
@@ -182,14 +182,14 @@ impl<W: Word, const N: usize> Header<W, N> {
         self.mode.store(mode, Relaxed);
         store(&self.kernel, common.kernel);
         store(&self.file, common.file);
-        // Release: the header stands before the magic. Pairs with the Acquire in `mode`.
+        // Release: the header is written before the magic. Pairs with the Acquire in `mode`.
         self.magic.store(MAGIC, Release);
         Ok(())
     }
 
-    /// The mode, of a header that is understood.
+    /// The mode, if the header is one that this version understands.
     pub(super) fn mode(&self) -> Result<Mode, Misfit> {
-        // Acquire: the header was written before. Pairs with the Release in `create`.
+        // Acquire: the header was written before the magic. Pairs with the Release in `create`.
         match self.magic.load(Acquire) {
             MAGIC => {}
             0 | IN_THE_MAKING => return Err(Misfit::NotCreated),
@@ -207,7 +207,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         }
     }
 
-    /// Lets in who has this in common with the maker.
+    /// Checks that this process has the same in common as the creator.
     pub(super) fn admit(&self, common: Common) -> Result<(), Misfit> {
         if load(&self.kernel) != common.kernel {
             return Err(Misfit::OtherKernel);
@@ -226,7 +226,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         let hold = description.hold()?;
         let mut some_are_free = false;
         for (index, word) in self.places.iter().enumerate() {
-            // Relaxed: checked by the exchange, which fails if the place was taken and left since.
+            // Relaxed: the exchange checks it, and fails if the place was taken and left since.
             let found = Taken(word.load(Relaxed));
             if found.is_taken() {
                 continue;
@@ -243,7 +243,7 @@ impl<W: Word, const N: usize> Header<W, N> {
             }
             let shared = description.share(index);
             let place = Place { header: self, locks, index, mine, hold: Some(hold) };
-            // From now on the hold alone keeps the lock, if the file system lets it.
+            // From now on the hold alone keeps the lock, if the file system supports that.
             drop(description);
             shared?;
             if place.locks.lock_of(index)? != Lock::Shared {
@@ -261,14 +261,14 @@ impl<W: Word, const N: usize> Header<W, N> {
         Err(Misfit::Full { ended }.into())
     }
 
-    /// Frees the places that no process holds any more. `clean` is told the index of each while nobody else
-    /// can take it; if it panics, the place stays taken. Answers how many there were.
+    /// Frees the places that no process holds any more. Calls `clean` with the index of each place while no other
+    /// process can take it; if `clean` panics, the place stays taken. Returns the number of places freed.
     pub(super) fn reap<L: Locks>(
         &self,
         locks: &L,
         mut clean: impl FnMut(usize),
     ) -> Result<usize, L::Error> {
-        // Of this call alone: two that reap with one description would not exclude each other.
+        // A description of its own: two calls with the same description would not exclude each other.
         let description = locks.open()?;
         let mut cleaned = 0;
         for index in self.taken() {
@@ -277,20 +277,20 @@ impl<W: Word, const N: usize> Header<W, N> {
             }
             let _unlocks = Unlock(&description, index);
             let word = &self.places[index];
-            // Relaxed: HELD-BY-LOCK. It may have been reaped, or given back, before we had the lock.
+            // Relaxed: HELD-BY-LOCK. The place may have been reaped or given back before we got the lock.
             let found = Taken(word.load(Relaxed));
             if !found.is_taken() {
                 continue;
             }
-            // Its last holder may live, and have lost the lock: from now on it is told so, and frees nothing.
-            // Relaxed: HELD-BY-LOCK. Fails if the holder was just leaving, and has freed it.
+            // Its last holder may be alive and have lost the lock. From now on it finds another word, and frees
+            // nothing. Relaxed: HELD-BY-LOCK. Fails if the holder has freed the place meanwhile.
             let ours = found.anew();
             if word.compare_exchange(found.0, ours.0, Relaxed, Relaxed).is_err() {
                 continue;
             }
             clean(index);
             cleaned += 1;
-            // Relaxed: HELD-BY-LOCK. Fails only if somebody wrote over the table.
+            // Relaxed: HELD-BY-LOCK. Fails only if a process overwrote the table.
             let _ = word.compare_exchange(ours.0, ours.next().0, Relaxed, Relaxed);
         }
         Ok(cleaned)
@@ -298,12 +298,12 @@ impl<W: Word, const N: usize> Header<W, N> {
 
     /// Which places are taken.
     pub(super) fn taken(&self) -> impl Iterator<Item = usize> {
-        // Relaxed: it may be another's a moment later.
+        // Relaxed: the answer may be outdated a moment later.
         (0..N).filter(|&index| Taken(self.places[index].load(Relaxed)).is_taken())
     }
 }
 
-// Relaxed, both: of what the magic publishes, see `create` and `admit`.
+// Relaxed, both: the magic publishes these words, see `create` and `admit`.
 fn store<W: Word, const N: usize>(words: &[W; N], values: [u32; N]) {
     words.iter().zip(values).for_each(|(word, value)| word.store(value, Relaxed));
 }
@@ -312,8 +312,8 @@ fn load<W: Word, const N: usize>(words: &[W; N]) -> [u32; N] {
     words.each_ref().map(|word| word.load(Relaxed))
 }
 
-/// A word of the table: whether the place is taken, and how often that has changed, so that one who looks
-/// and then acts does not act on the next in the same place.
+/// A word of the table: whether the place is taken, and how often that has changed. So a process that reads it and then
+/// acts does not act on the next holder of the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Taken(u32);
 
@@ -326,13 +326,13 @@ impl Taken {
         Taken(self.0.wrapping_add(1))
     }
 
-    /// As taken as before, by another.
+    /// Still taken, but by another process.
     fn anew(self) -> Self {
         Taken(self.0.wrapping_add(2))
     }
 }
 
-/// Gives the lock back, also when `clean` panics.
+/// Releases the lock, even if `clean` panics.
 struct Unlock<'a, D: Description>(&'a D, usize);
 
 impl<D: Description> Drop for Unlock<'_, D> {
@@ -341,7 +341,7 @@ impl<D: Description> Drop for Unlock<'_, D> {
     }
 }
 
-/// A place in the table, given back when the last copy of it is dropped.
+/// A place in the table. It is given back when its last copy is dropped.
 pub(super) struct Place<'a, W: Word, const N: usize, L: Locks<Hold = H>, H> {
     pub(super) header: &'a Header<W, N>,
     pub(super) locks: L,
@@ -351,10 +351,9 @@ pub(super) struct Place<'a, W: Word, const N: usize, L: Locks<Hold = H>, H> {
 }
 
 impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Place<'_, W, N, L, H> {
-    /// Whether it is still ours: it is not in a process that was restored from a checkpoint without its
-    /// locks.
+    /// Whether the place is still ours. A process that was restored from a checkpoint may have lost its locks.
     pub(super) fn is_held(&self) -> Result<bool, L::Error> {
-        // First the lock: another holder would have changed the word before it shared its own.
+        // The lock first: another holder changes the word before it shares its lock.
         let is_held = self.locks.lock_of(self.index)? == Lock::Shared;
         // Relaxed: HELD-BY-LOCK, or not.
         Ok(is_held && self.header.places[self.index].load(Relaxed) == self.mine.0)
@@ -364,11 +363,11 @@ impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Place<'_, W, N, L, H> {
 impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Drop for Place<'_, W, N, L, H> {
     fn drop(&mut self) {
         drop(self.hold.take());
-        // Another copy of it, in a process that fork has made, keeps the lock and goes on to use the place.
-        // Where that cannot be told, the place stays taken, and can be reaped.
+        // A copy in a forked process keeps the lock and continues to use the place. If that cannot be found out, the
+        // place stays taken, and can be reaped.
         if let Ok(Lock::Free) = self.locks.lock_of(self.index) {
             let word = &self.header.places[self.index];
-            // Relaxed: HELD-BY-LOCK. Fails if the place was reaped since, or somebody wrote over the table.
+            // Relaxed: HELD-BY-LOCK. Fails if the place was reaped since, or a process overwrote the table.
             let _ = word.compare_exchange(self.mine.0, self.mine.next().0, Relaxed, Relaxed);
         }
     }

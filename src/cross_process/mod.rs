@@ -1,13 +1,13 @@
 //! Fences between processes that share memory. Linux only.
 //!
-//! [`heavy_fence`](crate::heavy_fence) ends at the border of its process. The fences here reach every
-//! thread of every process that has attached to the same segment, by membarrier(2) GLOBAL_EXPEDITED. The
-//! kernel passes over a process that did not register, and answers success all the same; so what decides
-//! is written into the shared memory, and a process that cannot hold to it does not get in:
+//! [`heavy_fence`](crate::heavy_fence) covers the threads of its own process. The fences here reach every thread of
+//! every process that has attached to the same segment, by membarrier(2) GLOBAL_EXPEDITED. The kernel passes over a
+//! process that is not registered, and still answers success. So the mode is stored in the shared memory, and a process
+//! that cannot use that mode cannot attach:
 //!
-//! - [`create`] fixes the [`Mode`] once, for all processes, in the [`WORDS`] first words of the memory;
-//! - [`attach`] registers the process, and refuses it if that fails. Only then is there a
-//!   [`Participant`], and only a participant has fences.
+//! - [`create`] fixes the [`Mode`] once, for all processes, in the first [`WORDS`] words of the memory.
+//! - [`attach`] registers the process, and returns an error if that fails. Otherwise it returns a [`Participant`], and
+//!   only a participant has fences.
 //!
 //! ```
 //! use std::fs::File;
@@ -17,20 +17,20 @@
 //! use asymfence::cross_process::{Attached, Error, Fences, Mode, Participant, WORDS, attach, create};
 //! use rustix::fs::{MemfdFlags, memfd_create};
 //!
-//! /// One that reads often: says that it reads, and looks whether the writer is at it.
+//! /// Reads often: says that it reads, and checks whether the writer is writing.
 //! fn read<F: Fences>(me: &Participant<'_, F>, reading: &AtomicU32, writing: &AtomicU32) -> bool {
 //!     reading.store(1, Relaxed);
-//!     me.light_fence(); // pairs with the heavy fence of the writer, in whatever process that is
+//!     me.light_fence(); // pairs with the heavy fence of the writer, in any process
 //!     writing.load(Relaxed) == 0
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
-//! // In earnest: the words of a mapping of this file.
+//! // In a real program: the words of a mapping of this file.
 //! let file = File::from(memfd_create("segment", MemfdFlags::CLOEXEC)?);
 //! let memory: Vec<AtomicU32> = (0..WORDS + 2).map(|_| AtomicU32::new(0)).collect();
 //! let (header, data) = memory.split_at(WORDS);
 //!
-//! // Once, by the process that makes the segment. It is told if it cannot be asymmetric, and why.
+//! // Once, by the process that creates the segment. The error says why the segment cannot be asymmetric.
 //! create(header, file.as_fd(), Mode::Asymmetric).or_else(|refusal| match refusal {
 //!     Error::Refused(_) => create(header, file.as_fd(), Mode::Symmetric),
 //!     error => Err(error),
@@ -48,63 +48,66 @@
 //!
 //! # The contract
 //!
-//! The table of [`light_fence`](crate::light_fence) and [`heavy_fence`](crate::heavy_fence), between any
-//! two threads of the participating processes, those of the same process included. The fences of the
-//! crate's root do not pair with these.
+//! The table of [`light_fence`](crate::light_fence) and [`heavy_fence`](crate::heavy_fence), between any two threads of
+//! the participating processes, including two threads of the same process. The fences of the crate's root do not pair
+//! with these.
 //!
 //! # Who holds a place
 //!
-//! Each participant has a place in the header's table, whose number, [`Participant::index`], no other has. A
-//! process that ends without giving its place back leaves it taken, and [`reap`] frees it. What says that the
-//! process has ended is the kernel: each participant has a lock of its own (fcntl(2) F_OFD_SETLK, on the bytes of
-//! the segment's file from 2^62 on), which a mapping of one page keeps. No process number is compared, so
+//! Each participant has a place in the header's table, with a number, [`Participant::index`], that no other participant
+//! has. If a process ends without giving its place back, the place stays taken, and [`reap`] frees it. The kernel tells
+//! whether a process has ended: each participant holds a lock (fcntl(2) F_OFD_SETLK, on the bytes of the segment's file
+//! from 2^62 on), and a mapping of one page of the file keeps the open file description, and so the lock, alive.
+//! Process numbers are not compared. So
 //!
-//! - a place is never reaped while a process has the participant, or a copy of it by fork(2): a daemon keeps
-//!   the place that it had before its parent exited;
-//! - a place can be reaped once the last of them has ended or executed another program, in whatever PID namespace,
-//!   and whoever has its number now. A child that was forked while another thread attached counts as one of them,
-//!   and so does one that was forked during a [`reap`] of the place that did not come to its end;
-//! - closing descriptors, all of them too, gives no place back. Where another file has the segment's number since,
-//!   a participant that is dropped leaves its place to be reaped, and its `reap` and `renew` answer
+//! - a place is never reaped while a process has the participant, or a copy of it by fork(2): a daemon keeps the place
+//!   that it had before its parent exited;
+//! - a place can be reaped once the last of these processes has exited or called exec. PID namespaces and reused
+//!   process numbers do not matter. A child that was forked while another thread was in [`attach`] counts as one of
+//!   these processes. So does a child that was forked while another thread was in [`reap`], if that `reap` did not
+//!   finish;
+//! - closing descriptors gives no place back, even if the process closes all of them. If another file has the
+//!   descriptor's number since, a dropped participant leaves its place to be reaped, and its `reap` and `renew` return
 //!   [`Error::OtherFile`].
 //!
-//! Other mechanisms lose one of these: a process number and a start time say nothing in another PID namespace;
-//! a robust mutex belongs to a thread; locks of fcntl(2) F_SETLK go when the process closes *any* descriptor of
-//! the file; a descriptor that is kept open goes when a daemon closes all.
+//! Other mechanisms do not have all these properties. A process number and a start time mean nothing in another PID
+//! namespace. A robust mutex belongs to a thread. A lock of fcntl(2) F_SETLK is released when the process closes *any*
+//! descriptor of the file. A descriptor that is kept open is lost when a daemon closes all descriptors.
 //!
-//! So all processes give the same file, and its file system must keep a lock for a mapping. [`attach`] verifies
-//! both: a memfd keeps it, and a file on tmpfs or ext4; overlayfs does not. The program itself must not lock
-//! those bytes. The lock of a process that has been waited for is free, unless a child of it has a copy.
+//! So all processes must pass the same file, and its file system must keep a lock as long as a mapping. [`attach`]
+//! checks both. A memfd keeps the lock, and so does a file on tmpfs or ext4; overlayfs does not. The program itself
+//! must not lock those bytes. Once a process has been waited for, its lock is free, unless a child has a copy of the
+//! participant.
 //!
-//! # What would be lost in silence
+//! # What would go wrong silently
 //!
 //! | what | why | what is done about it |
 //! | --- | --- | --- |
-//! | a process that is not registered | the kernel passes over it | no [`Participant`] without a registration, which [`attach`] checks with the kernel where that can tell (6.3) |
+//! | a process that is not registered | the kernel passes over it | no [`Participant`] without a registration, which [`attach`] checks with the kernel if the kernel can tell (6.3) |
 //! | exec(2) | clears the registration | a participant is a value in memory, which exec clears too; the new program attaches anew. Its old place can be reaped |
-//! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold, also if another thread was attaching meanwhile: [`attach`] waits for forks that have begun. Both hold one place, with one *index*, until both have dropped it or ended: a child that needs its own attaches. A child that is forked while another thread attaches has no participant, but keeps that place taken until it ends or executes another program |
-//! | a bare clone(2), _Fork(3), or fork(2) under glibc before 2.28 or musl before 1.2.2 | a child that was made while another thread was attaching may have the participant alone | [`Participant::renew`] before the child's first light fence |
-//! | the end of a process | its place, and what it said it was reading, stay | [`reap`] |
-//! | checkpoint and restore, a migrated container | the registration and the place may be gone, the kernel another | detach before, or [`Participant::renew`] after the restore and before the next light fence. Nothing notices by itself |
-//! | memory shared with another virtual machine, or another kernel | no interrupt reaches it, and no lock | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same: do not share between them |
+//! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold, also if another thread was attaching meanwhile: [`attach`] waits for forks that have begun. Both hold one place, with one *index*, until both have dropped it or ended: a child that needs its own place attaches. A child that is forked while another thread attaches has no participant, but keeps that place taken until it exits or calls exec |
+//! | a bare clone(2), _Fork(3), or fork(2) under glibc before 2.28 or musl before 1.2.2 | a child that was forked while another thread was attaching may have the participant without the registration | [`Participant::renew`] before the child's first light fence |
+//! | the end of a process | its place, and what it announced in the shared data, stay | [`reap`] |
+//! | checkpoint and restore, a migrated container | the registration and the place may be gone, and the kernel may be another one | detach before, or [`Participant::renew`] after the restore and before the next light fence. This is not detected automatically |
+//! | memory shared with another virtual machine, or another kernel | neither an interrupt nor a lock reaches it | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same boot id: do not share between them |
 //! | a program with another version of this crate | another protocol | the header holds a version; another one is refused |
-//! | a sandbox closed later | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] says so. The light side makes no call |
+//! | a sandbox that is entered later | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] returns the error. The light side makes no call |
 //! | Linux 5.4 to 5.11 | a registration may miss the processor that it runs on | the kernel's version is read, and refused |
 //! | riscv before 6.9 | the command is not always a full barrier | the kernel's version is read, and refused |
 //!
-//! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their
-//! namespaces. (systemd-nspawn shows its containers a boot id of their own: there the segment is
-//! refused.) All who can write the memory are trusted, and all who can open the lock file, be it only for reading.
-//! One that scribbles over the memory breaks the others' data; one that locks the file's bytes keeps places from being
-//! taken and reaped. Neither breaks the memory safety of this module, which takes nothing from them but numbers.
+//! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their namespaces.
+//! (systemd-nspawn shows each container a boot id of its own, so the segment is refused there.) Every process that can
+//! write the memory must be trusted, and so must every process that can open the lock file, even only for reading. A
+//! process that overwrites the memory breaks the others' data. A process that locks the file's bytes keeps places from
+//! being taken and reaped. Neither breaks the memory safety of this module, which reads only numbers from the memory.
 //!
-//! With the feature `loom` the fences of a participant are the modelled ones of one process: attach in the
-//! model, and let its threads stand for the processes. The segment itself is a real one.
+//! With the feature `loom` the fences of a participant are the modelled fences of one process. Attach in the model, and
+//! let threads stand for the processes. The segment itself is a real one.
 //!
 //! # Source
 //!
 //! membarrier(2); `membarrier_register_global_expedited` and `membarrier_global_expedited` in
-//! kernel/sched/membarrier.c@v6.9; measured, with processes on real cores: tests/it/cross_process.
+//! kernel/sched/membarrier.c@v6.9. tests/it/cross_process tests the fences with processes on real cores.
 
 mod error;
 mod header;
@@ -120,24 +123,26 @@ pub use participant::{Asymmetric, Attached, Fences, Participant, Symmetric};
 
 use segment::{LockFile, over};
 
-/// Makes a segment of memory whose first [`WORDS`] words are zero, and fixes how the fences work there.
+/// Creates a segment in memory whose first [`WORDS`] words are zero, and fixes how its fences work.
 ///
-/// `words` is the beginning of the shared memory, at least [`WORDS`] long. To have a slice of atomics over
-/// a mapping, it must be mapped shared, readable and writable, aligned to 4 bytes, and stay so for as long
-/// as the slice is used; seal a memfd against shrinking.
+/// `words` is the beginning of the shared memory, at least [`WORDS`] long. A slice of atomics over a mapping is sound
+/// if the memory is mapped shared, readable and writable, and aligned to 4 bytes, as long as the slice is used. Seal a
+/// memfd against shrinking.
 ///
-/// `file` is the file of that memory, or another that every process of the segment can open for writing. The
-/// header remembers which. One file is for one segment: of two with the same file the participants would take places
-/// from each other, and the dead would not be told from the living. What its locks are for: [the module's documentation](self#who-holds-a-place).
+/// `file` is the file of that memory, or another file that every process of the segment can open for writing. The
+/// header records which file it is. Use one file for each segment: with the same file, participants of one segment
+/// would take places from the other, and `reap` could not tell which processes have ended. [Who holds a
+/// place](self#who-holds-a-place) says what its locks are for.
 ///
-/// [`Mode::Asymmetric`] registers this process with the kernel, for the sake of the answer. It does not
-/// attach it.
+/// With [`Mode::Asymmetric`] `create` registers this process with the kernel, to find out whether that works. It does
+/// not attach the process.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if the segment cannot be asymmetric here: then create it with [`Mode::Symmetric`], in
-/// which every fence is `fence(SeqCst)`. [`Error::Failed`] names what failed, with its errno.
-/// [`Error::TooShort`], [`Error::NotEmpty`] and [`Error::FileInUse`] (somebody has attached with this file already) say what they mean. Nothing is written unless it succeeds.
+/// [`Error::Refused`] if the segment cannot be asymmetric here. Then create it with [`Mode::Symmetric`], in which every
+/// fence is `fence(SeqCst)`. [`Error::Failed`] if a system call fails, with its errno. [`Error::TooShort`] and
+/// [`Error::NotEmpty`] if the memory does not fit, and [`Error::FileInUse`] if a process has attached with this file
+/// already. `create` writes nothing unless it succeeds.
 ///
 /// ```
 /// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
@@ -168,22 +173,25 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
     Ok(header.create(mode, common)?)
 }
 
-/// Takes part: registers this process if the segment is asymmetric, and takes a place in its table.
+/// Attaches this process: registers it if the segment is asymmetric, and takes a place in the table.
 ///
-/// The first of a process is not to be called by a handler of pthread_atfork(3), nor by a thread that holds a lock which
-/// such a handler takes: glibc from 2.28 to 2.35 holds its own while handlers run. Nor in a forked child whose parent has
-/// neither attached nor decided, if another of its threads was changing the environment.
+/// Call `attach` after exec and before the process starts threads: registering takes half a microsecond in a process of
+/// one thread, and milliseconds if there are more threads. Every thread of the process may use the participant. `file`
+/// is the file that was passed to [`create`], by any descriptor. `attach` uses one more descriptor while it runs, and
+/// none afterwards.
 ///
-/// Call it after exec and before the process starts threads: registering takes half a microsecond in a
-/// process of one thread, and milliseconds once there are more. Every thread of the process may use the
-/// participant. `file` is the file that [`create`] got, by any descriptor. It takes one more descriptor while
-/// it runs, and afterwards none.
+/// The first `attach` of a process must not be called
+///
+/// - in a pthread_atfork(3) handler, or by a thread that holds a lock which such a handler takes: glibc 2.28 to 2.35
+///   runs the handlers under a lock of its own, so that either could deadlock;
+/// - in a forked child, if the parent had neither attached nor decided, and another thread of the parent was changing
+///   the environment during the fork.
 ///
 /// # Errors
 ///
-/// See [`Error`]. Success is not believed if a sandbox invents it for membarrier(2) or for fcntl(2). A process that cannot
-/// be asymmetric is refused by an asymmetric segment; what it can do is
-/// in the error's words.
+/// See [`Error`]. `attach` also fails if a sandbox answers success to membarrier(2) or fcntl(2) without calling the
+/// kernel. A process that cannot be asymmetric cannot attach to an asymmetric segment; the error's `Display` says what
+/// to do.
 ///
 /// ```
 /// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
@@ -210,21 +218,21 @@ pub fn attach<'a>(words: &'a [AtomicU32], file: BorrowedFd<'a>) -> Result<Attach
     })
 }
 
-/// Frees the places of processes that have ended without giving them back. `clean` is told the number of each
-/// before anybody else can take it, to clear what the process left in the shared data. Returns how many there
-/// were.
+/// Frees the places of processes that have ended without giving them back. Calls `clean` with the number of each place
+/// before another process can take it, to clear what the dead process left in the shared data. Returns the number of
+/// places freed.
 ///
-/// Any process can do it that can attach, in whatever PID namespace, and needs no place for it: also where
-/// [`attach`] says [`Error::Full`]. Only places that nobody holds are freed. `clean` may also be told of a
-/// participant that is being dropped at this moment.
+/// Any process that can attach can call `reap`, in any PID namespace. It needs no place of its own, so `reap` also
+/// works when [`attach`] returns [`Error::Full`]. It frees only places that no process holds. `clean` may also be
+/// called for a participant that is being dropped at this moment.
 ///
-/// If `clean` panics, the place stays taken, and the next call finds it again. The same holds if the process ends in
-/// `clean`; but then each child that it forked during this call keeps the lock, and the place is found again once these
-/// have ended too, or executed another program.
+/// If `clean` panics, the place stays taken, and the next `reap` finds it again. The same holds if the process ends in
+/// `clean`. But then each child that it forked during this call keeps the lock, and `reap` finds the place only after
+/// these children have exited or called exec.
 ///
 /// # Errors
 ///
-/// As [`attach`]. Those before the error are freed.
+/// As [`attach`]. Places that were found before the error are freed.
 ///
 /// ```
 /// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};

@@ -1,9 +1,9 @@
-//! One who takes part, and its fences.
+//! A participant of a segment, and its fences.
 //!
-//! REGISTERED-BEFORE: there is a participant of an asymmetric segment only in a process that registered
-//! before. A heavy fence that does not find the process registered is no danger: the registration sets the
-//! mark that heavy fences look for, and then makes every thread of the process pass a full barrier
-//! (`sync_runqueues_membarrier_state`, kernel/sched/membarrier.c@v6.9). So
+//! REGISTERED-BEFORE: a process has a participant of an asymmetric segment only after it registered. A heavy fence may
+//! run during the registration and not find the process registered. That is harmless: the registration sets the mark
+//! that heavy fences check, and then makes every thread of the process pass a full barrier
+//! (`sync_runqueues_membarrier_state`, kernel/sched/membarrier.c@v6.9).
 //!
 //! ```text
 //! heavy                      participant
@@ -13,8 +13,8 @@
 //! forbidden: r1 == 0 && r2 == 0
 //! ```
 //!
-//! all that the participant does sees what the heavy side did before; and a thread that has seen anything that
-//! the participant did finds the mark.
+//! So if the heavy fence does not find the mark, everything that the participant does sees what the heavy side did
+//! before. And a thread that has seen anything that the participant did finds the mark.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -31,7 +31,7 @@ use crate::sync::{Ordering::SeqCst, fence};
 use crate::sys;
 use crate::sys::global_expedited::BETWEEN_PROCESSES;
 
-/// A participant of a segment of one mode or the other: what [`attach`](super::attach) returns.
+/// A participant of a segment of either mode: what [`attach`](super::attach) returns.
 ///
 /// ```
 /// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
@@ -58,14 +58,13 @@ pub enum Attached<'a> {
     Symmetric(Participant<'a, Symmetric>),
 }
 
-/// A process that takes part in a segment, with a place in its table until this is dropped.
+/// A process that is attached to a segment. It has a place in the segment's table until the participant is dropped.
 ///
-/// A child of fork(2) has a copy. The place is given back when the last copy is dropped; a copy whose process
-/// ends without that leaves the place to be [reaped](super::reap). Dropping makes two system calls, munmap(2)
-/// and fcntl(2).
+/// A child of fork(2) has a copy of the participant. The place is given back when the last copy is dropped. If a
+/// process ends without dropping its copy, the place must be [reaped](super::reap). Dropping makes two system calls,
+/// munmap(2) and fcntl(2).
 ///
-/// The mode is in the type, so that no fence asks for it. Code that is to work in both is generic over
-/// [`Fences`].
+/// The mode is part of the type, so no fence has to check it. Code that works in both modes is generic over [`Fences`].
 ///
 /// ```
 /// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};
@@ -89,7 +88,7 @@ pub enum Attached<'a> {
 /// ```compile_fail
 /// use asymfence::cross_process::{Asymmetric, Participant};
 ///
-/// // Nobody is registered by wanting it: only `attach` makes one.
+/// // Only `attach` makes a participant, after it has registered the process.
 /// let me: Participant<'static, Asymmetric> = Participant { place: (), fences: () };
 /// ```
 pub struct Participant<'a, F: Fences> {
@@ -139,7 +138,7 @@ mod sealed {
     use super::{Failure, Refusal};
 
     pub trait Fences {
-        /// Gets this process ready to be reached.
+        /// Registers this process, so that heavy fences reach it.
         fn register() -> Result<(), Refusal>;
         fn light();
         fn heavy() -> Result<(), Failure>;
@@ -200,27 +199,26 @@ impl<'a, F: Fences> Participant<'a, F> {
         Ok(Participant { place: header.take_place(file)?, fences: PhantomData })
     }
 
-    /// Orders the memory accesses before it against those after it, as seen by whoever executes a
-    /// [`heavy_fence`](Self::heavy_fence) of the same segment, and by nobody else.
+    /// Orders the memory accesses before it against those after it, as seen by a thread that executes a
+    /// [`heavy_fence`](Self::heavy_fence) of the same segment, and by no other thread.
     ///
-    /// In an asymmetric segment no instruction: no load, no branch. Contract and signal safety are those
-    /// of [`light_fence`](crate::light_fence).
+    /// In an asymmetric segment it is no instruction: no load, no branch. Contract and signal safety are those of
+    /// [`light_fence`](crate::light_fence).
     #[inline(always)]
     pub fn light_fence(&self) {
         F::light();
     }
 
-    /// Orders the memory accesses before it against those after it, as seen by every thread of every
-    /// participant, whether that executes a light fence, a `fence(SeqCst)` or a heavy fence.
+    /// Orders the memory accesses before it against those after it, as seen by every thread of every participant that
+    /// executes a light fence, a `fence(SeqCst)` or a heavy fence.
     ///
-    /// Has all the effects of `fence(SeqCst)` on its caller. It interrupts every processor that runs a
-    /// thread of *any* process of the system that registered, for this segment or for another purpose.
+    /// It has all the effects of `fence(SeqCst)` on its caller. It interrupts every processor that runs a thread of
+    /// *any* registered process of the system, whether that registered for this segment or for another purpose.
     ///
     /// # Aborts
     ///
-    /// Never panics. **Aborts the process** if it cannot give its guarantee, as
-    /// [`heavy_fence`](crate::heavy_fence) does: a sandbox was closed over the call, or the kernel is out
-    /// of memory. Async-signal-safe.
+    /// Never panics. **Aborts the process** if it cannot keep its guarantee, as [`heavy_fence`](crate::heavy_fence)
+    /// does: a sandbox forbids the call since, or the kernel is out of memory. Async-signal-safe.
     #[inline]
     pub fn heavy_fence(&self) {
         if let Err(failure) = self.try_heavy_fence() {
@@ -231,26 +229,26 @@ impl<'a, F: Fences> Participant<'a, F> {
         }
     }
 
-    /// The same as [`heavy_fence`](Self::heavy_fence), but the failure is the caller's to handle.
+    /// The same as [`heavy_fence`](Self::heavy_fence), but returns an error where `heavy_fence` aborts.
     ///
     /// # Errors
     ///
-    /// If the call fails, and fails again a bounded number of times where that may help. Then **nothing has
-    /// been ordered**, and the caller must not go on as if it had. Never in a symmetric segment.
+    /// If the call fails, even after a bounded number of tries where these may help. Then **nothing has been ordered**,
+    /// and the caller must not continue as if it had been. Never fails in a symmetric segment.
     pub fn try_heavy_fence(&self) -> Result<(), Failure> {
         F::heavy()
     }
 
-    /// The number of this participant's place, below [`PARTICIPANTS`](super::PARTICIPANTS): no other has it at the same time. For a
-    /// slot of one's own in the shared data.
+    /// The number of this participant's place, below [`PARTICIPANTS`](super::PARTICIPANTS). No other participant has
+    /// the same number at the same time. Use it for a slot in the shared data that belongs to this participant.
     ///
-    /// In a child of fork(2) the copy's is the parent's.
+    /// A child of fork(2) has a copy of the participant with the same index.
     #[must_use]
     pub fn index(&self) -> usize {
         self.place.index
     }
 
-    /// The places that are taken now, this one's among them.
+    /// The places that are taken now, including that of this participant.
     pub fn places(&self) -> impl Iterator<Item = usize> {
         self.place.header.taken()
     }
@@ -265,14 +263,14 @@ impl<'a, F: Fences> Participant<'a, F> {
         self.place.header.reap(&self.place.locks, clean)
     }
 
-    /// Registers this process again, and looks whether kernel, file and place are still the same: for a
-    /// process that was restored from a checkpoint, before its next light fence, and for a child of a bare
-    /// clone(2), before its first. Cheap if nothing has changed.
+    /// Registers this process again, and checks that kernel, file and place are still the same. Call it in a process
+    /// that was restored from a checkpoint, before its next light fence, and in a child of a bare clone(2), before its
+    /// first light fence. Cheap if nothing has changed.
     ///
     /// # Errors
     ///
-    /// As [`attach`](super::attach), and [`Error::PlaceLost`]. Then the process must execute no light fence of
-    /// this participant.
+    /// As [`attach`](super::attach), and [`Error::PlaceLost`]. After an error the process must not execute a light
+    /// fence of this participant.
     pub fn renew(&self) -> Result<(), Error> {
         F::register()?;
         self.place.header.admit(self.place.locks.common()?)?;

@@ -1,4 +1,4 @@
-//! A segment as the processes have it: the header's words, and the file whose locks say who holds a place.
+//! A segment as real processes use it: the words of the header, and the file whose locks keep the places.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::os::fd::BorrowedFd;
@@ -19,7 +19,7 @@ pub(super) fn over(words: &[AtomicU32]) -> Result<&Header, Error> {
     let Some(header) = words.first_chunk::<WORDS>() else {
         return Err(Error::TooShort(words.len()));
     };
-    // SAFETY: both are so many `AtomicU32` and nothing else, of the same size and alignment.
+    // SAFETY: both types consist of the same number of `AtomicU32`s, with the same size and alignment.
     Ok(unsafe { &*core::ptr::from_ref(header).cast::<Header>() })
 }
 
@@ -43,8 +43,8 @@ impl Word for AtomicU32 {
     }
 }
 
-/// The file that the processes of a segment lock. A daemon that closes every descriptor may have opened another
-/// file under the number since: each use looks whether it is the same.
+/// The file that the processes of a segment lock. A daemon may close every descriptor and open another file with the
+/// same number. So each use checks that it is the same file.
 #[derive(Clone, Copy)]
 pub(super) struct LockFile<'a> {
     descriptor: BorrowedFd<'a>,
@@ -58,20 +58,20 @@ impl<'a> LockFile<'a> {
         Ok(LockFile { descriptor, identity })
     }
 
-    /// The descriptor, if it is the file that it was.
+    /// The descriptor, if it still refers to the same file.
     fn same(self) -> Result<BorrowedFd<'a>, Error> {
         let now = LockFile::of(self.descriptor)?;
         if now.identity == self.identity { Ok(self.descriptor) } else { Err(Error::OtherFile) }
     }
 
-    /// Whether anybody has a place in a segment with this file.
+    /// Whether any process has a place in a segment with this file.
     pub(super) fn is_in_use(self) -> Result<bool, Error> {
         let places = byte_of(0)..byte_of(PARTICIPANTS);
         let found = ofd_lock::find(self.descriptor, places).map_err(lock_failed)?;
         Ok(found != ofd_lock::Lock::Free)
     }
 
-    /// Which kernel and which file this is.
+    /// The kernel and the file.
     pub(super) fn common(self) -> Result<Common, Error> {
         let [device, inode] = self.identity;
         let halves = |value: u64| [value as u32, (value >> 32) as u32];
@@ -88,7 +88,7 @@ impl Locks for LockFile<'_> {
 
     fn open(&self) -> Result<Description, Error> {
         let opened = ofd_lock::Description::of(self.same()?).map_err(Step::Reopen.failed())?;
-        // What was opened, and not what had the number before.
+        // Checks the file that was opened, not the one that had the number before.
         if opened.identity() != self.identity {
             return Err(Error::OtherFile);
         }
