@@ -20,24 +20,24 @@
 //!                       forbidden: r1 && r2 == 0
 //! ```
 //!
-//! So either the reader sees that the bias was revoked, and goes by the underlying lock, or the writer sees
-//! the reader, and sleeps. Then the reader, when it leaves, sees that the bias was revoked, and wakes the
-//! writer: one heavy fence for both. The writer holds the underlying lock meanwhile: readers that keep coming
-//! queue up behind it, and do not keep it out.
+//! So either the reader sees that the bias was revoked, and takes the underlying lock, or the writer sees the reader,
+//! and sleeps. In the second case the reader sees when it leaves that the bias was revoked, and wakes the writer. One
+//! heavy fence serves both. The writer holds the underlying lock meanwhile, so new readers queue behind it and do not
+//! keep it out.
 //!
-//! BIAS-UNDER-LOCK: a thread changes the bias only while it holds the underlying lock. A writer turns it
-//! off before it writes, so that it is off while anybody writes. A reader that has come by the underlying
-//! lock turns it on, after as many of them as make up for a revocation: [`BiasedRwLock::with_patience`].
+//! BIAS-UNDER-LOCK: a thread changes the bias only while it holds the underlying lock. A writer turns it off before it
+//! writes, so it is off during every write. After a revocation a number of read sections use the underlying lock. The
+//! last of them, still holding that lock, turns the bias on again. [`BiasedRwLock::with_patience`] sets the number.
 //!
 //! # Cost
 //!
-//! The writer, and after it the readers for a while. A read section is a few loads, two stores and two light
-//! fences, on memory that no other reader writes. The first write after the bias has come on is a heavy
-//! fence, which interrupts the threads that run, and a look at each slot. Until the bias comes on again
-//! writes cost what they cost on the underlying lock, and so do read sections, which are counted besides.
+//! Writers pay, and for a while after a write the readers do. A biased read section takes a few loads, two stores and
+//! two light fences, on memory that no other reader writes. The first write after the bias was turned on takes a heavy
+//! fence, which interrupts the running threads, and a load of each slot. Until the bias is turned on again writes cost
+//! what they cost on the underlying lock. Read sections do too, plus a counter.
 //!
-//! Where such writes come more often than once in a millisecond the fences give way ([`asymfence::Bias`]): both sides
-//! execute full ones, until none has come for a millisecond. So there are at most two heavy fences in a millisecond.
+//! If such writes come more often than once in a millisecond, both sides switch to full fences, until none has come for
+//! a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond.
 //!
 //! # When not to use it
 //!
@@ -112,7 +112,7 @@ type Slot = CachePadded<AtomicBool>;
 // SAFETY: as for any reader-writer lock: readers share the value, and a writer may move it to its thread.
 unsafe impl<T: ?Sized + Send + Sync> Sync for BiasedRwLock<T> {}
 
-/// If writers revoke the bias more often than once in this time, the fences give way.
+/// If writers revoke the bias more often than once in this time, both sides switch to full fences.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl<T> BiasedRwLock<T> {
@@ -343,9 +343,9 @@ pub struct Reader<'l, T: ?Sized> {
 impl<T: ?Sized> Reader<'_, T> {
     /// Waits while a writer is in, or waits for others that are. Comes after all that earlier writers wrote.
     ///
-    /// While the lock is biased: two loads, a store and a light fence; a load, a store and a light fence when
-    /// it ends. It ends with a system call if a writer waits; and now and then, after writers were many, with a heavy
-    /// fence.
+    /// While the lock is biased a read section takes two loads, a store and a light fence, and a load, a store and a
+    /// light fence at its end. Its end makes a system call if a writer waits. After a busy phase of writers the end of
+    /// one read section also executes a heavy fence, to make the fences asymmetric again (at most one in a pause).
     #[inline]
     pub fn read(&mut self) -> ReadGuard<'_, T> {
         let underlying = if self.enter() { None } else { Some(self.enter_slowly()) };

@@ -62,10 +62,10 @@
 //!
 //! # When not to use it
 //!
-//! An attempt to steal that finds an item, won or lost, is a heavy fence: microseconds, and an interruption of every
-//! thread of the process that runs. If thieves come more often than once in a millisecond the fences give way
-//! ([`asymfence::Bias`]): both sides execute full ones, as in `crossbeam-deque`, until no thief has come for a
-//! millisecond. So where steals are never rare, take that: it has no bias to look at. Nor does it pay where the work
+//! An attempt to steal that finds an item, successful or not, executes a heavy fence. It takes microseconds, and
+//! interrupts every running thread of the process. If thieves come more often than once in a millisecond, both sides
+//! switch to full fences, as in `crossbeam-deque`, until no thief has come for a millisecond ([`asymfence::Bias`]). So
+//! if steals are never rare, use `crossbeam-deque`, which has no bias to load. This deque also does not pay if the work
 //! for an item takes much longer than a fence.
 //!
 //! # Source
@@ -118,7 +118,7 @@ pub fn with_capacity<T>(items: usize) -> (Owner<T>, Stealer<T>) {
     with_pause(items, PAUSE)
 }
 
-/// If thieves come more often than once in this time, the fences give way.
+/// If thieves come more often than once in this time, both sides switch to full fences.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// The same, with fences that become full ones if thieves come more often than once in a `pause`. They are
@@ -400,9 +400,10 @@ impl<T> Owner<T> {
 
     /// Takes the item at the bottom, the newest. `None` if there is none: all were popped, or stolen.
     ///
-    /// No fence instruction, and a read-modify-write for the last item alone, and for one that a thief claims. Waits
-    /// for nobody. Now and then it gives memory back, or executes a heavy fence after thieves were many. An owner
-    /// that finds the item gone does not see what happened before the steal.
+    /// Executes no fence instruction, and a read-modify-write only for the last item and for an item that a thief
+    /// claims. Never waits. Now and then it gives memory back. After a busy phase of thieves one `pop` executes a heavy
+    /// fence, to make the fences asymmetric again. A steal does not synchronise with a `pop` that finds the item gone:
+    /// the owner may not see what the thief did before the steal.
     pub fn pop(&self) -> Option<Box<T>> {
         let shared = &*self.shared;
         // Relaxed: written by us alone.
@@ -490,8 +491,8 @@ impl<T> Owner<T> {
 
     /// How many items the newest buffer has room for.
     ///
-    /// If a push would have been one item too many, and left it the same, an item was stolen, and what came
-    /// before that steal is known to the owner.
+    /// If the owner's own count of items exceeds the capacity after a push, and the push did not grow the buffer, then
+    /// an item was stolen. What the thief did before that steal is then visible to the owner.
     #[must_use]
     pub fn capacity(&self) -> usize {
         // Relaxed: written by us alone.
@@ -573,8 +574,8 @@ impl<T> Stealer<T> {
     /// Takes the older half of the items, one at least, for one heavy fence: returns the oldest of them, and pushes the
     /// others to the deque of the thief, the oldest first.
     ///
-    /// [`Steal::Retry`] also if another thief is stealing a batch. Costs and aborts as [`steal`](Self::steal), and memory
-    /// for so many pointers.
+    /// [`Steal::Retry`] also if another thief is stealing a batch. Costs and aborts as [`steal`](Self::steal), and
+    /// memory for so many pointers.
     pub fn steal_batch(&self, into: &Owner<T>) -> Steal<T> {
         let shared = &*self.shared;
         // Relaxed, both: as in `steal`.

@@ -1,8 +1,9 @@
-//! Epoch-based reclamation: to read linked structures while others unlink from them, at the price of one store,
-//! and to free what was unlinked when no reader can have it any more. Heavy fences are paced: nearly none.
+//! Epoch-based reclamation. Readers read linked structures while writers unlink objects from them, at the price of one
+//! store. An unlinked object is freed when no reader can have it any more. Heavy fences are paced, so there are few.
 //!
-//! A reader *pins* the epoch while it reads. What was unlinked is kept with the epoch of that time; the epoch
-//! *advances* when all that are pinned have pinned the newest one; three advances later nobody has the object.
+//! A reader *pins* the epoch while it reads. An unlinked object is kept with the epoch of that time, its *tag*. The
+//! epoch *advances* when all pinned readers have pinned the newest epoch. Three advances later no reader has the
+//! object.
 //!
 //! ```text
 //! reader                    who unlinks              who advances from e to e + 1
@@ -13,11 +14,11 @@
 //! slot = free               tag + 3
 //! ```
 //!
-//! Why three. The tag may be old, but the fence before it sees to it that the *second* advance after the tag has
-//! its heavy fence after the unlinking. A reader that holds the object after that has found it before that heavy
-//! fence, so it pinned an epoch before the second advance. The third advance finds it behind, and does not take
-//! place. (Where all fences are full two advances are enough: the reader's fence and the one before the tag pair.
-//! Light against full is unordered.)
+//! Why three. The tag may be old, but because of the fence before it the heavy fence of the *second* advance after the
+//! tag comes after the unlinking. A reader that holds the object after the second advance found it before that heavy
+//! fence, so it is pinned at an older epoch. The third advance sees that this reader lags behind, and cannot happen
+//! until the reader leaves. (If all fences are full two advances are enough, because the reader's fence pairs with the
+//! fence before the tag. Light against full is unordered.)
 //!
 //! # Pacing, which other schemes can copy
 //!

@@ -25,9 +25,9 @@
 //! waits share one fence, by a ticket. A notifier takes the lock and wakes a thread only if a sleeper waits that no
 //! notification has reached yet. After that it costs nothing more until the next sleeper announces itself.
 //!
-//! Where sleepers come more often than once in a millisecond, the fences give way ([`asymfence::Bias`]): both sides
-//! execute full ones, until no sleeper has come for a millisecond. So there are at most two heavy fences in a
-//! millisecond, and an event count costs hardly more than one with full fences, however often threads sleep.
+//! If sleepers come more often than once in a millisecond, both sides switch to full fences, until no sleeper has come
+//! for a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond, and an event count
+//! costs hardly more than one with full fences, however often threads sleep.
 //!
 //! # When not to use it
 //!
@@ -114,7 +114,7 @@ struct Sleepers {
 /// To look so often takes some microseconds, about as many as it costs to sleep and be woken.
 const LOOKS: u32 = 16;
 
-/// If sleepers come more often than once in this time, the fences give way.
+/// If sleepers come more often than once in this time, both sides switch to full fences.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl EventCount {
@@ -156,14 +156,13 @@ impl EventCount {
     /// wait must be able to do what the notification is for, and the one that wakes must do it, or notify
     /// in its turn; otherwise use [`notify_all`](Self::notify_all).
     ///
-    /// Orders the accesses before it against those after [`listen`](Self::listen): a light fence, which
-    /// pairs with the heavy one there. What came before it is visible to the thread or task that it has
-    /// woken.
+    /// Orders the accesses before it against those after [`listen`](Self::listen): its light fence pairs with the heavy
+    /// fence there. The thread or task that it wakes sees what came before the notification.
     ///
-    /// While nobody waits it is a light fence, or a full one, and a load; and, at most once in a
-    /// [pause](Self::with_pause), a heavy fence after sleepers were many. Otherwise it takes a lock, which no thread
-    /// holds but for a few instructions or a wake-up, and makes a system call if a thread is parked. Not
-    /// async-signal-safe.
+    /// If no thread waits, it is a light or a full fence and a load. After a busy phase of sleepers one notification
+    /// also executes a heavy fence, to make the fences asymmetric again (at most one in a [pause](Self::with_pause)).
+    /// If a thread waits, it takes a lock, which threads hold only for a few instructions or a wake-up, and makes a
+    /// system call if a thread is parked. Not async-signal-safe.
     #[inline]
     pub fn notify_one(&self) {
         self.notify(1);
@@ -327,11 +326,10 @@ impl EventCount {
     /// [`wait_until`](Self::wait_until). **Look at the condition after it**, and then either
     /// [`wait`](Listener::wait), or `.await` the listener, or drop it to stay awake.
     ///
-    /// Orders the accesses before a notification against those after it, by a heavy fence: a notifier that
-    /// did not notice the listener has made its condition true for the eyes of this thread. It costs
-    /// microseconds, and interrupts the threads that run; for all that announce themselves while somebody
-    /// waits it is one heavy fence. If listeners come more often than once in a [pause](Self::with_pause), it is a
-    /// full fence.
+    /// Orders the accesses before a notification against those after it, by a heavy fence: if a notifier did not see
+    /// this listener, this thread sees the condition that the notifier made true. The heavy fence costs microseconds,
+    /// and interrupts the running threads. Listeners that announce themselves while another one waits share one heavy
+    /// fence. If listeners come more often than once in a [pause](Self::with_pause), it is a full fence.
     ///
     /// # Panics
     ///
@@ -339,8 +337,8 @@ impl EventCount {
     ///
     /// # Aborts
     ///
-    /// If the heavy fence cannot give its guarantee any more, after the process has decided on asymmetric
-    /// fences: see [`asymfence::heavy_fence`].
+    /// If the heavy fence can no longer keep its guarantee, after the process has decided on asymmetric fences: see
+    /// [`asymfence::heavy_fence`].
     pub fn listen(&self) -> Listener<'_> {
         let mut sleepers = self.lock();
         // Relaxed, both: the heavy fence orders it before the look that follows; writers are ordered by the

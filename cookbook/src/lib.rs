@@ -1,17 +1,17 @@
-//! Five structures whose one side runs often and whose other side seldom, to depend on and to copy from: each a file
-//! that takes its atomics and fences from `sync.rs` and imports nothing else of this package.
+//! Five structures to depend on or to copy from. In each of them one side runs often and the other side rarely. Each is
+//! one file, which takes its atomics and fences from `sync.rs` and imports nothing else of this package.
 //!
-//! - [`event_count`]: to sleep until something happens, where what happens is announced on every push
-//! - [`rcu`]: to read what is replaced as a whole
-//! - [`biased_lock`]: a reader-writer lock for readers
-//! - [`deque`]: a work-stealing deque for its owner
-//! - [`epoch`]: to read linked structures while others unlink from them, with heavy fences that are paced
+//! - [`event_count`]: threads sleep until something happens, and every push notifies them
+//! - [`rcu`]: readers read a value that a writer replaces as a whole
+//! - [`biased_lock`]: a reader-writer lock with cheap read sections
+//! - [`deque`]: a work-stealing deque whose owner is cheap
+//! - [`epoch`]: readers read linked structures while writers unlink objects from them, with paced heavy fences
 //!
-//! Where the seldom side may come often, in the event count, the lock and the deque, the fences give way: at most two heavy
-//! fences in a millisecond, and full fences on both sides meanwhile ([`asymfence::Bias`]).
+//! In the event count, the lock and the deque the rare side may be busy at times. While it is busy, both sides execute
+//! full fences, with at most two heavy fences in a millisecond ([`asymfence::Bias`]).
 //!
-//! Each has models and mutants in `loom-tests/tests/cookbook`, a stress test in `tests/it`, a bench
-//! against its symmetric twin and against what one would take otherwise, and a program in `examples`.
+//! Each structure has models and mutants in `loom-tests/tests/cookbook`, a stress test in `tests/it`, a bench against
+//! its symmetric twin and against other crates, and a program in `examples`.
 
 pub mod biased_lock;
 pub mod deque;

@@ -1,9 +1,8 @@
-//! Read-copy-update: to read what others replace as a whole, at the price of two stores.
+//! Read-copy-update: readers read a value that writers replace as a whole, at the price of two stores.
 //!
-//! For what is read all the time and replaced now and then: a routing table, a configuration, a list of
-//! listeners. A reader does not wait, and writes nothing that another reader writes. The writer that
-//! replaces the value waits for the readers that may still see the old one (the *grace period*), and then
-//! owns it.
+//! For a value that is read all the time and replaced now and then: a routing table, a configuration, a list of
+//! listeners. A reader does not wait, and writes no memory that another reader writes. A writer that replaces the value
+//! waits for the readers that may still see the old one (the *grace period*), and then owns the old one.
 //!
 //! ```text
 //!                       reader                      writer
@@ -15,30 +14,31 @@
 //!                       forbidden: value is old, and the writer has not waited for it
 //! ```
 //!
-//! It is scenario A of the library, with a counter of periods beside it. The heavy fence strikes a reader at
-//! one point of its program:
+//! This is scenario A of the library, with a counter of periods. The heavy fence reaches a reader at one point of its
+//! program:
 //!
-//! - after the reader's light fence: then the writer sees its slot, or what it wrote there later. The number
-//!   that it took for it, however long ago, is from before the writer's increment: it is old, and waited for;
-//! - before: then what the reader loads next is new. What it wrote into its slot does not matter.
+//! - after the reader's light fence: then the writer sees the reader's slot (or a later store to it). The period in the
+//!   slot was read before the writer's increment, so it is an old one, and the writer waits for the reader;
+//! - before the light fence: then the reader loads the new value. What it wrote into its slot does not matter.
 //!
-//! So nothing rests on when the reader looked at the counter, nor on there being one writer: a later number
-//! was given out after the earlier. The counter is there for progress: a writer does not wait for readers
-//! that begin after the increment, and so not for ever if readers keep coming.
+//! So it does not matter when the reader read the counter, or how many writers there are: later numbers are given out
+//! later. The counter is needed for progress: a writer does not wait for readers that begin after the increment, and so
+//! not for ever if readers keep coming.
 //!
 //! # Cost
 //!
-//! A reader: two loads, two stores and a light fence to begin (the stores to its own count of nested guards,
-//! and to its slot), two stores to end; for a nested guard a load and two stores in all. The stores to the
-//! slot release, which on x86 is a plain store. A writer: a swap, a heavy fence, a lock, a look at every
-//! slot, and the wait. It takes a ticket when it unlinks and pays for the heavy fence when it asks or waits:
-//! nothing, if some thread has executed one meanwhile. So of many values that wait to be freed one has a
-//! heavy fence, and writers that come together share one. Where no reader is registered a writer pays for a lock and a
-//! full fence, and for no heavy one. Writers do not wait for one another's readers. To register a reader takes a lock and
-//! an allocation: once for each thread, not for each read.
+//! A reader: two loads, two stores and a light fence to begin (the stores to its own count of nested guards, and to its
+//! slot), two stores to end; for a nested guard a load and two stores in all. The stores to the slot are Release, which
+//! on x86 is a plain store.
 //!
-//! A writer that waits long sleeps, for no longer than it has waited already and a millisecond at most: a reader
-//! that leaves wakes no writer, and does nothing extra when one waits.
+//! A writer: a swap, a heavy fence, a lock, a load of every slot, and the wait. A writer takes a ticket when it
+//! unlinks. It executes the heavy fence only when it checks or waits for the grace period, and not at all if some
+//! thread has executed one since. So many waiting values, or several concurrent writers, share one heavy fence. If no
+//! reader is registered a writer costs a lock and a full fence, and no heavy fence. Writers do not wait for one
+//! another's readers. Registering a reader takes a lock and an allocation: once for each thread, not for each read.
+//!
+//! A writer that waits long sleeps, each time at most as long as it has waited already, and at most a millisecond. A
+//! reader that leaves wakes no writer, and does nothing extra if a writer waits.
 //!
 //! # When not to use it
 //!
@@ -176,15 +176,15 @@ impl<T> Rcu<T> {
         Reader { rcu: self, readers: &self.readers, slot, nesting: 0.into() }
     }
 
-    /// Puts `new` in place of the value, waits for a grace period, and returns the old one, which nobody
-    /// else has then.
+    /// Replaces the value by `new`, waits for a grace period, and returns the old value, which no other thread has any
+    /// more.
     ///
-    /// Waits for ever if a guard of this `Rcu` is never dropped: a guard that was forgotten and whose
-    /// reader was kept or forgotten too, a guard of the calling thread, or a guard of a thread that waits
-    /// for this one, also for a grace period of another `Rcu`. So never wait, while you hold a guard, for
-    /// a thread that waits for guards. [`publish`](Rcu::publish) does not wait.
+    /// Waits for ever if a guard of this `Rcu` is never dropped: a guard that was forgotten and whose reader was kept
+    /// or forgotten too, a guard of the calling thread, or a guard of a thread that waits for this one (perhaps for a
+    /// grace period of another `Rcu`). So a thread that holds a guard must not wait for a thread that waits for a grace
+    /// period: that deadlocks. [`publish`](Rcu::publish) does not wait.
     ///
-    /// It replaces whatever is there. Writers that make the new value of the old one take turns, by a lock.
+    /// It replaces any value. Writers that compute the new value from the old one must take turns, by a lock.
     ///
     /// What the readers of the old value did with it happens before the return.
     ///
@@ -196,12 +196,13 @@ impl<T> Rcu<T> {
         self.publish(new).wait()
     }
 
-    /// Puts `new` in place of the value, and returns the old one in custody: it comes out when its grace
-    /// period is over.
+    /// Replaces the value by `new`, and returns a [`Replaced`], which gives the old value out when its grace period is
+    /// over.
     ///
-    /// Costs no heavy fence: that comes when it is asked or waited for, if no other has come by then.
+    /// This call executes no heavy fence. Checking or waiting for the grace period executes one, unless some thread has
+    /// executed one since.
     ///
-    /// Under a guard, keep what it returns until the guard has gone: to drop it is to wait.
+    /// A thread that holds a guard must keep the `Replaced` until the guard is dropped: dropping it waits.
     pub fn publish(&self, new: Box<T>) -> Replaced<T> {
         let old = self.swap(new);
         Replaced { value: Some(old), period: self.grace_period() }
@@ -214,20 +215,21 @@ impl<T> Rcu<T> {
         Unlinked(NonNull::new(old).expect("from a box"))
     }
 
-    /// Waits for every guard under which something may be found that was unlinked before the call. What was
-    /// done under such a guard happens before the return. Later reads do not find what was unlinked.
+    /// Waits until every guard is dropped through which a reader may still see an object that was unlinked before this
+    /// call. What was done under those guards happens before the return. Readers that begin later do not see the
+    /// object.
     ///
     /// Waits for ever and aborts as [`replace`](Rcu::replace).
     pub fn synchronize(&self) {
         self.grace_period().wait();
     }
 
-    /// The same, but does not wait: the grace period is there to be asked, and to be waited for.
+    /// The same, but does not wait: the result can be checked, and waited for.
     pub fn grace_period(&self) -> GracePeriod {
         GracePeriod { readers: Arc::clone(&self.readers), unlinked: Ticket::now(), begun: None }
     }
 
-    /// Puts `new` in place of the value, and drops the old one after a grace period: see [`defer`](Rcu::defer).
+    /// Replaces the value by `new`, and drops the old one after a grace period: see [`defer`](Rcu::defer).
     ///
     /// ```
     /// # use asymfence_cookbook::rcu::Rcu;
@@ -246,18 +248,19 @@ impl<T> Rcu<T> {
         self.defer(move || drop(unsafe { old.into_box() }));
     }
 
-    /// Does `work` after a grace period, or a little later: when nobody can have a guard any more under which
-    /// something may be found that was unlinked before this call.
+    /// Runs `work` after a grace period, or a little later: when no guard is left through which a reader may see an
+    /// object that was unlinked before this call.
     ///
-    /// It is done in a later call of this or of [`run_deferred`](Rcu::run_deferred), by whatever thread that is, or
-    /// when the `Rcu` is dropped. One call in so many executes at most one heavy fence, and the work that is due.
-    /// It waits for no reader: while a guard is held, all that is deferred is kept.
+    /// A later call of `defer` or of [`run_deferred`](Rcu::run_deferred) runs it, in any thread, or the drop of the
+    /// `Rcu` does. One call in 64 executes at most one heavy fence, and runs the work that is due. It does not wait for
+    /// readers: while a guard is held, all deferred work is kept.
     ///
-    /// A work that panics does so out of that call; what was due with it is done by the next one.
+    /// If a work panics, the call that runs it panics. The next call runs the other work that was due.
     ///
     /// # Aborts
     ///
-    /// As [`replace`](Rcu::replace). Where that must not be called, this must not be either.
+    /// As [`replace`](Rcu::replace). The same callers must not use it: signal handlers, allocators, and forked children
+    /// while other threads of the parent read.
     pub fn defer(&self, work: impl FnOnce() + Send + 'static) {
         let mut deferred = self.deferred();
         deferred.open.push_back(Box::new(work));

@@ -86,7 +86,8 @@ mod modelled {
     }
 }
 
-/// How long something lives that threads share by its address. In a model a use that does not come before the end fails.
+/// How long something lives that threads share by its address. In a model a use that does not come before the end
+/// fails.
 #[derive(Debug)]
 pub(crate) struct Life {
     #[cfg(feature = "loom")]

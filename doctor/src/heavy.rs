@@ -22,7 +22,7 @@ impl Heavy {
     }
 }
 
-/// Nanoseconds of one that its caller waits, whoever runs beside it.
+/// Nanoseconds that the caller of one heavy fence waits, whatever runs beside it.
 pub(crate) fn caller() -> f64 {
     const CALLS: u32 = 200;
     let start = Instant::now();

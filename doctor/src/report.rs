@@ -152,7 +152,7 @@ impl Report {
         };
         let break_even = match self.costs.break_even() {
             BreakEven::At(rounds) => format!(
-                "each light fence saves {:.1} ns against fence(SeqCst); break-even {} light for one heavy",
+                "each light fence saves {:.1} ns against fence(SeqCst); break-even at {} light for one heavy",
                 self.costs.saved(),
                 rounded(rounds)
             ),
@@ -165,7 +165,7 @@ impl Report {
         } else if self.is_violated() {
             "TABLE VIOLATED".to_owned()
         } else if unseen > 0 {
-            format!("table as expected, {unseen} allowed not seen")
+            format!("table as expected ({unseen} allowed reorderings were not seen)")
         } else {
             "table as expected".to_owned()
         };
@@ -210,7 +210,7 @@ impl Report {
         let rows = self.costs.list().map(row).into();
         table([Column("cost", false), Column("ns", true)], rows)
             + &wrap(
-                "The first four: one round of publish, fence, look again; the least of many samples. \
+                "The first four: one round of the light side (store, fence, load), the minimum of many samples. \
                  heavy_fence: the median of many samples.",
                 "",
             )
