@@ -101,7 +101,7 @@ pub struct AtomicBox<T: Send + Sync + 'static, F: Family = Global> {
 /// The constructor, `const` where the atomics' is.
 macro_rules! null {
     ($($constness:ident)?) => {
-        /// Holds nothing.
+        /// Creates an empty place.
         ///
         /// ```
         /// static CONFIG: asymfence_hazard::AtomicBox<String> = asymfence_hazard::AtomicBox::null();

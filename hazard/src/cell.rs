@@ -68,7 +68,7 @@ fn into_raw<T>(value: Box<T>) -> *mut T {
 }
 
 impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
-    /// Holds `value`.
+    /// Creates a cell with `value`.
     #[must_use]
     pub fn new(value: T) -> Self {
         let current = AtomicPtr::new(into_raw(Box::new(value)));

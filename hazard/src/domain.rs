@@ -55,9 +55,9 @@ use crate::thread::{self, Local};
 /// - **Threads that end**: `T` falls, and `E` with it. The objects that they leave count from the next retire on.
 ///   Threads that continue to retire free up to 64 of these objects at every fourth retire. If no thread retires, the
 ///   objects wait.
-/// - **Bytes**: at most four times [`Thresholds::bytes`], once more that for each heavy fence under way, what is
-///   protected, and the last four objects of each thread, which it has not counted yet. An object counts with the size
-///   of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
+/// - **Bytes**: at most four times [`Thresholds::bytes`]; the same threshold once more for each heavy fence under way;
+///   what is protected; and the last four objects of each thread, which it has not counted yet. An object counts with
+///   the size of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, the next retire
 ///   executes one, and frees up to 16 waiting objects. These heavy fences take less than 1 % of the time: after a slow
 ///   one the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. If
@@ -69,17 +69,20 @@ use crate::thread::{self, Local};
 /// A thread has to wait if another thread was stopped while it emptied this thread's ring, and more than its share
 /// waits there, `2·E / T` objects.
 ///
-/// Measured, with the default thresholds, 2 cores of an Intel Xeon under KVM, Linux 6.18, 2026-11-26: of 4 threads that
-/// retire 500,000 objects each at most 3,484 waited; of 64 that retire 20,000 each, where `4·E` is 32,768 and fences
-/// are in flight, between 3,793 and 71,254 in 31 runs. Of 1,000 threads that retire half a megabyte each and then stand
-/// still 15.5 MB waited. 2,000 threads that retired 60 objects each and ended left 120,000 where no time was set; when
-/// another thread had retired 10,000, there were 783.
+/// Measured with the default thresholds (2 cores of an Intel Xeon under KVM, Linux 6.18, 2026-11-26):
+///
+/// - 4 threads retire 500,000 objects each: at most 3,484 objects waited.
+/// - 64 threads retire 20,000 objects each, so `4·E` is 32,768 and heavy fences are under way: at most 3,793 to 71,254
+///   objects waited in 31 runs.
+/// - 1,000 threads retire half a megabyte each and are then stalled: 15.5 MB waited.
+/// - 2,000 threads retire 60 objects each and end, without a pause in the thresholds: 120,000 objects waited. After
+///   another thread had retired 10,000 objects, 783 waited.
 ///
 /// Not counted are
 ///
 /// - up to 64 objects of each thread that is stopped in the middle of a retire or a reclaim, and up to `2·E` more that
 ///   it has retired, if it was stopped while it took objects out of its ring;
-/// - objects that destructors retire, until other threads have retired as many;
+/// - objects that destructors retire, until as many other objects have been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred);
 /// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often, up to 64

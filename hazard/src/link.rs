@@ -174,7 +174,7 @@ unsafe impl<T: Send + Sync, F: Family> Sync for Link<T, F> {}
 /// The constructor, `const` where the atomics' is.
 macro_rules! null {
     ($($constness:ident)?) => {
-        /// Leads nowhere.
+        /// Creates a link that leads nowhere.
         #[must_use]
         pub $($constness)? fn null() -> Self {
             Link { word: AtomicPtr::new(ptr::null_mut()), points_to: PhantomData, family: PhantomData }
