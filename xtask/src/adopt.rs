@@ -224,13 +224,11 @@ fn copy(sh: &Shell, from: &Path, to: &str) -> Result {
     Ok(())
 }
 
-/// A version of its own: in one program cargo tells two copies apart by that.
+/// A version of its own, by which cargo tells two copies in one program apart; and no `links`, which only one copy may
+/// have.
 fn renumber(sh: &Shell, folder: &str, step: &str) -> Result {
-    sed(
-        sh,
-        folder,
-        &format!("0,/^version = /s/^version = \"([0-9.]+).*\"/version = \"\\1+{step}\"/"),
-    )
+    let version = format!("0,/^version = /s/^version = \"([0-9.]+).*\"/version = \"\\1+{step}\"/");
+    sed(sh, folder, &format!("{version}; /^links = /d"))
 }
 
 /// Edits the manifest.
