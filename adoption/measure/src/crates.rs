@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::hint::{black_box, spin_loop};
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use futures_lite::future::{block_on, yield_now};
 
@@ -209,28 +210,26 @@ event_listener!(events_after, event_listener_after);
 
 macro_rules! crossbeam_epoch {
     ($sides:ident, $theirs:ident) => {
-        /// To pin, and leave; to replace, and free in time what was replaced.
+        /// To pin, and leave, beside a thread that runs and is interrupted: to pin pays for heavy fences, too.
         fn $sides(with: With<'_>) {
-            use $theirs::{Atomic, Collector, Owned};
-            let (collector, newest) = (Collector::new(), Atomic::new(0_u64));
-            with(&Structure {
-                hot: &|times| {
-                    let handle = collector.register();
-                    (0..times).for_each(|_| drop(black_box(handle.pin())));
-                },
-                rare: &|times| {
-                    let handle = collector.register();
-                    for _ in 0..times {
-                        let guard = handle.pin();
-                        let old = newest.swap(Owned::new(1), AcqRel, &guard);
-                        // SAFETY: from a box, and unlinked just now, by us alone.
-                        unsafe { guard.defer_destroy(old) };
+            let (collector, stop) = ($theirs::Collector::new(), AtomicBool::new(false));
+            thread::scope(|scope| {
+                // Relaxed, both: nothing else is handed over.
+                scope.spawn(|| {
+                    while !stop.load(Relaxed) {
+                        spin_loop();
                     }
-                },
-                rare_times: 30_000,
+                });
+                with(&Structure {
+                    hot: &|times| {
+                        let handle = collector.register();
+                        (0..times).for_each(|_| drop(black_box(handle.pin())));
+                    },
+                    rare: &NOTHING,
+                    rare_times: 1_000,
+                });
+                stop.store(true, Relaxed);
             });
-            // SAFETY: nobody else is left.
-            drop(unsafe { newest.into_owned() });
         }
     };
 }
