@@ -75,7 +75,7 @@ use crate::ticket::Ticket;
 /// let start = Instant::now();
 /// ASLEEP.store(true, Relaxed);
 /// BIAS.heavy_fence(|| start.elapsed());
-/// assert!(WORK.load(Relaxed)); // it need not sleep
+/// assert!(WORK.load(Relaxed)); // so it does not sleep
 ///
 /// // Any thread, every thousand operations or so:
 /// BIAS.restore_at(start.elapsed());

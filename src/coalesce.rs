@@ -332,7 +332,7 @@ mod tests {
 
     const FAILURE: NonZeroU32 = NonZeroU32::MIN;
 
-    /// The leader of one call stands still while others make calls for more than half of all numbers.
+    /// The leader of one call is stopped while other callers use more than half of all numbers.
     #[test]
     fn a_leader_that_is_very_late_serves_no_later_ticket() {
         let shared = Coalesce::new();

@@ -51,8 +51,8 @@ use crate::sys::{self, LOOKS, Mechanism};
 /// Orders the memory accesses before it against those after it, as seen by a thread that executes a [`heavy_fence`],
 /// and by no other thread.
 ///
-/// For the side that runs millions of times a second. In an asymmetric process it is a relaxed load, a branch that is
-/// always taken the same way, and a compiler barrier: no fence instruction.
+/// For the side that runs millions of times a second. In an asymmetric process it is a relaxed load, a compare, a
+/// well-predicted branch and a compiler barrier. It contains no fence instruction.
 /// [`Asymmetric::light_fence`](crate::Asymmetric::light_fence) has no load and no branch either. Before the decision
 /// ([`init`](crate::init)), and in a symmetric process, it is `fence(SeqCst)`.
 ///
@@ -128,7 +128,8 @@ pub(crate) fn seldom() {}
 ///
 /// Never panics. **Aborts the process** if it cannot keep its guarantee: by SIGABRT, or by exiting with status 134
 /// where that signal does not end the process (PID 1 of a PID namespace, a sandbox). A message on standard error names
-/// the rung, the call and the errno. The message is left out if it would have to wait for a reader.
+/// the rung, the call and the errno. The message is left out if writing it would block until somebody reads (a full
+/// pipe, for example).
 ///
 /// Three things may keep the process from ending (see the limits): a handler of SIGABRT that does not return or jumps
 /// away, a filter that kills only this thread, a file system that does not answer. This function does not return in any

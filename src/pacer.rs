@@ -38,7 +38,7 @@ use crate::sync::Ordering::Relaxed;
 /// fn retire(things: usize, nth: usize) {
 ///     PACER.add(things);
 ///     if let Some(due) = PACER.due(nth) {
-///         // Scan first: if a reader stands still, drop `due`: not yet.
+///         // Scan first. If a reader is stalled, drop `due`.
 ///         heavy_fence();
 ///         // Scan again, and free what no reader holds.
 ///         due.paid();

@@ -81,7 +81,7 @@ impl<T, const PLACES: usize> Gate<T, PLACES> {
     /// the process** where `asymfence::heavy_fence` does. A thread that is inside waits for itself, and a
     /// visit whose guard is leaked is waited for without end.
     pub fn close(&self) -> Option<T> {
-        // Relaxed: whoever finds it closed touches nothing. An exchange, so that one alone closes it.
+        // Relaxed: a thread that finds the gate closed accesses nothing. An exchange, so that only one closes it.
         if self.closed.swap(true, Relaxed) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! A flag that many check and one raises: whoever is in the middle of a check is waited for.
+//! A flag that many threads check and one thread raises. The one waits for threads that are in the middle of a check.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering::*};
