@@ -1,7 +1,9 @@
 //! Four ways to fence the two sides of a structure, by how many times the frequent side comes for each time that the
-//! rare one does: full fences on both sides, light and heavy ones, the same with a pacer, and a bias.
+//! rare one does: full fences on both sides, light and heavy ones, the same with a pacer, and a bias, with a pause of a
+//! millisecond and with a tenth of that.
 //!
-//! A bias is to cost at most a few per cent more than full fences, whatever the ratio.
+//! A bias with a pause of a millisecond is to cost at most a few per cent more than full fences, whatever the ratio. With a
+//! shorter one it is biased from a lower ratio on, and costs more below that.
 //!
 //! `cargo bench -p fence-benches --bench bias`, and with `-- --quick` for a rough answer
 #![allow(missing_docs, reason = "nobody calls it")]
@@ -23,9 +25,6 @@ use std::time::{Duration, Instant};
 use asymfence::{Bias, Pacer, Strategy, heavy_fence, light_fence};
 use round::{SLOT, SOURCE, stand_at};
 use sibling::beside;
-
-/// What both sides pass between two looks at the time.
-const PAUSE: Duration = Duration::from_millis(1);
 
 fn now() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -84,9 +83,18 @@ macro_rules! contender {
 }
 
 static PACER: Pacer = Pacer::new(64);
-static BIAS: Bias = Bias::new(PAUSE);
+static BIAS: Bias = Bias::new(Duration::from_millis(1));
+static SHORT: Bias = Bias::new(Duration::from_micros(100));
 
-const CONTENDERS: [Contender; 4] = [
+/// The frequent side's fence. It asks for the bias now and then if that is gone.
+#[inline(always)]
+fn frequent(bias: &Bias) {
+    if !bias.light_fence() && now_and_then() {
+        bias.restore_at(now());
+    }
+}
+
+const CONTENDERS: [Contender; 5] = [
     contender!("symmetric", || fence(SeqCst), || fence(SeqCst)),
     contender!("straight", || light_fence(), heavy_fence),
     contender!("paced", || light_fence(), || {
@@ -96,20 +104,16 @@ const CONTENDERS: [Contender; 4] = [
             due.paid();
         }
     }),
-    contender!(
-        "biased",
-        || {
-            if !BIAS.light_fence() && now_and_then() {
-                BIAS.restore_at(now());
-            }
-        },
-        || BIAS.heavy_fence(now)
-    ),
+    contender!("biased", || frequent(&BIAS), || BIAS.heavy_fence(now)),
+    contender!("100 us", || frequent(&SHORT), || SHORT.heavy_fence(now)),
 ];
 
+/// The number of the bias that is to cost no more than full fences.
+const BIASED: usize = 3;
+
 /// The least nanoseconds of a round of the frequent side, its share of the rare one included, of so many samples of each
-/// contender, taken in turn; and the heavy fences a second of the last one.
-fn in_turn(ratio: u64, samples: usize, long: Duration) -> ([f64; 4], f64) {
+/// contender, taken in turn; and the heavy fences a second of the bias.
+fn in_turn(ratio: u64, samples: usize, long: Duration) -> ([f64; 5], f64) {
     let times = CONTENDERS.each_ref().map(|Contender(_, run)| {
         let (mut times, mut took) = (1, Duration::ZERO);
         while took < long / 4 {
@@ -118,12 +122,12 @@ fn in_turn(ratio: u64, samples: usize, long: Duration) -> ([f64; 4], f64) {
         }
         (times as f64 * long.div_duration_f64(took)).ceil() as u64
     });
-    let (mut least, mut fences, mut seconds) = ([f64::INFINITY; 4], 0, 0.0);
+    let (mut least, mut fences, mut seconds) = ([f64::INFINITY; 5], 0, 0.0);
     for sample in 0..samples {
-        for i in (0..4).map(|i| (sample + i) % 4) {
+        for i in (0..5).map(|i| (sample + i) % 5) {
             let before = asymfence::stats().heavy.asked;
             let took = CONTENDERS[i].1(ratio, times[i], sample);
-            if i == 3 {
+            if i == BIASED {
                 fences += asymfence::stats().heavy.asked - before;
                 seconds += took.as_secs_f64();
             }
@@ -145,6 +149,7 @@ fn main() {
         return println!("this process is symmetric: there is nothing to compare");
     }
     BIAS.restore();
+    SHORT.restore();
     println!("ns a round of the frequent side, its share of the rare one included; a sibling runs");
     print!("{:>10}", "ratio");
     CONTENDERS.iter().for_each(|Contender(name, _)| print!(" {name:>10}"));
@@ -153,7 +158,7 @@ fn main() {
         let mut worst: f64 = 0.0;
         for ratio in (0..8).map(|power| 10_u64.pow(power)) {
             let (least, fences) = in_turn(ratio, samples, long);
-            let of_symmetric = least[3] / least[0];
+            let of_symmetric = least[BIASED] / least[0];
             print!("{ratio:>10}");
             least.iter().for_each(|least| print!(" {least:>10.2}"));
             println!("  {of_symmetric:.3} {fences:8.0}");

@@ -170,20 +170,23 @@ fn takes(long: Duration, sleeps: bool) {
     }
 }
 
-/// Calls for each fence, by calls of any length. Eight rounds of all callers, from the first one on.
+/// Calls for each fence, by calls of any length, from the first one on. All callers begin together, and each fences
+/// again as soon as it can: for so long that each of them has its turns on a core.
 fn call_lengths(_: &mut Criterion) {
     if !is_wanted("6 calls for each fence") {
         return;
     }
     for sleeps in [true, false] {
-        for callers in [8, 64] {
+        for callers in [8_usize, 64] {
             print!("{callers:2} callers, the call {:6}:", if sleeps { "sleeps" } else { "runs" });
             for micros in [100, 500, 1_000, 2_000, 5_000, 10_000] {
                 let (shared, long) = (Coalesce::new(), Duration::from_micros(micros));
+                let (start, fences) = (Barrier::new(callers), (50_000 / micros).clamp(10, 500));
                 thread::scope(|scope| {
                     for _ in 0..callers {
                         scope.spawn(|| {
-                            for _ in 0..if sleeps { 30 } else { 10 } {
+                            start.wait();
+                            for _ in 0..fences {
                                 let call = || {
                                     takes(long, sleeps);
                                     Ok(())
@@ -202,7 +205,8 @@ fn call_lengths(_: &mut Criterion) {
     }
 }
 
-/// How long a fence takes that finds a leader which stands still, in units of its own call.
+/// How long a fence takes that finds a leader which stands still, in units of its own call: of one that it makes right
+/// after, when the machine is as busy.
 fn stuck_leader(_: &mut Criterion) {
     if !is_wanted("7 beside a leader that stands still, in units of one's own call") {
         return;
@@ -215,11 +219,15 @@ fn stuck_leader(_: &mut Criterion) {
         };
         let times = (0..15).map(|_| {
             let (shared, release) = (&Coalesce::new(), &Barrier::new(2));
-            // The estimate is what it is where callers share.
+            // The estimate is what it is where callers share, and have done so a few times.
+            let start = &Barrier::new(3);
             thread::scope(|scope| {
                 for _ in 0..3 {
                     scope.spawn(move || {
-                        (0..8).for_each(|_| shared.run(own).expect("no failure"));
+                        start.wait();
+                        while shared.stats().shared < 16 && shared.stats().calls < 10_000 {
+                            shared.run(own).expect("no failure");
+                        }
                     });
                 }
             });
@@ -237,8 +245,11 @@ fn stuck_leader(_: &mut Criterion) {
                 let begin = Instant::now();
                 shared.run(own).expect("no failure");
                 let time = begin.elapsed();
+                let begin = Instant::now();
+                takes(long, false);
+                let unit = begin.elapsed();
                 release.wait();
-                time.as_secs_f64() / long.as_secs_f64()
+                time.div_duration_f64(unit)
             })
         });
         println!("{:6.2} ms: {:.2}", long.as_secs_f64() * 1e3, median(times.collect()));

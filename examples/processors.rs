@@ -70,31 +70,45 @@ fn simulate(processors: u64, retired_each_second: u64, batch: usize, interrupt: 
     }
 }
 
+/// A batch in words, and by the number of processors.
+type Batch = (&'static str, fn(u64) -> usize);
+
+const BATCHES: [Batch; 5] = [
+    ("64", |_| 64),
+    ("1,024", |_| 1_024),
+    // The default of a domain of hazard pointers.
+    ("128 for each processor, at least 1,024", |processors| 1_024.max(128 * processors as usize)),
+    ("1,024 for each processor", |processors| 1_024 * processors as usize),
+    ("8,192 for each processor", |processors| 8_192 * processors as usize),
+];
+
+/// A table of Markdown, as the page shows it.
+fn table((name, batch): Batch, interrupt: u64) -> String {
+    let mut lines = format!("| a batch of {name} | 100,000 | 1,000,000 | 10,000,000 |\n");
+    lines += "| ---: | ---: | ---: | ---: |\n";
+    for processors in [2, 16, 64, 256] {
+        lines += &format!("| {processors} processors |");
+        for rate in [100_000, 1_000_000, 10_000_000] {
+            let outcome = simulate(processors, rate, batch(processors), interrupt);
+            let [interrupted, calling] =
+                [outcome.interrupted, outcome.calling].map(|share| share * 100.0);
+            let fences = outcome.fences_each_second;
+            lines += &format!(" {fences:.0}: {interrupted:.1} %, {calling:.1} % |");
+        }
+        lines += "\n";
+    }
+    lines
+}
+
 fn main() {
     let interrupt = std::env::args()
         .nth(1)
         .map_or(INTERRUPT, |ns| ns.parse().expect("the nanoseconds that an interrupt costs"));
     println!(
-        "an interrupt costs {interrupt} ns; heavy fences a second, time lost to interrupts, in calls\n"
+        "An interrupt costs {interrupt} ns. By the objects that each processor retires a second:"
     );
-    for (name, fixed, for_each_processor) in
-        [("64", 64, 0), ("1,024", 1_024, 0), ("1,024 a processor", 0, 1_024)]
-    {
-        let batch = |processors: u64| fixed + for_each_processor * processors as usize;
-        println!("| batch {name} | 100,000 retired a second each | 1,000,000 | 10,000,000 |");
-        println!("| ---: | ---: | ---: | ---: |");
-        for processors in [2, 16, 64, 256] {
-            print!("| {processors} processors |");
-            for rate in [100_000, 1_000_000, 10_000_000] {
-                let Outcome { fences_each_second, interrupted, calling } =
-                    simulate(processors, rate, batch(processors), interrupt);
-                let [interrupted, calling] = [interrupted, calling].map(|share| share * 100.0);
-                print!(" {fences_each_second:.0}: {interrupted:.2} %, {calling:.2} % |");
-            }
-            println!();
-        }
-        println!();
-    }
+    println!("heavy fences a second, time of all processors in interrupts, and in calls.");
+    BATCHES.iter().for_each(|&batch| println!("\n{}", table(batch, interrupt).trim_end()));
 }
 
 #[cfg(test)]
@@ -111,6 +125,20 @@ mod tests {
             // The twin: a batch that does not grow.
             let fixed = simulate(processors, 1_000_000, 1_024, INTERRUPT);
             assert!(processors <= 2 || fixed.interrupted > 0.01, "{}", fixed.interrupted);
+            // Ten times as many objects, and a batch that is eight times as large.
+            let outcome = simulate(processors, 10_000_000, 8 * batch, INTERRUPT);
+            assert!(outcome.interrupted < 0.01, "{processors}: {}", outcome.interrupted);
+        }
+    }
+
+    #[test]
+    fn the_page_shows_what_the_simulation_prints() {
+        let page = include_str!("../docs/large-machines.md");
+        for batch in BATCHES {
+            let table = table(batch, INTERRUPT);
+            assert!(page.contains(&table), "docs/large-machines.md is to show:\n{table}");
+            // The twin: interrupts that cost something else.
+            assert!(!page.contains(&super::table(batch, 2 * INTERRUPT)));
         }
     }
 }

@@ -43,6 +43,54 @@
 //! assert!(WORK.load(Relaxed));
 //! ```
 //!
+//! # Fewer heavy fences
+//!
+//! A heavy fence takes microseconds and interrupts every thread that runs. Most need none of their own.
+//!
+//! A [`Ticket`] is a moment, and says whether a heavy fence of any thread has come after it:
+//!
+//! ```
+//! use asymfence::{Ticket, heavy_fence};
+//!
+//! let unlinked = Ticket::now();
+//! heavy_fence(); // of another thread, say
+//! assert!(unlinked.is_served());
+//! unlinked.wait(); // returns at once
+//! ```
+//!
+//! A [`Pacer`] counts what waits for a heavy fence, and tells one caller when it is due:
+//!
+//! ```
+//! use asymfence::{Pacer, heavy_fence};
+//!
+//! static PACER: Pacer = Pacer::new(64);
+//!
+//! for nth in 1..=64 {
+//!     PACER.add(1); // one more object was unlinked
+//!     if let Some(due) = PACER.due(nth) {
+//!         heavy_fence(); // once for all 64
+//!         due.paid();
+//!     }
+//! }
+//! assert_eq!(PACER.waiting(), 0);
+//! ```
+//!
+//! A [`Bias`] has a light and a heavy side, both of which become `fence(SeqCst)` while the heavy side is busy:
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//!
+//! use asymfence::Bias;
+//!
+//! let (bias, start) = (Bias::biased(Duration::from_millis(1)), Instant::now());
+//! // The frequent side. Now and then it asks for the bias, if that is gone:
+//! if !bias.light_fence() {
+//!     bias.restore_at(start.elapsed());
+//! }
+//! // The rare side:
+//! bias.heavy_fence(|| start.elapsed());
+//! ```
+//!
 //! # What is where
 //!
 //! | | |

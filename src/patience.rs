@@ -7,8 +7,9 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::sys::{self, Waiting};
 
-/// In units of the estimate: if a leader takes longer, callers assume that it is stopped.
-const PATIENCE: u64 = 2;
+/// In quarters of the estimate: if a leader takes longer, callers assume that it is stopped. It is less than twice the
+/// estimate, so that a caller that then makes its own call takes less than three calls in all.
+const PATIENCE: u64 = 7;
 /// Nanoseconds. Callers stay awake while they wait for shorter calls: sleeping and waking up takes about as long.
 const LONG: u32 = 50_000;
 /// Bounds of the estimate, in nanoseconds. The upper one bounds the cost of a leader that is stopped for good. The
@@ -100,7 +101,8 @@ impl<'e> Watch<'e> {
             Waiting::Asleep => self.estimate.get(),
         };
         let waited = self.elapsed(now);
-        if waited > PATIENCE * u64::from(usual) {
+        let most = PATIENCE * u64::from(usual) / 4;
+        if waited > most {
             // Calls take longer than estimated, or this leader is stopped. Other callers that wait now wait longer for
             // the next leader, who measures its call.
             self.estimate.set(waited);
@@ -110,8 +112,10 @@ impl<'e> Watch<'e> {
             return false;
         }
         if usual > LONG {
-            sys::sleep(usual / 8);
-            self.guessed += u64::from(usual / 8);
+            // Not past the end of the wait.
+            let moment = (usual / 8).min((most - waited) as u32 + 1);
+            sys::sleep(moment);
+            self.guessed += u64::from(moment);
         } else {
             (0..PAUSES).for_each(|_| core::hint::spin_loop());
             self.guessed += NANOSECONDS_OF_PAUSES;
@@ -131,7 +135,7 @@ impl<'e> Watch<'e> {
         }
         let (took, usual) = (clamped(self.elapsed(sys::clock())), self.estimate.get());
         if took < usual {
-            self.estimate.set(u64::from(usual - (usual - took) / 8));
+            self.estimate.set(u64::from(usual - (usual - took) / 4));
         }
     }
 }

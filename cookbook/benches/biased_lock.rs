@@ -1,7 +1,7 @@
 //! The biased lock against its symmetric twin and the locks that one would take otherwise: 1, 2 and 8
-//! readers, with a writer beside them that comes seldom, never, or too often.
+//! readers, with a writer beside them that comes seldom, never, or too often; and those who try, or wait for a time.
 //!
-//! `cargo bench -p cookbook-benches --bench biased_lock`
+//! `cargo bench -p cookbook-benches --bench biased_lock`, or with the beginning of a title: `-- "4 "`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use asymfence_cookbook::biased_lock as asymmetric;
 use criterion::{Criterion, criterion_group, criterion_main};
-use in_turn::is_quick;
+use in_turn::{is_quick, is_wanted};
 use sibling::{beside, cores, median};
 
 /// What is read, one word a section, and written as a whole.
@@ -38,6 +38,17 @@ trait Lock: Sync {
     /// What a thread does to read, after it has registered.
     fn reader(&self) -> impl FnMut() -> u64;
     fn write(&self);
+    /// Whether it wrote.
+    fn try_write(&self) -> bool;
+    /// Does something as a reader that is in.
+    fn hold(&self, meanwhile: &mut dyn FnMut());
+}
+
+/// One that waits for a time at most.
+trait Timed: Lock {
+    fn reader_for(&self, timeout: Duration) -> impl FnMut() -> Option<u64>;
+    /// Whether it wrote.
+    fn write_for(&self, timeout: Duration) -> bool;
 }
 
 /// The structure, and its twin, which is another type.
@@ -55,6 +66,27 @@ macro_rules! biased_lock {
 
             fn write(&self) {
                 change(&mut self.write());
+            }
+
+            fn try_write(&self) -> bool {
+                self.try_write().map(|mut value| change(&mut value)).is_some()
+            }
+
+            fn hold(&self, meanwhile: &mut dyn FnMut()) {
+                let mut reader = self.reader();
+                let _section = reader.read();
+                meanwhile();
+            }
+        }
+
+        impl Timed for $module::BiasedRwLock<Value> {
+            fn reader_for(&self, timeout: Duration) -> impl FnMut() -> Option<u64> {
+                let mut reader = self.reader();
+                move || reader.read_timeout(timeout).map(|value| value[0])
+            }
+
+            fn write_for(&self, timeout: Duration) -> bool {
+                self.write_timeout(timeout).map(|mut value| change(&mut value)).is_some()
             }
         }
     };
@@ -74,6 +106,15 @@ impl Lock for std::sync::RwLock<Value> {
     fn write(&self) {
         change(&mut self.write().expect("no panic while it is held"));
     }
+
+    fn try_write(&self) -> bool {
+        self.try_write().map(|mut value| change(&mut value)).is_ok()
+    }
+
+    fn hold(&self, meanwhile: &mut dyn FnMut()) {
+        let _section = self.read();
+        meanwhile();
+    }
 }
 
 impl Lock for parking_lot::RwLock<Value> {
@@ -87,6 +128,25 @@ impl Lock for parking_lot::RwLock<Value> {
 
     fn write(&self) {
         change(&mut self.write());
+    }
+
+    fn try_write(&self) -> bool {
+        self.try_write().map(|mut value| change(&mut value)).is_some()
+    }
+
+    fn hold(&self, meanwhile: &mut dyn FnMut()) {
+        let _section = self.read();
+        meanwhile();
+    }
+}
+
+impl Timed for parking_lot::RwLock<Value> {
+    fn reader_for(&self, timeout: Duration) -> impl FnMut() -> Option<u64> {
+        move || self.try_read_for(timeout).map(|value| value[0])
+    }
+
+    fn write_for(&self, timeout: Duration) -> bool {
+        self.try_write_for(timeout).map(|mut value| change(&mut value)).is_some()
     }
 }
 
@@ -183,6 +243,117 @@ fn sample<L: Lock>(readers: usize, rest: Option<Duration>) -> Sample {
     })
 }
 
+/// What becomes of so many attempts: nanoseconds of each, and which share of them went in.
+type Attempts = fn(u64) -> (f64, f64);
+
+/// No time limit that passes.
+const LONG: Duration = Duration::from_secs(10);
+
+fn attempts(times: u64, mut attempt: impl FnMut() -> bool) -> (f64, f64) {
+    let begin = Instant::now();
+    let went_in = (0..times).filter(|_| attempt()).count();
+    (begin.elapsed().as_nanos() as f64 / times as f64, went_in as f64 / times as f64)
+}
+
+fn try_to_write<L: Lock>(times: u64) -> (f64, f64) {
+    let lock = L::new();
+    beside(1, 0, || read_on(&lock), || attempts(times, || lock.try_write())).expect("a second core")
+}
+
+/// A reader is in all the time.
+fn try_in_vain<L: Lock>(times: u64) -> (f64, f64) {
+    let lock = L::new();
+    let (is_in, is_over) = (Barrier::new(2), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            lock.hold(&mut || {
+                is_in.wait();
+                while !is_over.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        });
+        is_in.wait();
+        let outcome = attempts(times, || lock.try_write());
+        is_over.store(true, Relaxed);
+        outcome
+    })
+}
+
+fn write_for<L: Timed>(times: u64) -> (f64, f64) {
+    let lock = L::new();
+    beside(1, 0, || read_on(&lock), || attempts(times, || lock.write_for(LONG)))
+        .expect("a second core")
+}
+
+fn read_for<L: Timed>(times: u64) -> (f64, f64) {
+    let lock = L::new();
+    let work = || {
+        let mut read = lock.reader_for(LONG);
+        attempts(times, || black_box(read()).is_some())
+    };
+    beside(1, 0, || read_on(&lock), work).expect("a second core")
+}
+
+/// Those who try, and those who wait for a time.
+fn tries_in_turn(_: &mut Criterion) {
+    type Ours = asymmetric::BiasedRwLock<Value>;
+    type Twin = symmetric::BiasedRwLock<Value>;
+    type ParkingLot = parking_lot::RwLock<Value>;
+    type Std = std::sync::RwLock<Value>;
+    let tables: [(&str, u64, &[Attempts]); 4] = [
+        (
+            "try_write, beside a reader that comes and goes",
+            20_000,
+            &[
+                try_to_write::<Ours>,
+                try_to_write::<Twin>,
+                try_to_write::<ParkingLot>,
+                try_to_write::<Std>,
+            ],
+        ),
+        (
+            "try_write, while a reader stays in",
+            20_000,
+            &[
+                try_in_vain::<Ours>,
+                try_in_vain::<Twin>,
+                try_in_vain::<ParkingLot>,
+                try_in_vain::<Std>,
+            ],
+        ),
+        (
+            "write_timeout, beside a reader that comes and goes",
+            2_000,
+            &[write_for::<Ours>, write_for::<Twin>, write_for::<ParkingLot>],
+        ),
+        (
+            "read_timeout, beside another reader",
+            200_000,
+            &[read_for::<Ours>, read_for::<Twin>, read_for::<ParkingLot>],
+        ),
+    ];
+    const TITLE: &str =
+        "4 in turn: ns of each attempt, as a ratio, and which share of them went in";
+    if !is_wanted(TITLE) {
+        return;
+    }
+    println!("\n{TITLE}");
+    for (title, times, runs) in tables {
+        println!("{title}");
+        let samples =
+            in_turn::samples(runs.len(), if is_quick() { 3 } else { 9 }, |i| runs[i](times));
+        let of = |i: usize, which: fn(&(f64, f64)) -> f64| {
+            median(samples[i].iter().map(which).collect())
+        };
+        for (i, Contender { name, .. }) in CONTENDERS.iter().enumerate().take(runs.len()) {
+            let (nanoseconds, went_in) = (of(i, |sample| sample.0), of(i, |sample| sample.1));
+            let ratio = nanoseconds / of(0, |sample| sample.0);
+            println!("  {name:30} {nanoseconds:10.2} ns {ratio:9.3} x {went_in:6.3}");
+        }
+    }
+}
+
 fn one_by_one(criterion: &mut Criterion) {
     println!("fences: {}", asymfence::init());
     let mut group = criterion.benchmark_group("1 a read section, another reader runs");
@@ -198,7 +369,12 @@ fn one_by_one(criterion: &mut Criterion) {
 }
 
 fn all_in_turn(_: &mut Criterion) {
-    println!("\n3 in turn: ns of a core for each read section, and as a ratio; ns for each write");
+    const TITLE: &str =
+        "3 in turn: ns of a core for each read section, and as a ratio; ns for each write";
+    if !is_wanted(TITLE) {
+        return;
+    }
+    println!("\n{TITLE}");
     let rests = [None, Some(10_000), Some(1_000), Some(100), Some(10)];
     for (readers, rests) in [(1, &rests[..3]), (2, &rests[..]), (8, &rests[..3])] {
         for &rest in rests {
@@ -232,6 +408,6 @@ criterion_group! {
         .sample_size(20)
         .measurement_time(Duration::from_millis(500))
         .warm_up_time(Duration::from_millis(200));
-    targets = all_in_turn, one_by_one
+    targets = all_in_turn, tries_in_turn, one_by_one
 }
 criterion_main!(benches);

@@ -4,7 +4,7 @@
 //! All contenders of a table run in turn, sample after sample, so that what else the machine does strikes
 //! all alike. Medians, and ratios to the first.
 //!
-//! `cargo bench -p cookbook-benches --bench deque`
+//! `cargo bench -p cookbook-benches --bench deque`, or with the beginning of a title: `-- "one of 100 "`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;
@@ -26,7 +26,7 @@ use asymfence_cookbook::deque as asymmetric;
 use criterion::{Criterion, criterion_group, criterion_main};
 use crossbeam_utils::CachePadded;
 
-use self::in_turn::is_quick;
+use self::in_turn::{is_quick, is_wanted};
 use self::sibling::{beside, cores};
 
 /// What the contenders have in common.
@@ -319,7 +319,7 @@ fn all_in_turn(_: &mut Criterion) {
     println!(
         "\nns a push and a pop, or a leaf; as a ratio to here; heavy fences in 1,000 of these"
     );
-    for (what, load) in loads() {
+    for (what, load) in loads().filter(|(what, _)| is_wanted(what)) {
         let rounds = load.rounds();
         let asked = asymfence::stats().heavy.asked;
         let costs = in_turn::samples(CONTENDERS.len(), samples, |i| {

@@ -1,8 +1,8 @@
 //! The event count against its symmetric twin and against what one would take otherwise: behind each push
-//! to a ring while nobody sleeps; and, since that is the side that pays, what it costs to go to sleep and to
-//! be woken.
+//! to a ring while nobody sleeps; and, since that is the side that pays, what it costs to go to sleep, to wait for a
+//! time, and to be woken, alone or as one of many.
 //!
-//! `cargo bench -p cookbook-benches --bench event_count`
+//! `cargo bench -p cookbook-benches --bench event_count`, or with the beginning of a title: `-- "7 "`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 mod in_turn;
@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use event_listener::{Event, Listener};
-use in_turn::is_quick;
+use in_turn::{is_quick, is_wanted};
 use ring::Ring;
 use sibling::{beside, cores};
 
@@ -39,6 +39,13 @@ trait Sleep: Default + Send + Sync + 'static {
     fn wait_until<T>(&self, condition: impl FnMut() -> Option<T>) -> T;
     /// To announce oneself, and stay awake since the condition holds.
     fn almost_sleep(&self);
+}
+
+/// One that wakes several at once, and waits for a time.
+trait Several: Sleep {
+    fn notify_several(&self, most: usize);
+    /// Waits for so long for what does not come.
+    fn wait_in_vain(&self, timeout: Duration);
 }
 
 macro_rules! event_count {
@@ -61,6 +68,16 @@ macro_rules! event_count {
             }
             fn almost_sleep(&self) {
                 drop(self.0.listen());
+            }
+        }
+
+        impl Several for $name {
+            #[inline]
+            fn notify_several(&self, most: usize) {
+                self.0.notify(most);
+            }
+            fn wait_in_vain(&self, timeout: Duration) {
+                assert_eq!(self.0.wait_until_timeout(timeout, || None::<()>), None);
             }
         }
     };
@@ -121,6 +138,16 @@ impl Sleep for Event {
     }
 }
 
+impl Several for Event {
+    #[inline]
+    fn notify_several(&self, most: usize) {
+        Event::notify(self, most);
+    }
+    fn wait_in_vain(&self, timeout: Duration) {
+        assert!(self.listen().wait_timeout(timeout).is_none());
+    }
+}
+
 /// A condition that the lock does not protect: the notifier passes through the lock all the same, or the
 /// sleeper might miss it between its look and its sleep.
 #[derive(Default)]
@@ -143,6 +170,17 @@ impl Sleep for ParkingLot {
     }
     fn almost_sleep(&self) {
         drop(self.0.lock());
+    }
+}
+
+impl Several for ParkingLot {
+    #[inline]
+    fn notify_several(&self, _most: usize) {
+        drop(self.0.lock());
+        self.1.notify_all();
+    }
+    fn wait_in_vain(&self, timeout: Duration) {
+        assert!(self.1.wait_for(&mut self.0.lock(), timeout).timed_out());
     }
 }
 
@@ -298,6 +336,51 @@ fn ping_pong<S: Sleep>(times: u64) -> Duration {
     })
 }
 
+/// Notifies several of whom none is there.
+fn notify_several<S: Several>(times: u64) -> Duration {
+    let sleep = S::default();
+    sleep.almost_sleep();
+    let start = Instant::now();
+    (0..times).for_each(|_| black_box(&sleep).notify_several(4));
+    start.elapsed()
+}
+
+/// Waits for what does not come until its time is over, at once, while another thread runs.
+fn wait_in_vain<S: Several>(times: u64) -> Duration {
+    let sleep = S::default();
+    let wait = || {
+        let start = Instant::now();
+        (0..times).for_each(|_| black_box(&sleep).wait_in_vain(Duration::from_nanos(1)));
+        start.elapsed()
+    };
+    beside(1, 0, spin_loop, wait).expect("a second core")
+}
+
+/// Four threads sleep, and one notification wakes all: until all have said so, and again.
+fn wake_four<S: Several>(times: u64) -> Duration {
+    let (turn, woken) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (sleep, last) = (S::default(), S::default());
+    let sleeper = || {
+        for next in 1..=times {
+            sleep.wait_until(|| (turn.load(Acquire) >= next).then_some(()));
+            // Release: pairs with the Acquire below.
+            if woken.fetch_add(1, Release) + 1 == 4 * next {
+                last.notify();
+            }
+        }
+    };
+    thread::scope(|scope| {
+        (0..4).for_each(|_| _ = scope.spawn(sleeper));
+        let start = Instant::now();
+        for next in 1..=times {
+            turn.store(next, Release);
+            sleep.notify_several(4);
+            last.wait_until(|| (woken.load(Acquire) == 4 * next).then_some(()));
+        }
+        start.elapsed()
+    })
+}
+
 /// How long it takes to do it so many times.
 type Body = fn(u64) -> Duration;
 
@@ -328,6 +411,15 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
         table!("4 there and back, both sleep for each", 500, ping_pong:
             "EventCount" Asymmetric, "EventCount, tasks" Task, "its symmetric twin" Symmetric, "event-listener" Event,
             "parking_lot, lock and condvar" ParkingLot, "unpark" Unpark),
+        table!("6 notify four, nobody sleeps", 1_000_000, notify_several:
+            "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event,
+            "parking_lot, lock and condvar" ParkingLot),
+        table!("7 wait until the time is over, at once, beside a thread that runs", 500, wait_in_vain:
+            "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event,
+            "parking_lot, lock and condvar" ParkingLot),
+        table!("8 notify four, which all sleep", 200, wake_four:
+            "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event,
+            "parking_lot, lock and condvar" ParkingLot),
     ]
 });
 
@@ -356,7 +448,8 @@ fn all_in_turn(_: &mut Criterion) {
         return;
     }
     let samples = if is_quick() { 5 } else { 15 };
-    for Table { title, times, contenders } in TABLES.iter().chain([&*LOSS]) {
+    let tables = TABLES.iter().chain([&*LOSS]).filter(|table| is_wanted(table.title));
+    for Table { title, times, contenders } in tables {
         println!("\n{title}");
         let costs = in_turn::samples(contenders.len(), samples, |i| {
             contenders[i].1(*times).as_nanos() as f64 / *times as f64

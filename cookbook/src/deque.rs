@@ -87,7 +87,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
-use crate::sync::{Arc, Bias, Life, Mutex, now, now_and_then};
+use crate::sync::{Arc, Bias, Life, Mutex, NowAndThen, now};
 
 /// An empty deque: its owner, and a thief, which can be cloned.
 ///
@@ -139,7 +139,12 @@ pub fn with_pause<T>(items: usize, pause: Duration) -> (Owner<T>, Stealer<T>) {
         batch: Mutex::new(()),
         items: PhantomData,
     });
-    let owner = Owner { shared: Arc::clone(&shared), least: capacity, one_thread: PhantomData };
+    let owner = Owner {
+        shared: Arc::clone(&shared),
+        least: capacity,
+        to_restore: NowAndThen::new(),
+        one_thread: PhantomData,
+    };
     (owner, Stealer { shared })
 }
 
@@ -282,6 +287,8 @@ pub struct Owner<T> {
     shared: Arc<Shared<T>>,
     /// The capacity that is kept.
     least: usize,
+    /// Whether to ask for the bias, while it is gone.
+    to_restore: NowAndThen,
     /// `Send`, and not `Sync`.
     one_thread: PhantomData<Cell<()>>,
 }
@@ -386,7 +393,7 @@ impl<T> Owner<T> {
     /// The light fence behind an announcement.
     #[inline]
     fn light_fence(&self) {
-        if !self.shared.bias.light_fence() && now_and_then() {
+        if !self.shared.bias.light_fence() && self.to_restore.is_now() {
             self.restore();
         }
     }

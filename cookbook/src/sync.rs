@@ -3,6 +3,8 @@
 //! The benches include the structures once more beside a `sync` of their own, whose fences are both
 //! `fence(SeqCst)`: the symmetric twins.
 
+use std::cell::Cell;
+
 #[cfg(not(feature = "loom"))]
 mod waiting;
 
@@ -27,24 +29,36 @@ pub(crate) fn full_fence() {
     asymfence::model::fence(atomic::Ordering::SeqCst);
 }
 
-/// True at each 1,021st call of a thread, for what is to be asked now and then; in a model at each call. (A
-/// prime, so that a thread that calls it for several structures in turn asks for each of them.)
+/// For what is to be asked now and then, and not each time. (The number is a prime, so that a thread that uses one for
+/// several structures in turn asks for each of them.)
+#[derive(Debug)]
+pub(crate) struct NowAndThen {
+    /// Calls until the next time.
+    left: Cell<u32>,
+}
+
+impl NowAndThen {
+    pub(crate) const fn new() -> Self {
+        NowAndThen { left: Cell::new(0) }
+    }
+
+    /// True at each 1,021st call; in a model at each call.
+    #[inline(always)]
+    pub(crate) fn is_now(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.checked_sub(1).unwrap_or(1_020));
+        left == 0 || cfg!(feature = "loom")
+    }
+}
+
+/// The same, one for each thread. The compiler does not inline this in a branch that is marked as unlikely. So a
+/// structure that has a handle for each thread keeps a `NowAndThen` in the handle.
 #[inline]
 pub(crate) fn now_and_then() -> bool {
-    #[cfg(not(feature = "loom"))]
-    {
-        std::thread_local! {
-            static LEFT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
-        }
-        // Not by `LocalKey::set`, which is a call: that takes as long as a full fence.
-        LEFT.with(|cell| {
-            let left = cell.get();
-            cell.set(left.checked_sub(1).unwrap_or(1_020));
-            left == 0
-        })
+    std::thread_local! {
+        static OF_THIS_THREAD: NowAndThen = const { NowAndThen::new() };
     }
-    #[cfg(feature = "loom")]
-    true
+    OF_THIS_THREAD.with(NowAndThen::is_now)
 }
 
 /// What `waiting` is in a model.

@@ -7,6 +7,13 @@ pub(crate) fn is_quick() -> bool {
     std::env::args().any(|argument| argument == "--quick" || argument == "--test")
 }
 
+/// Whether this table was asked for, by the beginning of its title, or all are.
+#[allow(dead_code, reason = "some benches have one table")]
+pub(crate) fn is_wanted(title: &str) -> bool {
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--")).peekable();
+    words.peek().is_none() || words.any(|word| title.starts_with(&word))
+}
+
 /// So many samples of each contender, by its number; another goes first each time.
 pub(crate) fn samples<T>(
     contenders: usize,

@@ -37,6 +37,10 @@ pub(crate) fn sleep_on<'l, T>(
         return (condvar.wait(guard).unwrap_or_else(PoisonError::into_inner), false);
     };
     let left = deadline.saturating_sub(now());
+    if left.is_zero() {
+        // To sleep for no time takes some 50 microseconds.
+        return (guard, true);
+    }
     let (guard, outcome) =
         condvar.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner);
     (guard, outcome.timed_out())

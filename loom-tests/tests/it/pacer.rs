@@ -71,3 +71,15 @@ fn what_did_not_help_waits_on() {
         assert_eq!(pacer.waiting(), 0);
     });
 }
+
+/// However often it did not help, so many batches more bring the next heavy fence.
+#[test]
+fn backing_off_costs_a_bounded_number_of_batches() {
+    check(Start::Asymmetric, || {
+        let pacer = Pacer::new(1);
+        for _ in 0..10 {
+            pacer.add(Pacer::MOST_IN_VAIN);
+            drop(pacer.due(1).expect("the bound on backing off"));
+        }
+    });
+}

@@ -25,8 +25,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a light fence that knows of no bias",
         FILE,
-        "        if !self.shared.bias.light_fence() && now_and_then() {\n",
-        "        asymfence::light_fence();\n        if now_and_then() {\n",
+        "        if !self.shared.bias.light_fence() && self.to_restore.is_now() {\n",
+        "        asymfence::light_fence();\n        if self.to_restore.is_now() {\n",
     ),
     Mutant("no heavy fence", FILE, HEAVY, ""),
     Mutant("a light fence for the heavy one", FILE, HEAVY, "        asymfence::light_fence();\n"),

@@ -192,6 +192,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if HEAVY.is_served(self.0) => heavy",
     ),
     Mutant(
+        "pacer: what waits is read and then set",
+        "src/pacer.rs",
+        "let things = counts.waiting.swap(0, Relaxed).wrapping_add(",
+        "let waiting = counts.waiting.load(Relaxed);\n        counts.waiting.store(0, Relaxed);\n        let things = waiting.wrapping_add(",
+    ),
+    Mutant(
+        "pacer: backs off without a bound",
+        "src/pacer.rs",
+        "counts.factor.store((2 * factor).min(Pacer::MOST_IN_VAIN), Relaxed);",
+        "counts.factor.store(2 * factor, Relaxed);",
+    ),
+    Mutant(
         "ticket: does not decide",
         "src/ticket.rs",
         "        match strategy::init() {",
