@@ -54,11 +54,11 @@ Usage: cargo xtask COMMAND
                   five, or without a bound
   modelled        crates that depend on this one as others do, checked by the
                   lines of the guide alone
-  mutants [--all|--named] [WORD]
-                  orderings weakened and fences removed: a model must fail (10
-                  minutes at most); --all inverts guards too, and has tests
-                  judge as well (hours); --named those that no rule makes, each
-                  a build of its own
+  mutants [--quick|--all] [WORD]
+                  orderings weakened, fences removed, changes with a name: a
+                  model must fail; --quick those alone that a model has caught
+                  before; --all inverts guards too, and has tests judge as well
+                  (hours)
   spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the
                   address sanitizer
@@ -67,10 +67,10 @@ Usage: cargo xtask COMMAND
                   (on Debian, as root, it installs what they need); --quick
                   those of a few minutes, which deep runs too
   ci              formatting, lints, docs, the house rules, test, loom, spin,
-                  the oldest Rust, code elsewhere, the sanitizer, the doctor,
-                  the costs
+                  mutants --quick, the oldest Rust, code elsewhere, the
+                  sanitizer, the doctor, the costs
   deep            what takes longer: the crates that adopt, the quick
-                  platforms, loom --deep, the mutants with a name
+                  platforms, loom --deep, the mutants
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a parser can check
 ";
@@ -97,13 +97,17 @@ fn run() -> Result {
         return Ok(());
     }
     let (mut wide, mut quick) = (false, false);
-    let (mut all, mut named) = (false, false);
+    let mut which = mutants::Which::Models;
     let mut word = String::new();
     while let Some(argument) = arguments.next()? {
         match argument {
             lexopt::Arg::Long("deep") if command == "loom" => wide = true,
-            lexopt::Arg::Long("all") if command == "mutants" => all = true,
-            lexopt::Arg::Long("named") if command == "mutants" => named = true,
+            lexopt::Arg::Long("all") if command == "mutants" => {
+                which = mutants::Which::All;
+            }
+            lexopt::Arg::Long("quick") if command == "mutants" => {
+                which = mutants::Which::Quick;
+            }
             lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => {
                 print!("{HELP}");
                 return Ok(());
@@ -148,8 +152,7 @@ fn run() -> Result {
         }
         "loom" => loom::models(&sh, if wide { Bounds::Deep } else { Bounds::Full }),
         "modelled" => modelled::check(&sh),
-        "mutants" if named => mutants::run(&sh, &word),
-        "mutants" => mutants::run_generated(&sh, all, &word),
+        "mutants" => mutants::run(&sh, which, &word),
         "asan" => asan(&sh),
         "spin" => spin::models(&sh),
         "platforms" => platforms::run(&sh, &word, quick),
@@ -298,6 +301,7 @@ fn ci(sh: &Shell) -> Result {
     steps::run(sh, ALL, ALL_STEPS, "")?;
     loom::models(sh, Bounds::Full)?;
     spin::models(sh)?;
+    mutants::run(sh, mutants::Which::Quick, "")?;
     msrv::check(sh)?;
     codegen::foreign(sh)?;
     asan(sh)?;
@@ -310,7 +314,7 @@ fn deep(sh: &Shell) -> Result {
     adopt::check(sh, "")?;
     platforms::run(sh, "", true)?;
     loom::models(sh, Bounds::Deep)?;
-    mutants::run(sh, "")
+    mutants::run(sh, mutants::Which::Models, "")
 }
 
 /// The picture of the README, roughly.

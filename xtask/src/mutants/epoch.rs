@@ -35,7 +35,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        heavy_fence();\n        if !self.all_are_at(epoch) {\n",
         "        heavy_fence();\n        if false {\n",
     ),
-    Mutant("two advances", FILE, "const GRACE: usize = 3;", "const GRACE: usize = 2;"),
+    Mutant("two advances", FILE, "epoch >= sealed.tag + GRACE", "epoch >= sealed.tag + GRACE - 1"),
     Mutant(
         "no full fence before the tag",
         FILE,

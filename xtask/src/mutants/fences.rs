@@ -122,7 +122,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "commit: more than once",
         "src/strategy.rs",
         "        Err(_) => strategy().expect(\"a mode that was decided stays decided\"),",
-        "        Err(_) => {\n            DECISION.mode.store(mode, Release);\n            found\n        }",
+        "        Err(_) => {\n            let decided = DECISION.mode.load(Relaxed);\n            let _ = DECISION.mode.compare_exchange(decided, mode, Release, Relaxed);\n            found\n        }",
     ),
     Mutant(
         "climb: the rung is not made ready",

@@ -1,34 +1,27 @@
 //! One build of every mutant, and a run of the judges for each.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use xshell::{Shell, cmd};
 
-use super::judges::{AREAS, BUILDS, Judge, LEFT_OUT};
-use super::rewrite::{Kind, Mutant, rewrite};
-use crate::{Result, ledger};
-
-/// How long CI tries mutants. What is left then is said.
-const TIME_BOX: Duration = Duration::from_secs(600);
+use super::court::{Binaries, Court, Fate, workers};
+use super::judges::{AREAS, BUILDS, Judge, LEFT_OUT, is_model};
+use super::rewrite::{Change, Kind, Mutant, rewrite};
+use super::{Mutant as Named, SUITES, Suite};
+use crate::Result;
 
 /// The packages with mutants.
-const PACKAGES: [&str; 3] = ["src", "hazard/src", "cookbook/src"];
+const PACKAGES: [&str; 4] = ["src", "hazard/src", "cookbook/src", "examples/first"];
 
 /// The functions that choose. By this name everywhere: models include files of the library.
 const MODULE: &str = "::asymfence::mutant";
 
-/// The number of the mutant; what else reads it is in `CHOOSER`.
-const VARIABLE: &str = "ASYMFENCE_MUTANT";
-
-/// A file with a byte for each mutant, which one that is reached sets.
-const REACHED: &str = "ASYMFENCE_MUTANTS_REACHED";
+/// Which test caught a mutant last, a line for each.
+const CAUGHT_BY: &str = "xtask/src/mutants/caught-by.tsv";
 
 /// Appended to the copy of src/lib.rs. Reads the variable before `main`: the code under test may run where
 /// nothing may be read, or allocated.
@@ -98,112 +91,157 @@ pub mod mutant {
 }
 "#;
 
-/// A mutant's number, itself, and its judges.
-type Case<'m> = (usize, &'m Mutant, &'static [Judge]);
-
+/// Which mutants are tried, and who judges them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Caught,
-    /// A test of its area runs there, and passes.
-    Survives,
-    /// No test of its area comes there.
-    Unreached,
+pub(crate) enum Which {
+    /// Orderings, fences, and those with a name, by models; but not those that may survive.
+    Quick,
+    /// Those too.
+    Models,
+    /// Every one, by models and tests.
+    All,
 }
 
-pub(crate) fn run(sh: &Shell, all: bool, word: &str) -> Result {
+/// A mutant's number, itself, its key in the list, and its judges.
+struct Case<'m> {
+    number: usize,
+    mutant: &'m Mutant,
+    key: String,
+    judges: Vec<&'static Judge>,
+}
+
+pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
     let root = sh.current_dir();
     let tree = root.join("target/mutants/tree");
     let mutants = copy(sh, &tree)?;
-    let cases: Vec<Case> = mutants
-        .iter()
-        .enumerate()
-        .filter(|(_, mutant)| mutant.to_string().contains(word))
-        .filter_map(|(index, mutant)| {
-            let (_, judges) = AREAS
-                .iter()
-                .find(|(area, _)| mutant.file.starts_with(area))
-                .unwrap_or_else(|| panic!("{} has no judge in `AREAS`", mutant.file));
-            // What no model judges takes processes, and long.
-            let is_quick = mutant.kind == Kind::Order && judges[0].binary.0 == "models";
-            (all || is_quick).then_some((index + 1, mutant, *judges))
-        })
-        .collect();
+    let cases = choose(&mutants, which, word);
     if cases.is_empty() {
-        println!("no generated mutant has `{word}` in its description");
-        return Ok(());
+        return Err(format!("no mutant has `{word}` in its description").into());
     }
     println!("{} mutants, of which {} are tried", mutants.len(), cases.len());
-    let binaries = build(sh, &root, &tree, &cases, all)?;
-    let court = Court::open(&tree, &binaries, &cases, all)?;
-
-    let start = Instant::now();
-    let (next, left) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let fates = Mutex::new(Vec::new());
+    let binaries = build(sh, &root, &tree, &cases)?;
+    let court = Court::open(&tree, &binaries, cases.iter().flat_map(|case| &case.judges))?;
+    let mut caught_by = caught_by(sh)?;
+    if which != Which::Quick {
+        let opening = Instant::now();
+        println!("{} short tests pass without a mutant: {:.0?}", court.learn()?, opening.elapsed());
+    }
+    let (next, fates) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     // Relaxed: a number for each worker to take.
     let take = || cases.get(next.fetch_add(1, Relaxed));
-    thread::scope(|scope| {
-        let (take, court, left, fates) = (&take, &court, &left, &fates);
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(move || {
-                while let Some(&(number, mutant, judges)) = take() {
-                    if !all && start.elapsed() > TIME_BOX {
-                        left.fetch_add(1, Relaxed);
-                        continue;
-                    }
-                    let fate = court.judge(number, judges);
-                    println!("{fate:?}: {mutant}");
-                    fates.lock().expect("no worker panics").push((fate, mutant));
-                }
-            });
+    workers(|worker| {
+        while let Some(case) = take() {
+            let hint = caught_by.get(&case.key).map(String::as_str);
+            let (fate, how) = court.judge(case.number, case.mutant, &case.judges, hint, worker)?;
+            let (word, Case { mutant, .. }) = (fate.word(), case);
+            println!("{word}: {mutant} ({how})");
+            fates.lock().expect("no worker panics").push((fate, case));
         }
-    });
-    let left = left.into_inner();
-    if left > 0 {
-        ledger::skipped(
-            sh,
-            "mutants",
-            format!("{left} did not fit into {TIME_BOX:?}: `cargo xtask mutants --all`"),
-        )?;
+        Ok(())
+    })?;
+    let fates = fates.into_inner().expect("no worker panics");
+    if which != Which::Quick {
+        for (fate, case) in &fates {
+            match fate {
+                Fate::Caught(test) => caught_by.insert(case.key.clone(), (*test).to_owned()),
+                _ => caught_by.remove(&case.key),
+            };
+        }
+        // Those that are gone.
+        if word.is_empty() {
+            let keys: Vec<String> =
+                choose(&mutants, Which::All, "").into_iter().map(|case| case.key).collect();
+            caught_by.retain(|key, _| keys.contains(key));
+        }
+        let lines = caught_by.iter().map(|(key, test)| format!("{key}\t{test}\n"));
+        sh.write_file(CAUGHT_BY, lines.collect::<String>())?;
     }
-    report(&fates.into_inner().expect("no worker panics"))
+    report(&fates, which)
 }
 
-/// New survivors are a fault, and so is an excuse on a line where every mutant was caught.
-fn report(fates: &[(Fate, &Mutant)]) -> Result {
-    let count = |fate: Fate| fates.iter().filter(|(other, _)| *other == fate).count();
-    let excused =
-        fates.iter().filter(|(fate, mutant)| *fate != Fate::Caught && mutant.excuse.is_some());
+fn choose<'m>(mutants: &'m [Mutant], which: Which, word: &str) -> Vec<Case<'m>> {
+    let mut alike: BTreeMap<String, usize> = BTreeMap::new();
+    let mut cases = Vec::new();
+    for (index, mutant) in mutants.iter().enumerate() {
+        let what = format!("{}\t{}", mutant.file, mutant.what);
+        let count = alike.entry(what.clone()).or_default();
+        *count += 1;
+        let key = format!("{what}\t{count}");
+        let judges: Vec<_> = judges(mutant)
+            .iter()
+            .filter(|judge| which == Which::All || is_model(judge.binary))
+            .collect();
+        let is_tried = match which {
+            // What no model judges takes processes, and long.
+            Which::Quick | Which::Models => mutant.kind != Kind::Guard && !judges.is_empty(),
+            Which::All => true,
+        } && !(which == Which::Quick && mutant.excuse.is_some());
+        if is_tried && mutant.to_string().contains(word) {
+            cases.push(Case { number: index + 1, mutant, key, judges });
+        }
+    }
+    cases
+}
+
+/// The tests that caught them last, by their keys.
+fn caught_by(sh: &Shell) -> Result<BTreeMap<String, String>> {
+    let text = if sh.path_exists(CAUGHT_BY) { sh.read_file(CAUGHT_BY)? } else { String::new() };
+    let lines = text.lines().filter_map(|line| line.rsplit_once('\t'));
+    Ok(lines.map(|(key, test)| (key.to_owned(), test.to_owned())).collect())
+}
+
+/// Who judges it: its suite, or its area.
+fn judges(mutant: &Mutant) -> &'static [Judge] {
+    if mutant.kind == Kind::Named {
+        let suite = SUITES.iter().find(|suite| mutant.what.starts_with(suite.name));
+        return suite.expect("named after its suite").judges;
+    }
+    let area = AREAS.iter().find(|(area, _)| mutant.file.starts_with(area));
+    area.unwrap_or_else(|| panic!("{} has no judge in `AREAS`", mutant.file)).1
+}
+
+/// New survivors are a fault, and so is an excuse where every mutant of its line was caught.
+fn report(fates: &[(Fate, &Case)], which: Which) -> Result {
+    let count = |is: fn(&Fate) -> bool| fates.iter().filter(|(fate, _)| is(fate)).count();
+    let not_caught = || fates.iter().filter(|(fate, _)| !matches!(fate, Fate::Caught(_)));
     println!(
         "mutants: {} caught, {} survive, {} are not reached; {} of these have a reason",
-        count(Fate::Caught),
-        count(Fate::Survives),
-        count(Fate::Unreached),
-        excused.count()
+        count(|fate| matches!(fate, Fate::Caught(_))),
+        count(|fate| *fate == Fate::Survives),
+        count(|fate| *fate == Fate::Unreached),
+        not_caught().filter(|(_, case)| case.mutant.excuse.is_some()).count()
     );
-    let mut unexcused: Vec<String> = fates
-        .iter()
-        .filter(|(fate, mutant)| *fate != Fate::Caught && mutant.excuse.is_none())
-        .map(|(fate, mutant)| format!("{fate:?}: {mutant}"))
+    let mut faults: Vec<String> = not_caught()
+        .filter(|(_, case)| case.mutant.excuse.is_none())
+        .map(|(fate, case)| format!("{}: {}", fate.word(), case.mutant))
         .collect();
-    if unexcused.is_empty() {
-        return Ok(());
+    if !faults.is_empty() {
+        faults.sort();
+        faults.insert(0, "no test catches, and no comment `survives: …` says why:".to_owned());
     }
-    unexcused.sort();
-    Err(format!(
-        "no test catches, and no comment `survives: …` says why:\n  {}",
-        unexcused.join("\n  ")
-    )
-    .into())
+    // Where tests judge too they may catch what no model can.
+    if which == Which::Models {
+        let excuses = fates
+            .iter()
+            .filter_map(|(_, case)| Some((&case.mutant.file, case.mutant.excuse.as_ref()?)));
+        let needed: Vec<_> = not_caught()
+            .filter_map(|(_, case)| Some((&case.mutant.file, case.mutant.excuse.as_ref()?)))
+            .collect();
+        let mut idle: Vec<_> = excuses.filter(|excuse| !needed.contains(excuse)).collect();
+        idle.dedup();
+        faults.extend(
+            idle.iter().map(|(file, why)| format!("{file}: nothing survives by `survives: {why}`")),
+        );
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n  ").into()) }
 }
 
 /// Copies the tree, with every mutant in its sources.
 fn copy(sh: &Shell, tree: &Path) -> Result<Vec<Mutant>> {
-    sh.remove_path(tree)?;
     let files = cmd!(sh, "git ls-files --cached --others --exclude-standard").quiet().read()?;
+    let mut copies: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     for file in files.lines().filter(|file| sh.path_exists(file)) {
-        let copy = tree.join(file);
-        sh.create_dir(copy.parent().ok_or("a file below the tree")?)?;
-        sh.copy_file(file, copy)?;
+        copies.insert(file, sh.read_binary_file(file)?);
     }
     let mut mutants = Vec::new();
     for package in PACKAGES {
@@ -212,24 +250,46 @@ fn copy(sh: &Shell, tree: &Path) -> Result<Vec<Mutant>> {
         });
         for file in sources.filter(|file| !LEFT_OUT.iter().any(|(left, _)| left == file)) {
             let text = sh.read_file(file)?;
-            sh.write_file(tree.join(file), rewrite(file, &text, MODULE, &mut mutants)?)?;
+            let new = rewrite(file, &text, MODULE, &changes(file), &mut mutants)?;
+            copies.insert(file, new.into());
         }
     }
-    let lib = sh.read_file(tree.join("src/lib.rs"))?;
-    sh.write_file(tree.join("src/lib.rs"), lib + CHOOSER)?;
+    let named = mutants.iter().filter(|mutant| mutant.kind == Kind::Named).count();
+    if named != SUITES.iter().map(|suite| suite.mutants.len()).sum::<usize>() {
+        return Err("a mutant with a name is of a file that has no mutants".into());
+    }
+    copies.entry("src/lib.rs").or_default().extend_from_slice(CHOOSER.as_bytes());
+    // What has not changed is not built again, and what is gone goes.
+    let list = tree.with_file_name("files");
+    if !sh.path_exists(&list) || sh.read_file(&list)? != files {
+        sh.remove_path(tree)?;
+        sh.write_file(list, &files)?;
+    }
+    for (file, text) in copies {
+        let copy = tree.join(file);
+        if !sh.path_exists(&copy) || sh.read_binary_file(&copy)? != text {
+            sh.write_file(copy, text)?;
+        }
+    }
     Ok(mutants)
 }
 
-/// The test binaries, by the name of their build and their source.
-type Binaries = BTreeMap<(&'static str, String), PathBuf>;
+/// Those with a name, of one file.
+fn changes(file: &str) -> Vec<Change<'static>> {
+    let named = |suite: &'static Suite| {
+        suite.mutants.iter().map(move |Named(what, file, text, replacement)| {
+            (*file, Change { what: format!("{}: {what}", suite.name), text, replacement })
+        })
+    };
+    let all = SUITES.iter().flat_map(named);
+    all.filter(|(its, _)| *its == file).map(|(_, change)| change).collect()
+}
 
-fn build(sh: &Shell, root: &Path, tree: &Path, cases: &[Case], all: bool) -> Result<Binaries> {
+fn build(sh: &Shell, root: &Path, tree: &Path, cases: &[Case]) -> Result<Binaries> {
     let mut binaries = Binaries::new();
     let _there = sh.push_dir(tree);
-    let needed = |name: &str| {
-        let needs = |judge: &Judge| judge.binary.0 == name && (all || name == "models");
-        cases.iter().any(|(_, _, judges)| judges.iter().any(needs))
-    };
+    let needed =
+        |name| cases.iter().any(|case| case.judges.iter().any(|judge| judge.binary.0 == name));
     for build in BUILDS.iter().filter(|build| needed(build.name)) {
         let target = root.join(build.target);
         let _flags = (!build.flags.is_empty()).then(|| sh.push_env("RUSTFLAGS", build.flags));
@@ -251,91 +311,6 @@ fn build(sh: &Shell, root: &Path, tree: &Path, cases: &[Case], all: bool) -> Res
         }
     }
     Ok(binaries)
-}
-
-/// The judges, how long each takes, and which mutants each comes to.
-struct Court<'b> {
-    binaries: &'b Binaries,
-    tree: &'b Path,
-    known: Vec<(&'static Judge, Duration, Vec<u8>)>,
-    /// Real threads want the cores for themselves.
-    threads: Mutex<()>,
-}
-
-impl<'b> Court<'b> {
-    /// Every judge must pass what is not mutated.
-    fn open(tree: &'b Path, binaries: &'b Binaries, cases: &[Case], all: bool) -> Result<Self> {
-        let mut court = Court { binaries, tree, known: Vec::new(), threads: Mutex::new(()) };
-        let judges = cases.iter().flat_map(|(_, _, judges)| judges.iter());
-        for judge in judges.filter(|judge| all || judge.binary.0 == "models") {
-            if court.known.iter().any(|(known, ..)| *known == judge) {
-                continue;
-            }
-            let reached = tree.with_file_name("reached");
-            std::fs::write(&reached, vec![0; 1 << 16])?;
-            let start = Instant::now();
-            // Nothing is known yet of how long it takes.
-            let patience = Duration::from_secs(900);
-            if !court.passes(judge, 0, Some(&reached), patience)? {
-                return Err(format!("without a mutant, {judge:?} fails").into());
-            }
-            court.known.push((judge, start.elapsed(), std::fs::read(&reached)?));
-        }
-        Ok(court)
-    }
-
-    fn judge(&self, number: usize, judges: &'static [Judge]) -> Fate {
-        let mut fate = Fate::Unreached;
-        for (judge, took, reached) in &self.known {
-            if !judges.contains(judge) || reached[number] == 0 {
-                continue;
-            }
-            // What hangs is caught.
-            let patience = *took * 4 + Duration::from_secs(10);
-            let is_model = judge.binary.0 == "models";
-            let _alone = (!is_model).then(|| self.threads.lock());
-            if !self.passes(judge, number, None, patience).unwrap_or(false) {
-                return Fate::Caught;
-            }
-            fate = Fate::Survives;
-        }
-        fate
-    }
-
-    fn passes(
-        &self,
-        judge: &Judge,
-        number: usize,
-        reached: Option<&Path>,
-        patience: Duration,
-    ) -> Result<bool> {
-        let (build, source) = judge.binary;
-        let path = self
-            .binaries
-            .get(&(build, source.to_owned()))
-            .ok_or_else(|| format!("{source} of the {build} was not built"))?;
-        let mut command = Command::new(path);
-        command.args(judge.filter).env(VARIABLE, number.to_string()).current_dir(self.tree);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        if let Some(reached) = reached {
-            command.env(REACHED, reached);
-        }
-        // A group of its own: its children end with it.
-        let mut child = command.process_group(0).spawn()?;
-        let start = Instant::now();
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status.success());
-            }
-            if start.elapsed() > patience {
-                let group = format!("-{}", child.id());
-                Command::new("kill").args(["-KILL", "--", &group]).status()?;
-                child.wait()?;
-                return Ok(false);
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
 }
 
 impl std::fmt::Display for Mutant {

@@ -16,36 +16,48 @@ pub(super) const BUILDS: [Build; 4] = [
     Build {
         name: "models",
         arguments: &["--release", "--package", "loom-tests"],
-        flags: "--cfg loom",
+        flags: "--cfg loom --cap-lints=allow",
         target: "target/mutants/models",
     },
     Build {
         name: "library",
         arguments: &["--lib", "--test", "it"],
-        flags: "",
+        flags: "--cap-lints=allow",
         target: "target/mutants/tests",
     },
     Build {
         name: "hazard",
         arguments: &["--package", "asymfence-hazard", "--lib", "--test", "it"],
-        flags: "",
+        flags: "--cap-lints=allow",
         target: "target/mutants/tests",
     },
     Build {
         name: "cookbook",
         arguments: &["--package", "asymfence-cookbook", "--test", "it"],
-        flags: "",
+        flags: "--cap-lints=allow",
         target: "target/mutants/tests",
     },
 ];
 
+/// The name of the build, and the source of the binary.
+pub(super) type Binary = (&'static str, &'static str);
+
 /// Tests of one binary.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Judge {
-    /// The name of the build, and the source of the binary.
-    pub(super) binary: (&'static str, &'static str),
+    pub(super) binary: Binary,
     /// What the harness is told.
     pub(super) filter: &'static [&'static str],
+}
+
+/// Whether loom runs its tests, or real threads.
+pub(super) fn is_model((build, _): Binary) -> bool {
+    build == "models"
+}
+
+/// Models, for the mutants with a name.
+pub(super) const fn models(source: &'static str, filter: &'static [&'static str]) -> Judge {
+    judge("models", source, filter)
 }
 
 const fn judge(
@@ -63,7 +75,7 @@ macro_rules! cookbook {
     };
 }
 
-const IT: &str = "tests/it/main.rs";
+pub(super) const IT: &str = "tests/it/main.rs";
 const LIB: &str = "src/lib.rs";
 
 /// Of each area, by the beginning of its files' paths. The first that fits.
@@ -93,6 +105,14 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
         ],
     ),
     (
+        "src/sys/mod.rs",
+        &[
+            judge("models", IT, &["pairing", "coalesce", "hand_on"]),
+            judge("library", LIB, &["sys"]),
+            judge("library", IT, &["deciding", "sandboxes", "signals", "interrupts", "coalescing"]),
+        ],
+    ),
+    (
         "src/sys/",
         &[
             judge("library", LIB, &["sys"]),
@@ -109,6 +129,7 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
     ("cookbook/src/event_count.rs", cookbook!("event_count::")),
     ("cookbook/src/biased_lock.rs", cookbook!("biased_lock::")),
     ("cookbook/src/epoch.rs", cookbook!("epoch::")),
+    ("examples/first/", &[judge("models", "tests/first.rs", &[])]),
     // The time, and how a thread waits: no model has a clock.
     ("cookbook/src/sync/", &[judge("cookbook", IT, &[])]),
     // Among them fence.rs, strategy.rs, asymmetric.rs, membarrier.rs, bias.rs, ticket.rs, pacer.rs.
@@ -131,6 +152,7 @@ pub(super) const LEFT_OUT: &[(&str, &str)] = &[
     ("src/sys/witness.rs", "built for models, and asserts: its own tests are its mutants"),
     ("src/model.rs", "how a model begins"),
     ("src/sync.rs", "declarations"),
+    ("examples/first/main.rs", "what it prints"),
     ("src/sys/sanitized.rs", "ThreadSanitizer's own job judges it"),
     ("src/sys/android.rs", "another system"),
     ("src/sys/flush_process_write_buffers.rs", "another system"),

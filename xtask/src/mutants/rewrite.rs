@@ -28,6 +28,15 @@ pub(super) enum Kind {
     Order,
     /// A condition inverted, a bound moved by one, an error ignored.
     Guard,
+    /// What no rule makes: a text in the place of another.
+    Named,
+}
+
+/// A text of the file, and what stands in its place.
+pub(super) struct Change<'c> {
+    pub(super) what: String,
+    pub(super) text: &'c str,
+    pub(super) replacement: &'c str,
 }
 
 /// The text with all mutants, whose numbers go on from `mutants`, to which they are added. `module` is the
@@ -36,11 +45,27 @@ pub(super) fn rewrite(
     file: &str,
     text: &str,
     module: &str,
+    changes: &[Change],
     mutants: &mut Vec<Mutant>,
 ) -> Result<String> {
     let syntax = syn::parse_file(text).map_err(|error| format!("{file}: {error}"))?;
-    let mut finder = Finder { file, text, module, mutants, edits: Vec::new() };
+    let mut places = Vec::new();
+    for change in changes {
+        let mut found = text.match_indices(change.text).map(|(at, found)| at..at + found.len());
+        match (found.next(), found.next()) {
+            (Some(place), None) => places.push(place),
+            _ => {
+                let what = &change.what;
+                return Err(format!("{what}: its text does not stand once in {file}").into());
+            }
+        }
+    }
+    let changes = changes.iter().zip(places).collect();
+    let mut finder = Finder { file, text, module, mutants, changes, edits: Vec::new() };
     finder.visit_file(&syntax);
+    if let Some((change, _)) = finder.changes.first() {
+        return Err(format!("{}: its text is in no function of {file}", change.what).into());
+    }
     let mut edits = finder.edits;
     // Stable: at one place the outer beginning is pushed first, and the inner end.
     edits.sort_by_key(|(range, _)| range.start);
@@ -60,6 +85,8 @@ struct Finder<'f> {
     text: &'f str,
     module: &'f str,
     mutants: &'f mut Vec<Mutant>,
+    /// Those whose function has not been visited.
+    changes: Vec<(&'f Change<'f>, Range<usize>)>,
     edits: Vec<(Range<usize>, String)>,
 }
 
@@ -89,6 +116,46 @@ impl Finder<'_> {
     fn behind(&mut self, at: Span, new: &str) {
         let end = at.byte_range().end;
         self.edits.push((end..end, new.to_owned()));
+    }
+
+    /// The body once more for each change in it, of which one is chosen.
+    fn change(&mut self, block: &syn::Block) -> bool {
+        let braces = block.brace_token.span;
+        let body = braces.open().byte_range().end..braces.close().byte_range().start;
+        let is_within = |place: &Range<usize>| body.start <= place.start && place.end <= body.end;
+        let (within, elsewhere) =
+            std::mem::take(&mut self.changes).into_iter().partition(|(_, place)| is_within(place));
+        self.changes = elsewhere;
+        let mut variants = String::new();
+        for (change, place) in &within {
+            let line = self.text[..place.start].matches('\n').count() + 1;
+            self.mutants.push(Mutant {
+                file: self.file.to_owned(),
+                line,
+                what: change.what.clone(),
+                kind: Kind::Named,
+                excuse: None,
+            });
+            let chosen = self.chosen(self.mutants.len());
+            let (before, behind) =
+                (&self.text[body.start..place.start], &self.text[place.end..body.end]);
+            let new = change.replacement;
+            variants.push_str(&format!(" if {chosen} {{{before}{new}{behind}}} else"));
+        }
+        if !within.is_empty() {
+            self.edits.push((body.start..body.start, variants + " {"));
+        }
+        !within.is_empty()
+    }
+
+    /// Visits a function's body, with the changes in it.
+    fn body(&mut self, block: &syn::Block, visit: impl FnOnce(&mut Self)) {
+        let is_changed = self.change(block);
+        visit(self);
+        if is_changed {
+            let end = block.brace_token.span.close().byte_range().start;
+            self.edits.push((end..end, "}".to_owned()));
+        }
     }
 
     fn instead(&mut self, at: Span, new: String) {
@@ -240,13 +307,19 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     /// What is computed at compile time can ask for no variable, and tests are the judges.
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
         if item.sig.constness.is_none() && !is_for_tests(&item.attrs) {
-            visit::visit_item_fn(self, item);
+            self.body(&item.block, |finder| visit::visit_item_fn(finder, item));
         }
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
         if item.sig.constness.is_none() && !is_for_tests(&item.attrs) {
-            visit::visit_impl_item_fn(self, item);
+            self.body(&item.block, |finder| visit::visit_impl_item_fn(finder, item));
+        }
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
+        if let Some(block) = &item.default {
+            self.body(block, |finder| visit::visit_trait_item_fn(finder, item));
         }
     }
 
@@ -308,13 +381,15 @@ fn shown(text: &str, span: Span) -> String {
     format!("`{shown}`")
 }
 
-/// What a comment on the line says, or in the comment directly above it.
+/// What a comment on the line says, or in the comment directly above it. An attribute may stand between.
 fn excuse(text: &str, line: usize) -> Option<String> {
     const MARK: &str = "survives: ";
     let lines: Vec<&str> = text.lines().collect();
     let found = |line: &str| Some(line.split_once("//")?.1.split_once(MARK)?.1.to_owned());
-    let above =
-        lines[..line - 1].iter().rev().take_while(|line| line.trim_start().starts_with("//"));
+    let above = lines[..line - 1]
+        .iter()
+        .rev()
+        .take_while(|line| ["//", "#["].iter().any(|begin| line.trim_start().starts_with(begin)));
     found(lines[line - 1]).or_else(|| above.copied().find_map(found))
 }
 
@@ -327,7 +402,7 @@ mod tests {
     fn of(body: &str) -> (Vec<String>, String) {
         let mut mutants = Vec::new();
         let text = format!("fn f() {{ {body} }}");
-        let new = rewrite("a.rs", &text, "m", &mut mutants).expect("it parses");
+        let new = rewrite("a.rs", &text, "m", &[], &mut mutants).expect("it parses");
         syn::parse_file(&new).unwrap_or_else(|error| panic!("{error}: {new}"));
         let new = new["fn f() { ".len()..new.len() - 2].to_owned();
         (mutants.into_iter().map(|mutant| mutant.what).collect(), new)
@@ -375,10 +450,26 @@ mod tests {
     }
 
     #[test]
+    fn a_named_change_is_its_function_once_more() {
+        let change = |text, replacement| Change { what: "a change".to_owned(), text, replacement };
+        let new = |text: &str, changes: &[Change]| {
+            let new = rewrite("a.rs", text, "m", changes, &mut Vec::new());
+            new.map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            new("fn f() { a(); b() }", &[change("a();", "c();"), change("b()", "d()")]),
+            Ok("fn f() { if m::chosen(1) { c(); b() } else if m::chosen(2) { a(); d() } else { a(); b() }}".to_owned())
+        );
+        let error = |words: &str| Err(format!("a change: its text {words} a.rs"));
+        assert_eq!(new("fn f() { a; a }", &[change("a", "")]), error("does not stand once in"));
+        assert_eq!(new("static A: i32 = 1;", &[change("1", "")]), error("is in no function of"));
+    }
+
+    #[test]
     fn constants_and_tests_have_none() {
         let mut mutants = Vec::new();
         let text = "const fn f() { if a { b } } const A: bool = 1 < 2; #[cfg(test)] mod t { fn g() { fence(SeqCst) } } #[test] fn h() { if a {} } on_linux! { fn g() { fence(Release); } }";
-        rewrite("a.rs", text, "m", &mut mutants).expect("it parses");
+        rewrite("a.rs", text, "m", &[], &mut mutants).expect("it parses");
         assert_eq!(mutants.len(), 1, "{mutants:?}");
     }
 
@@ -386,7 +477,7 @@ mod tests {
     fn an_excuse_stands_on_the_line_or_in_the_comment_above() {
         let text = "fn f() {\n    // survives: a hint\n    a.load(Acquire);\n    b.load(Acquire); // survives: too\n    c.load(Acquire);\n}";
         let mut mutants = Vec::new();
-        rewrite("a.rs", text, "m", &mut mutants).expect("it parses");
+        rewrite("a.rs", text, "m", &[], &mut mutants).expect("it parses");
         let excuses: Vec<Option<&str>> =
             mutants.iter().map(|mutant| mutant.excuse.as_deref()).collect();
         assert_eq!(excuses, [Some("a hint"), Some("too"), None]);
