@@ -347,9 +347,9 @@ impl Bias {
         // (5) The word is written before it. Pairs with: the frequent side's barrier (1).
         try_heavy_fence()?;
         if changed.is_ok() {
-            // Release: what the frequent side did under the bias comes before it. Pairs with (4). (A heavy fence ends
-            // with a full fence, which releases too: no model can tell this from Relaxed.)
             let full = word & !STATE | SEEN;
+            // Release: what the frequent side did under the bias comes before it. Pairs with (4).
+            // survives: a heavy fence ends with a full fence, which releases too.
             let _ = self.word.compare_exchange(revoking, full, Release, Relaxed);
         }
         Ok(())
@@ -385,9 +385,10 @@ impl Bias {
             let _ = self.word.compare_exchange(returning, returning - RETURNING, Relaxed, Relaxed);
             return Err(error);
         }
-        // Release: what the rare side did before comes before it. Pairs with (2). (As above.) If the rare side came
-        // meanwhile it has changed the word: then the fences stay full.
         let biased = returning - RETURNING + BIASED;
+        // Release: what the rare side did before comes before it. Pairs with (2). If the rare side came meanwhile it has
+        // changed the word: then the fences stay full.
+        // survives: a heavy fence ends with a full fence, which releases too.
         Ok(self.word.compare_exchange(returning, biased, Release, Relaxed).is_ok())
     }
 

@@ -172,7 +172,8 @@ impl Counts {
         // they have used seven eighths of two billion.)
         while is_after(number, last) && number.wrapping_sub(last) <= FAR + ONE_CALL {
             // (6) Release: the call comes before everything that a thread does after it sees the call served. Pairs
-            // with (7). (The fence (5) releases too, so no model can tell this from Relaxed.)
+            // with (7).
+            // survives: the fence (5) releases too.
             match self.served.compare_exchange_weak(last, number, Release, Relaxed) {
                 Ok(_) => break,
                 Err(newer) => last = newer,

@@ -37,10 +37,12 @@ pub(super) enum Lock {
 pub(super) fn let_end(lock: Lock, done: &AtomicBool) -> Result<(), Failure> {
     // Acquire: the wait of the thread that stored this stands before what we do next. Pairs with the
     // Release below.
+    // survives: the wait is in the C library, which no model runs, and x86 keeps this order by itself.
     if !done.load(Acquire) {
         patiently(|| pass(lock))?;
         // Release: our wait stands before what a thread does that sees it done. Pairs with the Acquire
         // above.
+        // survives: like the Acquire above.
         done.store(true, Release);
     }
     Ok(())

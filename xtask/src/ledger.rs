@@ -38,7 +38,7 @@ pub(crate) const CI: &[&str] = &[
 ];
 
 /// What may be missing in CI, by how it begins: the stable toolchain has no Miri; another platform has not
-/// every rung, nor an emulator every system call; mutants have their time.
+/// every rung, nor an emulator every system call; a new mutant is judged by the long run first.
 const EXCUSED: &[&str] = &["Miri", "on ", "mutants"];
 
 /// A file of lines `ran|skipped`, what, the test, why, with tabs between.

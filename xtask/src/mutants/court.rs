@@ -64,16 +64,18 @@ struct Known {
 
 /// What a process used of the processors, and what the clock said.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Time {
+pub(super) struct Time {
     busy: Duration,
     wall: Duration,
 }
 
 /// How long a test may take that is tried first. A clock says little on a busy machine.
-const SHORT: Time = Time { busy: Duration::from_secs(3), wall: Duration::from_secs(3600) };
+pub(super) const SHORT: Time =
+    Time { busy: Duration::from_secs(3), wall: Duration::from_secs(3600) };
 
 /// How long any may take.
-const LONG: Time = Time { busy: Duration::from_secs(1200), wall: Duration::from_secs(7200) };
+pub(super) const LONG: Time =
+    Time { busy: Duration::from_secs(1200), wall: Duration::from_secs(7200) };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -155,12 +157,7 @@ impl<'b> Court<'b> {
     }
 
     /// `None` if the test takes longer than `limit`. It must pass what is not mutated.
-    fn known<'t>(
-        &self,
-        trial: &'t Trial,
-        limit: Time,
-        worker: usize,
-    ) -> Result<Option<&'t Known>> {
+    fn known<'t>(&self, trial: &'t Trial, limit: Time, worker: usize) -> Result<Option<&'t Known>> {
         let mut is_long = trial.is_long.lock().expect("no worker panics");
         if let Some(known) = trial.known.get() {
             return Ok(Some(known));
@@ -190,6 +187,7 @@ impl<'b> Court<'b> {
         number: usize,
         mutant: &Mutant,
         judges: &[&'static Judge],
+        limit: Time,
         hint: Option<&str>,
         worker: usize,
     ) -> Result<(Fate<'_>, String)> {
@@ -212,9 +210,13 @@ impl<'b> Court<'b> {
         trials.sort_by_key(|&(weight, _)| weight);
         let mut tried = 0;
         for (_, trial) in trials {
-            let Some(known) = self.known(trial, LONG, worker)? else { continue };
+            let Some(known) = self.known(trial, limit, worker)? else { continue };
             if known.reached[number] != 0 {
                 tried += 1;
+                // A short one has passed already, when the long ones are asked.
+                if limit == LONG && known.took.busy <= SHORT.busy {
+                    continue;
+                }
                 if let Some(caught) = self.try_on(number, mutant, trial, worker)? {
                     return Ok(caught);
                 }

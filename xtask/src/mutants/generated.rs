@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use xshell::{Shell, cmd};
 
-use super::court::{Binaries, Court, Fate, workers};
+use super::court::{Binaries, Court, Fate, LONG, SHORT, workers};
 use super::judges::{AREAS, BUILDS, Judge, LEFT_OUT, is_model};
 use super::rewrite::{Change, Kind, Mutant, rewrite};
 use super::{Mutant as Named, SUITES, Suite};
-use crate::Result;
+use crate::{Result, ledger};
 
 /// The packages with mutants.
 const PACKAGES: [&str; 4] = ["src", "hazard/src", "cookbook/src", "examples/first"];
@@ -94,9 +94,9 @@ pub mod mutant {
 /// Which mutants are tried, and who judges them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// Orderings, fences, and those with a name, by models; but not those that may survive.
+    /// Those that a test has caught before, by models.
     Quick,
-    /// Those too.
+    /// Orderings, fences, and those with a name, by models.
     Models,
     /// Every one, by models and tests.
     All,
@@ -114,32 +114,57 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
     let root = sh.current_dir();
     let tree = root.join("target/mutants/tree");
     let mutants = copy(sh, &tree)?;
-    let cases = choose(&mutants, which, word);
+    let mut caught_by = caught_by(sh)?;
+    let mut cases = choose(&mutants, which, word);
+    if which == Which::Quick {
+        let is_new = |case: &Case| !caught_by.contains_key(&case.key);
+        let new = cases.iter().filter(|case| is_new(case) && case.mutant.excuse.is_none()).count();
+        if new > 0 {
+            let why =
+                format!("{new} are not in the list of those caught before: `cargo xtask mutants`");
+            ledger::skipped(sh, "mutants", why)?;
+        }
+        cases.retain(|case| !is_new(case));
+    }
     if cases.is_empty() {
         return Err(format!("no mutant has `{word}` in its description").into());
     }
     println!("{} mutants, of which {} are tried", mutants.len(), cases.len());
     let binaries = build(sh, &root, &tree, &cases)?;
     let court = Court::open(&tree, &binaries, cases.iter().flat_map(|case| &case.judges))?;
-    let mut caught_by = caught_by(sh)?;
     if which != Which::Quick {
         let opening = Instant::now();
         println!("{} short tests pass without a mutant: {:.0?}", court.learn()?, opening.elapsed());
     }
-    let (next, fates) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    // Relaxed: a number for each worker to take.
-    let take = || cases.get(next.fetch_add(1, Relaxed));
-    workers(|worker| {
-        while let Some(case) = take() {
-            let hint = caught_by.get(&case.key).map(String::as_str);
-            let (fate, how) = court.judge(case.number, case.mutant, &case.judges, hint, worker)?;
-            let (word, Case { mutant, .. }) = (fate.word(), case);
-            println!("{word}: {mutant} ({how})");
-            fates.lock().expect("no worker panics").push((fate, case));
+    let mut fates = Vec::new();
+    let mut open: Vec<&Case> = cases.iter().collect();
+    // Most are caught by a short test.
+    for limit in [SHORT, LONG] {
+        let (next, judged) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        // Relaxed: a number for each worker to take.
+        let take = || open.get(next.fetch_add(1, Relaxed)).copied();
+        workers(|worker| {
+            while let Some(case) = take() {
+                let Case { number, mutant, ref key, ref judges } = *case;
+                let hint = caught_by.get(key).filter(|_| limit == SHORT).map(String::as_str);
+                let (fate, how) = court.judge(number, mutant, judges, limit, hint, worker)?;
+                if limit == LONG || matches!(fate, Fate::Caught(_)) {
+                    println!("{}: {mutant} ({how})", fate.word());
+                }
+                judged.lock().expect("no worker panics").push((fate, case));
+            }
+            Ok(())
+        })?;
+        let judged = judged.into_inner().expect("no worker panics");
+        let (caught, others): (Vec<_>, Vec<_>) =
+            judged.into_iter().partition(|(fate, _)| matches!(fate, Fate::Caught(_)));
+        fates.extend(caught);
+        if limit == LONG {
+            fates.extend(others);
+        } else {
+            open = others.into_iter().map(|(_, case)| case).collect();
         }
-        Ok(())
-    })?;
-    let fates = fates.into_inner().expect("no worker panics");
+    }
     if which != Which::Quick {
         for (fate, case) in &fates {
             match fate {
@@ -175,11 +200,13 @@ fn choose<'m>(mutants: &'m [Mutant], which: Which, word: &str) -> Vec<Case<'m>> 
             // What no model judges takes processes, and long.
             Which::Quick | Which::Models => mutant.kind != Kind::Guard && !judges.is_empty(),
             Which::All => true,
-        } && !(which == Which::Quick && mutant.excuse.is_some());
+        };
         if is_tried && mutant.to_string().contains(word) {
             cases.push(Case { number: index + 1, mutant, key, judges });
         }
     }
+    // What no rule makes is last.
+    cases.sort_by_key(|case| case.mutant.kind == Kind::Named);
     cases
 }
 

@@ -83,7 +83,11 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
     (
         "src/coalesce.rs",
         &[
-            judge("models", IT, &["coalesce", "hand_on", "pairing"]),
+            judge(
+                "models",
+                IT,
+                &["coalesce", "hand_on", "pairing", "isa2", "store_buffers", "ticket"],
+            ),
             judge("library", LIB, &["coalesce"]),
             judge("library", IT, &["coalescing"]),
         ],
