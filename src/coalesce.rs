@@ -147,6 +147,7 @@ impl Drop for Started<'_> {
         // Release: the next leader sees this call served, and does not have to make another. Pairs with the Acquire in
         // `run_since`. If another caller took over the lead, the exchange fails. Acquire: where this exchange is the
         // fence (5), later accesses stay after it.
+        // survives: a model's fence (5) is a fence of its own; without the Release a call is made that is not needed.
         let _ = lead.compare_exchange(self.number | LED, self.number, AcqRel, Acquire);
     }
 }
@@ -159,6 +160,7 @@ impl Counts {
         let number = next(lead, self.served.load(Relaxed));
         // (3) The fence (4) follows it. AcqRel: where this exchange is that fence, nothing moves across it.
         // Relaxed, if it fails: the caller tries again.
+        // survives: a model's fence (4) is a fence of its own, not this exchange.
         let started = self.lead.compare_exchange(lead, number | LED, AcqRel, Relaxed).is_ok();
         started.then_some(Started { counts: self, number })
     }
@@ -283,6 +285,7 @@ impl Coalesce {
         loop {
             // Acquire: if the call has ended, we see that it is served. Pairs with the Release in `Started::drop`.
             // Without it we might make a call that is not needed.
+            // survives: a call that is not needed breaks no order.
             let lead = self.counts.lead.load(Acquire);
             if self.is_served(arrived) {
                 watch.is_served();
