@@ -143,7 +143,7 @@ pub(crate) fn seldom() {}
 /// - Then it tries every other rung that is sound here. It opens no file for that: what a rung needs to know about the
 ///   machine was read at the decision.
 ///
-/// So the causes of an abort are:
+/// Known causes of an abort:
 ///
 /// - a sandbox that was installed after the decision, on the process or on this thread;
 /// - a sandbox that applies only to this thread, even if it was installed before the decision: another thread, outside

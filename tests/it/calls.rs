@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use nix::libc::{SIGSYS, SYS_exit_group, SYS_membarrier, c_long};
+use nix::libc::{SYS_exit_group, SYS_membarrier, c_long};
+use nix::sys::signal::{Signal, raise};
 use seccompiler::SeccompAction::{Allow, KillProcess};
 use seccompiler::{BpfProgram, SeccompFilter, apply_filter};
 
@@ -80,12 +81,11 @@ fn a_heavy_fence_makes_calls_of_membarrier_alone() {
 fn a_heavy_fence_makes_a_system_call() {
     let outcome = Child::default().outcome(|| {
         if init() == Strategy::Symmetric {
-            // SAFETY: as a filter would end it.
-            unsafe { nix::libc::raise(SIGSYS) };
+            raise(Signal::SIGSYS).expect("as a filter would end it");
         }
         allow(&[SYS_exit_group]);
         heavy_fence();
         end();
     });
-    assert_eq!(outcome.signal(), Some(SIGSYS), "{outcome:?}");
+    outcome.was_ended_by(Signal::SIGSYS);
 }

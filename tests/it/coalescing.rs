@@ -249,16 +249,19 @@ fn the_fences_hold_where_calls_of_membarrier_are_shared() {
     });
 }
 
-/// A process that forbids itself the time stamp counter, as against attacks that measure time.
+/// The time stamp counter, to this thread and to those that it starts, as against attacks that measure time.
+#[cfg(target_arch = "x86_64")]
+fn forbid_the_clock() {
+    use rustix::process::TimeStampCounterReadability::RaiseSIGSEGV;
+    rustix::process::set_time_stamp_counter_readability(RaiseSIGSEGV).expect("x86");
+}
+
+/// A process that forbids itself the clock.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn callers_that_may_not_read_the_clock_share_all_the_same() {
-    use rustix::process::TimeStampCounterReadability::RaiseSIGSEGV;
-    use rustix::process::set_time_stamp_counter_readability;
-
     Child::default().run(|| {
-        // Its threads inherit it.
-        set_time_stamp_counter_readability(RaiseSIGSEGV).expect("x86");
+        forbid_the_clock();
         init();
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -281,12 +284,56 @@ fn callers_that_may_not_read_the_clock_share_all_the_same() {
 #[test]
 fn a_clock_that_is_forbidden_ends_who_reads_it() {
     let outcome = Child::default().outcome(|| {
-        use rustix::process::TimeStampCounterReadability::RaiseSIGSEGV;
-        rustix::process::set_time_stamp_counter_readability(RaiseSIGSEGV).expect("x86");
+        forbid_the_clock();
         // SAFETY: it is forbidden: the process ends by a signal.
         std::hint::black_box(unsafe { std::arch::x86_64::_rdtsc() });
     });
-    assert_eq!(outcome.signal(), Some(Signal::SIGSEGV as i32), "{outcome:?}");
+    outcome.was_ended_by(Signal::SIGSEGV);
+}
+
+/// Waits for the call of another in a thread to which the clock is forbidden. Before and after that this thread decides.
+#[cfg(target_arch = "x86_64")]
+fn wait_without_the_clock() {
+    let shared = Coalesce::new();
+    let (forbidden, decided) = (AtomicBool::new(false), AtomicBool::new(false));
+    while_a_leader_is_stopped(&shared, || {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                forbid_the_clock();
+                forbidden.store(true, SeqCst);
+                yield_until(|| decided.load(SeqCst));
+                shared.run(|| Ok(())).expect("no failure");
+            });
+            yield_until(|| forbidden.load(SeqCst));
+            init();
+            decided.store(true, SeqCst);
+        });
+    });
+    end()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn who_may_not_read_the_clock_and_did_not_decide_is_ended_where_it_waits() {
+    for decided in ["first", "then"] {
+        let outcome = Child::with("DECIDED", decided).outcome(|| {
+            if std::env::var("DECIDED").as_deref() == Ok("first") {
+                init();
+            }
+            wait_without_the_clock();
+        });
+        outcome.was_ended_by(Signal::SIGSEGV);
+    }
+}
+
+/// The twin of the one before.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn where_who_decides_may_not_read_the_clock_nobody_reads_it() {
+    Child::default().run(|| {
+        forbid_the_clock();
+        wait_without_the_clock();
+    });
 }
 
 #[test]

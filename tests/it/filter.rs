@@ -32,6 +32,11 @@ pub(crate) fn on_read(action: SeccompAction) -> BpfProgram {
     compile([(nix::libc::SYS_read, Vec::new())], action)
 }
 
+/// close meets `action`.
+pub(crate) fn on_close(action: SeccompAction) -> BpfProgram {
+    compile([(nix::libc::SYS_close, Vec::new())], action)
+}
+
 /// pwritev2 meets `action`.
 pub(crate) fn on_pwritev2(action: SeccompAction) -> BpfProgram {
     compile([(SYS_pwritev2, Vec::new())], action)

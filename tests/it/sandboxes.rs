@@ -1,21 +1,23 @@
 //! Sandboxes that refuse membarrier(2), lie about it, or close over it later.
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 use rustix::thread::MembarrierCommand::{PrivateExpedited, RegisterPrivateExpedited};
 use seccompiler::SeccompAction::{Errno, KillProcess, Trap};
 use seccompiler::SeccompCmpOp::Eq;
 #[cfg(feature = "std")]
 use seccompiler::SeccompCmpOp::{Gt, Ne};
-use seccompiler::{BpfProgram, apply_filter_all_threads};
+use seccompiler::{BpfProgram, apply_filter, apply_filter_all_threads};
 
 use asymfence::{
     Call, Reason, Refusal, Strategy, Verdict, heavy_fence, init, strategy, try_heavy_fence,
 };
 
-use crate::child::{Child, end, needs_procfs};
+use crate::child::{Child, cannot_run, end, needs_procfs};
 use crate::filter::{
     on_all_but, on_arguments, on_command, on_every_rung, on_everything_but, on_membarrier,
     on_protection_too, on_read,
@@ -207,7 +209,7 @@ fn a_signal_handler_that_leaves_the_answer_open_is_not_believed() {
     extern "C" fn leave_it(_signal: libc::c_int) {}
 
     Child::default().run(|| {
-        use nix::sys::signal::{SigHandler, Signal, signal};
+        use nix::sys::signal::{SigHandler, signal};
         // SAFETY: the handler does nothing.
         unsafe { signal(Signal::SIGSYS, SigHandler::Handler(leave_it)) }.expect("a handler");
         install(on_membarrier(Trap));
@@ -255,7 +257,7 @@ fn a_sandbox_that_kills_cannot_be_probed() {
         install(on_membarrier(KillProcess));
         init();
     });
-    assert_eq!(outcome.signal(), Some(libc::SIGSYS), "{outcome:?}");
+    outcome.was_ended_by(Signal::SIGSYS);
 }
 
 /// Closes a sandbox over the running process.
@@ -282,6 +284,7 @@ fn a_sandbox_closed_later_leaves_the_other_rung_where_that_is_sound() {
 
 /// Closes a sandbox over membarrier after the decision, takes `away` what the other rung's gate looks at, and fences.
 fn falls_back_without(away: impl FnOnce()) {
+    needs_procfs();
     init();
     install(on_membarrier(Errno(libc::EPERM as u32)));
     away();
@@ -371,6 +374,56 @@ fn a_sandbox_closed_over_every_rung_aborts_heavy_fence() {
     ]);
 }
 
+/// What the documentation of `heavy_fence` names.
+#[test]
+fn each_cause_of_an_abort_aborts() {
+    let causes = [
+        ("a sandbox", "EPERM"),
+        ("a sandbox on this thread", "EPERM"),
+        ("a sandbox on this thread since before the decision", "EPERM"),
+        ("a kernel out of memory", "ENOMEM"),
+        ("another kernel", "ENOSYS"),
+    ];
+    for (cause, errno) in causes {
+        let outcome = Child::with("CAUSE", cause).outcome(|| {
+            let cause = std::env::var("CAUSE").expect("set above");
+            let filter = on_every_rung(Errno(match cause.as_str() {
+                "a kernel out of memory" => libc::ENOMEM,
+                "another kernel" => libc::ENOSYS,
+                _ => libc::EPERM,
+            } as u32));
+            let here = || apply_filter(&filter).expect("the filter is accepted");
+            match cause.as_str() {
+                "a sandbox on this thread" => {
+                    init();
+                    here();
+                }
+                "a sandbox on this thread since before the decision" => {
+                    let (is_here, decided) = (Barrier::new(2), Barrier::new(2));
+                    std::thread::scope(|scope| {
+                        scope.spawn(|| {
+                            here();
+                            is_here.wait();
+                            decided.wait();
+                            heavy_fence();
+                        });
+                        is_here.wait();
+                        init();
+                        heavy_fence();
+                        decided.wait();
+                    });
+                }
+                _ => {
+                    init();
+                    apply_filter_all_threads(&filter).expect("the filter is accepted");
+                }
+            }
+            heavy_fence();
+        });
+        outcome.aborted_saying(&["asymfence: heavy fence on the rung private-expedited", errno]);
+    }
+}
+
 #[test]
 fn an_unprivileged_user_without_memlock_is_symmetric_and_told_why() {
     Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
@@ -402,15 +455,14 @@ fn contended_heavy_fences_make_one_kind_of_system_call() {
 #[test]
 fn any_other_system_call_under_that_filter_kills() {
     let outcome = Child::default().outcome(|| contend_under_a_filter(std::thread::yield_now));
-    assert_eq!(outcome.signal(), Some(libc::SIGSYS), "{outcome:?}");
+    outcome.was_ended_by(Signal::SIGSYS);
 }
 
 /// Heavy fences of four threads, each under a filter that kills on all but their system call; and `besides`
 /// in each.
 fn contend_under_a_filter(besides: fn()) {
     if init() == Strategy::Symmetric || !is_taken("private-expedited") {
-        crate::ledger::skipped("private-expedited under a filter", "this machine has no such rung");
-        std::process::exit(crate::child::DONE);
+        cannot_run("private-expedited under a filter", "this machine has no such rung");
     }
     // One core runs one caller at a time, and nobody shares.
     let may_share = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
@@ -423,7 +475,7 @@ fn contend_under_a_filter(besides: fn()) {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                seccompiler::apply_filter(&filter).expect("seccomp");
+                apply_filter(&filter).expect("seccomp");
                 let some_are_shared =
                     || !may_share || asymfence::stats().heavy.shared > before.shared;
                 // On a machine that is busy with something else they hardly ever meet.

@@ -4,12 +4,13 @@ use std::fs;
 
 use asymfence::{ForceError, Strategy, force};
 
-use crate::child::{Child, ledger};
+use crate::child::{Child, ledger, needs_procfs};
 use crate::mount::{mount, mounts_of_its_own};
 use crate::rung;
 
 /// The reason against mprotect in a process whose /sys has these files alone; `None` if there is none.
 fn with_files_in_sys(files: &[&str]) -> Option<Option<String>> {
+    needs_procfs();
     let mprotect = rung("mprotect")?;
     if !(mounts_of_its_own() && mount("tmpfs", "/sys", "tmpfs", 0, "")) {
         ledger::skipped("a /sys of its own", std::io::Error::last_os_error());

@@ -71,7 +71,7 @@ fn a_full_pipe_for_standard_error_holds_nobody_up() {
         redirect(&writer);
         fence_in_vain();
     });
-    assert_eq!(outcome.signal(), Some(libc::SIGABRT), "{outcome:?}");
+    outcome.was_ended_by(Signal::SIGABRT);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_full_pipe_of_an_older_kernel_holds_nobody_up() {
         apply_filter_all_threads(&on_pwritev2(Errno(libc::EOPNOTSUPP as u32))).expect("a filter");
         fence_in_vain();
     });
-    assert_eq!(outcome.signal(), Some(libc::SIGABRT), "{outcome:?}");
+    outcome.was_ended_by(Signal::SIGABRT);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_full_socket_for_standard_error_holds_nobody_up() {
         redirect(&writer);
         fence_in_vain();
     });
-    assert_eq!(outcome.signal(), Some(libc::SIGABRT), "{outcome:?}");
+    outcome.was_ended_by(Signal::SIGABRT);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_stopped_terminal_for_standard_error_holds_nobody_up() {
         redirect(&terminal.slave);
         fence_in_vain();
     });
-    assert_eq!(outcome.signal(), Some(libc::SIGABRT), "{outcome:?}");
+    outcome.was_ended_by(Signal::SIGABRT);
 }
 
 /// The message gets through where somebody reads: the twin of the three above.
@@ -193,6 +193,80 @@ fn a_handler_of_sigabrt_that_returns_is_no_way_out() {
     // With std by the signal all the same, as abort(3).
     let code = if cfg!(feature = "std") { None } else { Some(STATUS) };
     assert_eq!(outcome.code(), code, "{outcome:?}");
+}
+
+/// A handler that jumps away, as by siglongjmp(3): the thread goes on elsewhere.
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+mod jumping {
+    use std::ffi::c_void;
+    use std::sync::OnceLock;
+
+    use asymfence::Ticket;
+    use nix::sys::signal::{SaFlags, SigAction, SigSet, sigaction};
+    use seccompiler::SeccompAction::Trap;
+    use seccompiler::apply_filter;
+
+    use super::*;
+    use crate::child::end;
+    use crate::filter::on_membarrier;
+
+    /// Of a moment before the heavy fence.
+    static TICKET: OnceLock<Ticket> = OnceLock::new();
+
+    /// Where the thread goes on: the heavy fence has not ordered anything.
+    extern "C" fn elsewhere() -> ! {
+        let ticket = TICKET.get().expect("taken before");
+        assert!(!ticket.is_served());
+        end()
+    }
+
+    extern "C" fn jump(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
+        // SAFETY: what the kernel gives such a handler.
+        let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+        let registers = &mut context.uc_mcontext.gregs;
+        // Below what the fence has on the stack, and aligned as after a call.
+        let stack = &mut registers[libc::REG_RSP as usize];
+        *stack = ((*stack - 4096) & !15) - 8;
+        registers[libc::REG_RIP as usize] = elsewhere as *const () as i64;
+    }
+
+    /// Once: whoever panics elsewhere is to end.
+    fn jump_at(number: Signal) {
+        let flags = SaFlags::SA_SIGINFO | SaFlags::SA_RESETHAND;
+        let action = SigAction::new(SigHandler::SigAction(jump), flags, SigSet::empty());
+        // SAFETY: what is skipped is no destructor of ours.
+        unsafe { sigaction(number, &action) }.expect("a handler");
+        init();
+        TICKET.set(Ticket::now()).expect("the first");
+    }
+
+    #[test]
+    fn a_handler_of_sigabrt_that_jumps_away_takes_the_thread_along() {
+        Child::default().run(|| {
+            jump_at(Signal::SIGABRT);
+            fence_in_vain();
+        });
+    }
+
+    #[test]
+    fn a_handler_of_sigsys_that_jumps_away_takes_the_thread_along() {
+        Child::default().run(|| {
+            jump_at(Signal::SIGSYS);
+            apply_filter(&on_membarrier(Trap)).expect("a filter");
+            heavy_fence();
+            unreachable!("a heavy fence that was not had returned");
+        });
+    }
+
+    /// The twin of both: a heavy fence that returns has served the ticket.
+    #[test]
+    fn where_no_handler_is_called_the_heavy_fence_orders() {
+        Child::default().run(|| {
+            jump_at(Signal::SIGABRT);
+            heavy_fence();
+            assert!(TICKET.get().expect("taken before").is_served());
+        });
+    }
 }
 
 /// A handler that fences meets the same failure. It is not called again, and the message is written once.

@@ -48,6 +48,8 @@ fn a_cfg_switches_the_asymmetry_off() {
 #[cfg(all(feature = "std", not(asymfence_symmetric)))]
 mod environment {
     use super::*;
+    use crate::child::{cannot_run, ledger};
+    use crate::mount::{mount, mounts_of_its_own};
 
     #[test]
     fn the_environment_switches_the_asymmetry_off() {
@@ -107,6 +109,45 @@ mod environment {
         Child::with("ASYMFENCE", "symmetric").run(|| {
             // SAFETY: as above.
             unsafe { std::env::remove_var("ASYMFENCE") };
+            assert_eq!(init(), Strategy::Symmetric);
+        });
+    }
+
+    /// Its twin.
+    #[test]
+    fn without_procfs_the_value_at_the_decision_counts() {
+        Child::with("ASYMFENCE", "symmetric").run(|| {
+            if !(mounts_of_its_own() && mount("tmpfs", "/proc", "tmpfs", 0, "")) {
+                cannot_run("a /proc of its own", std::io::Error::last_os_error());
+            }
+            ledger::ran("a /proc of its own");
+            // SAFETY: as above.
+            unsafe { std::env::remove_var("ASYMFENCE") };
+            assert!(matches!(init(), Strategy::Asymmetric(_)));
+        });
+    }
+
+    /// setproctitle(3) moves the variables elsewhere, and writes its title over where they were.
+    #[test]
+    fn where_the_environment_began_is_overwritten_the_value_at_the_decision_counts() {
+        Child::with("ASYMFENCE", "symmetric").run(|| {
+            // SAFETY: as above.
+            let value = unsafe { nix::libc::getenv(c"ASYMFENCE".as_ptr()) };
+            // SAFETY: as above.
+            unsafe { std::env::set_var("ASYMFENCE", "") };
+            let before = "ASYMFENCE=".len();
+            // SAFETY: the name stands before the value, where nothing refers to it any more.
+            unsafe { value.sub(before).write_bytes(b'x', before + "symmetric".len()) };
+            assert!(matches!(init(), Strategy::Asymmetric(_)));
+        });
+    }
+
+    /// Its twin.
+    #[test]
+    fn what_the_process_was_started_with_counts_though_it_was_set_anew() {
+        Child::with("ASYMFENCE", "symmetric").run(|| {
+            // SAFETY: as above.
+            unsafe { std::env::set_var("ASYMFENCE", "") };
             assert_eq!(init(), Strategy::Symmetric);
         });
     }

@@ -8,20 +8,23 @@ use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use std::ptr;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicPtr, AtomicU32};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use asymfence::cross_process::{Attached, Error, Mode, PARTICIPANTS, Participant, Step, Symmetric};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{self, SigHandler};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid};
 use rustix::process::{Signal, kill_process, set_child_subreaper};
+use seccompiler::{SeccompAction, apply_filter};
 
 use super::{Header, Segment, attach, attach_asymmetric, create, fresh, reap};
-use crate::child::{Child, ledger};
+use crate::child::{Child, ledger, needs_procfs};
+use crate::filter::on_close;
 use crate::fork::in_fork;
 use crate::memory::{Atomics, Memory};
 use crate::mount::{mount, mounts_of_its_own};
@@ -35,6 +38,7 @@ unsafe impl Atomics for Progress {}
 
 /// A symmetric segment that forked processes share. Its fences are not the question here.
 fn shared(work: impl FnOnce(Header<'_>, &AtomicU32)) {
+    needs_procfs();
     let memory = Memory::new::<Progress>().expect("a memfd");
     let Segment { header, data } = Segment::<Progress>::of(&memory);
     create(header, Mode::Symmetric).expect("a memfd can be locked");
@@ -303,6 +307,7 @@ fn another_file_under_the_number_is_not_taken_for_the_segments() {
 #[test]
 fn exec_gives_the_place_to_be_reaped() {
     Child::default().run(|| {
+        needs_procfs();
         let memory: &'static Memory =
             Box::leak(Box::new(Memory::new::<Progress>().expect("a memfd")));
         let Segment { header, .. } = Segment::<Progress>::of(memory);
@@ -370,6 +375,98 @@ fn a_process_that_dies_while_it_cleans_leaves_the_place_to_be_reaped() {
     });
 }
 
+/// Place 0 is not reaped before the orphans that hold it have ended, which happens at the next step.
+#[track_caller]
+fn is_reaped_after_the_orphans(header: Header<'_>, step: &AtomicU32) {
+    assert_eq!(reaped(header), []);
+    assert_eq!(attach_symmetric(header).index(), 1);
+    step.store(1, SeqCst);
+    while waitpid(None, None).is_ok() {}
+    assert_eq!(reaped(header), [0]);
+}
+
+#[test]
+fn a_bystander_that_was_forked_while_a_process_cleaned_keeps_the_place_until_it_ends() {
+    Child::default().run(|| {
+        set_child_subreaper(Some(rustix::process::getpid())).expect("the bystander's new parent");
+        shared(|header, step| {
+            ends_well(fork_off(|| forget(attach_symmetric(header))));
+            ends_well(fork_off(|| {
+                let count = reap(header, |_| {
+                    fork_off(|| wait_for(step, 1));
+                    // SAFETY: ends the process.
+                    unsafe { libc::_exit(0) }
+                });
+                panic!("it did not end in there: {count:?}");
+            }));
+            is_reaped_after_the_orphans(header, step);
+        });
+    });
+}
+
+#[test]
+fn a_bystander_that_executes_another_program_keeps_no_place() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            ends_well(fork_off(|| forget(attach_symmetric(header))));
+            let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
+            let ((input, to), (from, output)) = (pipe(), pipe());
+            let [input, output] = [input, output].map(|end| Mutex::new(Some(end)));
+            ends_well(fork_off(|| {
+                let count = reap(header, |_| {
+                    fork_off(|| {
+                        let [input, output] = [&input, &output].map(|end| {
+                            Stdio::from(end.lock().expect("no panic").take().expect("the first"))
+                        });
+                        let error = Command::new("cat").stdin(input).stdout(output).exec();
+                        panic!("{error}");
+                    });
+                    // SAFETY: ends the process.
+                    unsafe { libc::_exit(0) }
+                });
+                panic!("it did not end in there: {count:?}");
+            }));
+            // As above: what it has written it wrote in the new program. It ends when its input does.
+            fs::File::from(to.try_clone().expect("a descriptor")).write_all(b"x").expect("a pipe");
+            fs::File::from(from).read_exact(&mut [0]).expect("a byte");
+            assert_eq!(reaped(header), [0]);
+        });
+    });
+}
+
+/// As if another thread had forked at that moment: here a handler forks at each file that attaching closes, the last of
+/// which is the one with the lock.
+#[test]
+fn a_child_that_was_forked_in_the_middle_of_attaching_keeps_the_place_until_it_ends() {
+    static STEP: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+
+    extern "C" fn forks(_signal: libc::c_int) {
+        // SAFETY: stored below, and mapped for as long as these processes live.
+        let step = unsafe { &*STEP.load(SeqCst) };
+        // SAFETY: the child waits and ends.
+        if unsafe { libc::fork() } == 0 {
+            wait_for(step, 1);
+            // SAFETY: nothing is to be done at the end of this process.
+            unsafe { libc::_exit(0) }
+        }
+    }
+
+    Child::default().run(|| {
+        set_child_subreaper(Some(rustix::process::getpid())).expect("the child's new parent");
+        shared(|header, step| {
+            STEP.store(ptr::from_ref(step).cast_mut(), SeqCst);
+            ends_well(fork_off(|| {
+                // SAFETY: the handler's calls are async-signal-safe.
+                unsafe { signal::signal(signal::SIGSYS, SigHandler::Handler(forks)) }
+                    .expect("a handler");
+                apply_filter(&on_close(SeccompAction::Trap)).expect("the filter is accepted");
+                forget(attach_symmetric(header));
+            }));
+            is_reaped_after_the_orphans(header, step);
+        });
+    });
+}
+
 #[test]
 fn nobody_takes_or_reaps_a_place_that_is_being_cleaned() {
     Child::default().run(|| {
@@ -431,6 +528,39 @@ fn a_segment_full_of_the_dead_can_be_reaped_by_a_process_that_has_no_place() {
     });
 }
 
+/// A lock of the file's description on so many bytes; 0 means all that follow.
+#[track_caller]
+fn lock(file: &fs::File, kind: libc::c_int, first: i64, length: i64) {
+    let lock = libc::flock64 {
+        l_type: kind as _,
+        l_whence: libc::SEEK_SET as _,
+        l_start: first,
+        l_len: length,
+        l_pid: 0,
+    };
+    // SAFETY: the call reads the struct.
+    let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn who_may_only_read_the_file_can_keep_places_from_being_taken_and_reaped() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            ends_well(fork_off(|| forget(attach_symmetric(header))));
+            let path = format!("/proc/self/fd/{}", header.file.as_raw_fd());
+            let stranger = fs::File::open(path).expect("our own, for reading");
+            lock(&stranger, libc::F_RDLCK, 1 << 62, 2);
+            assert_eq!(reaped(header), []);
+            assert_eq!(attach_symmetric(header).index(), 2);
+            // The twin: it lets them go.
+            drop(stranger);
+            assert_eq!(reaped(header), [0]);
+            assert_eq!(attach_symmetric(header).index(), 0);
+        });
+    });
+}
+
 #[test]
 fn a_lock_of_the_programs_own_on_the_whole_file_is_named() {
     Child::default().run(|| {
@@ -439,15 +569,7 @@ fn a_lock_of_the_programs_own_on_the_whole_file_is_named() {
             let file = fs::File::options().write(true).open(path).expect("our own");
             file.lock().expect("another kind of lock, which is no matter");
             drop(attach_symmetric(header));
-            let whole = libc::flock {
-                l_type: libc::F_WRLCK as _,
-                l_whence: libc::SEEK_SET as _,
-                l_start: 0,
-                l_len: 0,
-                l_pid: 0,
-            };
-            // SAFETY: the call reads the struct.
-            assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &whole) }, 0);
+            lock(&file, libc::F_WRLCK, 0, 0);
             let error = attach(header).expect_err("locked");
             assert_eq!(error, Error::Locked);
             assert!(error.to_string().contains("lock less"), "{error}");

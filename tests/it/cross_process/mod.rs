@@ -87,6 +87,7 @@ fn two_processes<T: Atomics>(
     here: impl FnOnce(Segment<'_, T>, Peer),
     there: impl FnOnce(Segment<'_, T>),
 ) {
+    needs_procfs();
     if let Ok(path) = std::env::var(PEER) {
         // Nobody may wait for a peer that does not come.
         set_parent_process_death_signal(Some(Signal::KILL)).expect("a signal");
