@@ -33,7 +33,7 @@ use core::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use crate::fence::{HeavyFenceError, or_abort, seldom, try_heavy_fence};
-use crate::pacer::microseconds;
+use crate::pacer::{microseconds, passed};
 use crate::strategy::{Strategy, init};
 use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::{AtomicUsize, fence};
@@ -48,7 +48,7 @@ use crate::ticket::Ticket;
 /// `heavy_fence` is called more often than once in a *pause*, a heavy fence revokes the bias, and then both sides
 /// execute `fence(SeqCst)`. The program calls [`restore_at`](Bias::restore_at) now and then, which restores the bias
 /// after a pause without a call of `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower
-/// than with full fences. With `restore_at` at most two heavy fences are executed in a pause, plus one for each further
+/// than with full fences. With `restore_at`, called with the time of the call, at most two heavy fences are executed in a pause, plus one for each further
 /// thread that called `heavy_fence` concurrently with the first. ([`restore`](Bias::restore) has no such bound.)
 ///
 /// Fences of different `Bias`es do not pair. `Bias::light_fence` also pairs with [`heavy_fence`](crate::heavy_fence).
@@ -194,9 +194,11 @@ impl Bias {
 
     /// The rare side's fence. It pairs with [`Bias::light_fence`] of the same `Bias`.
     ///
-    /// While the bias does not hold: `fence(SeqCst)` and a load. While it holds: also a heavy fence. In that case `now`
-    /// is called, which returns the time since a moment that is the same for all callers. If the last heavy fence was
-    /// less than a pause ago, the bias is revoked.
+    /// While both sides are full: `fence(SeqCst)`, a load and at most an exchange. While the bias holds: also a heavy
+    /// fence. In that case `now` is called, which returns the time since a moment that is the same for all callers. If
+    /// the last heavy fence was less than a pause ago, the bias is revoked. While the bias is being revoked or restored,
+    /// and after a revocation that failed, also a heavy fence, though [`is_biased`](Bias::is_biased) returns false:
+    /// both sides are full once a heavy fence has succeeded.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence), and of `now`.
     #[inline]
@@ -295,7 +297,8 @@ impl Bias {
     }
 
     /// As [`restore`](Bias::restore), but by time: it restores the bias no sooner than a pause after a call of
-    /// `heavy_fence`. `now` is the time since a moment that is the same for all callers.
+    /// `heavy_fence`. `now` is the time since a moment that is the same for all callers. If a caller is preempted
+    /// between its look at the clock and this call, the bias may return sooner by as much.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {
@@ -317,7 +320,7 @@ impl Bias {
                 return true;
             }
             // Relaxed: as above.
-            let is_over = now.wrapping_sub(quiet.load(Relaxed)) >= self.pause;
+            let is_over = passed(now, quiet.load(Relaxed)) >= self.pause;
             if is_over {
                 // Restoring is the first heavy fence of this pause. If the rare side comes soon, it revokes the bias by
                 // the second.
@@ -396,6 +399,6 @@ impl Bias {
     fn is_often(&self, now: Duration) -> bool {
         let now = now.as_micros() as usize;
         let last = self.times.heavy.swap(now, Relaxed);
-        now.wrapping_sub(last) < self.pause
+        passed(now, last) < self.pause
     }
 }

@@ -45,7 +45,7 @@ use crate::coalesce::{Calls, Coalesce, between_full_fences};
 use crate::refusal::{Failure, Refusal};
 use crate::strategy::{self, Rung, Strategy};
 use crate::sync::{Ordering::SeqCst, fence, global};
-use crate::sys::patience::{patiently, retries};
+use crate::sys::patience::{count_a_retry, patiently, retries};
 use crate::sys::{self, LOOKS, Mechanism};
 
 /// Orders the memory accesses before it against those after it, as seen by a thread that executes a [`heavy_fence`],
@@ -274,14 +274,23 @@ fn barrier_elsewhere(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Res
     // The first rung's call is direct, and in line. Each frame around a system call costs, because the processor's
     // return predictor is lost in the kernel.
     let first = sys::LADDER.first().filter(|_| rung.is_first());
-    match first {
-        Some(first) if sys::no_unwind(first.call).is_ok() => Ok(()),
-        _ => other_ways(rung, instead),
+    match first.map(|first| sys::no_unwind(first.call)) {
+        Some(Ok(())) => Ok(()),
+        Some(Err(failure)) => other_ways(rung, instead, failure.is_transient()),
+        None => other_ways(rung, instead, false),
     }
 }
 
+/// What else there is, also after a first call that failed `for_a_moment`.
 #[cold]
-fn other_ways(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Result<(), Failure> {
+fn other_ways(
+    rung: Rung,
+    instead: &Cell<Option<(Rung, Refusal)>>,
+    for_a_moment: bool,
+) -> Result<(), Failure> {
+    if for_a_moment {
+        count_a_retry();
+    }
     let Err(failure) = insist(rung.mechanism()) else { return Ok(()) };
     // All rungs pair with the same light fence, so any rung that is sound here will do.
     for other in Rung::all().filter(|&other| other != rung) {

@@ -294,8 +294,8 @@ const PRIVATE: MembarrierQuery =
 /// memory for a cpumask, after some tries. ENOSYS; EPERM of a sandbox. With `std` also ENOMEM of pthread_atfork(3) or
 /// pthread_key_create(3), whose locks `register` uses to wait for forks.
 ///
-/// The errno is 0 if a command or a flag that does not exist succeeds: then a sandbox or an emulator answers instead of
-/// the kernel. A sandbox that knows the commands and their flags is not detected.
+/// The errno is 0 if the answer to a command or a flag that does not exist is not the kernel's: then a sandbox or an
+/// emulator answers in its place. A sandbox that knows the commands and their flags is not detected.
 ///
 /// # Signal safety
 ///

@@ -117,6 +117,13 @@ pub(crate) const fn microseconds(pause: Duration) -> usize {
     pause as usize
 }
 
+/// How much time has passed since `moment`, in microseconds; none for a `now` that is older: its caller has read its
+/// clock, and stood still while another read its own. Clocks wrap, and what looks like nearly all of a round is that.
+pub(crate) const fn passed(now: usize, moment: usize) -> usize {
+    let passed = now.wrapping_sub(moment);
+    if passed > usize::MAX - usize::MAX / 64 { 0 } else { passed }
+}
+
 impl Pacer {
     /// The bound on backing off: heavy fences that do not help come at most this many times as late.
     pub const MOST_IN_VAIN: usize = 64;
@@ -140,8 +147,8 @@ impl Pacer {
         self
     }
 
-    /// Makes a heavy fence due also if anything waits and no caller got a [`Due`] for a `pause`: see
-    /// [`due_at`](Pacer::due_at).
+    /// Makes a heavy fence due also if anything waits and no caller of [`due_at`](Pacer::due_at) got a [`Due`] for a
+    /// `pause`.
     ///
     /// # Panics
     ///
@@ -169,7 +176,7 @@ impl Pacer {
     /// nothing waits, and four if no heavy fence is due.
     #[inline]
     pub fn due(&self, nth: usize) -> Option<Due<'_>> {
-        self.is_due(nth, 0, false).then(|| self.take(None)).flatten()
+        self.is_due(nth).then(|| self.take()).flatten()
     }
 
     /// The same for a pacer that also goes [by time](Pacer::after). `now` is the time since a moment that is the same
@@ -177,11 +184,27 @@ impl Pacer {
     #[inline]
     pub fn due_at(&self, nth: usize, now: Duration) -> Option<Due<'_>> {
         let now = now.as_micros() as usize;
-        self.is_due(nth, now, self.pause != 0).then(|| self.take(Some(now))).flatten()
+        if self.is_due(nth) {
+            self.is_told(now, 1);
+            return self.take();
+        }
+        let is_over = || {
+            let factor = self.counts.factor.load(Relaxed);
+            self.is_told(now, self.pause.saturating_mul(factor))
+        };
+        (self.pause != 0 && self.waiting() != 0 && is_over()).then(|| self.take()).flatten()
+    }
+
+    /// Whether so many microseconds have passed since somebody was told. Then this caller is the next, and no other.
+    #[inline]
+    fn is_told(&self, now: usize, microseconds: usize) -> bool {
+        let told = self.counts.told.load(Relaxed);
+        passed(now, told) >= microseconds
+            && self.counts.told.compare_exchange(told, now, Relaxed, Relaxed).is_ok()
     }
 
     #[inline]
-    fn is_due(&self, nth: usize, now: usize, by_time: bool) -> bool {
+    fn is_due(&self, nth: usize) -> bool {
         let counts = &*self.counts;
         let waiting = counts.waiting.load(Relaxed);
         if waiting == 0 && counts.held.load(Relaxed) == 0 {
@@ -190,19 +213,13 @@ impl Pacer {
         let factor = counts.factor.load(Relaxed);
         // `factor` is a power of two, and `occasions` one less than that.
         let occasions = (self.occasions + 1).wrapping_mul(factor).wrapping_sub(1);
-        waiting >= self.batch.saturating_mul(factor)
-            || self.occasions != 0 && nth & occasions == 0
-            || by_time
-                && now.wrapping_sub(counts.told.load(Relaxed)) >= self.pause.saturating_mul(factor)
+        waiting >= self.batch.saturating_mul(factor) || self.occasions != 0 && nth & occasions == 0
     }
 
     /// Gives a `Due` to one caller: a concurrent caller finds nothing to count.
     #[cold]
-    fn take(&self, now: Option<usize>) -> Option<Due<'_>> {
+    fn take(&self) -> Option<Due<'_>> {
         let counts = &*self.counts;
-        if let Some(now) = now {
-            counts.told.store(now, Relaxed);
-        }
         let things = counts.waiting.swap(0, Relaxed).wrapping_add(counts.held.swap(0, Relaxed));
         (things > 0).then_some(Due { pacer: self, things })
     }
@@ -241,7 +258,8 @@ impl Due<'_> {
         self.paid_but(0);
     }
 
-    /// The heavy fence helped, but `left` of the things still wait: they count as new ones.
+    /// The heavy fence helped, but `left` of the things still wait. They come with the next `Due`, and do not count towards
+    /// its batch.
     pub fn paid_but(mut self, left: usize) {
         self.things = 0;
         let counts = &*self.pacer.counts;
@@ -336,6 +354,23 @@ mod tests {
         assert!(told(6_001), "a batch");
     }
 
+    /// The clock of a caller that stood still since it has read it.
+    #[test]
+    fn a_time_that_has_passed_already_is_no_pause() {
+        let pacer = Pacer::new(1_000).after(Duration::from_millis(1));
+        let told = |micros| {
+            pacer.add(1);
+            pacer.due_at(1, Duration::from_micros(micros)).map(Due::paid).is_some()
+        };
+        assert!(told(100_001));
+        assert!(!told(100_000));
+        pacer.add(1_000);
+        assert!(told(99_000), "a batch");
+        // That has not set the clock back.
+        assert!(!told(101_000));
+        assert!(told(101_001));
+    }
+
     #[test]
     fn what_is_left_is_told_again() {
         let pacer = Pacer::new(8).each(2);
@@ -343,6 +378,10 @@ mod tests {
         pacer.due(1).expect("a batch").paid_but(3);
         assert_eq!(pacer.waiting(), 3);
         assert!(pacer.due(1).is_none());
+        pacer.add(7);
+        assert!(pacer.due(1).is_none(), "no batch of new ones");
+        pacer.add(1);
+        pacer.due(1).expect("a batch").paid_but(3);
         assert_eq!(pacer.due(2).expect("an occasion").things(), 3);
         // Dropped: not yet.
         assert_eq!(pacer.waiting(), 3);

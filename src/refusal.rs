@@ -117,10 +117,11 @@ reasons! {
     Invlpgb:
         "the processor has INVLPGB, with which Linux flushes other processors' TLBs without \
          interrupting them; allow membarrier",
-    /// Not an x86 processor of a known maker: perhaps a translated binary.
+    /// Not an x86 processor of a known maker: perhaps a translated binary. Or CPUID is forbidden to the thread that
+    /// asks.
     ProcessorUnknown:
-        "the processor is not a known x86 maker's, so the binary may be a translated one; allow \
-         membarrier",
+        "the processor is not a known x86 maker's, so the binary may be a translated one, or this thread may not \
+         execute CPUID (arch_prctl(2) ARCH_SET_CPUID); allow membarrier",
     /// A hypervisor other than KVM, whose TLB flush makes no promise of an interrupt.
     Hypervisor:
         "the hypervisor is not KVM, and its TLB flush may interrupt nobody; allow membarrier",

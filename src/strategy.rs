@@ -173,17 +173,17 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// If the process committed to membarrier before it entered the sandbox, heavy fences make only one kind of call there,
 /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, as long as it succeeds. Waiting makes no call either: a thread that
-/// waits for another thread's call spins, usually for at most the time of two calls. The limit is 0.1 ms for each of up
-/// to four calls in a row. All this holds in a child of fork(2) too.
+/// waits for another thread's call spins, usually for at most the time of two calls. The limit is about 0.1 ms for each of
+/// up to four calls in a row. All this holds in a child of fork(2) too.
 ///
 /// On the mprotect rung a heavy fence makes two calls of mprotect(2), and calls nanosleep(2) while it waits for another
 /// thread's heavy fence. If more than four are under way at once, it also maps a page for itself, by mmap(2),
 /// madvise(2) and munmap(2). (A heavy fence that never ended, in a thread that a fork left behind, counts as one under
 /// way.) On every rung a call that fails for a temporary reason is followed by sched_yield(2).
 ///
-/// The decision itself makes more calls: membarrier(2); the calls that read the files below; prctl(PR_GET_TSC), which
-/// tells whether this thread may read the time stamp counter; and on the mprotect rung mmap(2), madvise(2), mlock(2),
-/// mprotect(2) and munmap(2).
+/// The decision itself makes more calls: membarrier(2); the calls that read the files below; prctl(PR_GET_TSC)
+/// and, on x86, arch_prctl(ARCH_GET_CPUID), which tell whether this thread may read the time stamp counter and execute
+/// CPUID; and on the mprotect rung mmap(2), madvise(2), mlock(2), mprotect(2) and munmap(2).
 ///
 /// A sandbox or an emulator may answer success without calling the kernel. The decision refuses the rung if commands or
 /// flags that do not exist succeed, or if QUERY does not list the commands. It does not detect a sandbox that knows the
@@ -282,23 +282,26 @@ pub fn force(wanted: Strategy) -> Result<(), ForceError> {
 
 /// COMMIT-ONCE. Returns the decision of the first thread that commits.
 fn commit(found: Strategy) -> Strategy {
-    let mode = match found {
-        Strategy::Symmetric => SYMMETRIC,
+    let (mode, by_the_clock) = match found {
+        Strategy::Symmetric => (SYMMETRIC, false),
         Strategy::Asymmetric(Rung(index)) => {
             // Later there may be no /proc, and no free descriptor to read it.
             for rung in Rung::all().filter(|rung| rung.0 != index) {
                 let _ = admit(rung); // recorded
             }
-            if LADDER[usize::from(index)].waiting.is_some() {
-                sys::look_for_a_clock();
-            }
-            FIRST_RUNG + index
+            let waits = LADDER[usize::from(index)].waiting.is_some();
+            (FIRST_RUNG + index, waits && sys::may_read_the_clock())
         }
     };
     // Release: the rung was made ready before the mode is written. Pairs with the opening fence of a heavy fence that
     // reads the mode. Relaxed on failure, as the load in `strategy`.
     match DECISION.mode.compare_exchange(UNDECIDED, mode, Release, Relaxed) {
-        Ok(_) => found,
+        Ok(_) => {
+            if by_the_clock {
+                sys::read_the_clock();
+            }
+            found
+        }
         Err(_) => strategy().expect("a mode that was decided stays decided"),
     }
 }
@@ -330,7 +333,7 @@ fn take_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
     verdict
 }
 
-/// Whether the files of this machine show that `rung` is sound here. The answer is recorded.
+/// Whether the files and the processor of this machine show that `rung` is sound here. The answer is recorded.
 fn admit(rung: Rung) -> Result<(), Refusal> {
     let verdict = sys::no_unwind(rung.mechanism().admit);
     // Relaxed: one word. A thread that reads it has read the decision before, or has written the word itself; the

@@ -66,9 +66,9 @@
 //!   process numbers do not matter. A child that was forked while another thread was in [`attach`] counts as one of
 //!   these processes. So does a child that was forked while another thread was in [`reap`], if that `reap` did not
 //!   finish;
-//! - closing descriptors gives no place back, even if the process closes all of them. If another file has the
-//!   descriptor's number since, a dropped participant leaves its place to be reaped, and its `reap` and `renew` return
-//!   [`Error::OtherFile`].
+//! - closing descriptors gives no place back, even if the process closes all of them. If the
+//!   descriptor's number is closed, or another file has it since, a dropped participant leaves its place to be reaped,
+//!   and its `reap` and `renew` return [`Error::Failed`] or [`Error::OtherFile`].
 //!
 //! Other mechanisms do not have all these properties. A process number and a start time mean nothing in another PID
 //! namespace. A robust mutex belongs to a thread. A lock of fcntl(2) F_SETLK is released when the process closes *any*
@@ -77,7 +77,8 @@
 //! So all processes must pass the same file, and its file system must keep a lock as long as a mapping. [`attach`]
 //! checks both. A memfd keeps the lock, and so does a file on tmpfs or ext4; overlayfs does not. The program itself
 //! must not lock those bytes. Once a process has been waited for, its lock is free, unless a child has a copy of the
-//! participant.
+//! participant, or another process reads its memory at that moment (ps(1) at /proc/PID/cmdline, a debugger). Then the
+//! lock is free a moment later.
 //!
 //! # What would go wrong silently
 //!
@@ -92,8 +93,8 @@
 //! | memory shared with another virtual machine, or another kernel | neither an interrupt nor a lock reaches it | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same boot id: do not share between them |
 //! | a program with another version of this crate | another protocol | the header holds a version; another one is refused |
 //! | a sandbox that is entered later | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] returns the error. The light side makes no call |
-//! | Linux 5.4 to 5.11 | a registration may miss the processor that it runs on | the kernel's version is read, and refused |
-//! | riscv before 6.9 | the command is not always a full barrier | the kernel's version is read, and refused |
+//! | Linux 5.4 to 5.11 | a registration may miss the processor that it runs on | the kernel's version is read, and refused; also if it cannot be read |
+//! | riscv before 6.9 | the command is not always a full barrier | the same |
 //!
 //! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their namespaces.
 //! (systemd-nspawn shows each container a boot id of its own, so the segment is refused there.) Every process that can
@@ -162,11 +163,12 @@ use segment::{LockFile, over};
 /// ```
 pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(), Error> {
     let header = over(words)?;
+    let file = LockFile::of(file)?;
+    // First: who cannot read the boot id is told why, and cannot read the version either.
+    let common = file.common()?;
     if let Mode::Asymmetric = mode {
         participant::register()?;
     }
-    let file = LockFile::of(file)?;
-    let common = file.common()?;
     if header.is_empty() && file.is_in_use()? {
         return Err(Error::FileInUse);
     }

@@ -61,8 +61,8 @@ pub enum Attached<'a> {
 /// A process that is attached to a segment. It has a place in the segment's table until the participant is dropped.
 ///
 /// A child of fork(2) has a copy of the participant. The place is given back when the last copy is dropped. If a
-/// process ends without dropping its copy, the place must be [reaped](super::reap). Dropping makes two system calls,
-/// munmap(2) and fcntl(2).
+/// process ends without dropping its copy, the place must be [reaped](super::reap). Dropping makes three system calls,
+/// munmap(2), fstat(2) and fcntl(2).
 ///
 /// The mode is part of the type, so no fence has to check it. Code that works in both modes is generic over [`Fences`].
 ///
@@ -186,7 +186,7 @@ pub(super) fn register() -> Result<(), Refusal> {
     if let Some(off) = switched_off() {
         return Err(Refusal::new(off));
     }
-    sys::no_unwind(BETWEEN_PROCESSES.probe)?;
+    sys::no_unwind(|| (BETWEEN_PROCESSES.admit)().and_then(|()| (BETWEEN_PROCESSES.probe)()))?;
     // FORKED-TOGETHER: a child of fork that has a participant has the registration.
     static NO_FORK_IS_OLDER: AtomicBool = AtomicBool::new(false);
     Ok(sys::let_forks_end(&NO_FORK_IS_OLDER)?)

@@ -16,7 +16,7 @@ use crate::refusal::{Call, Failure, Reason, Refusal};
 /// those of other processes could not be.
 pub(crate) const BETWEEN_PROCESSES: Mechanism = Mechanism {
     name: "global-expedited",
-    admit: || Ok(()),
+    admit: || admit(Kernel::running().version),
     probe,
     call,
     waiting: None,
@@ -33,19 +33,18 @@ const REGISTER: Command =
 /// threads until 5.12. Which stable releases have the mending was not read, so none is admitted.
 const REGISTRATION_MISSES_ITSELF: core::ops::Range<Version> = (5, 4)..(5, 12);
 
-/// Where the version cannot be read, the boot id cannot either, and nobody gets into a segment.
 fn admit(version: Option<Version>) -> Result<(), Refusal> {
     match version {
+        None => Err(Refusal::new(Reason::KernelUnknown)),
         Some(version) if REGISTRATION_MISSES_ITSELF.contains(&version) => {
             Err(Refusal::new(Reason::KernelTooOld))
         }
-        _ => Ok(()),
+        Some(_) => Ok(()),
     }
 }
 
 /// Registers this process to be reached, and sees to it that the kernel knows.
 fn probe() -> Result<(), Refusal> {
-    admit(Kernel::running().version)?;
     const NEEDED: MembarrierQuery =
         MembarrierQuery::GLOBAL_EXPEDITED.union(MembarrierQuery::REGISTER_GLOBAL_EXPEDITED);
     membarrier::probe(NEEDED, REGISTER, CALL)?;
@@ -79,5 +78,6 @@ mod tests {
         for admitted in [(4, 16), (4, 19), (5, 3), (5, 12), (6, 1), (7, 2)] {
             assert_eq!(admit(Some(admitted)), Ok(()));
         }
+        assert_eq!(admit(None).map_err(Refusal::reason), Err(Reason::KernelUnknown));
     }
 }

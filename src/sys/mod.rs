@@ -12,8 +12,8 @@ use crate::refusal::{Failure, Refusal};
 pub(crate) struct Mechanism {
     pub(crate) name: &'static str,
 
-    /// Judges the files, which a later `probe` may be unable to read. Before `probe`, and at the decision for
-    /// every rung, whichever is taken.
+    /// Judges the files and the processor, which a later `probe` may be unable to read. Before `probe`, and at the
+    /// decision for every rung, whichever is taken.
     pub(crate) admit: fn() -> Result<(), Refusal>,
 
     /// Finds out whether `call` is a barrier on this machine, by what the system promises and by
@@ -194,6 +194,31 @@ pub(crate) use core::arch::x86;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use core::arch::x86_64 as x86;
 
+/// arch_prctl(2) ARCH_GET_CPUID: 1 if this thread may execute CPUID, 0 if that is SIGSEGV; or a negative errno. rustix has
+/// no name for it.
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86", target_arch = "x86_64"),
+    not(any(miri, feature = "loom"))
+))]
+fn cpuid_mode() -> isize {
+    const ARCH_GET_CPUID: usize = 0x1011;
+    let answer;
+    // SAFETY: the call reads and writes no memory.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::asm!("syscall", inlateout("rax") 158_isize => answer, in("rdi") ARCH_GET_CPUID, in("rsi") 0,
+            lateout("rcx") _, lateout("r11") _, options(nostack))
+    }
+    // SAFETY: as above. LLVM keeps EBX for itself, and gets it back.
+    #[cfg(target_arch = "x86")]
+    unsafe {
+        core::arch::asm!("xchg ebx, {0}", "int 0x80", "xchg ebx, {0}", inout(reg) ARCH_GET_CPUID => _,
+            inlateout("eax") 384_isize => answer, in("ecx") 0, options(nostack))
+    }
+    answer
+}
+
 /// Since when the expedited commands of membarrier(2) are full barriers on this architecture; `None` if the kernel's
 /// documentation does not list it. They rely on a full barrier between the update of `rq->curr` and the return to user
 /// space, which each architecture has at another place.
@@ -343,7 +368,7 @@ pub(crate) const LOOKS: Option<u32> = if cfg!(feature = "loom") { Some(2) } else
 /// be in step with anything: a caller that is misled makes a call too many.
 ///
 /// A thread may forbid itself the counter by prctl(PR_SET_TSC). A read of it is then SIGSEGV. So it is read
-/// only after [`look_for_a_clock`] found that the thread which decides may read it.
+/// only after [`may_read_the_clock`] found that the thread which decides may read it.
 #[inline]
 pub(crate) fn clock() -> Option<u64> {
     // Relaxed: that the counter may be read, for which nothing else was made ready.
@@ -379,24 +404,31 @@ pub(crate) fn clock() -> Option<u64> {
 
 static MAY_READ_THE_CLOCK: AtomicBool = AtomicBool::new(false);
 
-/// Asks whether this thread may read the clock: at the decision, since a sandbox may allow no such question later. It
-/// is not noticed if this thread forbids itself the clock later, or another thread does at any time. If several threads
-/// decide at once, the last one to ask counts.
+/// From now on the clock is read. Only the thread that has decided calls this: the others that climbed may have had
+/// another answer.
+pub(crate) fn read_the_clock() {
+    // Relaxed: as where it is read.
+    MAY_READ_THE_CLOCK.store(true, Relaxed);
+}
+
+/// Whether this thread may read the clock: asked before the decision, since a sandbox may allow no such question later.
+/// It is not noticed if this thread forbids itself the clock later, or another thread does at any time.
 #[cold]
-pub(crate) fn look_for_a_clock() {
+pub(crate) fn may_read_the_clock() -> bool {
     #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(miri, feature = "loom"))))]
     {
         use rustix::process::TimeStampCounterReadability::Readable;
         let answer = rustix::process::time_stamp_counter_readability();
         // Linux cannot forbid it on Arm before 6.12, and does not know the question there.
-        let may = answer == Ok(Readable)
-            || cfg!(target_arch = "aarch64") && answer == Err(rustix::io::Errno::INVAL);
-        // Relaxed: as where it is read.
-        MAY_READ_THE_CLOCK.store(may, Relaxed);
+        answer == Ok(Readable)
+            || cfg!(target_arch = "aarch64") && answer == Err(rustix::io::Errno::INVAL)
     }
-    // Relaxed: the same. No other system can forbid it.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    MAY_READ_THE_CLOCK.store(true, Relaxed);
+    // No other system can forbid it.
+    #[cfg(not(all(
+        any(target_os = "linux", target_os = "android"),
+        not(any(miri, feature = "loom"))
+    )))]
+    true
 }
 
 /// Sleeps for about so many nanoseconds, or lets another thread run.

@@ -53,13 +53,15 @@ static STANDING: [CachePadded<Standing>; 4] =
     [const { CachePadded::new(Standing { page: OnceRef::new(), busy: AtomicBool::new(false) }) };
         4];
 
-/// The kernel's part of the gate. The processor's needs no file.
+/// The gate.
 fn admit() -> Result<(), Refusal> {
-    gate::admit_kernel(&Kernel::running())
+    let kernel = Kernel::running();
+    gate::admit_kernel(&kernel)?;
+    gate::admit_cpuid(super::cpuid_mode(), kernel.version)?;
+    gate::admit_processor(&gate::Cpu::of_this_machine())
 }
 
 fn probe() -> Result<(), Refusal> {
-    gate::admit_processor(&gate::Cpu::of_this_machine())?;
     // RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page: no reason to stop the process.
     let page = STANDING[0].page(Page::lock)?;
     for standing in &STANDING[1..] {

@@ -17,11 +17,16 @@ pub(crate) fn patiently(call: impl Fn() -> Result<(), Failure>) -> Result<(), Fa
             Err(failure) if failure.is_transient() => {}
             answer => return answer,
         }
-        // Relaxed: a number for reports.
-        RETRIES.fetch_add(1, Relaxed);
+        count_a_retry();
         yield_now();
     }
     call()
+}
+
+/// A call is made again.
+pub(crate) fn count_a_retry() {
+    // Relaxed: a number for reports.
+    RETRIES.fetch_add(1, Relaxed);
 }
 
 /// Calls made again so far.

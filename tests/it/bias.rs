@@ -148,6 +148,27 @@ fn no_more_than_two_heavy_fences_come_in_a_pause() {
     });
 }
 
+/// The clock of a caller that stood still since it has read it.
+#[test]
+fn a_time_that_has_passed_already_is_no_pause() {
+    Child::default().run(|| {
+        if init() == Strategy::Symmetric {
+            return;
+        }
+        let at = Duration::from_micros;
+        let (bias, pause) = (biased(), PAUSE.as_micros() as u64);
+        bias.revoke();
+        bias.heavy_fence(|| at(5 * pause));
+        assert!(!bias.restore_at(at(5 * pause + 1)));
+        assert!(!bias.restore_at(at(5 * pause)));
+        assert!(!bias.restore_at(at(6 * pause)));
+        assert!(bias.restore_at(at(6 * pause + 1)), "the twin: a pause has passed");
+        // The same of heavy fences: the last was a moment ago, so this one revokes.
+        bias.heavy_fence(|| at(6 * pause));
+        assert!(!bias.is_biased());
+    });
+}
+
 #[test]
 fn the_bias_returns_a_pause_after_the_last_rare_side_and_no_sooner() {
     Child::default().run(|| {

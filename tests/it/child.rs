@@ -49,10 +49,15 @@ fn has_procfs() -> bool {
     std::path::Path::new("/proc/self/stat").exists()
 }
 
+/// Whether the body of this child began with procfs.
+pub(crate) fn had_procfs() -> bool {
+    HAD_PROCFS.load(Relaxed)
+}
+
 /// Ends the child here, and says so in the ledger, if its body began without procfs.
 pub(crate) fn needs_procfs() {
     let is_child = std::env::var_os(MARK).is_some();
-    if is_child && !HAD_PROCFS.load(Relaxed) {
+    if is_child && !had_procfs() {
         cannot_run("procfs", "there is none at /proc");
     }
 }

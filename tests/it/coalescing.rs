@@ -10,11 +10,11 @@ use std::thread;
 use asymfence::{Calls, Coalesce, heavy_fence, init, stats, try_heavy_fence};
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
-use seccompiler::SeccompAction::Errno;
+use seccompiler::SeccompAction::{Errno, Trap};
 use seccompiler::apply_filter;
 
 use crate::child::{Child, end};
-use crate::filter::on_protection_too;
+use crate::filter::{on_get_tsc, on_protection_too};
 use crate::fork::in_fork;
 use crate::{fences_hold, force_mprotect};
 
@@ -332,6 +332,49 @@ fn who_may_not_read_the_clock_and_did_not_decide_is_ended_where_it_waits() {
 fn where_who_decides_may_not_read_the_clock_nobody_reads_it() {
     Child::default().run(|| {
         forbid_the_clock();
+        wait_without_the_clock();
+    });
+}
+
+/// A thread that may read the clock asks, and decides too late: another, to which it is forbidden, has decided meanwhile.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn who_comes_too_late_to_decide_does_not_say_that_the_clock_is_read() {
+    use nix::libc;
+    use nix::sys::signal::{SaFlags, SigAction, SigSet, sigaction};
+
+    static ASKS: AtomicBool = AtomicBool::new(false);
+    static DECIDED: AtomicBool = AtomicBool::new(false);
+
+    extern "C" fn answer(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        ASKS.store(true, SeqCst);
+        yield_until(|| DECIDED.load(SeqCst));
+        // SAFETY: what the kernel gives such a handler.
+        let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+        let place =
+            std::ptr::with_exposed_provenance_mut(registers[libc::REG_RSI as usize] as usize);
+        // SAFETY: where prctl(2) is to write the answer.
+        unsafe { *place = libc::PR_TSC_ENABLE };
+        registers[libc::REG_RAX as usize] = 0;
+    }
+
+    Child::default().run(|| {
+        let handler = SigHandler::SigAction(answer);
+        let action = SigAction::new(handler, SaFlags::SA_SIGINFO, SigSet::empty());
+        // SAFETY: the handler waits for another thread, and allocates nothing.
+        unsafe { sigaction(Signal::SIGSYS, &action) }.expect("a handler");
+        thread::scope(|scope| {
+            let late = scope.spawn(|| {
+                apply_filter(&on_get_tsc(Trap)).expect("seccomp");
+                init();
+            });
+            yield_until(|| ASKS.load(SeqCst));
+            assert_eq!(asymfence::strategy(), None);
+            forbid_the_clock();
+            init();
+            DECIDED.store(true, SeqCst);
+            late.join().expect("no panic");
+        });
         wait_without_the_clock();
     });
 }

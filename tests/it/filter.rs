@@ -32,6 +32,18 @@ pub(crate) fn on_read(action: SeccompAction) -> BpfProgram {
     compile([(nix::libc::SYS_read, Vec::new())], action)
 }
 
+/// prctl(PR_GET_TSC) meets `action`.
+pub(crate) fn on_get_tsc(action: SeccompAction) -> BpfProgram {
+    let is = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Eq,
+        nix::libc::PR_GET_TSC as u64,
+    );
+    let rule = is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule");
+    compile([(nix::libc::SYS_prctl, vec![rule])], action)
+}
+
 /// close meets `action`.
 pub(crate) fn on_close(action: SeccompAction) -> BpfProgram {
     compile([(nix::libc::SYS_close, Vec::new())], action)

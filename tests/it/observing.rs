@@ -69,6 +69,19 @@ fn the_kernel_counts_the_calls_that_stats_counts() {
     assert_eq!(calls(&log).into_iter().filter(is_fence).count(), made + retries + 1);
 }
 
+/// Also the first repetition of a call counts.
+#[test]
+fn a_call_that_is_made_again_is_counted_as_such() {
+    let Some((child, log)) = Child::traced() else { return };
+    child.injected_too("error=ENOMEM:when=7..8").run(|| {
+        init();
+        heavy_fence();
+        assert_eq!((stats().heavy.calls, stats().retries), (1, 2));
+    });
+    let log = log.read();
+    assert_eq!(calls(&log).len(), 1 + 2 + 6, "{log}");
+}
+
 /// The page's last lines. How it ends depends on whether another rung can stand in.
 #[test]
 fn a_lost_registration_is_seen_as_the_page_says() {

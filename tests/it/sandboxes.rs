@@ -424,6 +424,52 @@ fn each_cause_of_an_abort_aborts() {
     }
 }
 
+/// CPUID, to this thread and to those that it starts, as rr(1) does.
+#[cfg(target_arch = "x86_64")]
+fn forbid_cpuid() {
+    const ARCH_SET_CPUID: libc::c_int = 0x1012;
+    // SAFETY: takes no memory.
+    let answer = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_CPUID, 0) };
+    if answer != 0 {
+        cannot_run("CPUID that can be forbidden", std::io::Error::last_os_error());
+    }
+    crate::ledger::ran("CPUID that can be forbidden");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn where_cpuid_is_forbidden_the_rung_that_needs_it_is_refused() {
+    Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
+        forbid_cpuid();
+        assert_eq!(init(), Strategy::Symmetric);
+        assert!(mprotect_is_refused());
+        end()
+    });
+}
+
+/// What the processor says was read at the decision.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_other_rung_needs_no_cpuid_once_decided() {
+    Child::default().run(|| {
+        falls_back_without(forbid_cpuid);
+        end()
+    });
+}
+
+/// The twin of both.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_forbidden_cpuid_ends_who_executes_it() {
+    let outcome = Child::default().outcome(|| {
+        forbid_cpuid();
+        #[allow(unused_unsafe, reason = "safe since Rust 1.94, unsafe before")]
+        // SAFETY: it is forbidden: the process ends by a signal.
+        std::hint::black_box(unsafe { std::arch::x86_64::__cpuid(0) });
+    });
+    outcome.was_ended_by(Signal::SIGSEGV);
+}
+
 #[test]
 fn an_unprivileged_user_without_memlock_is_symmetric_and_told_why() {
     Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {

@@ -8,7 +8,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::libc;
 use nix::pty::openpty;
 use nix::sched::{CloneFlags, unshare};
-#[cfg(feature = "std")]
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -20,7 +19,7 @@ use seccompiler::apply_filter_all_threads;
 
 use asymfence::{heavy_fence, init};
 
-use crate::child::{Child, ledger};
+use crate::child::{Child, had_procfs, ledger};
 use crate::filter::{on_every_rung, on_pwritev2, on_signalling};
 
 /// 128 + SIGABRT: the status where the signal does not end the process.
@@ -111,6 +110,41 @@ fn a_stopped_terminal_for_standard_error_holds_nobody_up() {
     outcome.was_ended_by(Signal::SIGABRT);
 }
 
+/// A terminal that changes nothing of what is written, and the end of who reads it.
+fn terminal() -> (File, OwnedFd) {
+    let terminal = openpty(None, None).expect("a terminal");
+    let mut settings = tcgetattr(&terminal.slave).expect("settings");
+    cfmakeraw(&mut settings);
+    tcsetattr(&terminal.slave, SetArg::TCSANOW, &settings).expect("settings");
+    (terminal.master.into(), terminal.slave)
+}
+
+/// Here without a free descriptor. The twin is the next.
+#[test]
+fn a_terminal_that_cannot_be_opened_anew_gets_no_message() {
+    Child::default().run(|| {
+        let (mut reader, writer) = terminal();
+        // SAFETY: the child makes the system calls below, and ends.
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Child => {
+                redirect(&writer);
+                setrlimit(Resource::RLIMIT_NOFILE, 0, 0).expect("a limit can be lowered");
+                fence_in_vain();
+            }
+            ForkResult::Parent { child } => {
+                drop(writer);
+                let status = waitpid(child, None).expect("a child");
+                assert!(
+                    matches!(status, WaitStatus::Signaled(_, Signal::SIGABRT, _)),
+                    "{status:?}"
+                );
+                // Nobody writes any more, so this does not wait: an error, or the end.
+                assert_eq!(reader.read(&mut [0; 64]).unwrap_or_default(), 0);
+            }
+        }
+    });
+}
+
 /// The message gets through where somebody reads: the twin of the three above.
 #[test]
 fn whatever_standard_error_is_it_gets_the_message() {
@@ -148,13 +182,11 @@ fn whatever_standard_error_is_it_gets_the_message() {
             let (reader, writer) = sockets.expect("sockets");
             (reader.into(), writer)
         });
-        said_to(|| {
-            let terminal = openpty(None, None).expect("a terminal");
-            let mut settings = tcgetattr(&terminal.slave).expect("settings");
-            cfmakeraw(&mut settings);
-            tcsetattr(&terminal.slave, SetArg::TCSANOW, &settings).expect("settings");
-            (terminal.master.into(), terminal.slave)
-        });
+        if had_procfs() {
+            said_to(terminal);
+        } else {
+            ledger::skipped("procfs", "there is none at /proc: a terminal gets no message");
+        }
         said_to(|| {
             let path = std::env::temp_dir().join(format!("asymfence-{}", std::process::id()));
             let file = File::create_new(&path).expect("a file");

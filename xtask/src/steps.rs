@@ -23,15 +23,17 @@ pub(crate) fn run(sh: &Shell, command: &str, steps: &[Step], word: &str) -> Resu
     }
     let file = target(sh, "xtask-times");
     let mut times = Times::read(&file);
-    println!("{}", times.of_all(chosen.iter().map(|(name, _)| *name)));
+    // Commands have steps of the same name that do different things.
+    let key = |name: &str| format!("{command}: {name}");
+    println!("{}", times.of_all(chosen.iter().map(|(name, _)| key(name))));
     let all = Instant::now();
     for (number, (name, run)) in (1..).zip(&chosen) {
         let place = format!("[{number}/{}] {name}", chosen.len());
-        println!("{place}: {}", times.last(name));
+        println!("{place}: {}", times.last(&key(name)));
         let begin = Instant::now();
         run(sh).map_err(|error| unlike(&place, command, name, &error.to_string()))?;
         println!("{place}: took {}", words(begin.elapsed()));
-        times.0.insert((*name).to_owned(), begin.elapsed());
+        times.0.insert(key(name), begin.elapsed());
         times.write(&file)?;
     }
     println!("all {} steps passed, in {}", chosen.len(), words(all.elapsed()));
@@ -51,7 +53,7 @@ fn unlike(place: &str, command: &str, name: &str, error: &str) -> String {
     )
 }
 
-/// How long each step took when it ran last.
+/// How long each step of each command took when it ran last.
 struct Times(BTreeMap<String, Duration>);
 
 impl Times {
@@ -70,15 +72,15 @@ impl Times {
         Ok(std::fs::write(file, self.0.iter().map(line).collect::<String>())?)
     }
 
-    fn last(&self, name: &str) -> String {
+    fn last(&self, key: &str) -> String {
         self.0
-            .get(name)
+            .get(key)
             .map_or("not timed yet".to_owned(), |time| format!("{} last time", words(*time)))
     }
 
-    fn of_all<'n>(&self, names: impl ExactSizeIterator<Item = &'n str>) -> String {
-        let steps = names.len();
-        let times: Option<Vec<Duration>> = names.map(|name| self.0.get(name).copied()).collect();
+    fn of_all(&self, keys: impl ExactSizeIterator<Item = String>) -> String {
+        let steps = keys.len();
+        let times: Option<Vec<Duration>> = keys.map(|key| self.0.get(&key).copied()).collect();
         match times {
             Some(times) => format!("{steps} steps, {} last time", words(times.iter().sum())),
             None => format!("{steps} steps"),
@@ -121,10 +123,15 @@ mod tests {
         let sh = shell("times");
         let file = target(&sh, "xtask-times");
         let steps: [Step; 2] = [("one", passes), ("two", passes)];
-        assert_eq!(Times::read(&file).of_all(["one", "two"].into_iter()), "2 steps");
+        let of_all = |command: &str| {
+            let keys = ["one", "two"].map(|name| format!("{command}: {name}"));
+            Times::read(&file).of_all(keys.into_iter())
+        };
+        assert_eq!(of_all("cargo xtask test"), "2 steps");
         run(&sh, "cargo xtask test", &steps, "").expect("both pass");
-        assert_eq!(Times::read(&file).of_all(["one", "two"].into_iter()), "2 steps, 0 s last time");
-        assert_eq!(Times::read(&file).last("three"), "not timed yet");
+        assert_eq!(of_all("cargo xtask test"), "2 steps, 0 s last time");
+        assert_eq!(of_all("cargo xtask ci"), "2 steps", "another command's");
+        assert_eq!(Times::read(&file).last("cargo xtask test: three"), "not timed yet");
         assert_eq!(words(Duration::from_secs(432)), "7 min 12 s");
     }
 

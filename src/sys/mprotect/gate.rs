@@ -111,6 +111,17 @@ pub(super) fn admit_processor(cpu: &Cpu) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Judges whether this thread may execute CPUID, by the answer to arch_prctl(2) ARCH_GET_CPUID: if not, CPUID is SIGSEGV.
+/// Since Linux 4.12 it can be forbidden, and one can ask.
+pub(super) fn admit_cpuid(answer: isize, version: Option<Version>) -> Result<(), Refusal> {
+    let cannot_be_forbidden = version.is_some_and(|version| version < (4, 12));
+    match answer {
+        1 => Ok(()),
+        ..=-1 if cannot_be_forbidden => Ok(()),
+        _ => Err(Refusal::new(Reason::ProcessorUnknown)),
+    }
+}
+
 /// Judges the kernel.
 pub(super) fn admit_kernel(kernel: &Kernel) -> Result<(), Refusal> {
     let refuse = |reason| Err(Refusal::new(reason));
@@ -386,6 +397,23 @@ mod tests {
                 assert_eq!(verdict(machine), expected, "{sentence}: {machine:?}");
             }
         }
+    }
+
+    #[test]
+    fn where_cpuid_is_forbidden_or_nobody_says_that_it_is_not_the_processor_is_not_known() {
+        for (answer, version, admitted) in [
+            (1, (6, 18), true),
+            (0, (6, 18), false),
+            (0, (4, 2), false),
+            (-1, (6, 18), false),
+            (-38, (4, 12), false),
+            (-22, (4, 11), true),
+            (-38, (3, 10), true),
+            (2, (4, 11), false),
+        ] {
+            assert_eq!(admit_cpuid(answer, Some(version)).is_ok(), admitted, "{answer}");
+        }
+        assert!(admit_cpuid(-1, None).is_err());
     }
 
     /// One fact that is not known to be sound is enough, whatever the others are.
