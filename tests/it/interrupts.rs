@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use asymfence::{heavy_fence, init};
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeVal;
+use nix::sys::time::TimeValLike;
 
 use crate::child::Child;
 use crate::force_mprotect;
@@ -31,9 +31,7 @@ struct Go {
 /// Of this thread.
 fn processor_time() -> Duration {
     let used = getrusage(UsageWho::RUSAGE_THREAD).expect("a measure");
-    let (user, system) = (used.user_time(), used.system_time());
-    let micros = |time: TimeVal| time.tv_sec() * 1_000_000 + i64::from(time.tv_usec());
-    Duration::from_micros((micros(user) + micros(system)) as u64)
+    Duration::from_micros((used.user_time() + used.system_time()).num_microseconds() as u64)
 }
 
 /// How many interrupts `work` causes. `None` where there is no other core, or no such counter.
