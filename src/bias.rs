@@ -25,15 +25,15 @@
 //!
 //! A thread that stops halfway (a fork, a panic, a heavy fence that fails) leaves REVOKING or RETURNING in the word.
 //! Then the frequent side executes full fences and the rare side heavy fences, which is always right, and the next
-//! fence of the rare side ends this by a revocation. The word counts the restorations, so that no thread completes a
-//! change that another thread began.
+//! fence of the rare side ends this by a revocation. The word counts the rounds, so that no thread completes a change
+//! that another thread began.
 
 use core::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use crate::fence::{HeavyFenceError, or_abort, seldom, try_heavy_fence};
-use crate::pacer::{microseconds, passed};
+use crate::pause::{microseconds, put_forward, since};
 use crate::strategy::{Strategy, init};
 use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::{AtomicUsize, fence};
@@ -48,8 +48,9 @@ use crate::ticket::Ticket;
 /// `heavy_fence` is called more often than once in a *pause*, a heavy fence revokes the bias, and then both sides
 /// execute `fence(SeqCst)`. The program calls [`restore_at`](Bias::restore_at) now and then, which restores the bias
 /// after a pause without a call of `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower
-/// than with full fences. With `restore_at`, called with the time of the call, at most two heavy fences are executed in a pause, plus one for each further
-/// thread that called `heavy_fence` concurrently with the first. ([`restore`](Bias::restore) has no such bound.)
+/// than with full fences. With `restore_at` at most two heavy fences are executed in a pause, plus one for each further
+/// thread that called `heavy_fence` concurrently with the first, and for each call that is delayed by a pause or more
+/// after its caller has read the clock. ([`restore`](Bias::restore) has no such bound.)
 ///
 /// Fences of different `Bias`es do not pair. `Bias::light_fence` also pairs with [`heavy_fence`](crate::heavy_fence).
 /// `Bias::heavy_fence` does not pair with [`light_fence`](crate::light_fence).
@@ -114,8 +115,8 @@ const RETURNING: usize = 4;
 /// The same, on the way to FULL.
 const REVOKING: usize = 6;
 const STATE: usize = 7;
-/// One restoration. (On 32 bits the count wraps after 500 million restorations of two heavy fences each. A thread would
-/// have to be stopped for exactly as long.)
+/// One round: a restoration, or the beginning of a quiet time. (On 32 bits the count wraps after 500 million rounds. A
+/// thread would have to be stopped for exactly as long.)
 const ONE: usize = 8;
 
 /// The constructor, `const` where the atomics' is.
@@ -297,8 +298,8 @@ impl Bias {
     }
 
     /// As [`restore`](Bias::restore), but by time: it restores the bias no sooner than a pause after a call of
-    /// `heavy_fence`. `now` is the time since a moment that is the same for all callers. If a caller is preempted
-    /// between its look at the clock and this call, the bias may return sooner by as much.
+    /// `heavy_fence`. `now` is the time since a moment that is the same for all callers. A call with an
+    /// earlier time than a call before it counts as a call at that one's time.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {
@@ -316,15 +317,15 @@ impl Bias {
             let Times { heavy, quiet } = &*self.times;
             // Relaxed, all of them: advice.
             if !is_quiet {
-                quiet.store(now, Relaxed);
+                put_forward(quiet, now);
                 return true;
             }
             // Relaxed: as above.
-            let is_over = passed(now, quiet.load(Relaxed)) >= self.pause;
+            let is_over = since(now, quiet.load(Relaxed)) >= self.pause;
             if is_over {
                 // Restoring is the first heavy fence of this pause. If the rare side comes soon, it revokes the bias by
                 // the second.
-                heavy.store(now, Relaxed);
+                put_forward(heavy, now);
             }
             is_over
         })
@@ -366,7 +367,9 @@ impl Bias {
             SEEN => {
                 if may(false) {
                     // Relaxed: both sides are full, before and after.
-                    let _ = self.word.compare_exchange(word, word - SEEN + QUIET, Relaxed, Relaxed);
+                    // A new round: a thread that found the pause over before this cannot restore the bias now.
+                    let quiet = (word - SEEN + QUIET).wrapping_add(ONE);
+                    let _ = self.word.compare_exchange(word, quiet, Relaxed, Relaxed);
                 }
                 Ok(false)
             }
@@ -398,7 +401,6 @@ impl Bias {
     /// Whether the rare side executed a heavy fence less than a pause ago.
     fn is_often(&self, now: Duration) -> bool {
         let now = now.as_micros() as usize;
-        let last = self.times.heavy.swap(now, Relaxed);
-        passed(now, last) < self.pause
+        put_forward(&self.times.heavy, now) < self.pause
     }
 }

@@ -123,6 +123,7 @@ mod checking_under_loom {}
 pub mod model;
 mod pacer;
 mod patience;
+mod pause;
 mod refusal;
 mod strategy;
 mod sync;

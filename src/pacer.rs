@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
+use crate::pause::{microseconds, since};
 use crate::sync::AtomicUsize;
 use crate::sync::Ordering::Relaxed;
 
@@ -110,20 +111,6 @@ macro_rules! new {
     };
 }
 
-/// The length of a pause. Less than one would be no pause, and more than 30 s might not fit into 32 bits.
-pub(crate) const fn microseconds(pause: Duration) -> usize {
-    let pause = pause.as_micros();
-    assert!(0 < pause && pause <= 30_000_000, "a pause from 1 µs to 30 s");
-    pause as usize
-}
-
-/// How much time has passed since `moment`, in microseconds; none for a `now` that is older: its caller has read its
-/// clock, and stood still while another read its own. Clocks wrap, and what looks like nearly all of a round is that.
-pub(crate) const fn passed(now: usize, moment: usize) -> usize {
-    let passed = now.wrapping_sub(moment);
-    if passed > usize::MAX - usize::MAX / 64 { 0 } else { passed }
-}
-
 impl Pacer {
     /// The bound on backing off: heavy fences that do not help come at most this many times as late.
     pub const MOST_IN_VAIN: usize = 64;
@@ -199,7 +186,7 @@ impl Pacer {
     #[inline]
     fn is_told(&self, now: usize, microseconds: usize) -> bool {
         let told = self.counts.told.load(Relaxed);
-        passed(now, told) >= microseconds
+        since(now, told) >= microseconds
             && self.counts.told.compare_exchange(told, now, Relaxed, Relaxed).is_ok()
     }
 

@@ -1,0 +1,72 @@
+//! Pauses, and when something happened last, by the clocks of callers. In microseconds, which come round on 32 bits.
+//!
+//! A caller reads its clock, and may be delayed before its call. So a time may come behind a later one. It counts as the
+//! later one: else the difference would come round, and look like a very long pause.
+
+use core::time::Duration;
+
+use crate::sync::AtomicUsize;
+use crate::sync::Ordering::Relaxed;
+
+/// The longest pause. More might not fit into 32 bits.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// How late a caller may be. On 32 bits a minute: what is long ago looks like a late caller for one minute in 71. On 64
+/// bits half of all differences.
+const LATE: usize = if usize::BITS == 32 { 60_000_000 } else { usize::MAX / 2 };
+
+/// A pause in microseconds.
+pub(crate) const fn microseconds(pause: Duration) -> usize {
+    assert!(
+        pause.as_micros() > 0 && pause.as_micros() <= LONGEST.as_micros(),
+        "a pause from 1 µs to 30 s"
+    );
+    pause.as_micros() as usize
+}
+
+/// How long after `then` it is, in microseconds: 0 for a caller that is late.
+pub(crate) fn since(now: usize, then: usize) -> usize {
+    let passed = now.wrapping_sub(then);
+    if passed > usize::MAX - LATE { 0 } else { passed }
+}
+
+/// Puts `last` forward to `now`, and never back. How long it is since it was put forward.
+pub(crate) fn put_forward(last: &AtomicUsize, now: usize) -> usize {
+    // Relaxed: advice. The exchanges see to it that a late caller does not undo what a later one did.
+    let mut then = last.load(Relaxed);
+    loop {
+        let passed = since(now, then);
+        if passed == 0 {
+            return 0;
+        }
+        // Relaxed: as above.
+        match last.compare_exchange(then, now, Relaxed, Relaxed) {
+            Ok(_) => return passed,
+            Err(newer) => then = newer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_caller_counts_as_the_last_one() {
+        assert_eq!(since(5, 3), 2);
+        assert_eq!(since(3, 5), 0);
+        let come_round = 3usize.wrapping_sub(5);
+        assert_eq!(since(3, come_round), 5);
+        assert_eq!(since(come_round, 3), 0);
+        assert_eq!(since(usize::MAX / 4, 0), usize::MAX / 4);
+    }
+
+    #[test]
+    fn nothing_is_put_back() {
+        let last = AtomicUsize::new(100);
+        assert_eq!(put_forward(&last, 99), 0);
+        assert_eq!(last.load(Relaxed), 100);
+        assert_eq!(put_forward(&last, 130), 30);
+        assert_eq!(put_forward(&last, 130), 0);
+    }
+}
