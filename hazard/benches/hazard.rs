@@ -3,22 +3,33 @@
 //! meanwhile.
 //!
 //! All contenders of a table run in turn, round after round, so that what else the machine does strikes
-//! all alike. Medians, and ratios to the first of each table.
+//! all alike. Medians, and ratios to the first of each table. At the end all tables in one, as
+//! docs/hazard-pointers.md shows it.
 //!
-//! `cargo bench -p hazard-benches`
+//! `cargo bench -p hazard-benches`. With another allocator than the system's for all contenders, which has to be built:
+//! `RUSTFLAGS="--cfg asymfence_jemalloc" cargo bench -p hazard-benches --target-dir target/jemalloc`, or `mimalloc` in
+//! both places.
 
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../examples/structures/list.rs"]
 mod list;
 mod lists;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
+#[path = "../examples/structures/map.rs"]
+mod map;
+#[allow(dead_code, unreachable_pub, reason = "an example's")]
+#[path = "../examples/structures/queue.rs"]
+mod queue;
+mod queues;
+#[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../examples/structures/stack.rs"]
 mod stack;
 
+use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicPtr};
+use std::sync::atomic::{self, AtomicBool, AtomicPtr};
 use std::sync::{Arc, Barrier, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +40,14 @@ use asymfence_hazard::{
 };
 use crossbeam_epoch::{Atomic, Owned};
 use seize::Guard;
+
+#[cfg(asymfence_jemalloc)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[cfg(asymfence_mimalloc)]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is read and replaced.
 type Object = [u64; 4];
@@ -163,7 +182,8 @@ fn replace_nothing(_: &Sources) {}
 type Replace = fn(&Sources);
 type Body = fn(&Sources, u64);
 
-/// One way to do what a table is about: what its writers do, and what is timed, so many times.
+/// One way to do what a table is about: its name, what its writers do, and what is timed, so many times. The first of a
+/// table is ours. Of the others those whose names begin with one of [`PEERS`] are in the table of all.
 struct Contender(&'static str, Replace, Body);
 
 /// Runs `work` so many times.
@@ -189,7 +209,17 @@ const PROTECT: &[Contender] = &[
             black_box(hazard.protect_link(&sources.raw).ok().flatten().map(first));
         });
     }),
-    Contender("load and re-check, no hazard pointer", replace_nothing, |sources, times| {
+    Contender(
+        "protect again, no store where it is unchanged",
+        replace_asymfence,
+        |sources, times| {
+            let mut hazard = HazardPointer::new();
+            repeat(times, || {
+                black_box(hazard.protect_again(&sources.asymfence).map(first));
+            });
+        },
+    ),
+    Contender("floor: load and re-check, no hazard pointer", replace_nothing, |sources, times| {
         repeat(times, || {
             let object = sources.plain.load(Acquire);
             if black_box(&sources.plain).load(Acquire) == object {
@@ -230,7 +260,27 @@ const PROTECT: &[Contender] = &[
             black_box(first(unsafe { &*guard.protect(&sources.seize, Acquire) }));
         });
     }),
+    Contender("kovan, guard held", replace_kovan, |sources, times| {
+        let guard = kovan::pin();
+        repeat(times, || {
+            let node = sources.kovan.load(Acquire, &guard);
+            // SAFETY: retired after the guard.
+            black_box(unsafe { node.as_ref() }.map(|node| first(&node.value)));
+        });
+    }),
+    Contender("sdd, guard held", replace_sdd, |sources, times| {
+        let guard = sdd::Guard::new();
+        repeat(times, || {
+            black_box(sources.sdd.load(Acquire, &guard).as_ref().map(first));
+        });
+    }),
 ];
+
+/// How a contender of [`TAKE`] reads.
+fn take(name: &str) -> Body {
+    let named = TAKE.iter().find(|contender| contender.0 == name);
+    named.expect("a contender of that table").2
+}
 
 const TAKE: &[Contender] = &[
     Contender("take, protect, release", replace_asymfence, |sources, times| {
@@ -293,15 +343,40 @@ const CELL: &[Contender] = &[
             black_box(first(&sources.cell.load()));
         });
     }),
+    Contender("arc-swap, load", replace_arc_swap, |sources, times| {
+        repeat(times, || {
+            black_box(first(&sources.arc_swap.load()));
+        });
+    }),
+    Contender("haphazard, new", replace_haphazard, |sources, times| {
+        take("haphazard, new")(sources, times);
+    }),
+    Contender("crossbeam-epoch, pin", replace_epoch, |sources, times| {
+        take("crossbeam-epoch, pin")(sources, times);
+    }),
+    Contender("seize, enter", replace_seize, |sources, times| take("seize, enter")(sources, times)),
+    Contender("kovan, pin", replace_kovan, |sources, times| take("kovan, pin")(sources, times)),
+    Contender("sdd, guard", replace_sdd, |sources, times| take("sdd, guard")(sources, times)),
+    Contender("hazarc, load", replace_hazarc, |sources, times| {
+        repeat(times, || {
+            black_box(first(&sources.hazarc.load()));
+        });
+    }),
+];
+
+/// The cell by those who keep something at hand.
+const CELL_AT_HAND: &[Contender] = &[
     Contender("load_with", replace_cell, |sources, times| {
         let mut hazard = HazardPointer::new();
         repeat(times, || {
             black_box(first(sources.cell.load_with(&mut hazard)));
         });
     }),
-    Contender("arc-swap, load", replace_arc_swap, |sources, times| {
-        repeat(times, || {
-            black_box(first(&sources.arc_swap.load()));
+    Contender("load_with, of two cells in turn", replace_cell, |sources, times| {
+        let (other, mut hazard) = (HazardCell::<Object>::new([0; 4]), HazardPointer::new());
+        repeat(times / 2, || {
+            black_box(first(sources.cell.load_with(&mut hazard)));
+            black_box(first(other.load_with(&mut hazard)));
         });
     }),
     Contender("arc-swap, cache held", replace_arc_swap, |sources, times| {
@@ -310,11 +385,10 @@ const CELL: &[Contender] = &[
             black_box(first(cache.load()));
         });
     }),
-    Contender("crossbeam-epoch, pin", replace_epoch, TAKE[4].2),
-    Contender("seize, enter", replace_seize, TAKE[5].2),
-    Contender("hazarc, load", replace_hazarc, |sources, times| {
+    Contender("hazarc, cache held", replace_hazarc, |sources, times| {
+        let mut cache = hazarc::Cache::new(&sources.hazarc);
         repeat(times, || {
-            black_box(first(&sources.hazarc.load()));
+            black_box(first(cache.load()));
         });
     }),
 ];
@@ -369,12 +443,17 @@ const SINGLE: &[(&str, Replace)] = &[
     ("seize", replace_seize),
     ("kovan", replace_kovan),
     ("sdd", replace_sdd),
+    ("arc-swap", replace_arc_swap),
+    ("hazarc", replace_hazarc),
 ];
 
 /// The worst of 50,000 calls, in nanoseconds: the 99.99th percentile, the median of all rounds, and the least
 /// maximum. Beside a thread that computes, if `beside`.
-fn worst(beside: bool) -> Vec<[u64; 2]> {
+///
+/// Some thousand calls that are not counted come first: memory that was not touched for long costs all of them more.
+fn worst(beside: bool) -> [Row; 2] {
     const CALLS: usize = 50_000;
+    const BEFORE: usize = 5_000;
     let rounds = if quick() { 3 } else { 11 };
     let mut samples = vec![Vec::new(); SINGLE.len()];
     let stop = AtomicBool::new(false);
@@ -390,6 +469,7 @@ fn worst(beside: bool) -> Vec<[u64; 2]> {
         stay_on(0);
         for _ in 0..rounds {
             for ((_, replace), samples) in SINGLE.iter().zip(&mut samples) {
+                (0..BEFORE).for_each(|_| replace(&SOURCES));
                 let mut calls: Vec<u64> = (0..CALLS)
                     .map(|_| {
                         let begin = Instant::now();
@@ -404,16 +484,16 @@ fn worst(beside: bool) -> Vec<[u64; 2]> {
         stop.store(true, Relaxed);
     });
     let beside = if beside { ", beside a thread that computes" } else { "" };
-    println!("\nworst of 50,000 single calls{beside}: p99.99, least max");
     let worst = samples.into_iter().map(|mut samples| {
         samples.sort_unstable();
         [samples[samples.len() / 2][0], samples.iter().map(|calls| calls[1]).min().unwrap_or(0)]
     });
     let worst: Vec<[u64; 2]> = worst.collect();
-    for ((name, _), [percentile, max]) in SINGLE.iter().zip(&worst) {
-        println!("  {name:36} {percentile:9} ns {max:9} ns");
-    }
-    worst
+    let row = |what: &str, which: usize| {
+        let nanoseconds = SINGLE.iter().zip(&worst).map(|(of, worst)| (of.0, worst[which] as f64));
+        Row::new(format!("{what} of 50,000 single retires{beside}"), nanoseconds.collect())
+    };
+    [row("p99.99", 0), row("least max", 1)]
 }
 
 /// Nanoseconds for each object of a reclaim of 20,000, while so many hazard pointers protect other objects.
@@ -600,6 +680,66 @@ const STACK: &[Contender] = &[
     }),
 ];
 
+static QUEUE: LazyLock<queue::Queue<u64>> = LazyLock::new(queue::Queue::new);
+static EPOCH_QUEUE: LazyLock<queues::Epoch> = LazyLock::new(queues::Epoch::new);
+
+const QUEUES: &[Contender] = &[
+    Contender("push and pop", replace_nothing, |_, times| {
+        repeat(times, || {
+            QUEUE.push(1);
+            black_box(QUEUE.pop());
+        });
+    }),
+    Contender("crossbeam-epoch", replace_nothing, |_, times| {
+        repeat(times, || {
+            EPOCH_QUEUE.push(1);
+            black_box(EPOCH_QUEUE.pop());
+        });
+    }),
+];
+
+/// Hash maps of 64 lists, of 512 keys.
+struct Maps {
+    safe: map::Map<u64, u64>,
+    epoch: Vec<lists::Epoch>,
+}
+
+impl Maps {
+    const KEYS: u64 = 512;
+
+    fn epoch(&self, key: u64) -> &lists::Epoch {
+        &self.epoch[(key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58) as usize]
+    }
+}
+
+static MAPS: LazyLock<Maps> = LazyLock::new(|| {
+    let maps =
+        Maps { safe: map::Map::new(64), epoch: (0..64).map(|_| lists::Epoch::new()).collect() };
+    for key in 0..Maps::KEYS {
+        maps.safe.insert(key, key).expect("a new key");
+        maps.epoch(key).insert(key, key);
+    }
+    maps
+});
+
+const MAP: &[Contender] = &[
+    Contender("map, no unsafe, hashed by SipHash", replace_nothing, |_, times| {
+        let mut random = fastrand::Rng::with_seed(1);
+        repeat(times, || {
+            let key = random.u64(0..Maps::KEYS);
+            black_box(MAPS.safe.get(&key).map(|entry| *entry.value()));
+        });
+    }),
+    Contender("crossbeam-epoch, hashed by SipHash", replace_nothing, |_, times| {
+        let (mut random, hasher) = (fastrand::Rng::with_seed(1), RandomState::new());
+        repeat(times, || {
+            let key = random.u64(0..Maps::KEYS);
+            black_box(hasher.hash_one(key));
+            black_box(MAPS.epoch(key).get(key));
+        });
+    }),
+];
+
 /// The ordered list, of even keys.
 struct Lists {
     keys: u64,
@@ -638,14 +778,14 @@ static MANY: LazyLock<Lists> = LazyLock::new(|| Lists::of(512));
 macro_rules! list {
     ($lists:ident) => {
         &[
-            Contender("list, no unsafe", replace_nothing, |_, times| {
+            Contender("no unsafe", replace_nothing, |_, times| {
                 $lists
                     .repeat(times, |key| _ = black_box($lists.safe.get(&key).map(|e| *e.value())));
             }),
-            Contender("list, raw", replace_nothing, |_, times| {
+            Contender("raw", replace_nothing, |_, times| {
                 $lists.repeat(times, |key| _ = black_box($lists.raw.get(key)));
             }),
-            Contender("list, crossbeam-epoch", replace_nothing, |_, times| {
+            Contender("crossbeam-epoch", replace_nothing, |_, times| {
                 $lists.repeat(times, |key| _ = black_box($lists.epoch.get(key)));
             }),
         ]
@@ -656,19 +796,19 @@ macro_rules! list {
 macro_rules! change {
     ($lists:ident) => {
         &[
-            Contender("list, no unsafe", replace_nothing, |_, times| {
+            Contender("no unsafe", replace_nothing, |_, times| {
                 $lists.repeat(times, |key| {
                     let _ = $lists.safe.insert(key + 1, key);
                     drop($lists.safe.remove(&(key + 1)));
                 });
             }),
-            Contender("list, raw", replace_nothing, |_, times| {
+            Contender("raw", replace_nothing, |_, times| {
                 $lists.repeat(times, |key| {
                     $lists.raw.insert(key + 1, key);
                     $lists.raw.remove(key + 1);
                 });
             }),
-            Contender("list, crossbeam-epoch", replace_nothing, |_, times| {
+            Contender("crossbeam-epoch", replace_nothing, |_, times| {
                 $lists.repeat(times, |key| {
                     $lists.epoch.insert(key + 1, key);
                     $lists.epoch.remove(key + 1);
@@ -723,14 +863,75 @@ fn measure(contender: &Contender, threads: usize, writer: bool, times: u64) -> f
     })
 }
 
+/// Other crates and the floor, as columns of the table of all.
+const PEERS: [&str; 8] =
+    ["haphazard", "crossbeam-epoch", "seize", "arc-swap", "kovan", "sdd", "hazarc", "floor"];
+
+/// The medians of a table, in nanoseconds. Ours is the first.
+struct Row {
+    title: String,
+    nanoseconds: Vec<(&'static str, f64)>,
+}
+
+impl Row {
+    /// Prints it too, with ratios to the first.
+    fn new(title: String, nanoseconds: Vec<(&'static str, f64)>) -> Self {
+        println!("\n{title}");
+        for (name, of) in &nanoseconds {
+            println!("  {name:46} {of:9.2} ns   {:6.2} x", of / nanoseconds[0].1);
+        }
+        Row { title, nanoseconds }
+    }
+
+    /// That of the contender whose name begins so.
+    fn find(&self, name: &str) -> Option<f64> {
+        let named = self.nanoseconds.iter().find(|(of, _)| of.starts_with(name));
+        named.map(|(_, nanoseconds)| *nanoseconds)
+    }
+
+    fn of(&self, name: &str) -> f64 {
+        self.find(name).expect("a contender of this table")
+    }
+
+    fn ours(&self) -> f64 {
+        self.nanoseconds[0].1
+    }
+
+    /// Ours by that of another.
+    fn ratio(&self, name: &str) -> f64 {
+        self.ours() / self.of(name)
+    }
+}
+
+/// The table of all, in Markdown.
+fn print_all(rows: &[&Row]) {
+    let of = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let processors = of("/proc/cpuinfo");
+    let model =
+        processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    // Of the machine: this thread may stay on one.
+    let cores = processors.lines().filter(|line| line.starts_with("processor")).count();
+    let model = model.map_or("a processor", |(_, model)| model);
+    println!(
+        "\nIn nanoseconds, on {cores} cores of {model}, Linux {}",
+        of("/proc/sys/kernel/osrelease")
+    );
+    println!("| | here | {} |", PEERS.join(" | "));
+    println!("| --- |{}", " ---: |".repeat(1 + PEERS.len()));
+    let shown = |nanoseconds: f64| match nanoseconds {
+        few if few < 10.0 => format!("{few:.2}"),
+        some if some < 100.0 => format!("{some:.1}"),
+        many => format!("{many:.0}"),
+    };
+    for row in rows {
+        let peers = PEERS.map(|peer| row.find(peer).map_or_else(String::new, shown));
+        let cells: String = peers.iter().map(|cell| format!(" {cell} |")).collect();
+        println!("| {} | {} |{cells}", row.title, shown(row.ours()));
+    }
+}
+
 /// Every contender in turn; the median of each.
-fn table(
-    title: &str,
-    contenders: &[Contender],
-    threads: usize,
-    writer: bool,
-    times: u64,
-) -> Vec<f64> {
+fn table(title: &str, contenders: &[Contender], threads: usize, writer: bool, times: u64) -> Row {
     let rounds = if quick() { 3 } else { 15 };
     let mut samples = vec![Vec::new(); contenders.len()];
     for _ in 0..rounds {
@@ -738,19 +939,13 @@ fn table(
             samples.push(measure(contender, threads, writer, times));
         }
     }
-    let medians: Vec<f64> = samples
-        .into_iter()
-        .map(|mut samples| {
-            samples.sort_by(f64::total_cmp);
-            samples[samples.len() / 2]
-        })
-        .collect();
+    let medians = samples.into_iter().map(|mut samples| {
+        samples.sort_by(f64::total_cmp);
+        samples[samples.len() / 2]
+    });
     let beside = if writer { ", beside a writer" } else { "" };
-    println!("\n{title}: {threads} thread{}{beside}", if threads == 1 { "" } else { "s" });
-    for (Contender(name, ..), median) in contenders.iter().zip(&medians) {
-        println!("  {name:36} {median:9.2} ns   {:6.2} x", median / medians[0]);
-    }
-    medians
+    let title = format!("{title}, {threads} thread{}{beside}", if threads == 1 { "" } else { "s" });
+    Row::new(title, contenders.iter().map(|contender| contender.0).zip(medians).collect())
 }
 
 fn quick() -> bool {
@@ -770,50 +965,59 @@ fn main() {
     let times = std::env::var("TIMES").map_or(TIMES, |times| times.parse().expect("a number"));
     // Of the groups read, retire, list; all, if none is named.
     let only = std::env::var("ONLY").unwrap_or_default();
-    let is_chosen = |group: &str| only.is_empty() || only == group;
-    if is_chosen("read") {
-        read(times);
-    }
-    if is_chosen("retire") {
-        retire(times);
-    }
-    if is_chosen("list") {
-        list(times);
-    }
+    let run = |group: &str, work: fn(u64) -> Vec<Row>| {
+        if only.is_empty() || only == group { work(times) } else { Vec::new() }
+    };
+    let rows = [run("read", read), run("retire", retire), run("list", list)];
+    print_all(&rows.iter().flatten().collect::<Vec<_>>());
 }
 
-fn read(times: u64) {
-    let protect = table("1 protect", PROTECT, 1, true, times);
-    let take = table("2 take, protect and release", TAKE, 1, true, times);
-    let alone = table("3 read-mostly cell", CELL, 1, false, times);
-    let cell = table("3 read-mostly cell", CELL, 1, true, times);
-    table("3 read-mostly cell", CELL, 2, false, times);
-    table("3 read-mostly cell", CELL, 2, true, times);
+fn read(times: u64) -> Vec<Row> {
+    let protect = table("protect, pointer or guard at hand", PROTECT, 1, true, times);
+    let unchanged = table("protect, pointer or guard at hand", PROTECT, 1, false, times);
+    let take = table("take, protect, release", TAKE, 1, true, times);
+    let alone = table("cell, load", CELL, 1, false, times);
+    let cell = table("cell, load", CELL, 1, true, times);
+    let two = table("cell, load", CELL, 2, true, times);
+    let hand_alone = table("cell, pointer or cache at hand", CELL_AT_HAND, 1, false, times);
+    let hand = table("cell, pointer or cache at hand", CELL_AT_HAND, 1, true, times);
 
     println!("\nAs ratios:");
-    aim("protect to its raw form", protect[0] / protect[1], 1.05);
-    aim("protect to a plain load and re-check", protect[0] / protect[2], 1.5);
-    aim("protect to load, store and re-check", protect[0] / protect[3], 1.05);
-    aim("protect to haphazard's", protect[0] / protect[4], 0.2);
-    aim("a guard of its own to take, protect, release", take[1] / take[0], 1.1);
-    aim("an own domain to that of the process", take[2] / take[0], 1.1);
-    aim("take, protect, release to crossbeam-epoch's pin", take[0] / take[4], 0.5);
-    aim("take, protect, release to seize's enter", take[0] / take[5], 0.5);
-    aim("take, protect, release to kovan's pin", take[0] / take[6], 1.0);
-    aim("take, protect, release to sdd's guard", take[0] / take[7], 1.0);
-    aim("cell load to arc-swap's", alone[0] / alone[2], 1.0 / 3.0);
-    aim("cell load_with to arc-swap's load", alone[1] / alone[2], 1.0 / 3.0);
-    aim("cell load to arc-swap's, beside a writer", cell[0] / cell[2], 1.0 / 3.0);
-    aim("cell load_with to arc-swap's load, beside a writer", cell[1] / cell[2], 1.0 / 3.0);
+    aim("protect to its raw form", protect.ratio("protect, raw link"), 1.05);
+    aim("protect to a plain load and re-check", protect.ratio("floor"), 1.5);
+    aim("protect to load, store and re-check", protect.ratio("load, store"), 1.05);
+    aim("protect to haphazard's", protect.ratio("haphazard"), 0.2);
+    let again = unchanged.of("protect again");
+    aim("protect again, unchanged, to protect", again / unchanged.ours(), 1.0);
+    aim(
+        "protect again, unchanged, to a plain load and re-check",
+        again / unchanged.of("floor"),
+        1.5,
+    );
+    aim("a guard of its own to take, protect, release", take.of("a guard") / take.ours(), 1.1);
+    let own = take.of("take, protect, release, own domain");
+    aim("an own domain to that of the process", own / take.ours(), 1.1);
+    aim("take, protect, release to crossbeam-epoch's pin", take.ratio("crossbeam-epoch"), 0.5);
+    aim("take, protect, release to seize's enter", take.ratio("seize"), 0.5);
+    aim("take, protect, release to kovan's pin", take.ratio("kovan"), 1.0);
+    aim("take, protect, release to sdd's guard", take.ratio("sdd"), 1.0);
+    aim("cell load to arc-swap's", alone.ratio("arc-swap"), 1.0 / 3.0);
+    aim("cell load to arc-swap's, beside a writer", cell.ratio("arc-swap"), 1.0 / 3.0);
+    aim("cell load_with to arc-swap's load", hand_alone.ours() / alone.of("arc-swap"), 1.0 / 3.0);
+    aim("cell load_with to arc-swap's cache", hand_alone.ratio("arc-swap"), 1.0);
+    aim("the same, beside a writer", hand.ratio("arc-swap"), 1.0);
+    vec![protect, take, alone, cell, two, hand_alone, hand]
 }
 
-fn retire(times: u64) {
+fn retire(times: u64) -> Vec<Row> {
     const THREADS: [usize; 4] = [1, 2, 4, 8];
     let stacks = [1, 2, 8].map(|threads| {
-        table("4 stack", STACK, threads, false, times / 200 / threads.min(4) as u64)
+        let times = times / 200 / threads.min(4) as u64;
+        table("stack, push and pop", STACK, threads, false, times)
     });
     let churns = THREADS.map(|threads| {
-        table("5 churn", CHURN, threads, false, times / 100 / threads.min(4) as u64)
+        let times = times / 100 / threads.min(4) as u64;
+        table("swap and retire", CHURN, threads, false, times)
     });
     let [alone, beside] = [false, true].map(worst);
     let [one, many] = [1, 10_000].map(reclaim_beside);
@@ -822,30 +1026,38 @@ fn retire(times: u64) {
     );
 
     println!("\nAs ratios:");
+    let most = if cfg!(any(asymfence_jemalloc, asymfence_mimalloc)) { 1.3 } else { 1.0 };
     for (churn, threads) in churns.iter().zip(THREADS) {
         let what = |of: &str| format!("swap and retire to {of}, {threads} threads");
-        aim(&what("the floor"), churn[0] / churn[6], 1.0);
-        aim(&what("crossbeam-epoch"), churn[0] / churn[3], 1.0);
-        aim(&what("haphazard"), churn[0] / churn[2], 1.0);
+        aim(&what("the floor"), churn.ratio("floor"), most);
+        aim(&what("crossbeam-epoch"), churn.ratio("crossbeam-epoch"), 1.0);
+        aim(&what("haphazard"), churn.ratio("haphazard"), 1.0);
     }
     for (stack, threads) in stacks.iter().zip([1, 2, 8]) {
-        aim(&format!("stack to crossbeam-epoch's, {threads} threads"), stack[0] / stack[2], 1.0);
-        aim(&format!("stack to kovan's, {threads} threads"), stack[0] / stack[3], 1.0);
+        for of in ["crossbeam-epoch", "kovan"] {
+            aim(&format!("stack to {of}'s, {threads} threads"), stack.ratio(of), 1.0);
+        }
     }
-    aim("p99.99 of single calls, in microseconds", alone[0][0] as f64 / 1e3, 1.0);
-    aim("least max to seize's", alone[0][1] as f64 / alone[3][1] as f64, 1.0);
-    aim("the same, beside a thread", beside[0][1] as f64 / beside[3][1] as f64, 1.0);
+    aim("p99.99 of single calls, in microseconds", alone[0].ours() / 1e3, 1.0);
+    aim("least max to seize's", alone[1].ratio("seize"), 1.0);
+    aim("the same, beside a thread", beside[1].ratio("seize"), 1.0);
     aim("reclaim beside 10,000 hazard pointers to beside 1", many / one, 1.5);
+    stacks.into_iter().chain(churns).chain(alone).chain(beside).collect()
 }
 
-fn list(times: u64) {
-    let few = table("6 list of 64: get", list!(FEW), 1, false, times / 100);
-    let many = table("6 list of 512: get", list!(MANY), 1, false, times / 1000);
-    let change_few = table("7 list of 64: insert and remove", change!(FEW), 1, false, times / 200);
-    table("7 list of 512: insert and remove", change!(MANY), 1, false, times / 1000);
+fn list(times: u64) -> Vec<Row> {
+    let few = table("list of 64, get", list!(FEW), 1, false, times / 100);
+    let many = table("list of 512, get", list!(MANY), 1, false, times / 1000);
+    let change_few = table("list of 64, insert and remove", change!(FEW), 1, false, times / 200);
+    let change_many =
+        table("list of 512, insert and remove", change!(MANY), 1, false, times / 1000);
+
+    let map = table("map of 512, get", MAP, 1, false, times / 200);
+    let queue = table("queue, push and pop", QUEUES, 1, false, times / 200);
 
     println!("\nAs ratios:");
-    aim("list of 64, get, to its raw form", few[0] / few[1], 1.05);
-    aim("list of 512, get, to its raw form", many[0] / many[1], 1.05);
-    aim("list of 64, insert and remove, to its raw form", change_few[0] / change_few[1], 1.05);
+    aim("list of 64, get, to its raw form", few.ratio("raw"), 1.05);
+    aim("list of 512, get, to its raw form", many.ratio("raw"), 1.05);
+    aim("list of 64, insert and remove, to its raw form", change_few.ratio("raw"), 1.05);
+    vec![few, many, change_few, change_many, map, queue]
 }

@@ -332,6 +332,29 @@ impl<F: Family> HazardPointer<F> {
         unsafe { object.as_ref() }
     }
 
+    /// As [`protect`](HazardPointer::protect), for a source that seldom changes: no store, if it holds what this hazard
+    /// pointer protects already.
+    ///
+    /// A walk from object to object is faster with `protect`, since each step protects another one.
+    ///
+    /// ```
+    /// use asymfence_hazard::{AtomicBox, HazardPointer};
+    ///
+    /// let level = AtomicBox::<u32>::from(Box::new(7));
+    /// let mut hazard = HazardPointer::new();
+    /// let sum: u32 = (0..3).filter_map(|_| hazard.protect_again(&level).copied()).sum();
+    /// assert_eq!(sum, 21);
+    /// ```
+    #[inline]
+    pub fn protect_again<'h, T: Send + Sync + 'static>(
+        &'h mut self,
+        source: &AtomicBox<T, F>,
+    ) -> Option<&'h T> {
+        let object = self.settle_again(&source.pointer);
+        // SAFETY: as in `AtomicBox::load_by`.
+        unsafe { object.as_ref() }
+    }
+
     /// The object that `source` holds, protected, if it is `wanted`. If not, returns the hazard pointer: for loops that
     /// return what they find.
     ///

@@ -11,17 +11,16 @@
 //! ```
 
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr};
 use core::time::Duration;
 use std::borrow::ToOwned;
 use std::boxed::Box;
-use std::thread::{self, Thread};
 use std::{io, process};
 
 use asymfence::{light_fence, try_heavy_fence};
 
-use crate::sync::Number;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::threads::{Builder, Thread, current, park, park_timeout};
+use crate::sync::{AtomicBool, AtomicPtr, Number};
 
 /// How long the thread waits for more objects before it reclaims, if fewer wait than make a heavy fence worth its cost.
 /// The upper bound of the wait, while what waits is protected.
@@ -38,14 +37,21 @@ pub(crate) struct Background {
     asleep: AtomicBool,
 }
 
-impl Background {
-    pub(crate) const fn new() -> Self {
-        Background {
-            process: Number::new(0),
-            thread: AtomicPtr::new(ptr::null_mut()),
-            asleep: AtomicBool::new(false),
+/// The constructor, `const` where the atomics' is.
+macro_rules! new {
+    ($($constness:ident)?) => {
+        pub(crate) $($constness)? fn new() -> Self {
+            Background {
+                process: Number::new(0),
+                thread: AtomicPtr::new(ptr::null_mut()),
+                asleep: AtomicBool::new(false),
+            }
         }
-    }
+    };
+}
+
+impl Background {
+    crate::sync::const_where_possible!(new);
 
     /// Whether there is such a thread.
     #[inline]
@@ -70,7 +76,8 @@ impl Background {
         light_fence();
         // Relaxed: a first check. AcqRel: one of several callers wakes it.
         if (self.asleep.load(Relaxed) && self.asleep.swap(false, AcqRel)) || enough {
-            // Acquire: the handle was written before. Pairs with: the Release in `start`.
+            // Acquire: the handle was written before. Pairs with: the Release in `start`. If the handle is not found yet, the
+            // light fence came before the heavy one, and the reclaimer sees the object.
             let thread = self.thread.load(Acquire);
             // SAFETY: never freed.
             if let Some(thread) = unsafe { thread.as_ref() } {
@@ -92,10 +99,10 @@ impl Background {
             Ok(()) => {
                 // Acquire: what was retired before it was woken.
                 while !waits() && self.asleep.load(Acquire) {
-                    thread::park();
+                    park();
                 }
             }
-            Err(_) => thread::park_timeout(PAUSES[1]),
+            Err(_) => park_timeout(PAUSES[1]),
         }
         // Relaxed: as above.
         self.asleep.store(false, Relaxed);
@@ -110,12 +117,12 @@ impl Background {
             return Ok(());
         }
         let work = move || {
-            let handle = Box::into_raw(Box::new(thread::current()));
+            let handle = Box::into_raw(Box::new(current()));
             // Release: the handle is written. Pairs with: the Acquire in `wake`.
             self.thread.store(handle, Release);
             work();
         };
-        let started = thread::Builder::new().name("asymfence-hazard".to_owned()).spawn(work);
+        let started = Builder::new().name("asymfence-hazard".to_owned()).spawn(work);
         if started.is_err() {
             // Relaxed: advice.
             self.process.store(0, Relaxed);

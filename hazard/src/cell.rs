@@ -81,11 +81,14 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
     #[inline]
     pub fn load(&self) -> CellGuard<'_, T, F> {
         let mut hazard = HazardPointer::new();
-        let value = self.protect(&mut hazard);
+        let value = NonNull::new(hazard.settle(&self.current));
+        // SAFETY: a cell is never empty.
+        let value = unsafe { value.unwrap_unchecked() };
         CellGuard { value, _hazard: hazard, cell: PhantomData }
     }
 
-    /// As [`load`](HazardCell::load), with a hazard pointer that the caller has. This is the fastest way to read.
+    /// As [`load`](HazardCell::load), with a hazard pointer that the caller has. This is the fastest way to read. It stores
+    /// nothing if the hazard pointer protects the value already. So keep one hazard pointer for each cell.
     ///
     /// ```
     /// use asymfence_hazard::{HazardCell, HazardPointer};
@@ -96,15 +99,9 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
     /// ```
     #[inline]
     pub fn load_with<'a>(&'a self, hazard: &'a mut HazardPointer<F>) -> &'a T {
-        // SAFETY: protected. And the cell, which frees its value in `drop`, is borrowed.
-        unsafe { self.protect(hazard).as_ref() }
-    }
-
-    #[inline]
-    fn protect(&self, hazard: &mut HazardPointer<F>) -> NonNull<T> {
-        let value = hazard.settle(&self.current);
-        // SAFETY: a cell is never empty.
-        unsafe { NonNull::new_unchecked(value) }
+        let value = hazard.settle_again(&self.current);
+        // SAFETY: a cell is never empty; protected; and the cell, which frees its value in `drop`, is borrowed.
+        unsafe { &*value }
     }
 
     /// Replaces the value, and retires the old one.

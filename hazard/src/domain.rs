@@ -88,7 +88,8 @@ use crate::thread::{self, Local};
 /// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often, up to 64
 ///   times as late. When they succeed again no single retire frees more than 128 objects.
 ///
-/// Each thread that retires to a domain has a ring of some 1.5 KiB there. The ring grows by as much for each 64
+/// Each domain has its own bound, and takes less than a kilobyte. Each thread that retires to a domain has a ring of
+/// some 1.5 KiB there. The ring grows by as much for each 64
 /// objects, and shrinks again. When the thread ends another thread uses the ring.
 ///
 /// # Fork

@@ -41,7 +41,8 @@
 //! | [`Cohort`] | garbage that is freed with its structure, and may borrow | retiring |
 //!
 //! Each belongs to the domain of the process, or to one of your own by its last type parameter: see [`domain!`].
-//! `examples/structures` has a list and a hash map, which contain no `unsafe`, and a stack and a queue, which do.
+//! `examples/structures` has a list and a hash map, which contain no `unsafe`, and a stack and a queue, which do, since they
+//! hand their values out by move.
 //!
 //! # Coming from another crate
 //!
@@ -60,7 +61,7 @@
 //! | seize `Guard::protect` | [`HazardPointer::follow`] |
 //! | seize `Collector::retire`, with a collector in each structure | [`Cohort::retire`] |
 //! | arc-swap `ArcSwap::load`, `store`, `swap`, `rcu` | [`HazardCell`], the same names |
-//! | arc-swap `Cache`, `load_full` | [`HazardCell::load_with`]; no counted reference |
+//! | arc-swap `Cache`, `load_full` | [`HazardCell::load_with`], [`HazardPointer::protect_again`]; no counted reference |
 //!
 //! An epoch protects every object that a thread reaches while it is pinned. A hazard pointer protects one object. After
 //! each step to the next object the reader must check that the link it followed is still live. [`Follow::Frozen`]
@@ -82,6 +83,7 @@
 //! | `reset_protection(ptr)` | [`HazardPointer::protect_raw`] |
 //! | `reset_protection()` | [`HazardPointer::reset_protection`] |
 //! | `swap` | `core::mem::swap` |
+//! | moves, the destructor | moves, `Drop` |
 //! | cohorts, synchronous reclamation (P3135) | [`Cohort`] |
 //! | batches of hazard pointers (P3428) | [`HazardPointer::array`] |
 //!

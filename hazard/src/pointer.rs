@@ -161,6 +161,22 @@ impl<F: Family> HazardPointer<F> {
         }
     }
 
+    /// As `settle`, without a store if `source` holds what was published last.
+    ///
+    /// The light fence that followed that store stands before the load here, as it does before the first look: so
+    /// scenario A holds for this look as for that one, with whatever stands between.
+    #[inline]
+    pub(crate) fn settle_again<T>(&mut self, source: &AtomicPtr<T>) -> *mut T {
+        // Acquire: the object is complete before we use it. Pairs with: the Releases of whoever links. Null is
+        // what a hazard pointer publishes that protects nothing.
+        let object = source.load(Acquire);
+        if self.slot.protects(object) {
+            self.slot.confirm(object);
+            return object;
+        }
+        self.settle(source)
+    }
+
     /// Publishes `object`, and checks whether `source` still holds `expected`: its address and its tags. Returns what
     /// `source` holds in either case, because an equal address that was read earlier may be that of an object that is
     /// gone.

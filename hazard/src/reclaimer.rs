@@ -2,10 +2,10 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
 
 use crate::background::PAUSES;
 use crate::domain::Domain;
+use crate::sync::threads::park_timeout;
 
 impl<F: 'static> Domain<F> {
     /// Starts a thread that reclaims the objects that are retired to this domain. From now on
@@ -48,7 +48,7 @@ impl<F: 'static> Domain<F> {
                 pause = PAUSES[0];
             }
             // Few objects have come. Wait for more, but not for long.
-            thread::park_timeout(pause);
+            park_timeout(pause);
             let freed = catch_unwind(AssertUnwindSafe(|| self.reclaim()));
             let is_freed = !matches!(freed, Ok(Ok(done)) if done.freed == 0);
             // The payload of a panic may panic when it is dropped.

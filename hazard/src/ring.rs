@@ -58,7 +58,7 @@ pub(crate) const AT_ONCE: usize = 64;
 
 /// How often a reclaim tries to lock a ring. The lock is held only for a short look. Only a thread that a fork did not
 /// copy holds it for ever.
-const TRIES: u32 = if LOOM { 4 } else { 10_000 };
+const TRIES: u32 = if LOOM { 2 } else { 10_000 };
 
 /// Is `a` after `b`?
 #[inline]
@@ -735,8 +735,13 @@ impl Drop for Ring {
                     unsafe { item.free() };
                 }
             });
-            // SAFETY: the last block, from a box.
-            drop(unsafe { Box::from_raw(inside.first) });
+            // The last block, and an empty one that the owner may have linked behind it.
+            while !inside.first.is_null() {
+                // SAFETY: from a box.
+                let block = unsafe { Box::from_raw(inside.first) };
+                // SAFETY: as above.
+                inside.first = block.next.with(|next| unsafe { *next });
+            }
         });
         let spare = get_mut(&mut self.spare);
         if !spare.is_null() {

@@ -81,6 +81,13 @@ impl Slot {
         witness::left(self.0.addr().get());
     }
 
+    /// Whether this slot protects `object`. Only by the one to whom the slot belongs.
+    #[inline]
+    pub(crate) fn protects<T>(&self, object: *mut T) -> bool {
+        // Relaxed: our own store.
+        self.place().protected.load(Relaxed) == object.cast()
+    }
+
     /// The object that this slot protects was still linked after it was published.
     #[inline]
     pub(crate) fn confirm<T>(&self, object: *mut T) {
@@ -349,9 +356,20 @@ impl Drop for Locked<'_> {
 /// The addresses that a scan found protected. Copying it counts a reference.
 #[derive(Clone, Debug)]
 pub(crate) struct Scan {
-    /// A hash table of which at least half is empty. Its size is a power of two. `None` if nothing is protected.
-    table: Option<Arc<[*mut ()]>>,
+    /// `None` if nothing is protected.
+    table: Option<Arc<Table>>,
 }
+
+#[derive(Debug)]
+struct Table {
+    /// A bit for the hash of each object, in at least [`FILTER`] times as many bits, a power of two. It says of most objects
+    /// that they are not protected, and stays in the first cache where the places do not.
+    filter: Box<[u64]>,
+    /// Addresses, and 0 where there is none: at least half of them. A power of two.
+    places: Box<[usize]>,
+}
+
+const FILTER: usize = 8;
 
 impl Scan {
     pub(crate) const fn none() -> Self {
@@ -362,33 +380,52 @@ impl Scan {
         if objects.is_empty() {
             return Scan::none();
         }
-        let mut table = vec![ptr::null_mut(); 2 * objects.len().next_power_of_two()];
-        for object in objects {
-            let place = Scan::place(&table, object);
-            table[place] = object;
+        let count = objects.len().next_power_of_two();
+        let mut filter = vec![0; (FILTER * count).div_ceil(64)].into_boxed_slice();
+        let mut places = vec![0; 2 * count].into_boxed_slice();
+        for object in objects.into_iter().map(<*mut ()>::addr) {
+            let (word, bit) = Table::bit(&filter, object);
+            filter[word] |= bit;
+            let place = Table::place(&places, object);
+            places[place] = object;
         }
-        Scan { table: Some(table.into()) }
-    }
-
-    /// The index of an address, or the index where it would be.
-    #[inline]
-    fn place(table: &[*mut ()], object: *mut ()) -> usize {
-        // The fractional part of the golden ratio spreads neighbouring addresses, in the upper bits.
-        let spread = u64::from((object.addr() >> 3) as u32).wrapping_mul(0x9E37_79B9);
-        let mask = table.len() - 1;
-        let mut place =
-            (spread as u32 >> (32 - table.len().trailing_zeros().min(31))) as usize & mask;
-        while !table[place].is_null() && table[place] != object {
-            place = (place + 1) & mask;
-        }
-        place
+        Scan { table: Some(Arc::new(Table { filter, places })) }
     }
 
     #[inline]
     pub(crate) fn contains(&self, object: *mut ()) -> bool {
         let Some(table) = &self.table else { return false };
-        // The null address is never protected, and would be found in any empty place.
-        !table[Scan::place(table, object)].is_null()
+        let object = object.addr();
+        let (word, bit) = Table::bit(&table.filter, object);
+        // The null address is never protected.
+        table.filter[word] & bit != 0 && table.places[Table::place(&table.places, object)] != 0
+    }
+}
+
+impl Table {
+    /// A number below `count`, a power of two.
+    #[inline]
+    fn hash(object: usize, count: usize) -> usize {
+        // The fractional part of the golden ratio spreads neighbouring addresses, in the upper bits.
+        let spread = ((object >> 3) as u32).wrapping_mul(0x9E37_79B9);
+        (spread >> (32 - count.trailing_zeros().clamp(1, 32))) as usize & (count - 1)
+    }
+
+    /// The word of the filter, and the bit in it.
+    #[inline]
+    fn bit(filter: &[u64], object: usize) -> (usize, u64) {
+        let hash = Table::hash(object, 64 * filter.len());
+        (hash / 64, 1 << (hash % 64))
+    }
+
+    /// Where it is, or where it would be.
+    #[inline]
+    fn place(places: &[usize], object: usize) -> usize {
+        let mut place = Table::hash(object, places.len());
+        while places[place] != 0 && places[place] != object {
+            place = (place + 1) & (places.len() - 1);
+        }
+        place
     }
 }
 
@@ -401,6 +438,25 @@ impl Drop for Slots {
             // SAFETY: as above.
             drop(unsafe { Box::from_raw(slab.blocks) });
             next = slab.next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_contains_what_it_was_made_of_and_nothing_else() {
+        let address = |number: usize| ptr::without_provenance_mut(16 * number);
+        for count in [0, 1, 2, 3, 7, 64, 1_000, 10_000] {
+            // Every other address.
+            let scan = Scan::of((1..=count).map(|number| address(2 * number)).collect());
+            for number in 1..=count {
+                assert!(scan.contains(address(2 * number)), "{number} of {count}");
+                assert!(!scan.contains(address(2 * number + 1)), "{number} of {count}");
+            }
+            assert!(!scan.contains(ptr::null_mut()));
         }
     }
 }

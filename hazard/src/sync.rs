@@ -25,6 +25,12 @@ mod chosen {
         }
     }
 
+    /// How a thread is started, waits and is woken.
+    #[cfg(feature = "std")]
+    pub(crate) mod threads {
+        pub(crate) use std::thread::{Builder, Thread, current, park, park_timeout};
+    }
+
     /// Whether loom explores every access. Its models use smaller sizes.
     pub(crate) const LOOM: bool = false;
 
@@ -109,6 +115,16 @@ mod chosen {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
     pub(crate) use loom::thread::yield_now;
+
+    #[cfg(feature = "std")]
+    pub(crate) mod threads {
+        pub(crate) use loom::thread::{Builder, Thread, current, park};
+
+        /// A model has no clock.
+        pub(crate) fn park_timeout(_: core::time::Duration) {
+            super::yield_now();
+        }
+    }
 
     pub(crate) const LOOM: bool = true;
 

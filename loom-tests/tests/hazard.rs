@@ -5,6 +5,9 @@
 //! With a fence removed, weakened or misplaced these must fail: `cargo xtask mutants hazard`.
 #![cfg(loom)]
 
+#[allow(dead_code, reason = "a part of the library, which a model ends otherwise")]
+#[path = "../../hazard/src/background.rs"]
+mod background;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../../hazard/examples/structures/list.rs"]
 mod list;
@@ -19,7 +22,8 @@ use std::sync::Arc;
 
 use asymfence::model::Start;
 use asymfence_hazard::{
-    AtomicBox, Cohort, Domain, Family, HazardCell, HazardPointer, Link, Tagged, Thresholds, domain,
+    AtomicBox, Chain, Cohort, Domain, Family, Follow, Guard, HazardCell, HazardPointer, Link,
+    NewNode, Place, Tagged, Thresholds, domain,
 };
 use loom::cell::UnsafeCell;
 use loom::sync::atomic;
@@ -64,6 +68,28 @@ fn reclaim() -> usize {
     Tests::domain().reclaim().expect("a heavy fence").kept
 }
 
+/// Uses what `source` holds.
+fn read<F: Family>(source: &AtomicBox<Object, F>) {
+    if let Some(object) = HazardPointer::new().protect(source) {
+        object.assert_alive();
+    }
+}
+
+/// Runs these beside each other, the last in the first thread. What that returns.
+fn beside<W: Send + Sync + 'static, R, const N: usize>(
+    world: &Arc<W>,
+    others: [fn(&W); N],
+    first: impl FnOnce(&W) -> R,
+) -> R {
+    let others = others.map(|other| {
+        let world = Arc::clone(world);
+        thread::spawn(move || other(&world))
+    });
+    let done = first(world);
+    others.into_iter().for_each(|other| other.join().expect("no panic"));
+    done
+}
+
 /// Two places that own an object each. A model's statics synchronise their first user with all others, so
 /// the first thread makes the domain.
 struct World {
@@ -79,24 +105,17 @@ impl World {
     fn unlink(&self, source: usize) {
         drop(self.sources[source].take());
     }
+
+    fn unlink_and_reclaim(&self, source: usize) -> usize {
+        self.unlink(source);
+        reclaim()
+    }
 }
 
 /// One reader, and one who retires and reclaims. True if the object was kept.
 fn protect_against_retire() -> bool {
-    let world = World::new();
-    let reader = {
-        let world = Arc::clone(&world);
-        thread::spawn(move || {
-            let mut hazard = HazardPointer::new();
-            if let Some(object) = hazard.protect(&world.sources[0]) {
-                object.assert_alive();
-            }
-        })
-    };
-    world.unlink(0);
-    let kept = reclaim() == 1;
-    reader.join().expect("no panic");
-    kept
+    let others: [fn(&World); 1] = [|world| read(&world.sources[0])];
+    beside(&World::new(), others, |world| world.unlink_and_reclaim(0) == 1)
 }
 
 #[test]
@@ -110,21 +129,105 @@ fn what_is_protected_is_not_freed() {
 #[test]
 fn what_is_protected_is_complete() {
     check(Start::Asymmetric, || {
+        let reader = |world: &World| {
+            let mut hazard = HazardPointer::new();
+            hazard.protect(&world.sources[0]).expect("never null").assert_alive();
+            let object = world.sources[1].as_ptr();
+            if let Ok(Some(object)) = hazard.try_protect(object, &world.sources[1]) {
+                object.assert_alive();
+            }
+        };
+        beside(&World::new(), [reader], |world| {
+            world.sources[0].store(object());
+            reclaim();
+        });
+    });
+}
+
+/// What a hazard pointer protects already it protects again without a store; what it does not, by a store.
+#[test]
+fn what_is_protected_again_is_not_freed() {
+    for start in STARTS {
+        check(start, || {
+            let reader = |world: &World| {
+                let mut hazard = HazardPointer::new();
+                for source in [0, 0, 1] {
+                    if let Some(object) = hazard.protect_again(&world.sources[source]) {
+                        object.assert_alive();
+                    }
+                }
+            };
+            beside(&World::new(), [reader], |world| _ = world.unlink_and_reclaim(0));
+        });
+    }
+    check(Start::Asymmetric, || {
+        let reader = |world: &World| {
+            let mut hazard = HazardPointer::new();
+            for source in &world.sources {
+                if let Some(object) = hazard.protect_again(source) {
+                    object.assert_alive();
+                }
+            }
+        };
+        beside(&World::new(), [reader], |world| _ = world.unlink_and_reclaim(1));
+    });
+}
+
+/// The light fence is that of the thread that had the hazard pointer before.
+#[test]
+fn a_hazard_pointer_that_was_sent_to_another_thread_protects_again() {
+    check_within(Some(2), Start::Asymmetric, || {
         let world = World::new();
         let reader = {
             let world = Arc::clone(&world);
             thread::spawn(move || {
                 let mut hazard = HazardPointer::new();
-                hazard.protect(&world.sources[0]).expect("never null").assert_alive();
-                let object = world.sources[1].as_ptr();
-                if let Ok(Some(object)) = hazard.try_protect(object, &world.sources[1]) {
-                    object.assert_alive();
-                }
+                let _ = hazard.protect(&world.sources[0]);
+                let theirs = Arc::clone(&world);
+                let other = thread::spawn(move || {
+                    if let Some(object) = hazard.protect_again(&theirs.sources[0]) {
+                        object.assert_alive();
+                    }
+                });
+                other.join().expect("no panic");
             })
         };
-        world.sources[0].store(object());
-        reclaim();
+        world.unlink_and_reclaim(0);
         reader.join().expect("no panic");
+    });
+}
+
+/// An object whose address was published before it was complete.
+struct Known {
+    object: *mut Object,
+    source: AtomicBox<Object, Tests>,
+}
+
+// SAFETY: the reader uses the address alone.
+unsafe impl Send for Known {}
+// SAFETY: as above.
+unsafe impl Sync for Known {}
+
+#[test]
+fn what_is_protected_again_is_complete() {
+    check(Start::Asymmetric, || {
+        let _ = Tests::domain();
+        let object = Box::into_raw(object());
+        let world = Arc::new(Known { object, source: AtomicBox::null() });
+        let reader = |world: &Known| {
+            let mut hazard = HazardPointer::new();
+            hazard.protect_raw(world.object);
+            if let Some(object) = hazard.protect_again(&world.source) {
+                object.assert_alive();
+            }
+        };
+        beside(&world, [reader], |world| {
+            // SAFETY: nobody else looks into it before it is stored.
+            let object = unsafe { Box::from_raw(world.object) };
+            // SAFETY: as above.
+            object.0.with_mut(|alive| unsafe { *alive = true });
+            world.source.store(object);
+        });
     });
 }
 
@@ -140,21 +243,15 @@ fn what_is_protected_is_kept_at_times_and_freed_at_others() {
 fn a_hazard_pointer_that_goes_on_lets_go_of_what_it_protected() {
     for start in STARTS {
         check(start, || {
-            let world = World::new();
-            let reader = {
-                let world = Arc::clone(&world);
-                thread::spawn(move || {
-                    let mut hazard = HazardPointer::new();
-                    for source in &world.sources {
-                        if let Some(object) = hazard.protect(source) {
-                            object.assert_alive();
-                        }
+            let reader = |world: &World| {
+                let mut hazard = HazardPointer::new();
+                for source in &world.sources {
+                    if let Some(object) = hazard.protect(source) {
+                        object.assert_alive();
                     }
-                })
+                }
             };
-            world.unlink(0);
-            reclaim();
-            reader.join().expect("no panic");
+            beside(&World::new(), [reader], |world| _ = world.unlink_and_reclaim(0));
         });
     }
 }
@@ -163,19 +260,9 @@ fn a_hazard_pointer_that_goes_on_lets_go_of_what_it_protected() {
 #[test]
 fn a_slot_passes_from_thread_to_thread() {
     check(Start::Asymmetric, || {
-        let world = World::new();
-        let readers = [0, 1].map(|source| {
-            let world = Arc::clone(&world);
-            thread::spawn(move || {
-                let mut hazard = HazardPointer::new();
-                if let Some(object) = hazard.protect(&world.sources[source]) {
-                    object.assert_alive();
-                }
-            })
-        });
-        world.unlink(0);
-        reclaim();
-        readers.into_iter().for_each(|reader| reader.join().expect("no panic"));
+        let readers: [fn(&World); 2] =
+            [|world| read(&world.sources[0]), |world| read(&world.sources[1])];
+        beside(&World::new(), readers, |world| _ = world.unlink_and_reclaim(0));
     });
 }
 
@@ -183,22 +270,8 @@ fn a_slot_passes_from_thread_to_thread() {
 #[test]
 fn what_another_thread_has_retired_is_reclaimed_as_ones_own() {
     check(Start::Asymmetric, || {
-        let world = World::new();
-        let threads: [fn(&World); 2] = [
-            |world| {
-                let mut hazard = HazardPointer::new();
-                if let Some(object) = hazard.protect(&world.sources[0]) {
-                    object.assert_alive();
-                }
-            },
-            |world| world.unlink(0),
-        ];
-        let threads = threads.map(|body| {
-            let world = Arc::clone(&world);
-            thread::spawn(move || body(&world))
-        });
-        reclaim();
-        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        let others: [fn(&World); 2] = [|world| read(&world.sources[0]), |world| world.unlink(0)];
+        beside(&World::new(), others, |_| _ = reclaim());
     });
 }
 
@@ -211,14 +284,10 @@ fn structure<S: Send + Sync + 'static>(
 ) -> impl Fn() + Send + Sync + 'static {
     move || {
         let domain = Domain::global();
-        let structure = Arc::new(make());
-        let thread = {
-            let structure = Arc::clone(&structure);
-            thread::spawn(move || other(&structure))
-        };
-        one(&structure);
-        domain.reclaim().expect("a heavy fence");
-        thread.join().expect("no panic");
+        beside(&Arc::new(make()), [other], |structure| {
+            one(structure);
+            domain.reclaim().expect("a heavy fence");
+        });
     }
 }
 
@@ -267,19 +336,17 @@ fn a_stack_hands_out_each_value_once() {
 type Queue = queue::Queue<Value>;
 
 /// The second reclaims: a reclaim in both takes minutes.
-fn queues(preemptions: usize, values: usize, one: fn(&Queue), other: fn(&Queue, fn())) {
+fn queues(preemptions: usize, values: usize, one: fn(&Queue), other: fn(&Queue)) {
     check_within(Some(preemptions), Start::Asymmetric, move || {
         let _ = Domain::global();
         let queue = Arc::new(Queue::new());
         (0..values).for_each(|_| queue.push(value()));
-        let thread = {
-            let queue = Arc::clone(&queue);
-            let reclaim = || _ = Domain::global().reclaim().expect("a heavy fence");
-            thread::spawn(move || other(&queue, reclaim))
-        };
-        one(&queue);
-        thread.join().expect("no panic");
+        beside(&queue, [other], one);
     });
+}
+
+fn reclaim_global() {
+    Domain::global().reclaim().expect("a heavy fence");
 }
 
 fn pop(queue: &Queue) {
@@ -293,9 +360,9 @@ fn push(queue: &Queue) {
 /// Two threads at the first value.
 #[test]
 fn a_queue_hands_out_each_value_once() {
-    queues(2, 1, pop, |queue, reclaim| {
+    queues(2, 1, pop, |queue| {
         pop(queue);
-        reclaim();
+        reclaim_global();
     });
 }
 
@@ -303,19 +370,19 @@ fn a_queue_hands_out_each_value_once() {
 #[test]
 fn a_queue_is_popped_while_its_nodes_are_freed() {
     // One preemption leads there. Two take minutes.
-    queues(1, 2, pop, |queue, reclaim| {
+    queues(1, 2, pop, |queue| {
         pop(queue);
         pop(queue);
-        reclaim();
+        reclaim_global();
     });
 }
 
 /// Who pops moves the tail on for one who was stopped in a push.
 #[test]
 fn a_queue_is_pushed_to_while_it_is_popped() {
-    queues(2, 0, push, |queue, reclaim| {
+    queues(2, 0, push, |queue| {
         pop(queue);
-        reclaim();
+        reclaim_global();
         push(queue);
     });
 }
@@ -368,23 +435,19 @@ fn a_place_that_is_dropped_keeps_its_object_for_a_guard() {
 #[test]
 fn what_is_put_back_is_protected_where_it_is_found() {
     check(Start::Asymmetric, || {
-        let world = World::new();
-        let reader = {
-            let world = Arc::clone(&world);
-            thread::spawn(move || {
-                let mut hazard = HazardPointer::new();
-                for source in world.sources.iter().rev() {
-                    if let Some(object) = hazard.protect(source) {
-                        object.assert_alive();
-                    }
+        let reader = |world: &World| {
+            let mut hazard = HazardPointer::new();
+            for source in world.sources.iter().rev() {
+                if let Some(object) = hazard.protect(source) {
+                    object.assert_alive();
                 }
-            })
+            }
         };
-        let object = world.sources[0].take().expect("not null");
-        drop(world.sources[1].put_back(object));
-        world.unlink(1);
-        reclaim();
-        reader.join().expect("no panic");
+        beside(&World::new(), [reader], |world| {
+            let object = world.sources[0].take().expect("not null");
+            drop(world.sources[1].put_back(object));
+            world.unlink_and_reclaim(1);
+        });
     });
 }
 
@@ -403,14 +466,10 @@ fn list_of_two() -> List {
 fn lists(one: fn(&List), other: fn(&List)) {
     let preemptions = if quick() { 1 } else { 2 };
     check_within(Some(preemptions), Start::Asymmetric, move || {
-        let list = Arc::new(list_of_two());
-        let thread = {
-            let list = Arc::clone(&list);
-            thread::spawn(move || other(&list))
-        };
-        one(&list);
-        reclaim();
-        thread.join().expect("no panic");
+        beside(&Arc::new(list_of_two()), [other], |list| {
+            one(list);
+            reclaim();
+        });
     });
 }
 
@@ -433,6 +492,42 @@ fn a_reader_of_a_list_is_not_led_to_what_was_freed() {
             get(list, 2);
         },
     );
+}
+
+/// The same by guards.
+#[test]
+fn a_guard_of_a_removed_node_is_not_led_to_what_was_freed() {
+    type Links = Chain<Object, Tests>;
+    fn first(chain: &Links) -> Guard<'_, Object, Tests> {
+        match Place::First(chain).follow(HazardPointer::new()) {
+            Follow::To(node) => node,
+            _ => panic!("no node"),
+        }
+    }
+    fn remove_first(chain: &Links) {
+        let node = first(chain);
+        assert!(node.freeze() && Place::First(chain).unlink(&node));
+    }
+    check_within(Some(2), Start::Asymmetric, || {
+        let _ = Tests::domain();
+        let chain = Links::new();
+        for _ in 0..2 {
+            let mut cursor = chain.cursor();
+            cursor.seek(|_| false);
+            assert!(cursor.insert(NewNode::new(Object::new())).is_ok());
+        }
+        let reader = |chain: &Links| {
+            let Follow::To(node) = Place::First(chain).follow(HazardPointer::new()) else { return };
+            node.assert_alive();
+            if let Follow::To(next) = Place::After(node).follow(HazardPointer::new()) {
+                next.assert_alive();
+            }
+        };
+        beside(&Arc::new(chain), [reader], |chain| {
+            (0..2).for_each(|_| remove_first(chain));
+            reclaim();
+        });
+    });
 }
 
 #[test]
@@ -487,17 +582,17 @@ fn a_removal_synchronises_with_those_who_find_it() {
 
     check_within(Some(2), Start::Asymmetric, || {
         let world = Arc::new(Shared { list: list_of_two(), before: UnsafeCell::new(0) });
-        let removes = Arc::clone(&world);
-        let thread = thread::spawn(move || {
+        let removes = |world: &Shared| {
             // SAFETY: read only after the removal was found.
-            removes.before.with_mut(|before| unsafe { *before = 1 });
-            remove(&removes.list, 1);
+            world.before.with_mut(|before| unsafe { *before = 1 });
+            remove(&world.list, 1);
+        };
+        beside(&world, [removes], |world| {
+            if !get(&world.list, 1) {
+                // SAFETY: written before the removal, and never again.
+                assert_eq!(world.before.with(|before| unsafe { *before }), 1);
+            }
         });
-        if !get(&world.list, 1) {
-            // SAFETY: written before the removal, and never again.
-            assert_eq!(world.before.with(|before| unsafe { *before }), 1);
-        }
-        thread.join().expect("no panic");
     });
 }
 
@@ -538,12 +633,7 @@ fn a_cohort_frees_what_is_not_protected_and_all_when_it_is_dropped() {
         let _ = Tests::domain();
         let slot = Arc::new(Slot { current: Link::null(), cohort: Cohort::new(1) });
         slot.store();
-        let reader = {
-            let slot = Arc::clone(&slot);
-            thread::spawn(move || slot.read())
-        };
-        slot.store(); // reclaims
-        reader.join().expect("no panic");
+        beside(&slot, [Slot::read], Slot::store); // reclaims
     });
 }
 
@@ -588,12 +678,7 @@ fn what_another_thread_has_retired_to_a_cohort_is_reclaimed_as_ones_own() {
         let _ = Tests::domain();
         let slot = Arc::new(Slot { current: Link::null(), cohort: Cohort::new(9) });
         slot.store();
-        let other = {
-            let slot = Arc::clone(&slot);
-            thread::spawn(move || slot.store())
-        };
-        slot.cohort.reclaim().expect("a heavy fence");
-        other.join().expect("no panic");
+        beside(&slot, [Slot::store], |slot| _ = slot.cohort.reclaim().expect("a heavy fence"));
     });
 }
 
@@ -610,30 +695,12 @@ impl Places {
         let _ = Eager::domain();
         Arc::new(Places([(); 2].map(|()| AtomicBox::from(object()))))
     }
-
-    fn read(&self, place: usize) {
-        let mut hazard = HazardPointer::new();
-        if let Some(object) = hazard.protect(&self.0[place]) {
-            object.assert_alive();
-        }
-    }
 }
 
-/// Runs these beside each other, the last in the first thread.
-fn beside<const N: usize>(others: [fn(&Places); N], first: fn(&Places)) {
-    beside_within(2, others, first);
-}
-
-/// The same, within so many preemptions.
-fn beside_within<const N: usize>(preemptions: usize, others: [fn(&Places); N], first: fn(&Places)) {
+/// Runs these beside each other within so many preemptions, the last in the first thread.
+fn places<const N: usize>(preemptions: usize, others: [fn(&Places); N], first: fn(&Places)) {
     check_within(Some(preemptions), Start::Asymmetric, move || {
-        let places = Places::new();
-        let others = others.map(|other| {
-            let places = Arc::clone(&places);
-            thread::spawn(move || other(&places))
-        });
-        first(&places);
-        others.into_iter().for_each(|other| other.join().expect("no panic"));
+        beside(&Places::new(), others, first);
     });
 }
 
@@ -644,7 +711,7 @@ fn reclaim_eagerly() {
 /// The owner of a ring frees what another thread's heavy fence has served. Two preemptions take minutes.
 #[test]
 fn one_heavy_fence_serves_every_ring() {
-    beside_within(1, [|places| places.read(0), |_| reclaim_eagerly()], |places| {
+    places(1, [|places| read(&places.0[0]), |_| reclaim_eagerly()], |places| {
         drop(places.0[0].take());
         Eager::domain().retire_box(object()); // looks again
     });
@@ -653,7 +720,7 @@ fn one_heavy_fence_serves_every_ring() {
 /// The owner frees by its own fences, and scans after them.
 #[test]
 fn an_owner_frees_what_it_has_retired() {
-    beside([|places| places.read(0)], |places| {
+    places(2, [|places| read(&places.0[0])], |places| {
         drop(places.0[0].take());
         (0..2).for_each(|_| Eager::domain().retire_box(object()));
     });
@@ -662,7 +729,7 @@ fn an_owner_frees_what_it_has_retired() {
 /// The owner and another take from one ring.
 #[test]
 fn an_object_of_a_ring_is_freed_once() {
-    beside([|_| reclaim_eagerly()], |places| {
+    places(2, [|_| reclaim_eagerly()], |places| {
         drop(places.0[0].take());
         drop(places.0[1].take());
         reclaim_eagerly();
@@ -704,23 +771,12 @@ fn reclaim_patiently() {
 #[test]
 fn a_heavy_fence_serves_what_was_retired_before_it() {
     check_within(Some(2), Start::Asymmetric, || {
-        let place = place_and_garbage(2);
-        let threads: [fn(&AtomicBox<Object, Patient>); 2] = [
-            |place| {
-                let mut hazard = HazardPointer::new();
-                if let Some(object) = hazard.protect(place) {
-                    object.assert_alive();
-                }
-            },
-            |place| place.take().expect("not null").retire_deferred(),
-        ];
-        let threads = threads.map(|body| {
-            let place = Arc::clone(&place);
-            thread::spawn(move || body(&place))
+        let others: [fn(&AtomicBox<Object, Patient>); 2] =
+            [read, |place| place.take().expect("not null").retire_deferred()];
+        beside(&place_and_garbage(2), others, |_| {
+            reclaim_patiently();
+            Patient::domain().retire_box(object()); // looks, if it is the fourth
         });
-        reclaim_patiently();
-        Patient::domain().retire_box(object()); // looks, if it is the fourth
-        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
     });
 }
 
@@ -728,18 +784,13 @@ fn a_heavy_fence_serves_what_was_retired_before_it() {
 #[test]
 fn a_scan_comes_behind_the_heavy_fence_of_another() {
     check_within(Some(2), Start::Asymmetric, || {
-        let place = place_and_garbage(3);
-        let other = {
-            let place = Arc::clone(&place);
-            thread::spawn(move || {
-                let mut hazard = HazardPointer::new();
-                let object = hazard.protect(&place);
-                reclaim_patiently();
-                object.iter().for_each(|object| object.assert_alive());
-            })
+        let other = |place: &AtomicBox<Object, Patient>| {
+            let mut hazard = HazardPointer::new();
+            let object = hazard.protect(place);
+            reclaim_patiently();
+            object.iter().for_each(|object| object.assert_alive());
         };
-        drop(place.take()); // the fourth: looks
-        other.join().expect("no panic");
+        beside(&place_and_garbage(3), [other], |place| drop(place.take())); // the fourth: looks
     });
 }
 
@@ -774,26 +825,97 @@ fn garbage_that_owns_a_place_may_be_left_at_the_end_of_a_model() {
     });
 }
 
+/// What `background.rs` has from its crate.
+mod sync {
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+    pub(crate) use std::sync::atomic::AtomicUsize as Number;
+
+    pub(crate) mod threads {
+        pub(crate) use loom::thread::{Builder, Thread, current, park};
+
+        /// A model has no clock.
+        pub(crate) fn park_timeout(_: std::time::Duration) {
+            loom::thread::yield_now();
+        }
+    }
+
+    macro_rules! const_where_possible {
+        ($function:ident) => {
+            $function!();
+        };
+    }
+    pub(crate) use const_where_possible;
+}
+
+/// What was retired, and the thread that is to free it.
+struct Reclaimed {
+    retired: atomic::AtomicUsize,
+    background: background::Background,
+}
+
+/// As in the library: the reclaimer sleeps while nothing waits, and who retires wakes it. A thread that sleeps for ever
+/// fails the model.
+///
+/// One object: of a swap and a plain store that follows it in another thread, loom takes either for the last, so after a
+/// second sleep it reports a wake-up as lost that no machine loses.
+#[test]
+fn who_retires_wakes_the_background_reclaimer() {
+    for start in STARTS {
+        check(start, || {
+            let world: &'static Reclaimed = Box::leak(Box::new(Reclaimed {
+                retired: atomic::AtomicUsize::new(0),
+                background: background::Background::new(),
+            }));
+            let (ends, ended) = loom::sync::mpsc::channel();
+            let reclaims = move || {
+                let freed = std::cell::Cell::new(0);
+                // Acquire: as of a ring's tail.
+                let waits = || world.retired.load(atomic::Ordering::Acquire) != freed.get();
+                while freed.get() < 1 {
+                    if !waits() {
+                        world.background.sleep(waits);
+                    }
+                    freed.set(world.retired.load(atomic::Ordering::Acquire));
+                }
+                ends.send(()).expect("somebody waits");
+            };
+            world.background.start(reclaims).expect("a thread");
+            // Release: as of a ring's tail.
+            world.retired.store(1, atomic::Ordering::Release);
+            world.background.wake(false);
+            // A heavy fence of a model reaches threads that are there.
+            ended.recv().expect("it ends");
+        });
+    }
+}
+
+/// An owner that cannot have the lock of its ring leaves that to the next, or to the reclaim of another thread, with what
+/// is in it.
+#[test]
+fn a_ring_that_is_left_while_it_is_locked_is_emptied_later() {
+    check_within(Some(3), Start::Asymmetric, || {
+        let domain = Eager::domain();
+        (0..3).for_each(|_| {
+            // SAFETY: a box's, which nobody links.
+            unsafe { domain.retire_deferred(Box::into_raw(object())) };
+        });
+        let other = thread::spawn(reclaim_eagerly);
+        // Urgent: more waits than its share.
+        (0..2).for_each(|_| domain.retire_box(object()));
+        other.join().expect("no panic");
+        let done = domain.reclaim().expect("a heavy fence");
+        assert_eq!((domain.stats().freed, done.kept), (5, 0));
+    });
+}
+
 /// What is retired while a reclaim is behind its heavy fence already is left to the next.
 #[test]
 fn what_is_retired_behind_a_heavy_fence_waits_for_the_next() {
     check_within(Some(2), Start::Asymmetric, || {
         let world = World::new();
         world.unlink(0);
-        let threads: [fn(&World); 3] = [
-            |world| {
-                let mut hazard = HazardPointer::new();
-                if let Some(object) = hazard.protect(&world.sources[1]) {
-                    object.assert_alive();
-                }
-            },
-            |_| _ = reclaim(),
-            |world| world.unlink(1),
-        ];
-        let threads = threads.map(|body| {
-            let world = Arc::clone(&world);
-            thread::spawn(move || body(&world))
-        });
-        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        let others: [fn(&World); 3] =
+            [|world| read(&world.sources[1]), |_| _ = reclaim(), |world| world.unlink(1)];
+        beside(&world, others, |_| ());
     });
 }

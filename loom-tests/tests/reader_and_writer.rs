@@ -78,6 +78,6 @@ fn what_is_protected_is_not_freed() {
 
 #[test]
 #[should_panic]
-fn without_the_second_look_it_may_be() {
+fn without_a_second_look_what_is_used_may_have_been_freed() {
     model(|| read_and_replace(mutant));
 }

@@ -90,6 +90,25 @@ fn a_source_that_has_changed_is_not_protected() {
 }
 
 #[test]
+fn what_is_protected_again_is_what_the_source_holds_now() {
+    own!();
+    let (source, deaths) = (Source::null(), Arc::default());
+    let mut hazard = HazardPointer::<Tests>::new();
+    assert!(hazard.protect_again(&source).is_none());
+    for _ in 0..2 {
+        replace(&source, &deaths);
+        for _ in 0..2 {
+            let object = hazard.protect_again(&source).expect("not null");
+            assert!(std::ptr::eq(object, source.as_ptr()));
+        }
+    }
+    end(&source);
+    assert_eq!(reclaim::<Tests>(), (1, 1), "the second is protected");
+    assert!(hazard.protect_again(&source).is_none());
+    assert_eq!(reclaim::<Tests>(), (1, 0));
+}
+
+#[test]
 fn a_deleter_of_ones_own_is_called_once() {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     own!();
@@ -350,6 +369,44 @@ fn reclaim_all_waits_for_what_another_thread_has_in_hand() {
     });
 }
 
+/// Each has up to 64 objects in hand, and holds back no others.
+#[cfg(feature = "std")] // without it so many reclaims put off all others
+#[test]
+fn threads_that_stop_in_the_middle_of_a_reclaim_hold_back_what_they_have_in_hand() {
+    const THREADS: usize = 50;
+    const IN_HAND: usize = 64;
+    static STOPPED: [Barrier; 2] = [Barrier::new(2), Barrier::new(THREADS + 1)];
+    struct Stops;
+    impl Drop for Stops {
+        fn drop(&mut self) {
+            STOPPED.iter().for_each(|barrier| _ = barrier.wait());
+        }
+    }
+    own!();
+    let deaths = Arc::default();
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                Tests::domain().retire_box(Box::new(Stops));
+                retire::<Tests>(IN_HAND - 1, &deaths);
+                Tests::domain().reclaim().expect("a heavy fence");
+            });
+            STOPPED[0].wait(); // it is in its destructor
+        }
+        assert_eq!(stats::<Tests>().waiting(), THREADS * IN_HAND);
+        let done = Tests::domain().reclaim().expect("a heavy fence");
+        assert_eq!((done.freed, deaths.load(Relaxed)), (0, 0), "the twin: nobody else frees these");
+        for _ in 0..50_000 {
+            retire::<Tests>(1, &deaths);
+            let most = bound::<Tests>() + THREADS * IN_HAND;
+            assert!(stats::<Tests>().waiting() <= most, "{:?}", stats::<Tests>());
+        }
+        STOPPED[1].wait();
+    });
+    assert_eq!(reclaim::<Tests>().1, 0);
+    assert_eq!(deaths.load(Relaxed), THREADS * (IN_HAND - 1) + 50_000);
+}
+
 #[test]
 fn what_destructors_retire_is_freed_by_later_retires() {
     own!();
@@ -458,9 +515,12 @@ fn a_destructor_that_reclaims_does_not_nest() {
         Tests::domain().retire_box(first);
         assert_eq!(reclaim::<Tests>().1, 0);
     };
-    let small = thread::Builder::new().stack_size(64 * 1024);
-    small.spawn(work).expect("a thread").join().expect("no panic");
-    assert_eq!((stats::<Tests>().retired, stats::<Tests>().waiting()), (10_001, 0));
+    // By itself: without `std` as many reclaims are under way as put off those of other tests.
+    Child::default().run(|| {
+        let small = thread::Builder::new().stack_size(64 * 1024);
+        small.spawn(work).expect("a thread").join().expect("no panic");
+        assert_eq!((stats::<Tests>().retired, stats::<Tests>().waiting()), (10_001, 0));
+    });
 }
 
 #[test]

@@ -185,6 +185,36 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "node = Tagged::from_word(node).with_tag(0).word();",
     ),
     Mutant(
+        "a frozen link that is followed",
+        "hazard/src/link.rs",
+        "            if held.is_frozen() {\n                return Err(Frozen);\n            }\n",
+        "",
+    ),
+    Mutant(
+        "protected again without a look whether it is protected",
+        "hazard/src/pointer.rs",
+        "if self.slot.protects(object) {",
+        "if !object.is_null() || self.slot.protects(object) {",
+    ),
+    Mutant(
+        "protected again without an acquire",
+        "hazard/src/pointer.rs",
+        "let object = source.load(Acquire);",
+        "let object = source.load(Relaxed);",
+    ),
+    Mutant(
+        "a reclaimer that goes to sleep without a heavy fence",
+        "hazard/src/background.rs",
+        "let fenced = try_heavy_fence();",
+        "let fenced = Ok::<(), ()>(drop(try_heavy_fence as fn() -> _));",
+    ),
+    Mutant(
+        "a retire that looks without a light fence whether the reclaimer sleeps",
+        "hazard/src/background.rs",
+        "        light_fence();\n",
+        "        let _ = light_fence;\n",
+    ),
+    Mutant(
         "a node retired by whoever finds it frozen",
         "hazard/src/chain.rs",
         "        Err(_) => false,\n",
