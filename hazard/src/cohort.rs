@@ -45,6 +45,7 @@ use crate::thread;
 /// }
 ///
 /// impl<T> Drop for Slot<T> {
+///     // The cohort drops values of `T` after this. `Drop` tells the compiler that what `T` borrows must live so long.
 ///     fn drop(&mut self) {
 ///         let last = self.current.load();
 ///         if last != Tagged::null() {
@@ -91,9 +92,15 @@ impl<F: Family> Cohort<F> {
     ///
     /// # Safety
     ///
-    /// As [`Domain::retire`](crate::Domain::retire). Besides, a thread that protects the object must borrow the cohort,
-    /// or the structure around it, for as long as it protects the object. (So the object does not have to be `'static`:
-    /// if the cohort is leaked, the object is never freed.)
+    /// As [`Domain::retire`](crate::Domain::retire). Besides:
+    ///
+    /// - A thread that protects the object borrows the cohort, or the structure around it, for as long as it protects
+    ///   the object.
+    /// - What the object borrows outlives the cohort. The cohort does not name the type of its objects, so the compiler
+    ///   does not check this by itself: the structure around the cohort has a `Drop` that is generic over the type, or a
+    ///   `PhantomData` of it, and lets nobody take the cohort out.
+    ///
+    /// (So the object does not have to be `'static`: if the cohort is leaked, the object is never freed.)
     ///
     /// # Panics
     ///

@@ -16,7 +16,9 @@ pub(crate) type Of<F> = PhantomData<fn(F) -> F>;
 ///
 /// # Safety
 ///
-/// `domain` always returns the same domain, for the life of the program, and no other family has that domain.
+/// - `domain` always returns the same domain, for the life of the program, and no other family has that domain.
+/// - `with_local` passes a `Local` of the calling thread that no other family has, and `begin` sees to it that it ends
+///   with the thread. Both are hidden and may change, so leave the impl to [`domain!`](crate::domain!).
 ///
 /// Only the macro makes a family without `unsafe`:
 ///
@@ -81,6 +83,26 @@ pub unsafe trait Family: Sized + 'static {
 /// ```compile_fail,E0428
 /// asymfence_hazard::domain! { pub enum Routes {} }
 /// asymfence_hazard::domain! { pub enum Routes {} }
+/// ```
+///
+/// The expression of the thresholds is the caller's, so it may do only what safe code may:
+///
+/// ```
+/// use asymfence_hazard::{Thresholds, domain};
+///
+/// const fn few() -> Thresholds {
+///     Thresholds { objects: 64, ..Thresholds::DEFAULT }
+/// }
+/// domain! { enum Few {} = few(); }
+/// ```
+///
+/// ```compile_fail,E0133
+/// use asymfence_hazard::{Thresholds, domain};
+///
+/// const unsafe fn few() -> Thresholds {
+///     Thresholds { objects: 64, ..Thresholds::DEFAULT }
+/// }
+/// domain! { enum Few {} = few(); }
 /// ```
 ///
 /// A generic family would have one domain for all its types, so it is not allowed:

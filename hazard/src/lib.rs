@@ -87,6 +87,11 @@
 //! | cohorts, synchronous reclamation (P3135) | [`Cohort`] |
 //! | batches of hazard pointers (P3428) | [`HazardPointer::array`] |
 //!
+//! There is no base class, since Rust has no inheritance, and an object that carries its own list node could be of no
+//! foreign type. folly's `hazptr_domain` for each instance is left out: a hazard pointer would have to carry its domain,
+//! or check it at each protection. A family's domain is found through the type, and a [`Cohort`] keeps the garbage of an
+//! instance apart.
+//!
 //! # How much garbage there can be
 //!
 //! Let `H` be the number of hazard pointers, `T` the number of threads that retire, and `E` the largest of 1,024, `H`

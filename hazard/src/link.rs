@@ -202,7 +202,7 @@ impl<T, F: Family> Link<T, F> {
     /// # Safety
     ///
     /// - LINKED: the object of `new` is valid, and is neither retired nor freed before this link has been changed or
-    ///   frozen. Afterwards it is either retired by [`Domain::retire`](crate::Domain::retire) of this family's domain,
+    ///   frozen. Afterwards it is either retired to this family's domain or to a [`Cohort`](crate::Cohort) of this family,
     ///   or freed directly once no reference and no guard obtained through this link exists. (A [`Protected`] may
     ///   outlive the structure, so dropping the structure is not enough.)
     /// - A frozen link may only be given the value that it holds already.

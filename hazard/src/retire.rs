@@ -73,7 +73,7 @@ impl<F: Family> Domain<F> {
     }
 
     /// Frees `object` with the next reclaim. For objects that have never been linked: the reclaiming thread frees them
-    /// together with others. Allocates a few words.
+    /// together with others.
     ///
     /// ```
     /// use asymfence_hazard::Domain;
@@ -81,6 +81,10 @@ impl<F: Family> Domain<F> {
     /// let object: Box<dyn std::any::Any + Send> = Box::new(7);
     /// Domain::global().retire_box(object);
     /// ```
+    ///
+    /// Allocates a few words: a retired object takes two, its address and how it is freed, and the second half of the
+    /// pointer of an unsized object needs a third. [`retire`](Domain::retire) allocates nothing, and takes sized objects
+    /// alone.
     ///
     /// # Panics
     ///

@@ -39,9 +39,12 @@ mod chosen {
     #[macro_export]
     macro_rules! __domain {
         ($family:ty, $thresholds:expr) => {{
-            static DOMAIN: $crate::__private::Domain<$family> =
+            static DOMAIN: $crate::__private::Domain<$family> = {
+                // The caller's expression, outside of the unsafe block.
+                let thresholds: $crate::__private::Thresholds = $thresholds;
                 // SAFETY: a family's `domain` has this static, and no other.
-                unsafe { $crate::__private::Domain::__new($thresholds) };
+                unsafe { $crate::__private::Domain::__new(thresholds) }
+            };
             &DOMAIN
         }};
     }
@@ -134,9 +137,12 @@ mod chosen {
     macro_rules! __domain {
         ($family:ty, $thresholds:expr) => {{
             $crate::__private::loom::lazy_static! {
-                static ref DOMAIN: $crate::__private::Domain<$family> =
+                static ref DOMAIN: $crate::__private::Domain<$family> = {
+                    // The caller's expression, outside of the unsafe block.
+                    let thresholds: $crate::__private::Thresholds = $thresholds;
                     // SAFETY: a family's `domain` has this static, and no other.
-                unsafe { $crate::__private::Domain::__new($thresholds) };
+                    unsafe { $crate::__private::Domain::__new(thresholds) }
+                };
             }
             &DOMAIN
         }};

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use asymfence_hazard::{
-    AtomicBox, Chain, Cohort, Family, Follow, HazardCell, HazardPointer, NewNode, Place, Protected,
-    Thresholds, domain,
+    AtomicBox, Chain, Cohort, Family, Follow, HazardCell, HazardPointer, Link, NewNode, Place,
+    Protected, Tagged, Thresholds, domain,
 };
 
 use crate::{BY_NUMBERS, Canary, reclaim};
@@ -208,6 +208,21 @@ fn hazard_pointers_and_guards_are_small() {
     assert_eq!(size_of::<Option<HazardPointer>>(), WORD);
     assert_eq!(size_of::<Option<Protected<u64>>>(), 2 * WORD);
     assert_eq!((size_of::<AtomicBox<u64>>(), size_of::<Chain<u64>>()), (WORD, WORD));
+}
+
+#[test]
+fn a_tag_leaves_the_address_and_the_other_tags_alone() {
+    let link = Link::<u64>::null();
+    assert_eq!(link.fetch_or(2).tag(), 0);
+    assert_eq!(link.fetch_or(4).tag(), 2);
+    assert!(!link.load().is_frozen());
+    assert_eq!(link.fetch_or(Link::<u64>::FROZEN).tag(), 6);
+    assert!(link.load().is_frozen());
+    let tagged = link.load();
+    assert_eq!(tagged.tag(), 6 | Link::<u64>::FROZEN);
+    assert!(tagged.as_ptr().is_null());
+    assert_eq!(tagged.with_tag(usize::MAX).tag(), Tagged::<u64>::TAGS);
+    assert!(tagged.with_tag(0) == Tagged::null());
 }
 
 /// Sound without `unsafe` only as long as nothing is retired to it.

@@ -8,7 +8,8 @@ use std::thread;
 use asymfence_hazard::{Domain, HazardCell, HazardPointer};
 
 use crate::Canary;
-use crate::list::List;
+use crate::list::{Entry, List};
+use crate::map::Map;
 use crate::queue::Queue;
 use crate::stack::Stack;
 
@@ -17,7 +18,10 @@ pub(crate) fn hammer(rounds: usize) {
     hammer_stack(rounds);
     hammer_queue(rounds);
     hammer_cell(rounds);
-    hammer_list(rounds);
+    hammer_rcu(rounds);
+    hammer_keys(&List::new(), rounds);
+    // Two lists, so that keys share a bucket.
+    hammer_keys(&Map::new(2), rounds);
 }
 
 const THREADS: usize = 4;
@@ -102,13 +106,52 @@ fn hammer_cell(rounds: usize) {
     assert_eq!(deaths.load(Relaxed), written.load(Relaxed));
 }
 
-fn hammer_list(rounds: usize) {
+/// No update is lost.
+fn hammer_rcu(rounds: usize) {
+    let cell = HazardCell::<_>::new(0);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| (0..rounds / 10).for_each(|_| drop(cell.rcu(|value| value + 1))));
+        }
+    });
+    assert_eq!(cell.into_inner(), Some(THREADS * (rounds / 10)));
+}
+
+type Value = (usize, Canary);
+
+/// What a list and a map have in common.
+trait Keyed: Sync {
+    fn insert(&self, key: usize, value: Value) -> Result<(), Value>;
+    fn remove(&self, key: &usize) -> Option<Entry<'_, usize, Value>>;
+    fn get(&self, key: &usize) -> Option<Entry<'_, usize, Value>>;
+}
+
+macro_rules! keyed {
+    ($($structure:ident)*) => {
+        $(
+            impl Keyed for $structure<usize, Value> {
+                fn insert(&self, key: usize, value: Value) -> Result<(), Value> {
+                    $structure::insert(self, key, value)
+                }
+                fn remove(&self, key: &usize) -> Option<Entry<'_, usize, Value>> {
+                    $structure::remove(self, key)
+                }
+                fn get(&self, key: &usize) -> Option<Entry<'_, usize, Value>> {
+                    $structure::get(self, key)
+                }
+            }
+        )*
+    };
+}
+keyed!(List Map);
+
+fn hammer_keys(structure: &impl Keyed, rounds: usize) {
     const KEYS: usize = 16;
-    let (list, deaths) = (List::<usize, (usize, Canary)>::new(), Arc::default());
+    let deaths = Arc::default();
     let (there, made) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (list, deaths, there, made) = (&list, &deaths, &there, &made);
+            let (deaths, there, made) = (&deaths, &there, &made);
             scope.spawn(move || {
                 let mut random = fastrand::Rng::with_seed(thread as u64);
                 for _ in 0..rounds {
@@ -123,18 +166,18 @@ fn hammer_list(rounds: usize) {
                     match random.u8(..3) {
                         0 => {
                             made.fetch_add(1, Relaxed);
-                            if list.insert(key, (key, Canary::new(deaths))).is_ok() {
+                            if structure.insert(key, (key, Canary::new(deaths))).is_ok() {
                                 there.fetch_add(1, Relaxed);
                             }
                         }
                         1 => {
-                            if let Some(entry) = list.remove(&key) {
+                            if let Some(entry) = structure.remove(&key) {
                                 there.fetch_sub(1, Relaxed);
                                 assert_of(entry.value());
                             }
                         }
                         _ => {
-                            if let Some(entry) = list.get(&key) {
+                            if let Some(entry) = structure.get(&key) {
                                 assert_of(entry.value());
                             }
                         }
@@ -143,8 +186,8 @@ fn hammer_list(rounds: usize) {
             });
         }
     });
-    assert_eq!((0..KEYS).filter(|key| list.get(key).is_some()).count(), there.load(Relaxed));
-    drop(list);
+    assert_eq!((0..KEYS).filter(|key| structure.get(key).is_some()).count(), there.load(Relaxed));
+    (0..KEYS).for_each(|key| _ = structure.remove(&key));
     // Another test's thread may have some of them in hand.
     while deaths.load(Relaxed) < made.load(Relaxed) {
         Domain::global().reclaim_all().expect("a heavy fence");
