@@ -129,7 +129,8 @@ pub(crate) fn seldom() {}
 /// Never panics. **Aborts the process** if it cannot keep its guarantee: by SIGABRT, or by exiting with status 134
 /// where that signal does not end the process (PID 1 of a PID namespace, a sandbox). A message on standard error names
 /// the rung, the call and the errno. The message is left out if writing it would block until somebody reads (a full
-/// pipe, for example).
+/// pipe, for example), or if standard error is a terminal that the process cannot open again (another user's, no /proc,
+/// no free descriptor).
 ///
 /// Three things may keep the process from ending (see the limits): a handler of SIGABRT that does not return or jumps
 /// away, a filter that kills only this thread, a file system that does not answer. This function does not return in any
