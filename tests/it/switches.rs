@@ -48,7 +48,7 @@ fn a_cfg_switches_the_asymmetry_off() {
 #[cfg(all(feature = "std", not(asymfence_symmetric)))]
 mod environment {
     use super::*;
-    use crate::child::{cannot_run, ledger};
+    use crate::child::{cannot_run, ledger, needs_procfs};
     use crate::mount::{mount, mounts_of_its_own};
 
     #[test]
@@ -57,10 +57,11 @@ mod environment {
             assert_eq!(init(), Strategy::Symmetric);
             refused("private-expedited", Reason::SwitchedOffByEnvironment);
             refused("mprotect", Reason::SwitchedOffByEnvironment);
-            refused_between_processes(Reason::SwitchedOffByEnvironment);
             let words = Asymmetric::new().expect_err("symmetric").to_string();
             assert!(words.contains("ASYMFENCE=symmetric"), "{words}");
             fences_hold();
+            needs_procfs();
+            refused_between_processes(Reason::SwitchedOffByEnvironment);
         });
     }
 
@@ -107,6 +108,7 @@ mod environment {
     #[test]
     fn what_the_process_was_started_with_counts_though_it_was_removed() {
         Child::with("ASYMFENCE", "symmetric").run(|| {
+            needs_procfs();
             // SAFETY: as above.
             unsafe { std::env::remove_var("ASYMFENCE") };
             assert_eq!(init(), Strategy::Symmetric);
@@ -147,6 +149,7 @@ mod environment {
     #[test]
     fn what_the_process_was_started_with_counts_though_it_was_set_anew() {
         Child::with("ASYMFENCE", "symmetric").run(|| {
+            needs_procfs();
             // SAFETY: as above.
             unsafe { std::env::set_var("ASYMFENCE", "") };
             assert_eq!(init(), Strategy::Symmetric);

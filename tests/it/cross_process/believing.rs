@@ -14,7 +14,7 @@ use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
 use super::{Fresh, Header, attach, attach_asymmetric, create, fresh, reap};
-use crate::child::{Child, cannot_run, ledger};
+use crate::child::{Child, cannot_run, ledger, needs_procfs};
 use crate::filter::on_fcntl;
 use crate::fork::in_fork;
 use crate::mount::{mount, mounts_of_its_own};
@@ -59,6 +59,7 @@ fn a_process_whose_first_thread_has_ended_attaches() {
 #[test]
 fn a_thread_with_descriptors_of_its_own_attaches() {
     Child::default().run(|| {
+        needs_procfs();
         let others = fs::read_dir("/proc/self/fd").expect("procfs").count();
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -106,76 +107,84 @@ fn where_success_is_invented(commands: &[i32], asks: impl FnOnce() + Send) {
 
 #[test]
 fn a_sandbox_that_answers_0_to_locks_is_not_believed() {
-    const NO_KERNELS: Error = Error::Failed(Step::Lock, 0);
-    let answered: [&[i32]; 3] =
-        [&[libc::F_OFD_GETLK], &[libc::F_OFD_SETLK], &[libc::F_OFD_GETLK, libc::F_OFD_SETLK]];
-    for commands in answered {
-        let segment = fresh();
-        let header = segment.header();
-        create(header, Mode::Symmetric).expect("a memfd can be locked");
-        let Ok(Attached::Symmetric(mine)) = attach(header) else { panic!("not let in") };
-        where_success_is_invented(commands, || {
-            let error = attach(header).expect_err("a place by somebody's word");
-            assert_eq!(error, NO_KERNELS);
-            assert!(error.to_string().contains("no kernel"), "{error}");
-            // One that lives is not taken for dead; the other of these, which could not tell that it had a place, is.
-            let (asks, locks) =
-                (commands.contains(&libc::F_OFD_GETLK), commands.contains(&libc::F_OFD_SETLK));
-            let reaped = reap(header, |place| assert_ne!(place, mine.index(), "it lives"));
-            assert_eq!(reaped, if locks { Err(NO_KERNELS) } else { Ok(1) });
-            assert_eq!(mine.renew(), if asks { Err(NO_KERNELS) } else { Ok(()) });
-            let other = fresh();
-            let made = create(other.header(), Mode::Symmetric);
-            assert_eq!(made, if asks { Err(NO_KERNELS) } else { Ok(()) });
-        });
-        // The twin: outside of the sandbox.
-        assert_eq!(mine.renew(), Ok(()));
-        drop(mine);
-        attaches(header);
-    }
+    Child::default().run(|| {
+        const NO_KERNELS: Error = Error::Failed(Step::Lock, 0);
+        let answered: [&[i32]; 3] =
+            [&[libc::F_OFD_GETLK], &[libc::F_OFD_SETLK], &[libc::F_OFD_GETLK, libc::F_OFD_SETLK]];
+        for commands in answered {
+            let segment = fresh();
+            let header = segment.header();
+            create(header, Mode::Symmetric).expect("a memfd can be locked");
+            let Ok(Attached::Symmetric(mine)) = attach(header) else { panic!("not let in") };
+            where_success_is_invented(commands, || {
+                let error = attach(header).expect_err("a place by somebody's word");
+                assert_eq!(error, NO_KERNELS);
+                assert!(error.to_string().contains("no kernel"), "{error}");
+                // One that lives is not taken for dead; the other of these, which could not tell that it had a place, is.
+                let (asks, locks) =
+                    (commands.contains(&libc::F_OFD_GETLK), commands.contains(&libc::F_OFD_SETLK));
+                let reaped = reap(header, |place| assert_ne!(place, mine.index(), "it lives"));
+                assert_eq!(reaped, if locks { Err(NO_KERNELS) } else { Ok(1) });
+                assert_eq!(mine.renew(), if asks { Err(NO_KERNELS) } else { Ok(()) });
+                let other = fresh();
+                let made = create(other.header(), Mode::Symmetric);
+                assert_eq!(made, if asks { Err(NO_KERNELS) } else { Ok(()) });
+            });
+            // The twin: outside of the sandbox.
+            assert_eq!(mine.renew(), Ok(()));
+            drop(mine);
+            attaches(header);
+        }
+    });
 }
 
 /// Each description has its own locks, so two segments of one file take places from each other.
 #[test]
 fn a_file_whose_places_somebody_has_is_not_made_another_segment() {
-    let (first, second) = (fresh(), fresh());
-    create(first.header(), Mode::Symmetric).expect("a memfd can be locked");
-    let other = Header { file: first.file.as_fd(), ..second.header() };
-    let mine = attach(first.header()).expect("let in");
-    assert_eq!(create(other, Mode::Symmetric), Err(Error::FileInUse));
-    assert!(second.words.iter().all(|word| word.load(SeqCst) == 0), "nothing was written");
-    assert_eq!(create(first.header(), Mode::Symmetric), Err(Error::NotEmpty), "it is the same");
-    drop(mine);
-    assert_eq!(create(other, Mode::Symmetric), Ok(()), "the twin");
+    Child::default().run(|| {
+        let (first, second) = (fresh(), fresh());
+        create(first.header(), Mode::Symmetric).expect("a memfd can be locked");
+        let other = Header { file: first.file.as_fd(), ..second.header() };
+        let mine = attach(first.header()).expect("let in");
+        assert_eq!(create(other, Mode::Symmetric), Err(Error::FileInUse));
+        assert!(second.words.iter().all(|word| word.load(SeqCst) == 0), "nothing was written");
+        assert_eq!(create(first.header(), Mode::Symmetric), Err(Error::NotEmpty), "it is the same");
+        drop(mine);
+        assert_eq!(create(other, Mode::Symmetric), Ok(()), "the twin");
+    });
 }
 
 /// Its mappings are given back in whole huge pages. Of those there need be none.
 #[test]
 fn a_file_of_huge_pages_gives_each_place_back() {
-    let file = match memfd_create("locks", MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB) {
-        Ok(file) => file.into(),
-        Err(error) => return ledger::skipped("hugetlbfs", error),
-    };
-    ledger::ran("hugetlbfs");
-    let segment = Fresh { file, ..fresh() };
-    create(segment.header(), Mode::Symmetric).expect("it can be locked");
-    (0..3).for_each(|_| attaches(segment.header()));
-    let huge = rustix::fs::fstat(&segment.file).expect("open").st_blksize;
-    assert!(huge > 4096, "the twin: {huge} is no huge page");
+    Child::default().run(|| {
+        let file = match memfd_create("locks", MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB) {
+            Ok(file) => file.into(),
+            Err(error) => return ledger::skipped("hugetlbfs", error),
+        };
+        ledger::ran("hugetlbfs");
+        let segment = Fresh { file, ..fresh() };
+        create(segment.header(), Mode::Symmetric).expect("it can be locked");
+        (0..3).for_each(|_| attaches(segment.header()));
+        let huge = rustix::fs::fstat(&segment.file).expect("open").st_blksize;
+        assert!(huge > 4096, "the twin: {huge} is no huge page");
+    });
 }
 
 #[test]
 fn what_is_no_file_to_lock_and_map_is_named() {
-    let (reader, _writer) = nix::unistd::pipe().expect("a pipe");
-    let (socket, _other) = std::os::unix::net::UnixStream::pair().expect("sockets");
-    let folder = fs::File::open("/").expect("the root");
-    for file in [reader.as_fd(), socket.as_fd(), folder.as_fd()] {
-        let segment = fresh();
-        let header = Header { file, ..segment.header() };
-        create(header, Mode::Symmetric).expect("it is known again");
-        let error = attach(header).expect_err("nothing to hold a lock by").to_string();
-        assert!(error.contains("take a memfd"), "{error}");
-    }
+    Child::default().run(|| {
+        let (reader, _writer) = nix::unistd::pipe().expect("a pipe");
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().expect("sockets");
+        let folder = fs::File::open("/").expect("the root");
+        for file in [reader.as_fd(), socket.as_fd(), folder.as_fd()] {
+            let segment = fresh();
+            let header = Header { file, ..segment.header() };
+            create(header, Mode::Symmetric).expect("it is known again");
+            let error = attach(header).expect_err("nothing to hold a lock by").to_string();
+            assert!(error.contains("take a memfd"), "{error}");
+        }
+    });
 }
 
 /// What `renew` sees is whether the participant's own lock is there, and not that of one that reaps.
