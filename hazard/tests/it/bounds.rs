@@ -184,7 +184,8 @@ fn hazard_pointers_that_are_gone_do_not_raise_the_threshold() {
 fn many_threads_share_heavy_fences() {
     domain! { enum Tests {} = BY_NUMBERS; }
     Child::default().run(|| {
-        asymfence::init();
+        // Symmetric, a heavy fence makes no call.
+        let calls_count = asymfence::init() != asymfence::Strategy::Symmetric;
         // So many that the bound is less than all.
         for (threads, each) in [(1, 20_000), (4, 20_000), (16, 20_000), (64, 20_000), (256, 40_000)]
         {
@@ -219,7 +220,7 @@ fn many_threads_share_heavy_fences() {
             let most = threads * each / 900.max(share);
             assert!(calls <= most + 1, "{threads} threads: {calls} heavy fences");
             // The twin: one thread makes more for each object than many do.
-            assert!(threads != 1 || calls >= each / 1_200, "{calls} heavy fences");
+            assert!(threads != 1 || !calls_count || calls >= each / 1_200, "{calls} heavy fences");
         }
     });
 }
