@@ -53,6 +53,12 @@ fn examine(arguments: &Arguments) -> Result<ExitCode, String> {
     // Before anything is measured: a file that cannot be read is known at once.
     let earlier = arguments.compare.as_deref().map(Earlier::read).transpose()?;
     let asks = machine::calls_membarrier(arguments.strategy.as_deref());
+    if let Err(error) = std::thread::Builder::new().spawn(|| ()) {
+        return Err(format!(
+            "no thread can be created ({error}), and the doctor measures with several: raise the limit on processes \
+             (`ulimit -u`, or that of the container)"
+        ));
+    }
     warn(&announcement(asks));
     let strategy = arguments.strategy.as_deref().map_or_else(|| Ok(init()), choose)?;
     let machine = Machine::this(asks);

@@ -135,6 +135,10 @@ impl Step {
             (Step::Reopen, Errno::NXIO | Errno::ISDIR | Errno::NODEV) => {
                 "a file of this kind cannot be opened anew, locked and mapped; take a memfd"
             }
+            (Step::Reopen, Errno::TXTBSY) => {
+                "ETXTBSY: the file is a program that runs; take a memfd, or another file"
+            }
+            (_, Errno::INTR) => "EINTR: a signal interrupted it; try again",
             (_, Errno::BADF) => "EBADF: the descriptor is closed, or was opened with O_PATH",
             _ => "a sandbox may forbid it; attach before it is closed",
         }

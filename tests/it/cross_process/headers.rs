@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 
-use asymfence::cross_process::{Attached, Error, Mode, WORDS};
+use asymfence::cross_process::{Attached, Error, Mode, Step, WORDS};
 
 use seccompiler::SeccompAction;
 
@@ -32,6 +32,16 @@ fn attach_fails(header: Header<'_>, expected: Error, words: &str) {
     let error = attach(header).expect_err("not let in");
     assert_eq!(error, expected);
     assert!(error.to_string().contains(words), "no {words} in: {error}");
+}
+
+#[test]
+fn a_busy_program_and_a_signal_are_not_called_a_sandbox() {
+    for (errno, words) in [(libc::ETXTBSY, "take a memfd"), (libc::EINTR, "try again")] {
+        let error = Error::Failed(Step::Reopen, errno).to_string();
+        assert!(error.contains(words) && !error.contains("sandbox"), "{error}");
+    }
+    // The twin: any other errno.
+    assert!(Error::Failed(Step::Reopen, libc::ENOSYS).to_string().contains("sandbox"));
 }
 
 #[test]
