@@ -82,6 +82,8 @@ use crate::thread::{self, Local};
 ///
 /// - up to 64 objects of each thread that is stopped in the middle of a retire or a reclaim, and up to `2·E` more that
 ///   it has retired, if it was stopped while it took objects out of its ring;
+/// - without the feature `std`, what the other threads retire while a thread is stopped in the middle of a reclaim: no
+///   thread has a ring of its own there (64 threads that retire 20,000 objects each on 2 cores: 715,012 waited once);
 /// - objects that destructors retire, until as many other objects have been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred);

@@ -214,7 +214,9 @@ fn many_threads_share_heavy_fences() {
             // Each of the others may be preempted while it makes a heavy fence.
             let most = (3 + threads) * 1_024.max(128 * threads);
             let waited = waited.into_inner();
-            assert!(waited <= most, "{threads} threads: {waited} waited");
+            // Without `std` nothing bounds what others retire while the thread that reclaims is preempted.
+            let is_bounded = cfg!(feature = "std");
+            assert!(!is_bounded || waited <= most, "{threads} threads: {waited} waited");
             let calls = asymfence::stats().heavy.calls - before;
             let share = if cfg!(feature = "std") { 128 * threads / 2 } else { 0 };
             let most = threads * each / 900.max(share);
