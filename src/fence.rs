@@ -428,10 +428,12 @@ mod tests {
                     fails.map_or(Ok(()), |_| Err(Failure::new(Call::PrivateExpedited, $errno)))
                 },
                 register: Some(|| {
+                    // Relaxed: as above.
                     REGISTRATIONS.fetch_add(1, Relaxed);
                     $registers
                 }),
             };
+            // Relaxed: as above.
             (insist(&rung), CALLS.load(Relaxed), REGISTRATIONS.load(Relaxed))
         }};
     }

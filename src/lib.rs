@@ -5,7 +5,7 @@
 //! # The contract
 //!
 //! Take two threads of one process, each with a fence between its accesses. The table says whether the two fences order
-//! the accesses of one thread against those of the other:
+//! the accesses of the first thread against those of the second:
 //!
 //! | | light | `fence(SeqCst)` | heavy |
 //! | --- | --- | --- | --- |

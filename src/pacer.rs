@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::pause::{microseconds, since};
+use crate::pause::{microseconds, put_forward, since};
 use crate::sync::AtomicUsize;
 use crate::sync::Ordering::Relaxed;
 
@@ -153,7 +153,7 @@ impl Pacer {
         self.counts.waiting.fetch_add(things, Relaxed);
     }
 
-    /// How many things wait, including those of a dropped [`Due`]. A number for reports.
+    /// How many things wait, including those of a dropped [`Due`]. This number is for reports.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.counts.waiting.load(Relaxed).wrapping_add(self.counts.held.load(Relaxed))
@@ -171,28 +171,25 @@ impl Pacer {
     #[inline]
     pub fn due_at(&self, nth: usize, now: Duration) -> Option<Due<'_>> {
         let now = now.as_micros() as usize;
+        let Counts { factor, told, .. } = &*self.counts;
         if self.is_due(nth) {
-            self.is_told(now, 1);
+            put_forward(told, now);
             return self.take();
         }
-        let is_over = || {
-            let factor = self.counts.factor.load(Relaxed);
-            self.is_told(now, self.pause.saturating_mul(factor))
-        };
-        (self.pause != 0 && self.waiting() != 0 && is_over()).then(|| self.take()).flatten()
-    }
-
-    /// Whether so many microseconds have passed since somebody was told. Then this caller is the next, and no other.
-    #[inline]
-    fn is_told(&self, now: usize, microseconds: usize) -> bool {
-        let told = self.counts.told.load(Relaxed);
-        since(now, told) >= microseconds
-            && self.counts.told.compare_exchange(told, now, Relaxed, Relaxed).is_ok()
+        if self.pause == 0 || self.waiting() == 0 {
+            return None;
+        }
+        // Relaxed, both: advice.
+        let pause = self.pause.saturating_mul(factor.load(Relaxed));
+        let is_over = since(now, told.load(Relaxed)) >= pause;
+        // Of callers that find the pause over at the same time, one puts the time forward by a pause.
+        (is_over && put_forward(told, now) >= pause).then(|| self.take()).flatten()
     }
 
     #[inline]
     fn is_due(&self, nth: usize) -> bool {
         let counts = &*self.counts;
+        // Relaxed, all: advice.
         let waiting = counts.waiting.load(Relaxed);
         if waiting == 0 && counts.held.load(Relaxed) == 0 {
             return false;
@@ -207,6 +204,7 @@ impl Pacer {
     #[cold]
     fn take(&self) -> Option<Due<'_>> {
         let counts = &*self.counts;
+        // Relaxed, both: each thing is taken once, by the exchanges. No order depends on it.
         let things = counts.waiting.swap(0, Relaxed).wrapping_add(counts.held.swap(0, Relaxed));
         (things > 0).then_some(Due { pacer: self, things })
     }

@@ -1,4 +1,4 @@
-//! FORKED-TOGETHER: whoever registers passes the lock that the C library holds around fork(2), behind the registration
+//! FORKED-TOGETHER: a thread that registers passes the lock that the C library holds around fork(2), behind the registration
 //! and before anything is published because of it. This binary has a `pthread_atfork` of its own, which looks.
 //!
 //! What that is good for: tests/it/registering.rs.

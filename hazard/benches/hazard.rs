@@ -897,7 +897,7 @@ impl Row {
         self.nanoseconds[0].1
     }
 
-    /// Ours by that of another.
+    /// Our time divided by that of the contender `name`.
     fn ratio(&self, name: &str) -> f64 {
         self.ours() / self.of(name)
     }

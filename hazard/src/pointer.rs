@@ -167,8 +167,8 @@ impl<F: Family> HazardPointer<F> {
     /// scenario A holds for this look as for that one, with whatever stands between.
     #[inline]
     pub(crate) fn settle_again<T>(&mut self, source: &AtomicPtr<T>) -> *mut T {
-        // Acquire: the object is complete before we use it. Pairs with: the Releases of whoever links. Null is
-        // what a hazard pointer publishes that protects nothing.
+        // Acquire: the object is complete before we use it. Pairs with: the Release of the store that linked
+        // it. A hazard pointer that protects nothing publishes null.
         let object = source.load(Acquire);
         if self.slot.protects(object) {
             self.slot.confirm(object);

@@ -412,7 +412,7 @@ fn a_cell_is_read_while_it_is_replaced() {
     check(Start::Symmetric, structure(make, store, read));
 }
 
-/// Whoever holds an object in a guard of its own holds it wherever the place is.
+/// An owning guard keeps its object after the place is gone.
 #[test]
 fn a_place_that_is_dropped_keeps_its_object_for_a_guard() {
     check(Start::Asymmetric, || {

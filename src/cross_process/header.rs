@@ -173,11 +173,11 @@ impl<W: Word, const N: usize> Header<W, N> {
         {
             return Err(Misfit::NotEmpty);
         }
-        // Relaxed, all: published by the magic.
         let mode = match mode {
             Mode::Asymmetric => ASYMMETRIC,
             Mode::Symmetric => SYMMETRIC,
         };
+        // Relaxed, all: published by the magic.
         self.version.store(VERSION, Relaxed);
         self.mode.store(mode, Relaxed);
         store(&self.kernel, common.kernel);
@@ -200,6 +200,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         if version != VERSION {
             return Err(Misfit::Version(version));
         }
+        // Relaxed: as above.
         match self.mode.load(Relaxed) {
             ASYMMETRIC => Ok(Mode::Asymmetric),
             SYMMETRIC => Ok(Mode::Symmetric),
@@ -303,12 +304,13 @@ impl<W: Word, const N: usize> Header<W, N> {
     }
 }
 
-// Relaxed, both: the magic publishes these words, see `create` and `admit`.
+// Relaxed: the magic publishes these words, see `create` and `admit`.
 fn store<W: Word, const N: usize>(words: &[W; N], values: [u32; N]) {
     words.iter().zip(values).for_each(|(word, value)| word.store(value, Relaxed));
 }
 
 fn load<W: Word, const N: usize>(words: &[W; N]) -> [u32; N] {
+    // Relaxed: as `store`.
     words.each_ref().map(|word| word.load(Relaxed))
 }
 

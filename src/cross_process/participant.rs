@@ -202,7 +202,7 @@ impl<'a, F: Fences> Participant<'a, F> {
     /// Orders the memory accesses before it against those after it, as seen by a thread that executes a
     /// [`heavy_fence`](Self::heavy_fence) of the same segment, and by no other thread.
     ///
-    /// In an asymmetric segment it is no instruction: no load, no branch. Contract and signal safety are those of
+    /// In an asymmetric segment it compiles to nothing: no load, no branch. It has the contract and the signal safety of
     /// [`light_fence`](crate::light_fence).
     #[inline(always)]
     pub fn light_fence(&self) {

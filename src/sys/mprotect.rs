@@ -28,7 +28,7 @@ use super::kernel::Kernel;
 use super::{Mechanism, Waiting};
 use crate::refusal::{Call, Failure, Refusal};
 
-/// Its calls are shared like those of membarrier. They take longer.
+/// Callers share its calls, as they share those of membarrier. A call takes longer.
 pub(super) const RUNG: Mechanism = Mechanism {
     name: "mprotect",
     admit,

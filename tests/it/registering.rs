@@ -195,7 +195,7 @@ fn attempts(wanted: Option<i32>, attempt: fn() -> ()) -> Vec<i32> {
     seen
 }
 
-/// Whoever has it has the registration.
+/// A process that has what `attempt` gives has the registration.
 #[track_caller]
 fn never_torn(attempt: fn() -> ()) {
     let seen = attempts(None, attempt);

@@ -1,5 +1,5 @@
-//! A heavy fence that cannot be had stops the process: whoever reads its messages, whatever its PID, whichever
-//! signals it may send.
+//! A heavy fence that cannot be had stops the process, whether or not its messages are read, with any PID, and
+//! with any signals forbidden.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -262,7 +262,7 @@ mod jumping {
         registers[libc::REG_RIP as usize] = elsewhere as *const () as i64;
     }
 
-    /// Once: whoever panics elsewhere is to end.
+    /// For one signal alone: a thread that panics elsewhere must end.
     fn jump_at(number: Signal) {
         let flags = SaFlags::SA_SIGINFO | SaFlags::SA_RESETHAND;
         let action = SigAction::new(SigHandler::SigAction(jump), flags, SigSet::empty());

@@ -209,7 +209,7 @@ fn destructors_that_retire_do_not_nest_without_a_bound() {
     // As many as would overflow a stack if each reclaim ran within another one.
     const CHAINS: usize = 2_000;
     const LENGTH: usize = 100;
-    // By itself: without `std` this many reclaims under way would put off those of other tests.
+    // In a process of its own: without `std` so many concurrent reclaims would delay those of other tests.
     Child::default().run(|| {
         let deaths = Arc::default();
         let work = || {
@@ -515,7 +515,7 @@ fn a_destructor_that_reclaims_does_not_nest() {
         Tests::domain().retire_box(first);
         assert_eq!(reclaim::<Tests>().1, 0);
     };
-    // By itself: without `std` as many reclaims are under way as put off those of other tests.
+    // In a process of its own, as above.
     Child::default().run(|| {
         let small = thread::Builder::new().stack_size(64 * 1024);
         small.spawn(work).expect("a thread").join().expect("no panic");

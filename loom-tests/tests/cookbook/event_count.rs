@@ -275,7 +275,7 @@ fn a_task_that_is_dropped_swallows_nothing() {
     }
 }
 
-/// Whoever has waited long enough leaves, and takes no wake-up away from who sleeps.
+/// A listener whose time is over leaves, and takes no wake-up away from one that sleeps.
 #[test]
 fn who_waits_for_a_time_swallows_nothing() {
     let both = Arc::new([false, true].map(AtomicBool::new));

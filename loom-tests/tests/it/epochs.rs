@@ -113,7 +113,7 @@ impl World {
     }
 
     fn free(&self, tag: usize) {
-        // Acquire: whoever read the object has done with it. Pairs with: the Release in `advance`.
+        // Acquire: the readers of the object have done with it. Pairs with: the Release in `advance`.
         if self.epoch.load(Acquire) >= tag + self.scheme.grace {
             // SAFETY: loom fails the model if another thread uses it at the same time.
             self.alive.with_mut(|alive| unsafe { *alive = false });

@@ -58,7 +58,7 @@ fn hazard_pointer(fences: Fences) {
             if source.load(Acquire) == object {
                 assert!(!freed[object].load(Relaxed), "used after it was freed");
             }
-            // Release: our use of the object stands before whoever frees it after this.
+            // Release: our use of the object comes before its end, if it is freed after this.
             hazard.store(0, Release);
         })
     };

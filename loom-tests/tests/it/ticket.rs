@@ -1,4 +1,4 @@
-//! Tickets: whoever holds one that is served is ordered as if it had executed a heavy fence since.
+//! Tickets: the holder of one that is served is ordered as if it had executed a heavy fence since.
 //!
 //! The library's own first, on the modelled rung; then a transcription, and mutants of that. A, B, C are the
 //! scenarios; D is A with a third thread, which the holder tells that its ticket was served.
@@ -129,8 +129,8 @@ fn c<T: Tickets>(tickets: T) -> bool {
     served
 }
 
-/// Whoever learns from the holder, by a relaxed store after `is_served`, that the ticket was served, comes
-/// after the barriers of the other threads too.
+/// A thread that learns from the holder, by a relaxed store after `is_served`, that the ticket was served, also comes
+/// after the barriers of the other threads.
 fn d<T: Tickets>(tickets: T) -> bool {
     let world = World::new(tickets);
     let caller = world.caller();
