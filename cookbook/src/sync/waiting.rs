@@ -1,37 +1,17 @@
 //! The time, and how a thread lets it pass. On the `sync` above: this crate's, or the benches' of the symmetric twins.
 
-use std::ptr;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicPtr;
-use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
+
+use once_cell::race::OnceBox;
 
 use super::{Condvar, Mutex, MutexGuard, hint, thread};
 
 /// The time since some moment, the same one for all threads.
 pub(crate) fn now() -> Duration {
-    start().elapsed()
-}
-
-/// When the first call was. No `OnceLock`: a child that is forked in the middle would wait in it for ever.
-fn start() -> Instant {
-    static START: AtomicPtr<Instant> = AtomicPtr::new(ptr::null_mut());
-    // Acquire: it was written before. Pairs with: the Release below.
-    let mut start = START.load(Acquire);
-    if start.is_null() {
-        let ours = Box::into_raw(Box::new(Instant::now()));
-        // Release and Acquire: as above.
-        start = match START.compare_exchange(ptr::null_mut(), ours, Release, Acquire) {
-            Ok(_) => ours,
-            Err(theirs) => {
-                // SAFETY: from a box, and nobody has seen it.
-                drop(unsafe { Box::from_raw(ours) });
-                theirs
-            }
-        };
-    }
-    // SAFETY: never freed once it stands there.
-    unsafe { *start }
+    /// When the first call was. No `OnceLock`: a child that is forked in the middle would wait in it for ever.
+    static START: OnceBox<Instant> = OnceBox::new();
+    START.get_or_init(|| Box::new(Instant::now())).elapsed()
 }
 
 /// Lets some time pass between two looks, more each time: spins, lets others run, then sleeps, for a millisecond at
