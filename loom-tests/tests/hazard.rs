@@ -14,6 +14,9 @@ mod list;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../../hazard/examples/structures/queue.rs"]
 mod queue;
+#[allow(dead_code, reason = "some is for the tests of the hazard pointers")]
+#[path = "../../hazard/tests/it/slot.rs"]
+mod slot;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../../hazard/examples/structures/stack.rs"]
 mod stack;
@@ -22,8 +25,8 @@ use std::sync::Arc;
 
 use asymfence::model::Start;
 use asymfence_hazard::{
-    AtomicBox, Chain, Cohort, Domain, Family, Follow, Guard, HazardCell, HazardPointer, Link,
-    NewNode, Place, Tagged, Thresholds, domain,
+    AtomicBox, Chain, Domain, Family, Follow, Guard, HazardCell, HazardPointer, Link, NewNode,
+    Place, Tagged, Thresholds, domain,
 };
 use loom::cell::UnsafeCell;
 use loom::sync::atomic;
@@ -31,6 +34,7 @@ use loom::thread;
 
 use loom_tests::check::{STARTS, check, check_within, is_ever};
 use loom_tests::quick;
+use slot::Slot;
 
 domain! { enum Tests {} }
 
@@ -144,31 +148,27 @@ fn what_is_protected_is_complete() {
     });
 }
 
+/// One hazard pointer that goes from source to source.
+fn protect_again_each(world: &World, sources: &[usize]) {
+    let mut hazard = HazardPointer::new();
+    for &source in sources {
+        if let Some(object) = hazard.protect_again(&world.sources[source]) {
+            object.assert_alive();
+        }
+    }
+}
+
 /// What a hazard pointer protects already it protects again without a store; what it does not, by a store.
 #[test]
 fn what_is_protected_again_is_not_freed() {
     for start in STARTS {
         check(start, || {
-            let reader = |world: &World| {
-                let mut hazard = HazardPointer::new();
-                for source in [0, 0, 1] {
-                    if let Some(object) = hazard.protect_again(&world.sources[source]) {
-                        object.assert_alive();
-                    }
-                }
-            };
+            let reader = |world: &World| protect_again_each(world, &[0, 0, 1]);
             beside(&World::new(), [reader], |world| _ = world.unlink_and_reclaim(0));
         });
     }
     check(Start::Asymmetric, || {
-        let reader = |world: &World| {
-            let mut hazard = HazardPointer::new();
-            for source in &world.sources {
-                if let Some(object) = hazard.protect_again(source) {
-                    object.assert_alive();
-                }
-            }
-        };
+        let reader = |world: &World| protect_again_each(world, &[0, 1]);
         beside(&World::new(), [reader], |world| _ = world.unlink_and_reclaim(1));
     });
 }
@@ -596,44 +596,14 @@ fn a_removal_synchronises_with_those_who_find_it() {
     });
 }
 
-/// A structure whose garbage is its own.
-struct Slot {
-    current: Link<Object, Tests>,
-    cohort: Cohort<Tests>,
-}
-
-impl Slot {
-    fn store(&self) {
-        // SAFETY: retired when it is replaced, or freed by `drop`.
-        let old = unsafe { self.current.swap(Tagged::from(object())) };
-        if old != Tagged::null() {
-            // SAFETY: from a box, unlinked by us alone; readers borrow the slot.
-            unsafe { self.cohort.retire(old.as_ptr()) };
-        }
-    }
-
-    fn read(&self) {
-        let mut hazard = HazardPointer::new();
-        if let Ok(Some(object)) = hazard.protect_link(&self.current) {
-            object.assert_alive();
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        // SAFETY: a box's, and nobody borrows the slot.
-        drop(unsafe { Box::from_raw(self.current.load().as_ptr()) });
-    }
-}
-
 #[test]
 fn a_cohort_frees_what_is_not_protected_and_all_when_it_is_dropped() {
     check(Start::Asymmetric, || {
         let _ = Tests::domain();
-        let slot = Arc::new(Slot { current: Link::null(), cohort: Cohort::new(1) });
-        slot.store();
-        beside(&slot, [Slot::read], Slot::store); // reclaims
+        let slot = Arc::new(Slot::<Object, Tests>::new(1));
+        slot.store(Object::new());
+        let reader = |slot: &Slot<Object, Tests>| _ = slot.read(Object::assert_alive);
+        beside(&slot, [reader], |slot| slot.store(Object::new())); // reclaims
     });
 }
 
@@ -676,9 +646,10 @@ fn a_mutant_that_frees_what_is_linked_fails_where_it_is_caught() {
 fn what_another_thread_has_retired_to_a_cohort_is_reclaimed_as_ones_own() {
     check(Start::Asymmetric, || {
         let _ = Tests::domain();
-        let slot = Arc::new(Slot { current: Link::null(), cohort: Cohort::new(9) });
-        slot.store();
-        beside(&slot, [Slot::store], |slot| _ = slot.cohort.reclaim().expect("a heavy fence"));
+        let slot = Arc::new(Slot::<Object, Tests>::new(9));
+        slot.store(Object::new());
+        let writer = |slot: &Slot<Object, Tests>| slot.store(Object::new());
+        beside(&slot, [writer], |slot| _ = slot.reclaim().expect("a heavy fence"));
     });
 }
 

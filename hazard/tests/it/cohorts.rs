@@ -5,45 +5,11 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
-use asymfence_hazard::{Cohort, Family, HazardPointer, Link, Tagged, domain};
+use asymfence_hazard::domain;
 
 use crate::child::Child;
+use crate::slot::Slot;
 use crate::{BY_NUMBERS, Canary};
-
-/// A value, and the garbage of it.
-struct Slot<T, F: Family> {
-    current: Link<T, F>,
-    cohort: Cohort<F>,
-}
-
-impl<T: Send + Sync, F: Family> Slot<T, F> {
-    fn new(enough: usize) -> Self {
-        Slot { current: Link::null(), cohort: Cohort::new(enough) }
-    }
-
-    fn store(&self, value: T) {
-        // SAFETY: retired when it has been replaced, or freed by `drop`.
-        let old = unsafe { self.current.swap(Tagged::from(Box::new(value))) };
-        if old != Tagged::null() {
-            // SAFETY: from a box, unlinked by us alone; `read` borrows the cohort.
-            unsafe { self.cohort.retire(old.as_ptr()) };
-        }
-    }
-
-    fn read<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
-        HazardPointer::<F>::new().protect_link(&self.current).ok()?.map(read)
-    }
-}
-
-impl<T, F: Family> Drop for Slot<T, F> {
-    fn drop(&mut self) {
-        let last = self.current.load();
-        if last != Tagged::null() {
-            // SAFETY: a box's, and nobody borrows the slot.
-            drop(unsafe { Box::from_raw(last.as_ptr()) });
-        }
-    }
-}
 
 #[test]
 fn what_readers_see_of_a_cohort_is_alive_and_all_dies_with_it() {
@@ -58,7 +24,7 @@ fn what_readers_see_of_a_cohort_is_alive_and_all_dies_with_it() {
                 for round in 0..ROUNDS {
                     slot.read(Canary::assert_alive);
                     if round % 1_024 == 0 {
-                        slot.cohort.reclaim().expect("a heavy fence");
+                        slot.reclaim().expect("a heavy fence");
                     }
                 }
             });
@@ -97,7 +63,7 @@ fn a_cohort_that_is_dropped_frees_all_without_a_fence() {
         // The twin: a reclaim, which a reader may be beside, asks for one.
         let slot = Slot::<Borrows<'_>, Tests>::new(usize::MAX);
         (0..2).for_each(|_| slot.store(Borrows(&deaths)));
-        assert_eq!(slot.cohort.reclaim().expect("a heavy fence").freed, 1);
+        assert_eq!(slot.reclaim().expect("a heavy fence").freed, 1);
         assert_eq!(asymfence::stats().heavy.asked, asked + one);
     });
 }

@@ -32,6 +32,7 @@ mod domains;
 mod places;
 mod reclaiming;
 mod safe;
+mod slot;
 mod structures;
 
 use std::ptr;
