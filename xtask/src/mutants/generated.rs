@@ -31,7 +31,7 @@ extern crate self as asymfence;
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "of a copy that nobody reads")]
 pub mod mutant {
     extern crate std;
-    use core::ffi::{c_char, c_int, c_long, c_void, CStr};
+    use core::ffi::{c_char, c_int, c_long, c_void};
     use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
     static CHOSEN: AtomicUsize = AtomicUsize::new(0);
@@ -59,7 +59,6 @@ pub mod mutant {
                     REACHED.store(map.cast(), Relaxed);
                 }
             }
-            let _ = CStr::from_ptr(c"".as_ptr());
         }
     }
 
