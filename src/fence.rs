@@ -275,21 +275,20 @@ fn barrier_elsewhere(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Res
     // The first rung's call is direct, and in line. Each frame around a system call costs, because the processor's
     // return predictor is lost in the kernel.
     let first = sys::LADDER.first().filter(|_| rung.is_first());
-    match first.map(|first| sys::no_unwind(first.call)) {
-        Some(Ok(())) => Ok(()),
-        Some(Err(failure)) => other_ways(rung, instead, failure.is_transient()),
-        None => other_ways(rung, instead, false),
+    match first.map(|first| sys::no_unwind(first.call)).transpose() {
+        Ok(Some(())) => Ok(()),
+        outcome => other_ways(rung, instead, outcome.err()),
     }
 }
 
-/// What else there is, also after a first call that failed `for_a_moment`.
+/// The other ways, also after a direct call that failed.
 #[cold]
 fn other_ways(
     rung: Rung,
     instead: &Cell<Option<(Rung, Refusal)>>,
-    for_a_moment: bool,
+    failed: Option<Failure>,
 ) -> Result<(), Failure> {
-    if for_a_moment {
+    if failed.is_some_and(Failure::is_transient) {
         count_a_retry();
     }
     let Err(failure) = insist(rung.mechanism()) else { return Ok(()) };
