@@ -11,6 +11,9 @@ mod picture;
 mod round;
 #[path = "../../doctor/src/sibling.rs"]
 mod sibling;
+#[allow(dead_code, reason = "the doctor wraps lines too")]
+#[path = "../../doctor/src/text.rs"]
+mod text;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

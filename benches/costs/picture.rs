@@ -11,6 +11,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::break_even::Model;
 use crate::measure::Measured;
+use crate::text::rounded;
 
 const SIZE: (u32, u32) = (1060, 480);
 const FONT: &str = "sans-serif";
@@ -67,7 +68,10 @@ fn break_even(measured: &Measured, others: &[Other], area: &Area<'_>) -> Result 
     let model = measured.model;
     let title = match model.crossing() {
         Some(rounds) => {
-            format!("Asymmetric is cheaper from {} light fences for each heavy one", round(rounds))
+            format!(
+                "Asymmetric is cheaper from {} light fences for each heavy one",
+                rounded(rounds)
+            )
         }
         None => "The light fence is no cheaper than a full one here".to_owned(),
     };
@@ -86,7 +90,7 @@ fn break_even(measured: &Measured, others: &[Other], area: &Area<'_>) -> Result 
         chart.draw_series(DashedLineSeries::new(line, 4, 4, INK.stroke_width(1)))?;
         label(
             &chart,
-            &round(rounds),
+            &rounded(rounds),
             (rounds * 1.15, lowest * 1.15),
             INK,
             HPos::Left,
@@ -120,7 +124,7 @@ fn break_even(measured: &Measured, others: &[Other], area: &Area<'_>) -> Result 
         chart.draw_series(LineSeries::new(line, OTHER.stroke_width(1)))?;
         let line = xs().map(|x| (x, other.model.symmetric(x)));
         chart.draw_series(LineSeries::new(line, OTHER.stroke_width(1)))?;
-        let crossing = other.model.crossing().map_or("never".to_owned(), round);
+        let crossing = other.model.crossing().map_or("never".to_owned(), rounded);
         let text = format!("grey: {}, from {crossing}", other.name);
         let at = (1.3, lowest * 1.15 * 1.9f64.powi(step - 1));
         label(&chart, &text, at, OTHER, HPos::Left, VPos::Bottom)?;
@@ -233,26 +237,9 @@ fn label(
     Ok(())
 }
 
-/// Two digits of it are measured well.
-fn round(value: f64) -> String {
-    let unit = 10f64.powf(value.log10().floor() - 1.0).max(1.0);
-    number((value / unit).round() * unit)
-}
-
 /// 1,000,000; below one as it is.
 fn number(value: f64) -> String {
-    if value < 1.0 {
-        return format!("{value}");
-    }
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    if value < 1.0 { format!("{value}") } else { rounded(value) }
 }
 
 #[cfg(test)]
@@ -271,7 +258,7 @@ mod tests {
     fn another_machine_is_a_name_and_three_numbers() {
         let other = Other::parse("Zen 5:0.31,4.81,14600").expect("as it is to be");
         assert_eq!(
-            (other.name.as_str(), other.model.crossing().map(round)),
+            (other.name.as_str(), other.model.crossing().map(rounded)),
             ("Zen 5", Some("3,200".into()))
         );
         assert_eq!(
@@ -282,6 +269,6 @@ mod tests {
 
     #[test]
     fn a_measured_number_has_two_digits() {
-        assert_eq!([3_234.6, 3.4, 96.0, 0.0].map(round), ["3,200", "3", "96", "0"]);
+        assert_eq!([3_234.6, 3.4, 96.0, 0.0].map(rounded), ["3,200", "3", "96", "0"]);
     }
 }
