@@ -1,4 +1,8 @@
 //! The program as its users run it.
+#![cfg_attr(
+    asymfence_symmetric,
+    allow(dead_code, unused_imports, reason = "tests of the ladder are left out")
+)]
 
 #[cfg(target_os = "linux")]
 #[path = "../../tests/it/ledger.rs"]

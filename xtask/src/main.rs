@@ -199,7 +199,8 @@ const ELSEWHERE: &[Step] = &[
     }),
     ("hazard pointers", |sh| {
         cmd!(sh, "cargo test --package asymfence-hazard --lib").run()?;
-        cmd!(sh, "cargo run --quiet --package asymfence-hazard --example first").run()?;
+        cmd!(sh, "cargo run --quiet --package asymfence-hazard --example reader_and_writer")
+            .run()?;
         Ok(())
     }),
     ("doctor", |sh| {

@@ -59,7 +59,7 @@ fn main() {
     let each = start.elapsed().as_nanos() as f64 / ITEMS as f64;
 
     println!(
-        "{ITEMS} numbers through two rings: {each:.1} ns each, the sum of their squares {sum}"
+        "{ITEMS} numbers through two rings: {each:.1} ns each, the sum of their squares modulo 2^64 {sum}"
     );
     // Two pushes and two pops for each number.
     let notifications = 4 * ITEMS;
