@@ -40,9 +40,12 @@ impl Kernel {
     }
 }
 
+/// NONBLOCK: whoever sets up a container may have mounted a FIFO over the file. It must not stop the process.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
 /// What the file begins with.
 fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errno> {
-    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = open(path, READ, Mode::empty())?;
     let mut length = 0;
     // A read(2) may give less than there is.
     loop {
@@ -70,8 +73,7 @@ fn read_some(file: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
 #[cfg(feature = "std")]
 pub(super) fn search_environment() -> Option<super::environment::Switch> {
     // Of this thread: that of /proc/self is empty when the thread has ended that the process began with.
-    let environment =
-        open(c"/proc/thread-self/environ", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let environment = open(c"/proc/thread-self/environ", READ, Mode::empty());
     let (environment, mut buffer) = (environment.ok()?, [0; 512]);
     let mut search = super::environment::Search::default();
     loop {
@@ -175,6 +177,24 @@ mod tests {
         // Longer than the buffer.
         let mut buffer = [0; 64];
         assert_eq!(beginning(c"/proc/self/status", &mut buffer).map(<[u8]>::len), Ok(64));
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn a_fifo_in_place_of_a_file_does_not_stop_the_process() {
+        use rustix::fs::{CWD, FileType, mknodat, unlink};
+
+        let path = std::env::temp_dir().join(std::format!("asymfence-fifo-{}", std::process::id()));
+        let name =
+            std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("no zero in a path");
+        mknodat(CWD, &name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+        let mut buffer = [0; 64];
+        assert_eq!(beginning(&name, &mut buffer), Ok(&b""[..]), "with no writer");
+        let writer =
+            open(&name, OFlags::RDWR, Mode::empty()).expect("a writer that writes nothing");
+        assert_eq!(beginning(&name, &mut buffer), Err(Errno::AGAIN));
+        drop(writer);
+        unlink(&name).expect("its own file");
     }
 
     #[cfg(feature = "std")]
