@@ -50,7 +50,8 @@ use crate::ticket::Ticket;
 /// after a pause without a call of `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower
 /// than with full fences. With `restore_at` at most two heavy fences are executed in a pause, plus one for each further
 /// thread that called `heavy_fence` concurrently with the first, and for each call that is delayed by a pause or more
-/// after its caller has read the clock. ([`restore`](Bias::restore) has no such bound.)
+/// after its caller has read the clock. ([`restore`](Bias::restore) has no such bound.) The pause and all times count
+/// in whole microseconds: fractions are ignored.
 ///
 /// Fences of different `Bias`es do not pair. `Bias::light_fence` also pairs with [`heavy_fence`](crate::heavy_fence).
 /// `Bias::heavy_fence` does not pair with [`light_fence`](crate::light_fence).

@@ -98,6 +98,7 @@ impl Failure {
     pub(crate) const EINTR: u16 = 4;
     pub(crate) const EAGAIN: u16 = 11;
     pub(crate) const ENOMEM: u16 = 12;
+    pub(crate) const EACCES: u16 = 13;
     pub(crate) const EINVAL: u16 = 22;
     pub(crate) const ENOSYS: u16 = 38;
 
@@ -136,6 +137,7 @@ impl Failure {
             Self::EINTR => "EINTR",
             Self::EAGAIN => "EAGAIN",
             Self::ENOMEM => "ENOMEM",
+            Self::EACCES => "EACCES",
             Self::EINVAL => "EINVAL",
             Self::ENOSYS => "ENOSYS",
             0 => "an answer that no kernel gives",
@@ -154,7 +156,12 @@ impl Failure {
                 "mlockall(MCL_FUTURE) locks new mappings too, and RLIMIT_MEMLOCK has no room; raise it"
             }
             (Call::Mmap | Call::Mprotect, Self::ENOMEM) => {
-                "no memory, no address space (RLIMIT_AS), or no room for one more mapping; give some"
+                "no memory, no address space (RLIMIT_AS), no more data (RLIMIT_DATA), or no room for one more mapping \
+                 (vm.max_map_count); give some"
+            }
+            (Call::Mprotect, Self::EACCES) => {
+                "the page would become writable and executable at once (personality READ_IMPLIES_EXEC), which \
+                 PR_SET_MDWE or SELinux forbids; clear one of the two"
             }
             (
                 Call::Mmap | Call::Mlock | Call::Mprotect,

@@ -130,7 +130,7 @@ pub(crate) fn seldom() {}
 /// where that signal does not end the process (PID 1 of a PID namespace, a sandbox). A message on standard error names
 /// the rung, the call and the errno. The message is left out if writing it would block until somebody reads (a full
 /// pipe, for example), or if standard error is a terminal that the process cannot open again (another user's, no /proc,
-/// no free descriptor).
+/// no free descriptor, the master side of a pseudo-terminal).
 ///
 /// Three things may keep the process from ending (see the limits): a handler of SIGABRT that does not return or jumps
 /// away, a filter that kills only this thread, a file system that does not answer. This function does not return in any
@@ -150,6 +150,7 @@ pub(crate) fn seldom() {}
 /// - a sandbox that applies only to this thread, even if it was installed before the decision: another thread, outside
 ///   of it, decided;
 /// - a kernel that is out of memory;
+/// - on the mprotect rung, a process that has reached RLIMIT_DATA, or vm.max_map_count while its heavy fences meet;
 /// - another kernel, after a checkpoint was restored there.
 ///
 /// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. A sandbox that
@@ -328,7 +329,9 @@ pub struct Stats {
     /// Heavy fences that were asked for, calls that were made, and heavy fences that shared another's call. All are 0
     /// in a symmetric process, which makes no call.
     pub heavy: Calls,
-    /// Calls that were repeated after a failure that may be temporary (ENOMEM, EINTR, EAGAIN).
+    /// Calls that were repeated after a failure that may be temporary (ENOMEM, EINTR, EAGAIN). Other calls that a heavy
+    /// fence adds after a failure are not counted: the registration and the calls around it after EPERM, and those of
+    /// another rung.
     pub retries: usize,
 }
 

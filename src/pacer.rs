@@ -135,7 +135,7 @@ impl Pacer {
     }
 
     /// Makes a heavy fence due also if anything waits and no caller of [`due_at`](Pacer::due_at) got a [`Due`] for a
-    /// `pause`.
+    /// `pause`. Fractions of a microsecond are ignored.
     ///
     /// # Panics
     ///

@@ -112,7 +112,8 @@ reasons! {
     /// Not a Linux kernel, or one that hides what it is.
     KernelUnknown:
         "this cannot be told for a plain Linux kernel (gVisor, WSL1, Xen, a translated binary; or no \
-         /proc, /sys or file descriptor to look with), and of no other is it known what it does here; allow membarrier",
+         /proc, /sys or file descriptor to look with), and of no other is it known what it does here; mount /proc and \
+         /sys, or allow membarrier",
     /// A processor that can invalidate other processors' TLBs without an interrupt.
     Invlpgb:
         "the processor has INVLPGB, with which Linux flushes other processors' TLBs without \

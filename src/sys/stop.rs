@@ -26,7 +26,6 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{self, Errno, IoSlice, ReadWriteFlags, pwritev2, write};
 use rustix::net::{SendFlags, send};
 use rustix::pipe::{IoSliceRaw, SpliceFlags, vmsplice};
-use rustix::thread::gettid;
 
 use super::exit_group;
 
@@ -36,6 +35,7 @@ const STATUS: i32 = 134;
 /// Writes the message if that can be done without waiting, and stops the process.
 #[cold]
 pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
+    let _no_way_out = NoWayOut;
     let comes_again = comes_again();
     if !comes_again {
         block_signals();
@@ -47,11 +47,30 @@ pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
     exit_group(STATUS)
 }
 
+/// Stops the process if a panic would leave [`stop`]. rustix with debug assertions panics if a sandbox answers what no
+/// kernel does, for example an error to getpid(2).
+struct NoWayOut;
+
+impl Drop for NoWayOut {
+    fn drop(&mut self) {
+        exit_group(STATUS)
+    }
+}
+
+/// The number of this thread; with the C library also where a sandbox refuses to say it, which is then -1.
+fn this_thread() -> i32 {
+    #[cfg(feature = "std")]
+    // SAFETY: the call has no argument, and only answers.
+    return unsafe { libc::syscall(libc::SYS_gettid) as i32 };
+    #[cfg(not(feature = "std"))]
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
 /// Whether this thread is stopping the process already, so that its handler of SIGABRT has fenced. Then the message
 /// is out, and the handler is not called again.
 fn comes_again() -> bool {
     static STOPPING: [AtomicI32; 64] = [const { AtomicI32::new(0) }; 64];
-    let me = gettid().as_raw_nonzero().get();
+    let me = this_thread();
     // Relaxed: a thread looks for its own number, which it has written here itself. (A forked child may find
     // its number as another's of its parent's. It stops without a message.)
     let first =
@@ -101,7 +120,12 @@ fn write_at_once(text: &[u8]) -> io::Result<usize> {
         // thread's standard error: that of /proc/self may be another, or closed.
         _ => {
             let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-            write(open(c"/proc/thread-self/fd/2", flags, Mode::empty())?, text)
+            let again = open(c"/proc/thread-self/fd/2", flags, Mode::empty())?;
+            // The master side of a terminal is opened as a new terminal, which nobody reads.
+            if fstat(&again)?.st_rdev != fstat(stderr)?.st_rdev {
+                return Err(Errno::NODEV);
+            }
+            write(again, text)
         }
     }
 }

@@ -27,6 +27,11 @@ pub(crate) fn on_signalling(action: SeccompAction) -> BpfProgram {
     compile([SYS_kill, SYS_tkill, SYS_tgkill].map(|call| (call, Vec::new())), action)
 }
 
+/// Every call that says the number of this process or thread meets `action`.
+pub(crate) fn on_own_number(action: SeccompAction) -> BpfProgram {
+    compile([nix::libc::SYS_gettid, nix::libc::SYS_getpid].map(|call| (call, Vec::new())), action)
+}
+
 /// read meets `action`.
 pub(crate) fn on_read(action: SeccompAction) -> BpfProgram {
     compile([(nix::libc::SYS_read, Vec::new())], action)

@@ -492,6 +492,49 @@ fn an_unprivileged_user_without_memlock_is_symmetric_and_told_why() {
     });
 }
 
+/// Decides for the mprotect rung where it is admitted; else the child ends here, and the ledger has it.
+fn take_the_mprotect_rung() {
+    if init() == Strategy::Symmetric {
+        assert!(mprotect_is_refused());
+        cannot_run("mprotect rung", format!("{:?}", verdict("mprotect")));
+    }
+}
+
+/// The kernel checks the limit whenever a private page becomes writable.
+#[test]
+fn a_process_at_its_limit_of_data_fails_on_the_mprotect_rung_and_is_told_why() {
+    Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
+        take_the_mprotect_rung();
+        try_heavy_fence().expect("below the limit");
+        setrlimit(Resource::RLIMIT_DATA, 4096, 4096).expect("a limit can be lowered");
+        let failure = try_heavy_fence().expect_err("at the limit").failure();
+        assert_eq!((failure.call(), failure.errno()), (Call::Mprotect, libc::ENOMEM));
+        assert!(failure.to_string().contains("RLIMIT_DATA"), "{failure}");
+        end()
+    });
+}
+
+/// A kernel's answer, and not one that a sandbox invents.
+#[test]
+fn a_page_that_may_not_be_writable_and_executable_fails_and_is_told_why() {
+    const PR_SET_MDWE: libc::c_int = 65;
+
+    Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
+        take_the_mprotect_rung();
+        // SAFETY: what is mapped stays mapped as it is.
+        let answer = unsafe { libc::prctl(PR_SET_MDWE, 1, 0, 0, 0) };
+        if answer != 0 {
+            cannot_run("PR_SET_MDWE", "a kernel older than 6.3");
+        }
+        // SAFETY: mappings that come now are executable too, or refused.
+        unsafe { libc::personality(libc::READ_IMPLIES_EXEC as libc::c_ulong) };
+        let failure = try_heavy_fence().expect_err("forbidden").failure();
+        assert_eq!((failure.call(), failure.errno()), (Call::Mprotect, libc::EACCES));
+        assert!(failure.to_string().contains("PR_SET_MDWE"), "{failure}");
+        end()
+    });
+}
+
 /// What `init` promises, also where many threads fence at once.
 #[test]
 fn contended_heavy_fences_make_one_kind_of_system_call() {

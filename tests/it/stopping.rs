@@ -20,7 +20,7 @@ use seccompiler::apply_filter_all_threads;
 use asymfence::{heavy_fence, init};
 
 use crate::child::{Child, had_procfs, ledger};
-use crate::filter::{on_every_rung, on_pwritev2, on_signalling};
+use crate::filter::{on_every_rung, on_own_number, on_pwritev2, on_signalling};
 
 /// 128 + SIGABRT: the status where the signal does not end the process.
 const STATUS: i32 = 134;
@@ -105,6 +105,17 @@ fn a_stopped_terminal_for_standard_error_holds_nobody_up() {
         // As Ctrl-S does.
         tcflow(&terminal.slave, FlowArg::TCOOFF).expect("a terminal can be stopped");
         redirect(&terminal.slave);
+        fence_in_vain();
+    });
+    outcome.was_ended_by(Signal::SIGABRT);
+}
+
+/// Opened anew, it would be another terminal.
+#[test]
+fn the_master_side_of_a_terminal_for_standard_error_holds_nobody_up() {
+    let outcome = Child::default().outcome(|| {
+        let terminal = openpty(None, None).expect("a terminal");
+        redirect(&terminal.master);
         fence_in_vain();
     });
     outcome.was_ended_by(Signal::SIGABRT);
@@ -211,6 +222,27 @@ fn a_process_that_may_send_no_signal_stops() {
         fence_in_vain();
     });
     assert_eq!(outcome.code(), Some(STATUS), "{outcome:?}");
+}
+
+/// rustix, as these tests build it, panics at an answer that no kernel gives.
+#[test]
+fn a_process_that_is_not_told_its_number_stops_and_does_not_unwind() {
+    let outcome = Child::default().outcome(|| {
+        apply_filter_all_threads(&on_own_number(Errno(libc::EPERM as u32))).expect("a filter");
+        let unwound = std::panic::catch_unwind(fence_in_vain);
+        unreachable!("{unwound:?}");
+    });
+    // SIGABRT cannot be sent to a number that is not known.
+    assert_eq!(outcome.code(), Some(STATUS), "{outcome:?}");
+}
+
+/// The twin of the test before this one: what `heavy_fence` would do if it asked rustix, without a guard.
+#[test]
+fn an_answer_that_no_kernel_gives_unwinds_from_rustix() {
+    Child::default().run(|| {
+        apply_filter_all_threads(&on_own_number(Errno(libc::EPERM as u32))).expect("a filter");
+        assert!(std::panic::catch_unwind(rustix::thread::gettid).is_err());
+    });
 }
 
 #[test]
