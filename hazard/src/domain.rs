@@ -43,8 +43,7 @@ use crate::thread::{self, Local};
 /// # How much garbage there can be
 ///
 /// Let `H` be the number of hazard pointers ([`DomainStats::hazard_pointers`]), `T` that of the threads that retire
-/// ([`DomainStats::threads`]), and `E` the largest of [`Thresholds::objects`], `H`, and `T` eighths of
-/// [`Thresholds::objects`].
+/// ([`DomainStats::threads`]), and `E` the larger of `H` and `T` times [`Thresholds::objects`].
 ///
 /// - **Objects**: at most `4·E + H` wait, and `E` more for each heavy fence that is under way. When `E` objects have
 ///   been retired since a thread last began a heavy fence, one thread executes the next, which serves all threads. From
@@ -150,7 +149,8 @@ struct Due {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Objects.
+    /// Objects, for each thread that retires. A heavy fence interrupts every processor that runs the process, so
+    /// threads that share one wait until each of them has retired that many.
     pub objects: usize,
     /// Bytes, as [`retire`](Domain::retire) counts them.
     pub bytes: usize,
@@ -160,7 +160,7 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
-    /// 1,024 objects, 8 MiB, a millisecond.
+    /// 1,024 objects for each thread, 8 MiB in all, a millisecond.
     pub const DEFAULT: Self =
         Thresholds { objects: 1024, bytes: 8 << 20, pause: Some(Duration::from_millis(1)) };
 }
@@ -368,11 +368,11 @@ impl<F> Domain<F> {
         ptr::from_ref(self).cast()
     }
 
-    /// The number of objects that makes a heavy fence worth its cost: so many that the fence, the scan of the hazard
-    /// pointers and the look at every ring cost little for each object.
+    /// The number of objects that makes a heavy fence worth its cost: so many that the fence, what it costs every running
+    /// thread, the scan of the hazard pointers and the look at every ring cost little for each object.
     fn enough(&self) -> usize {
         let Thresholds { objects, .. } = self.thresholds;
-        objects.max(self.slots.used()).max((objects / 8).saturating_mul(self.rings.owned()))
+        objects.saturating_mul(self.rings.owned().max(1)).max(self.slots.used())
     }
 
     /// How many objects come into a new ring before its owner first checks it. In a model few checks are better.
@@ -466,6 +466,10 @@ impl<F> Domain<F> {
         let fair = || (self.enough() / self.rings.owned().max(1)).saturating_mul(2);
         let is_urgent = || ring.waiting(ring.tail()) > fair();
         let had = ring.take_own(&self.slots, most, is_urgent, &mut batch);
+        if had && batch.len() < most {
+            // SAFETY: as above.
+            unsafe { ring.forgive() };
+        }
         if !batch.is_empty() {
             self.free(ring, &mut batch, true);
         }

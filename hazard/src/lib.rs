@@ -94,8 +94,8 @@
 //!
 //! # How much garbage there can be
 //!
-//! Let `H` be the number of hazard pointers, `T` the number of threads that retire, and `E` the largest of 1,024, `H`
-//! and `128·T`.
+//! Let `H` be the number of hazard pointers, `T` the number of threads that retire, and `E` the larger of `1,024·T` and
+//! `H`.
 //!
 //! - Objects: at most `4·E + H` wait.
 //! - Bytes: at most 32 MiB plus what is protected, as far as the domain was told the sizes.
@@ -131,6 +131,7 @@ mod item;
 mod link;
 mod panics;
 mod pointer;
+mod prefetch;
 mod protected;
 #[cfg(feature = "std")]
 mod reclaimer;

@@ -44,6 +44,7 @@ use core::ptr;
 
 use crate::item::Item;
 use crate::panics::through_panics;
+use crate::prefetch;
 use crate::slots::{Scan, Slots};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{
@@ -52,6 +53,9 @@ use crate::sync::{
 
 /// Objects in a block. With the link to the next block this is the largest size that glibc caches for a thread.
 const BLOCK: usize = if LOOM { 4 } else { 64 };
+
+/// How many objects are prefetched: as many as the next look frees, mostly.
+const AHEAD: usize = if LOOM { 0 } else { 4 };
 
 /// The maximum number of objects that are freed at a time.
 pub(crate) const AT_ONCE: usize = 64;
@@ -419,6 +423,17 @@ impl Ring {
         unsafe { self.own(debt) }
     }
 
+    /// Records that there is nothing left for the owner to free. What it has put in since the last heavy fence it frees
+    /// one by one after the next: a burst would not fit into the allocator's cache.
+    ///
+    /// # Safety
+    ///
+    /// Called by the owner.
+    pub(crate) unsafe fn forgive(&self) {
+        // SAFETY: the contract of this function.
+        unsafe { self.own(|own| own.debt = 0) };
+    }
+
     /// Records that the owner has to free more objects, or has freed these objects and bytes.
     ///
     /// # Safety
@@ -669,6 +684,21 @@ impl Inside {
             } else {
                 batch.push(item);
             }
+        }
+        self.prefetch();
+    }
+
+    /// Fetches the objects that the next call takes out, as far as they are in this block.
+    #[inline]
+    fn prefetch(&self) {
+        let there = self.condemned.wrapping_sub(self.head) as isize;
+        let end = BLOCK.min(self.used + AHEAD.min(there.max(0) as usize));
+        for index in self.used..end {
+            // SAFETY: a block lives until all its objects are taken, and we hold the lock.
+            let place = unsafe { &(&(*self.first).items)[index] };
+            // SAFETY: before `condemned`, so it was written before the last heavy fence.
+            let object = place.with(|place| unsafe { (*place).assume_init() }.object());
+            prefetch::for_writing(object);
         }
     }
 

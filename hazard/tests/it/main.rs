@@ -115,5 +115,5 @@ fn reclaim<F: Family>() -> (usize, usize) {
 /// The most objects that may wait in a domain, as its documentation says.
 fn bound<F: Family>() -> usize {
     let stats = stats::<F>();
-    4 * 1024.max(stats.hazard_pointers).max(128 * stats.threads) + stats.hazard_pointers
+    4 * (1024 * stats.threads.max(1)).max(stats.hazard_pointers) + stats.hazard_pointers
 }
