@@ -120,6 +120,12 @@ fn into_raw<T>(object: Option<Box<T>>) -> *mut T {
     object
 }
 
+/// What comes in again.
+fn from_place<T: Send, F: Family>(object: Replaced<T, F>) -> NonNull<T> {
+    assert!(object.is_box(), "an object that was never in a box cannot be put into an AtomicBox");
+    object.into_inner()
+}
+
 impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     crate::sync::const_where_possible!(null);
 
@@ -196,11 +202,7 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     /// If `object` is the value that was passed to [`HazardCell::from_static`](crate::HazardCell::from_static): a place
     /// holds only boxes.
     pub fn put_back(&self, object: Replaced<T, F>) -> Option<Replaced<T, F>> {
-        assert!(
-            object.is_box(),
-            "an object that was never in a box cannot be put into an AtomicBox"
-        );
-        self.swap_raw(object.into_inner().as_ptr())
+        self.swap_raw(from_place(object).as_ptr())
     }
 
     /// Stores `new` if the place holds the same object that `current` refers to, or is empty if `current` is `None`.
@@ -208,6 +210,8 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     ///
     /// As long as `current` is borrowed its address is not reused. (Zero-sized objects share one address, so all of
     /// them count as the same.)
+    ///
+    /// Whether it succeeds or fails, it synchronises with the call that stored what it finds, or that emptied the place.
     ///
     /// ```
     /// use asymfence_hazard::AtomicBox;
@@ -252,7 +256,7 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
         current: Option<&T>,
         new: Option<Box<T>>,
     ) -> Result<Option<Replaced<T, F>>, Option<Box<T>>> {
-        self.exchange(current, new, false)
+        self.exchange_box(current, new, false)
     }
 
     /// As [`compare_exchange`](AtomicBox::compare_exchange), but it may fail spuriously.
@@ -265,18 +269,64 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
         current: Option<&T>,
         new: Option<Box<T>>,
     ) -> Result<Option<Replaced<T, F>>, Option<Box<T>>> {
-        self.exchange(current, new, true)
+        self.exchange_box(current, new, true)
+    }
+
+    /// As [`compare_exchange`](AtomicBox::compare_exchange), of an object that was in another place, or in this one.
+    ///
+    /// ```
+    /// use asymfence_hazard::AtomicBox;
+    ///
+    /// let [from, to] = [AtomicBox::<u32>::from(Box::new(1)), AtomicBox::null()];
+    /// let one = from.take().expect("not null");
+    /// assert!(to.compare_and_put_back(None, one).is_ok_and(|old| old.is_none()));
+    ///
+    /// // A place that is not empty gives the object back.
+    /// let one = to.take().expect("not null");
+    /// to.store(Box::new(2));
+    /// assert_eq!(to.compare_and_put_back(None, one).err().as_deref(), Some(&1));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `object`, if the place holds something else.
+    ///
+    /// # Panics
+    ///
+    /// As [`put_back`](AtomicBox::put_back).
+    pub fn compare_and_put_back(
+        &self,
+        current: Option<&T>,
+        object: Replaced<T, F>,
+    ) -> Result<Option<Replaced<T, F>>, Replaced<T, F>> {
+        let new = from_place(object);
+        // SAFETY: a `Replaced`'s until now, and not stored.
+        self.exchange(current, new.as_ptr(), false)
+            .map_err(|()| unsafe { Replaced::new(new, true) })
     }
 
     #[inline]
-    fn exchange(
+    fn exchange_box(
         &self,
         current: Option<&T>,
         new: Option<Box<T>>,
         weak: bool,
     ) -> Result<Option<Replaced<T, F>>, Option<Box<T>>> {
-        let current = current.map_or(ptr::null_mut(), |current| ptr::from_ref(current).cast_mut());
         let new = into_raw(new);
+        // SAFETY: from a box, and not stored.
+        let back = |()| (!new.is_null()).then(|| unsafe { Box::from_raw(new) });
+        self.exchange(current, new, weak).map_err(back)
+    }
+
+    /// Stores `new`, which belongs to the caller, if the place holds `current`.
+    #[inline]
+    fn exchange(
+        &self,
+        current: Option<&T>,
+        new: *mut T,
+        weak: bool,
+    ) -> Result<Option<Replaced<T, F>>, ()> {
+        let current = current.map_or(ptr::null_mut(), |current| ptr::from_ref(current).cast_mut());
         // Release, Acquire: as in `swap_raw`. On failure Relaxed would be enough, since the object that is found is not
         // accessed. Acquire, so that the caller may draw conclusions from the failure.
         let exchanged = if weak {
@@ -284,11 +334,7 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
         } else {
             self.pointer.compare_exchange(current, new, AcqRel, Acquire)
         };
-        match exchanged {
-            Ok(old) => Ok(self.replaced(old)),
-            // SAFETY: from a box, and not taken in.
-            Err(_) => Err((!new.is_null()).then(|| unsafe { Box::from_raw(new) })),
-        }
+        exchanged.map(|old| self.replaced(old)).map_err(|_| ())
     }
 
     /// The address of the object, for comparisons or for [`try_protect`](HazardPointer::try_protect). Null if the place

@@ -12,6 +12,9 @@ mod background;
 #[path = "../../hazard/examples/structures/list.rs"]
 mod list;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
+#[path = "../../hazard/examples/structures/map.rs"]
+mod map;
+#[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../../hazard/examples/structures/queue.rs"]
 mod queue;
 #[allow(dead_code, reason = "some is for the tests of the hazard pointers")]
@@ -21,12 +24,14 @@ mod slot;
 #[path = "../../hazard/examples/structures/stack.rs"]
 mod stack;
 
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use asymfence::model::Start;
 use asymfence_hazard::{
     AtomicBox, Chain, Domain, Family, Follow, Guard, HazardCell, HazardPointer, Link, NewNode,
-    Place, Tagged, Thresholds, domain,
+    Place, Protected, Tagged, Thresholds, domain,
 };
 use loom::cell::UnsafeCell;
 use loom::sync::atomic;
@@ -451,6 +456,103 @@ fn what_is_put_back_is_protected_where_it_is_found() {
     });
 }
 
+/// Two threads exchange what they have seen. Each object is complete, and one of them replaces it.
+#[test]
+fn what_is_exchanged_is_complete_and_is_replaced_by_one() {
+    fn seen(world: &World) -> Protected<Object, Tests> {
+        let seen = world.sources[0].load().expect("never empty");
+        seen.assert_alive();
+        seen
+    }
+    fn exchange(world: &World) {
+        let exchanged = world.sources[0].compare_exchange(Some(&seen(world)), Some(object()));
+        exchanged.ok().flatten().iter().for_each(|old| old.assert_alive());
+    }
+    fn exchange_weakly(world: &World) {
+        let exchanged = world.sources[0].compare_exchange_weak(Some(&seen(world)), Some(object()));
+        exchanged.ok().flatten().iter().for_each(|old| old.assert_alive());
+    }
+    for other in [exchange, exchange_weakly] {
+        check(Start::Asymmetric, move || {
+            beside(&World::new(), [other], |world| {
+                exchange(world);
+                reclaim();
+            });
+        });
+    }
+}
+
+/// It is put back into an empty place, or comes back; in no case is it in two.
+#[test]
+fn what_is_put_back_where_nothing_is_is_in_one_place() {
+    check(Start::Asymmetric, || {
+        fn put_back(world: &World) {
+            if let Some(object) = world.sources[0].take()
+                && let Err(back) = world.sources[1].compare_and_put_back(None, object)
+            {
+                back.assert_alive();
+            }
+        }
+        beside(&World::new(), [put_back], |world| {
+            world.unlink(1);
+            read(&world.sources[1]);
+            world.unlink_and_reclaim(1);
+        });
+    });
+}
+
+/// An exchange sees what came before the change that lets it succeed, or fail.
+#[test]
+fn an_exchange_synchronises_with_the_change_that_it_finds() {
+    struct Shared {
+        place: AtomicBox<Object, Tests>,
+        before: UnsafeCell<u32>,
+    }
+    // SAFETY: the cell is written before the place is emptied, and read after that was found; loom sees to it.
+    unsafe impl Send for Shared {}
+    // SAFETY: as above.
+    unsafe impl Sync for Shared {}
+
+    fn take(world: &Shared) {
+        // SAFETY: read only after it was found that the place is empty.
+        world.before.with_mut(|before| unsafe { *before = 1 });
+        drop(world.place.take());
+    }
+    fn look(world: &Shared) {
+        // SAFETY: written before the place was emptied, and never again.
+        assert_eq!(world.before.with(|before| unsafe { *before }), 1);
+    }
+    fn succeeds(world: &Shared) {
+        if world.place.compare_exchange(None, Some(object())).is_ok() {
+            look(world);
+        }
+    }
+    fn fails(world: &Shared) {
+        let seen = world.place.load();
+        if seen.is_some() && world.place.compare_exchange(seen.as_deref(), None).is_err() {
+            look(world);
+        }
+    }
+    fn succeeds_weakly(world: &Shared) {
+        if world.place.compare_exchange_weak(None, Some(object())).is_ok() {
+            look(world);
+        }
+    }
+    fn fails_weakly(world: &Shared) {
+        let seen = world.place.load();
+        if seen.is_some() && world.place.compare_exchange_weak(seen.as_deref(), None).is_err() {
+            look(world);
+        }
+    }
+    for looks in [succeeds, fails, succeeds_weakly, fails_weakly] {
+        check(Start::Asymmetric, move || {
+            let _ = Tests::domain();
+            let place = AtomicBox::from(object());
+            beside(&Arc::new(Shared { place, before: UnsafeCell::new(0) }), [take], looks);
+        });
+    }
+}
+
 type List = list::List<u8, Object, Tests>;
 
 /// A list of the keys 1 and 2.
@@ -566,6 +668,101 @@ fn what_is_inserted_behind_a_node_that_is_removed_is_not_lost() {
             assert!(get(list, 3) && get(list, 1));
         },
     );
+}
+
+/// Two lists: odd keys are in one, even ones in the other.
+type Map<S = ByKey> = map::Map<u8, Object, S, Tests>;
+type ByKey = BuildHasherDefault<KeyHasher>;
+
+/// The hash of a key is the key. (The random one of the example would differ from execution to execution.)
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.0 = u64::from(byte));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A map of the keys 1 and 2.
+fn map_of_two<S: BuildHasher>(hasher: S) -> Map<S> {
+    let _ = Tests::domain();
+    let map = Map::with_hasher(2, hasher);
+    for key in [1, 2] {
+        assert!(map.insert(key, Object::new()).is_ok());
+    }
+    map
+}
+
+#[test]
+fn an_entry_of_a_map_is_read_while_it_is_removed() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let removes = |map: &Map| {
+            let removed = map.remove(&1).expect("nobody else removes it");
+            removed.value().assert_alive();
+            drop(removed);
+            reclaim();
+        };
+        beside(&Arc::new(map_of_two(ByKey::default())), [removes], |map| {
+            map.get(&1).iter().for_each(|entry| entry.value().assert_alive());
+            map.get(&2).expect("nobody removes it").value().assert_alive();
+        });
+    });
+}
+
+#[test]
+fn what_is_inserted_into_a_map_behind_a_key_that_is_removed_is_found() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let removes = |map: &Map| assert!(map.remove(&1).is_some());
+        beside(&Arc::new(map_of_two(ByKey::default())), [removes], |map| {
+            assert!(map.insert(3, Object::new()).is_ok());
+            map.get(&3).expect("nobody removes it").value().assert_alive();
+        });
+    });
+}
+
+/// Two threads insert a key. One of them succeeds.
+fn insert_twice<S: BuildHasher + Send + Sync + 'static>(hasher: fn() -> S) {
+    check_within(Some(2), Start::Asymmetric, move || {
+        let map = Arc::new(map_of_two(hasher()));
+        let other = {
+            let map = Arc::clone(&map);
+            thread::spawn(move || map.insert(3, Object::new()).is_ok())
+        };
+        let inserted = map.insert(3, Object::new()).is_ok();
+        assert!(inserted != other.join().expect("no panic"), "one of two inserts a key");
+        map.get(&3).expect("inserted").value().assert_alive();
+    });
+}
+
+#[test]
+fn a_key_is_inserted_into_a_map_once() {
+    insert_twice(ByKey::default);
+}
+
+/// The twin: a hash that changes leads to two lists.
+#[test]
+#[should_panic(expected = "one of two inserts a key")]
+fn a_map_whose_hashes_change_has_a_key_twice() {
+    struct Changes(AtomicU64);
+
+    impl BuildHasher for Changes {
+        type Hasher = KeyHasher;
+
+        fn build_hasher(&self) -> KeyHasher {
+            KeyHasher::default()
+        }
+
+        fn hash_one<T: std::hash::Hash>(&self, _: T) -> u64 {
+            self.0.fetch_add(1, Relaxed)
+        }
+    }
+
+    insert_twice(|| Changes(AtomicU64::new(0)));
 }
 
 /// A removal tells those who find it what came before.

@@ -3,25 +3,46 @@
 
 use std::hash::{BuildHasher, Hash, RandomState};
 
+use asymfence_hazard::{Family, Global};
+
 use crate::list::{Entry, List};
 
 /// A hash map that many threads read and change. Lock-free. It does not grow.
-pub struct Map<K: Send + Sync + 'static, V: Send + Sync + 'static> {
-    buckets: Box<[List<K, V>]>,
-    hasher: RandomState,
+pub struct Map<K, V, S = RandomState, F: Family = Global>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    buckets: Box<[List<K, V, F>]>,
+    hasher: S,
 }
 
-impl<K: Ord + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
+impl<K, V> Map<K, V>
+where
+    K: Ord + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
     pub fn new(buckets: usize) -> Self {
-        let buckets = (0..buckets.max(1)).map(|_| List::new()).collect();
-        Map { buckets, hasher: RandomState::new() }
+        Map::with_hasher(buckets, RandomState::new())
+    }
+}
+
+impl<K, V, S, F> Map<K, V, S, F>
+where
+    K: Ord + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher,
+    F: Family,
+{
+    pub fn with_hasher(buckets: usize, hasher: S) -> Self {
+        Map { buckets: (0..buckets.max(1)).map(|_| List::new()).collect(), hasher }
     }
 
-    fn bucket(&self, key: &K) -> &List<K, V> {
+    fn bucket(&self, key: &K) -> &List<K, V, F> {
         &self.buckets[self.hasher.hash_one(key) as usize % self.buckets.len()]
     }
 
-    pub fn get(&self, key: &K) -> Option<Entry<'_, K, V>> {
+    pub fn get(&self, key: &K) -> Option<Entry<'_, K, V, F>> {
         self.bucket(key).get(key)
     }
 
@@ -29,7 +50,7 @@ impl<K: Ord + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> 
         self.bucket(&key).insert(key, value)
     }
 
-    pub fn remove(&self, key: &K) -> Option<Entry<'_, K, V>> {
+    pub fn remove(&self, key: &K) -> Option<Entry<'_, K, V, F>> {
         self.bucket(key).remove(key)
     }
 }

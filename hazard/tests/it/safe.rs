@@ -188,6 +188,25 @@ fn an_exchange_is_for_those_who_have_seen_the_object() {
     assert!(source.compare_exchange(one.as_deref(), None).is_err());
 }
 
+/// What was in a place goes into one that holds what was seen, and comes back from one that does not.
+#[test]
+fn what_was_in_a_place_is_put_back_into_one_that_holds_what_was_seen() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    let deaths = Arc::default();
+    let [one, other] = [(); 2].map(|()| AtomicBox::<_, Tests>::from(Canary::boxed(&deaths)));
+    let seen = other.load();
+    let object = one.take().expect("not null");
+    let address = std::ptr::from_ref(&*object);
+    let back = other.compare_and_put_back(None, object).expect_err("not empty");
+    let old = other.compare_and_put_back(seen.as_deref(), back).expect("seen");
+    assert_eq!(other.as_ptr().cast_const(), address);
+    let back = other.compare_and_put_back(seen.as_deref(), old.expect("not null"));
+    drop((back.expect_err("replaced meanwhile"), seen));
+    assert_eq!(reclaim::<Tests>(), (1, 0));
+    drop((one, other));
+    assert_eq!(reclaim::<Tests>(), (1, 0));
+}
+
 #[test]
 fn a_cell_made_of_a_static_frees_all_but_that() {
     domain! { enum Tests {} = BY_NUMBERS; }

@@ -161,6 +161,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "self.pointer.swap(new, Acquire)",
     ),
     Mutant(
+        "an object put into a place by an exchange that does not release",
+        "hazard/src/atomic_box.rs",
+        "self.pointer.compare_exchange(current, new, AcqRel, Acquire)",
+        "self.pointer.compare_exchange(current, new, Acquire, Acquire)",
+    ),
+    Mutant(
+        "an exchange of places that does not acquire",
+        "hazard/src/atomic_box.rs",
+        "self.pointer.compare_exchange_weak(current, new, AcqRel, Acquire)",
+        "self.pointer.compare_exchange_weak(current, new, crate::sync::Ordering::Release, Acquire)",
+    ),
+    Mutant(
         "a value put into a cell by an exchange that does not release",
         "hazard/src/cell.rs",
         "compare_exchange(current, value, AcqRel, Acquire)",
