@@ -191,6 +191,9 @@ impl Failure {
                 "the call is not implemented by this kernel (membarrier came with Linux 4.3), or a \
                  sandbox hides it; allow it there"
             }
+            (Call::Query, Self::EINVAL) => {
+                "every kernel that has membarrier has this command: a sandbox answers in its place; allow it there"
+            }
             (_, Self::EINTR) => "signals kept interrupting the call; let fewer come",
             (Call::Global, Self::EINVAL) => {
                 "the command is disabled because the nohz_full CPU parameter has been set; use \

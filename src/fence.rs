@@ -150,8 +150,9 @@ pub(crate) fn seldom() {}
 /// - a sandbox that applies only to this thread, even if it was installed before the decision: another thread, outside
 ///   of it, decided;
 /// - a kernel that is out of memory;
-/// - on the mprotect rung, a process that has reached RLIMIT_DATA, or vm.max_map_count while its heavy fences meet, or whose personality is set to READ_IMPLIES_EXEC under a policy that
-///   forbids memory to be writable and executable at once;
+/// - on the mprotect rung, a process that has reached RLIMIT_DATA, or vm.max_map_count while its heavy fences meet, or
+///   whose personality is set to READ_IMPLIES_EXEC under a policy that forbids memory to be writable and executable at
+///   once;
 /// - another kernel, after a checkpoint was restored there.
 ///
 /// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. A sandbox that

@@ -187,7 +187,8 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// A sandbox or an emulator may answer success without calling the kernel. The decision refuses the rung if commands or
 /// flags that do not exist succeed, or if QUERY does not list the commands. It does not detect a sandbox that knows the
-/// commands and their flags, one that starts after the decision, or one that applies only to another thread.
+/// commands and their flags, one that starts after the decision, or one that applies only to another thread. If a
+/// sandbox answers to open(2) with a number and opens no file, `init` closes the descriptor of that number.
 ///
 /// # Panics, errors, aborts
 ///

@@ -31,7 +31,7 @@ pub enum Error {
     TooShort(usize),
     /// The memory of the header is not all zero, so it may be in use.
     NotEmpty,
-    /// The segment has not been created yet, or is being created at this moment.
+    /// The segment has not been created yet, or is being created at this moment, or its creator died in the middle.
     NotCreated,
     /// The memory holds no segment: it begins with this word.
     Foreign(u32),
@@ -179,8 +179,8 @@ impl fmt::Display for Error {
                  the middle; attach to it, or take fresh memory",
             ),
             Error::NotCreated => f.write_str(
-                "nobody has made a segment in this memory yet; create it before others are told of \
-                 it, or try again later",
+                "nobody has made a segment in this memory yet; create it before others are told of it, or try again \
+                 later. If its maker died in the middle, take fresh memory",
             ),
             Error::Foreign(word) => {
                 write!(f, "the memory begins with {word:#010x} and holds no segment of asymfence")

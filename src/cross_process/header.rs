@@ -236,6 +236,10 @@ impl<W: Word, const N: usize> Header<W, N> {
             if !description.try_lock(index)? {
                 continue;
             }
+            // Asked before the place is taken: a sandbox that refuses the question would leave it taken.
+            if locks.lock_of(index)? != Lock::Exclusive {
+                return Err(Misfit::LockNotKept.into());
+            }
             let mine = found.next();
             // Relaxed: HELD-BY-LOCK.
             if word.compare_exchange(found.0, mine.0, Relaxed, Relaxed).is_err() {

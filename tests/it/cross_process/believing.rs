@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
 use asymfence::Reason;
-use asymfence::cross_process::{Attached, Error, Mode, Step};
+use asymfence::cross_process::{Attached, Error, Mode, PARTICIPANTS, Step};
 use nix::libc;
 use rustix::fs::{MemfdFlags, memfd_create};
 use seccompiler::SeccompAction::Errno;
@@ -120,11 +120,11 @@ fn a_sandbox_that_answers_0_to_locks_is_not_believed() {
                 let error = attach(header).expect_err("a place by somebody's word");
                 assert_eq!(error, NO_KERNELS);
                 assert!(error.to_string().contains("no kernel"), "{error}");
-                // One that lives is not taken for dead; the other of these, which could not tell that it had a place, is.
+                // One that lives is not taken for dead, and who was refused has left nothing.
                 let (asks, locks) =
                     (commands.contains(&libc::F_OFD_GETLK), commands.contains(&libc::F_OFD_SETLK));
                 let reaped = reap(header, |place| assert_ne!(place, mine.index(), "it lives"));
-                assert_eq!(reaped, if locks { Err(NO_KERNELS) } else { Ok(1) });
+                assert_eq!(reaped, if locks { Err(NO_KERNELS) } else { Ok(0) });
                 assert_eq!(mine.renew(), if asks { Err(NO_KERNELS) } else { Ok(()) });
                 let other = fresh();
                 let made = create(other.header(), Mode::Symmetric);
@@ -135,6 +135,28 @@ fn a_sandbox_that_answers_0_to_locks_is_not_believed() {
             drop(mine);
             attaches(header);
         }
+    });
+}
+
+/// Otherwise one process that tries again and again would fill the table.
+#[test]
+fn an_attach_that_may_not_ask_for_locks_leaves_no_place_taken() {
+    Child::default().run(|| {
+        let segment = fresh();
+        let header = segment.header();
+        create(header, Mode::Symmetric).expect("a memfd can be locked");
+        let refused = on_fcntl(&[libc::F_OFD_GETLK], Errno(libc::EPERM as u32));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                apply_filter(&refused).expect("the filter is accepted");
+                for _ in 0..2 * PARTICIPANTS {
+                    let error = attach(header).expect_err("a lock that cannot be asked for");
+                    assert_eq!(error, Error::Failed(Step::Lock, libc::EPERM));
+                }
+            });
+        });
+        assert_eq!(reap(header, |place| panic!("{place} was left taken")), Ok(0));
+        attaches(header); // the twin
     });
 }
 
