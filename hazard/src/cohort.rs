@@ -11,7 +11,7 @@ use crate::family::{Family, Global, Of};
 use crate::panics::through_panics;
 use crate::retired::{Bag, Garbage, InHand, free_unprotected};
 use crate::sync::Number;
-use crate::sync::Ordering::Relaxed;
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::thread;
 
 /// The garbage of one structure, protected by the hazard pointers of a family's domain. For a field of the structure.
@@ -61,14 +61,62 @@ use crate::thread;
 /// assert_eq!(slot.read(|value| value.len()), Some(8));
 /// ```
 ///
-/// At most `enough` objects wait, plus one for each hazard pointer of the domain, and as many again for each reclaim of
-/// the cohort that is under way.
+/// At most `enough` objects wait, plus one for each hazard pointer of the domain and for each thread in the middle of a
+/// retire, and as many again for each reclaim of the cohort that is under way. Not counted is what waits while heavy fences fail ([`CohortStats::failed`]). They are
+/// then tried less and less often, up to 64 times as late.
+///
+/// The domain's own numbers ([`DomainStats`](crate::DomainStats), [`Thresholds`](crate::Thresholds)) leave out the
+/// garbage of its cohorts.
 pub struct Cohort<F: Family = Global> {
     bag: Bag,
     /// The number of retired objects up to which a thread has begun a reclaim. Wraps.
     looked_at: Number,
+    /// Objects ever freed. Wraps.
+    freed: Number,
+    failed: Number,
+    /// How many times as late the next reclaim begins, because the last heavy fences failed.
+    factor: Number,
     enough: usize,
     family: Of<F>,
+}
+
+/// How many times as late a reclaim begins at most, after failures.
+const LATEST: usize = 64;
+
+/// What a cohort has done since it was created. The numbers wrap, and are read one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CohortStats {
+    /// Objects retired.
+    pub retired: usize,
+    /// Objects freed.
+    pub freed: usize,
+    /// Heavy fences that failed. As long as this number grows, garbage accumulates. [`Cohort::reclaim`] returns the
+    /// error, which says why.
+    pub failed: usize,
+}
+
+impl CohortStats {
+    /// Objects that are retired and not freed. While other threads retire, the result may be greater than what ever
+    /// waited at one moment.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.retired.wrapping_sub(self.freed)
+    }
+}
+
+/// Counts the objects that a reclaim has freed, also if a destructor panics.
+struct Freed<'c> {
+    here: usize,
+    all: &'c Number,
+}
+
+impl Drop for Freed<'_> {
+    fn drop(&mut self) {
+        // Release: what was freed was counted as retired before. Pairs with: the Acquire in `Cohort::stats`.
+        // survives: a number for reports, which is none of loom's.
+        self.all.fetch_add(self.here, Release);
+    }
 }
 
 /// The constructor, `const` where the atomics' is.
@@ -77,10 +125,15 @@ macro_rules! new {
         /// Reclaims when `enough` objects have been retired since the last time.
         #[must_use]
         pub $($constness)? fn new(enough: usize) -> Self {
-            // More would be negative below.
-            let most = isize::MAX as usize;
-            let enough = if enough < most { enough } else { most };
-            Cohort { bag: Bag::new(), looked_at: Number::new(0), enough, family: PhantomData }
+            Cohort {
+                bag: Bag::new(),
+                looked_at: Number::new(0),
+                freed: Number::new(0),
+                failed: Number::new(0),
+                factor: Number::new(1),
+                enough,
+                family: PhantomData,
+            }
         }
     };
 }
@@ -109,10 +162,12 @@ impl<F: Family> Cohort<F> {
         let count = self.bag.count();
         // SAFETY: the contract of this function.
         self.bag.put(unsafe { Garbage::of_box(object) });
-        // Relaxed, both: numbers that decide when a reclaim begins.
+        // Relaxed, all: numbers that decide when a reclaim begins.
         let looked_at = self.looked_at.load(Relaxed);
+        // More would be negative below.
+        let enough = self.enough.saturating_mul(self.factor.load(Relaxed)).min(isize::MAX as usize);
         // Signed: another thread may have covered more than we have counted.
-        if count.wrapping_sub(looked_at) as isize >= self.enough as isize
+        if count.wrapping_sub(looked_at) as isize >= enough as isize
             && self.looked_at.compare_exchange(looked_at, count, Relaxed, Relaxed).is_ok()
         {
             // After an error the garbage is kept.
@@ -131,27 +186,45 @@ impl<F: Family> Cohort<F> {
     ///
     /// As [`Domain::retire`](crate::Domain::retire).
     pub fn reclaim(&self) -> Result<Reclaimed, HeavyFenceError> {
+        // Relaxed: a number that decides when the next reclaim begins.
+        self.looked_at.store(self.bag.retired(), Relaxed);
         let mut taken = InHand { garbage: self.bag.take(), bag: &self.bag };
-        let mut done = Reclaimed::default();
         if taken.garbage.is_empty() {
-            return Ok(done);
+            return Ok(Reclaimed::default());
         }
+        // Relaxed, all: advice, and numbers for reports.
         // Heavy fence: as in `Domain::fence` (scenario A).
-        try_heavy_fence()?;
+        if let Err(error) = try_heavy_fence() {
+            self.failed.fetch_add(1, Relaxed);
+            self.factor.store(LATEST.min(2 * self.factor.load(Relaxed)), Relaxed);
+            return Err(error);
+        }
+        self.factor.store(1, Relaxed);
         let scan = F::domain().slots().protected();
         let mut kept = InHand { garbage: Garbage::empty(), bag: &self.bag };
+        let (mut freed, mut count) = (Freed { here: 0, all: &self.freed }, 0);
         through_panics(|| {
             let (garbage, kept) = (&mut taken.garbage, &mut kept.garbage);
             // SAFETY: as in `Domain::free`.
-            done.kept += unsafe { free_unprotected(&scan, garbage, kept, &mut done.freed) };
+            count += unsafe { free_unprotected(&scan, garbage, kept, &mut freed.here) };
         });
-        Ok(done)
+        Ok(Reclaimed { freed: freed.here, kept: count })
+    }
+
+    /// What the cohort has done so far.
+    #[must_use]
+    pub fn stats(&self) -> CohortStats {
+        // Acquire, and first: see `Freed`, its partner.
+        // survives: as there.
+        let freed = self.freed.load(Acquire);
+        // Relaxed: numbers for reports.
+        CohortStats { retired: self.bag.retired(), freed, failed: self.failed.load(Relaxed) }
     }
 }
 
 impl<F: Family> fmt::Debug for Cohort<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let retired = self.bag.retired();
-        f.debug_struct("Cohort").field("enough", &self.enough).field("retired", &retired).finish()
+        let stats = self.stats();
+        f.debug_struct("Cohort").field("enough", &self.enough).field("stats", &stats).finish()
     }
 }

@@ -135,6 +135,8 @@ mod prefetch;
 mod protected;
 #[cfg(feature = "std")]
 mod reclaimer;
+#[cfg(doctest)]
+mod rejected;
 mod replaced;
 mod retire;
 mod retired;
@@ -146,7 +148,7 @@ mod thread;
 pub use atomic_box::AtomicBox;
 pub use cell::{CellGuard, HazardCell};
 pub use chain::{Chain, Cursor, Guard, NewNode, Place};
-pub use cohort::Cohort;
+pub use cohort::{Cohort, CohortStats};
 pub use domain::{Domain, DomainStats, Reclaimed, Thresholds};
 pub use family::{Family, Global};
 pub use link::{Follow, Frozen, Link, Tagged};

@@ -5,9 +5,13 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
-use asymfence_hazard::domain;
+use asymfence_hazard::{Family, domain};
+#[cfg(not(asymfence_symmetric))]
+use {nix::libc, seccompiler::SeccompAction::Errno, seccompiler::apply_filter};
 
 use crate::child::Child;
+#[cfg(not(asymfence_symmetric))]
+use crate::filter::on_protection_too;
 use crate::slot::Slot;
 use crate::{BY_NUMBERS, Canary};
 
@@ -31,6 +35,9 @@ fn what_readers_see_of_a_cohort_is_alive_and_all_dies_with_it() {
         }
     });
     assert!(deaths.load(Relaxed) > ROUNDS, "it has reclaimed");
+    // The last value is linked still.
+    let stats = slot.stats();
+    assert_eq!((stats.retired, stats.freed), (2 * ROUNDS - 1, deaths.load(Relaxed)));
     drop(slot);
     assert_eq!(deaths.load(Relaxed), 2 * ROUNDS);
 }
@@ -65,5 +72,62 @@ fn a_cohort_that_is_dropped_frees_all_without_a_fence() {
         (0..2).for_each(|_| slot.store(Borrows(&deaths)));
         assert_eq!(slot.reclaim().expect("a heavy fence").freed, 1);
         assert_eq!(asymfence::stats().heavy.asked, asked + one);
+    });
+}
+
+#[test]
+fn garbage_of_a_cohort_is_bounded() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 20_000;
+    const ENOUGH: usize = 64;
+    let deaths: Arc<AtomicUsize> = Arc::default();
+    let slot = Slot::<Canary, Tests>::new(ENOUGH);
+    // Each thread may be in the middle of a retire, and of a reclaim.
+    let bound = || (1 + THREADS) * (ENOUGH + Tests::domain().stats().hazard_pointers + THREADS);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    slot.store(Canary::new(&deaths));
+                    // Freed before retired: what is freed meanwhile would count as waiting.
+                    let (retired, freed) = (slot.stats().retired, slot.stats().freed);
+                    assert!(retired.saturating_sub(freed) <= bound());
+                    slot.read(Canary::assert_alive);
+                }
+            });
+        }
+    });
+    // The twin: where as much is never enough, all of it waits.
+    let slot = Slot::<Canary, Tests>::new(usize::MAX);
+    (0..=ROUNDS).for_each(|_| slot.store(Canary::new(&deaths)));
+    assert_eq!(slot.stats().waiting(), ROUNDS);
+    assert!(slot.stats().waiting() > bound());
+}
+
+#[test]
+#[cfg(not(asymfence_symmetric))] // without a heavy fence nothing fails
+fn heavy_fences_that_fail_free_nothing_of_a_cohort_and_are_counted() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    Child::default().run(|| {
+        asymfence::init();
+        let deaths = AtomicUsize::new(0);
+        let slot = Slot::<Borrows<'_>, Tests>::new(10);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let filter = on_protection_too(Errno(libc::EPERM as u32));
+                apply_filter(&filter).expect("seccomp");
+                (0..=100).for_each(|_| slot.store(Borrows(&deaths)));
+                // Each comes twice as late: after 10 objects, 20 more, 40 more.
+                assert_eq!(slot.stats().failed, 3);
+                slot.reclaim().expect_err("no barrier in this thread");
+                assert_eq!((slot.stats().waiting(), slot.stats().failed), (100, 4));
+            });
+        });
+        assert_eq!(deaths.load(Relaxed), 0);
+        // A thread outside of the sandbox frees it all, and from then on each ten.
+        assert_eq!(slot.reclaim().expect("a heavy fence").freed, 100);
+        (0..10).for_each(|_| slot.store(Borrows(&deaths)));
+        assert_eq!((deaths.load(Relaxed), slot.stats().waiting()), (110, 0));
     });
 }

@@ -1,7 +1,7 @@
 //! A value that may borrow, whose garbage is its own: for tests and models of cohorts.
 
 use asymfence::HeavyFenceError;
-use asymfence_hazard::{Cohort, Family, HazardPointer, Link, Reclaimed, Tagged};
+use asymfence_hazard::{Cohort, CohortStats, Family, HazardPointer, Link, Reclaimed, Tagged};
 
 /// A value, and the garbage of it.
 pub(crate) struct Slot<T, F: Family> {
@@ -25,6 +25,10 @@ impl<T: Send + Sync, F: Family> Slot<T, F> {
 
     pub(crate) fn reclaim(&self) -> Result<Reclaimed, HeavyFenceError> {
         self.cohort.reclaim()
+    }
+
+    pub(crate) fn stats(&self) -> CohortStats {
+        self.cohort.stats()
     }
 
     pub(crate) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
