@@ -18,7 +18,7 @@ use crate::sys;
 /// # if std::env::var_os("ASYMFENCE").is_none() && asymfence::Asymmetric::new().is_ok() {
 /// let proof: Asymmetric = Asymmetric::new()?;
 /// # }
-/// # Ok::<(), asymfence::Unsupported>(())
+/// # Ok::<(), asymfence::NotAsymmetric>(())
 /// ```
 ///
 /// ```compile_fail
@@ -36,13 +36,13 @@ impl Asymmetric {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] if the process is symmetric.
+    /// [`NotAsymmetric`] if the process is symmetric.
     ///
     /// Panics, signal safety, fork and exec as [`init`].
-    pub fn new() -> Result<Self, Unsupported> {
+    pub fn new() -> Result<Self, NotAsymmetric> {
         match init() {
             Strategy::Asymmetric(_) => Ok(Asymmetric { committed: () }),
-            Strategy::Symmetric => Err(Unsupported { _private: () }),
+            Strategy::Symmetric => Err(NotAsymmetric { _private: () }),
         }
     }
 
@@ -66,11 +66,11 @@ impl Asymmetric {
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unsupported {
+pub struct NotAsymmetric {
     _private: (),
 }
 
-impl fmt::Display for Unsupported {
+impl fmt::Display for NotAsymmetric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the fences of this process are symmetric")?;
         for rung in ladder() {
@@ -82,4 +82,4 @@ impl fmt::Display for Unsupported {
     }
 }
 
-impl core::error::Error for Unsupported {}
+impl core::error::Error for NotAsymmetric {}

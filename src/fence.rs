@@ -327,7 +327,7 @@ pub(crate) fn insist(rung: &Mechanism) -> Result<(), Failure> {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Stats {
+pub struct FenceStats {
     /// Heavy fences that were asked for, calls that were made, and heavy fences that shared another's call. All are 0
     /// in a symmetric process, which makes no call.
     pub heavy: Calls,
@@ -346,9 +346,9 @@ pub struct Stats {
 /// println!("{:?}", asymfence::stats());
 /// ```
 #[must_use]
-pub fn stats() -> Stats {
+pub fn stats() -> FenceStats {
     let heavy = if sys::counts_calls() { HEAVY.stats() } else { Calls::default() };
-    Stats { heavy, retries: retries() }
+    FenceStats { heavy, retries: retries() }
 }
 
 /// The error of a heavy fence that could not keep its guarantee. Nothing has been ordered.

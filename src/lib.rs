@@ -136,10 +136,10 @@ sys::on_linux! {
     pub mod membarrier;
 }
 
-pub use asymmetric::{Asymmetric, Unsupported};
+pub use asymmetric::{Asymmetric, NotAsymmetric};
 pub use bias::Bias;
 pub use coalesce::{Calls, Coalesce};
-pub use fence::{HeavyFenceError, Stats, heavy_fence, light_fence, stats, try_heavy_fence};
+pub use fence::{FenceStats, HeavyFenceError, heavy_fence, light_fence, stats, try_heavy_fence};
 pub use pacer::{Due, Pacer};
 pub use refusal::{Call, Failure, Reason, Refusal};
 pub use strategy::{

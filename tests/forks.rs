@@ -18,7 +18,7 @@ mod memory;
 
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 
-use asymfence::cross_process::{Attached, Error, Mode, attach, create};
+use asymfence::cross_process::{Attached, Mode, SegmentError, attach, create};
 use asymfence::membarrier::{
     Commands, GlobalExpedited, PrivateExpedited, PrivateExpeditedRseq, PrivateExpeditedSyncCore,
     Registrable, register, registrations,
@@ -164,7 +164,7 @@ fn who_cannot_pass_is_told() {
         let failure = register::<PrivateExpedited>().expect_err("no memory");
         assert_eq!((failure.call(), failure.errno()), (Call::Atfork, libc::ENOMEM));
         match attach(&memory.layout::<Nothing>().header, memory.file()) {
-            Err(Error::Refused(refusal)) => {
+            Err(SegmentError::Refused(refusal)) => {
                 assert_eq!(refusal.reason(), Reason::Failed(Call::Atfork));
                 assert!(refusal.to_string().contains("memory"), "{refusal}");
             }

@@ -13,7 +13,7 @@ use core::sync::atomic::{
 };
 
 #[cfg(all(target_os = "linux", feature = "std"))]
-use asymfence::cross_process::{Asymmetric as Processes, Participant};
+use asymfence::cross_process::{AsymmetricFences, Participant};
 use asymfence::{Asymmetric, light_fence};
 
 /// What a walk goes along.
@@ -65,5 +65,5 @@ hot_paths! {
 // Between processes.
 #[cfg(all(target_os = "linux", feature = "std"))]
 hot_paths! {
-    once_participant, walk_participant: |me: &Participant<'_, Processes>| me.light_fence();
+    once_participant, walk_participant: |me: &Participant<'_, AsymmetricFences>| me.light_fence();
 }

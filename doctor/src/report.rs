@@ -1,6 +1,6 @@
 //! What was found, for a person or for a program.
 
-use asymfence::{Reason, RungReport, Stats, Strategy, Verdict};
+use asymfence::{FenceStats, Reason, RungReport, Strategy, Verdict};
 use jzon::{JsonValue, object};
 
 use crate::VERSION;
@@ -22,7 +22,7 @@ pub(crate) struct Report {
     pub(crate) asked_for: bool,
     pub(crate) rungs: Vec<RungReport>,
     pub(crate) costs: Costs,
-    pub(crate) stats: Stats,
+    pub(crate) stats: FenceStats,
     /// Empty on one processor, or where no time was given.
     pub(crate) cells: Vec<Cell>,
 }
@@ -258,7 +258,7 @@ impl Report {
     }
 
     fn stats_to_text(&self) -> String {
-        let Stats { heavy, retries, .. } = self.stats;
+        let FenceStats { heavy, retries, .. } = self.stats;
         wrap(
             &format!(
                 "Heavy fences of this run: {} asked for, {} calls made, {} shared, {retries} retries",

@@ -14,7 +14,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use asymfence::cross_process::{Error, Fences, PARTICIPANTS, Participant};
+use asymfence::cross_process::{Fences, PARTICIPANTS, Participant, SegmentError};
 use crossbeam_utils::CachePadded;
 
 use crate::memory::Atomics;
@@ -141,7 +141,7 @@ impl<'a, F: Fences> Writer<'a, F> {
     }
 
     /// Frees what readers hold that have died.
-    pub(crate) fn reap(&self) -> Result<usize, Error> {
+    pub(crate) fn reap(&self) -> Result<usize, SegmentError> {
         self.me.reap(|index| self.shared.forget(index))
     }
 

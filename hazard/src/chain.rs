@@ -38,7 +38,7 @@ struct Node<T, F: Family> {
 ///
 /// The base of lists and of structures made of lists. It has only operations that keep it sound, so structures built on
 /// it need no `unsafe`: insert a node, freeze its link (which removes the value), unlink it. A [`Cursor`] searches a
-/// sorted chain. [`Place`] and [`Guard`] walk over a chain by hand.
+/// sorted chain. [`Place`] and [`NodeGuard`] walk over a chain by hand.
 ///
 /// A sorted set:
 ///
@@ -232,18 +232,18 @@ fn unlink<T: Send + Sync + 'static, F: Family>(
 /// let seven = cursor.into_guard().expect("a node");
 /// assert_eq!(*seven, 7);
 /// ```
-pub struct Guard<'c, T, F: Family = Global> {
+pub struct NodeGuard<'c, T, F: Family = Global> {
     node: NonNull<Node<T, F>>,
     hazard: HazardPointer<F>,
     chain: PhantomData<&'c Chain<T, F>>,
 }
 
 // SAFETY: a `&T`, and a hazard pointer, which any thread may use.
-unsafe impl<T: Send + Sync, F: Family> Send for Guard<'_, T, F> {}
+unsafe impl<T: Send + Sync, F: Family> Send for NodeGuard<'_, T, F> {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync, F: Family> Sync for Guard<'_, T, F> {}
+unsafe impl<T: Send + Sync, F: Family> Sync for NodeGuard<'_, T, F> {}
 
-impl<T, F: Family> Guard<'_, T, F> {
+impl<T, F: Family> NodeGuard<'_, T, F> {
     #[inline]
     fn node(&self) -> &Node<T, F> {
         // SAFETY: protected, by a hazard pointer that we own and do not expose.
@@ -271,7 +271,7 @@ impl<T, F: Family> Guard<'_, T, F> {
     }
 }
 
-impl<T, F: Family> Deref for Guard<'_, T, F> {
+impl<T, F: Family> Deref for NodeGuard<'_, T, F> {
     type Target = T;
 
     #[inline]
@@ -280,9 +280,9 @@ impl<T, F: Family> Deref for Guard<'_, T, F> {
     }
 }
 
-impl<T: fmt::Debug, F: Family> fmt::Debug for Guard<'_, T, F> {
+impl<T: fmt::Debug, F: Family> fmt::Debug for NodeGuard<'_, T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Guard").field(&**self).finish()
+        f.debug_tuple("NodeGuard").field(&**self).finish()
     }
 }
 
@@ -351,7 +351,7 @@ pub enum Place<'c, T, F: Family = Global> {
     /// Before the first node.
     First(&'c Chain<T, F>),
     /// After this node.
-    After(Guard<'c, T, F>),
+    After(NodeGuard<'c, T, F>),
 }
 
 impl<'c, T: Send + Sync + 'static, F: Family> Place<'c, T, F> {
@@ -366,11 +366,11 @@ impl<'c, T: Send + Sync + 'static, F: Family> Place<'c, T, F> {
     /// To the next node, protected by `hazard`.
     #[inline]
     #[must_use]
-    pub fn follow(&self, hazard: HazardPointer<F>) -> Follow<Guard<'c, T, F>, F> {
+    pub fn follow(&self, hazard: HazardPointer<F>) -> Follow<NodeGuard<'c, T, F>, F> {
         match hazard.follow(self.link()) {
             Follow::To(node) => {
                 let (node, hazard) = node.into_parts();
-                Follow::To(Guard { node, hazard, chain: PhantomData })
+                Follow::To(NodeGuard { node, hazard, chain: PhantomData })
             }
             Follow::End(hazard) => Follow::End(hazard),
             Follow::Frozen(hazard) => Follow::Frozen(hazard),
@@ -384,7 +384,7 @@ impl<'c, T: Send + Sync + 'static, F: Family> Place<'c, T, F> {
     /// `new`, if something else comes next, or if the node before this place has been removed.
     pub fn insert(
         &self,
-        before: Option<&Guard<'c, T, F>>,
+        before: Option<&NodeGuard<'c, T, F>>,
         new: NewNode<T, F>,
     ) -> Result<(), NewNode<T, F>> {
         // The guard keeps its address from being reused.
@@ -392,7 +392,7 @@ impl<'c, T: Send + Sync + 'static, F: Family> Place<'c, T, F> {
     }
 
     /// Unlinks `node` and retires it, if it is frozen and comes next here. Returns whether this call did it.
-    pub fn unlink(&self, node: &Guard<'c, T, F>) -> bool {
+    pub fn unlink(&self, node: &NodeGuard<'c, T, F>) -> bool {
         let next = node.node().next.load();
         next.is_frozen() && unlink(self.link(), node.node, next)
     }
@@ -506,9 +506,9 @@ impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
     /// Returns a guard of that node.
     #[inline]
     #[must_use]
-    pub fn into_guard(self) -> Option<Guard<'c, T, F>> {
+    pub fn into_guard(self) -> Option<NodeGuard<'c, T, F>> {
         let node = NonNull::new(self.node)?;
-        Some(Guard { node, hazard: self.ahead, chain: PhantomData })
+        Some(NodeGuard { node, hazard: self.ahead, chain: PhantomData })
     }
 }
 

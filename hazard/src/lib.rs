@@ -147,7 +147,7 @@ mod thread;
 
 pub use atomic_box::AtomicBox;
 pub use cell::{CellGuard, HazardCell};
-pub use chain::{Chain, Cursor, Guard, NewNode, Place};
+pub use chain::{Chain, Cursor, NewNode, NodeGuard, Place};
 pub use cohort::{Cohort, CohortStats};
 pub use domain::{Domain, DomainStats, Reclaimed, Thresholds};
 pub use family::{Family, Global};

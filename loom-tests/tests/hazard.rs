@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use asymfence::model::Start;
 use asymfence_hazard::{
-    AtomicBox, Chain, Domain, Family, Follow, Guard, HazardCell, HazardPointer, Link, NewNode,
+    AtomicBox, Chain, Domain, Family, Follow, HazardCell, HazardPointer, Link, NewNode, NodeGuard,
     Place, Protected, Tagged, Thresholds, domain,
 };
 use loom::cell::UnsafeCell;
@@ -600,7 +600,7 @@ fn a_reader_of_a_list_is_not_led_to_what_was_freed() {
 #[test]
 fn a_guard_of_a_removed_node_is_not_led_to_what_was_freed() {
     type Links = Chain<Object, Tests>;
-    fn first(chain: &Links) -> Guard<'_, Object, Tests> {
+    fn first(chain: &Links) -> NodeGuard<'_, Object, Tests> {
         match Place::First(chain).follow(HazardPointer::new()) {
             Follow::To(node) => node,
             _ => panic!("no node"),

@@ -16,17 +16,17 @@ use crate::refusal::Refusal;
 /// # fn main() -> Result<(), Box<dyn core::error::Error>> {
 /// # let file = File::from(memfd_create("segment", MemfdFlags::CLOEXEC)?);
 /// # let words: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
-/// use asymfence::cross_process::{Error, attach};
+/// use asymfence::cross_process::{SegmentError, attach};
 ///
 /// let error = attach(&words, file.as_fd()).unwrap_err();
-/// assert_eq!(error, Error::NotCreated);
+/// assert_eq!(error, SegmentError::NotCreated);
 /// println!("{error}");
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Error {
+pub enum SegmentError {
     /// The memory is too short: it has only this many words.
     TooShort(usize),
     /// The memory of the header is not all zero, so it may be in use.
@@ -59,21 +59,21 @@ pub enum Error {
     /// The file is in use: a process has a place in another segment with it.
     FileInUse,
     /// The step failed with this errno. The errno is 0 if the answer is one that no kernel gives.
-    Failed(Step, i32),
+    Failed(SegmentStep, i32),
 }
 
 /// The system calls of [`create`](super::create), [`attach`](super::attach) and [`reap`](super::reap) other than
 /// membarrier.
 ///
 /// ```
-/// use asymfence::cross_process::{Error, Step};
+/// use asymfence::cross_process::{SegmentError, SegmentStep};
 ///
-/// let error = Error::Failed(Step::Reopen, 24); // EMFILE
+/// let error = SegmentError::Failed(SegmentStep::Reopen, 24); // EMFILE
 /// println!("{error}");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Step {
+pub enum SegmentStep {
     /// Reading `/proc/sys/kernel/random/boot_id`, which tells this kernel from others.
     ReadBootId,
     /// fstat(2) of the file, to recognise it later.
@@ -86,18 +86,18 @@ pub enum Step {
     Map,
 }
 
-impl Step {
-    pub(super) fn failed(self) -> impl Fn(Errno) -> Error {
-        move |errno| Error::Failed(self, errno.raw_os_error())
+impl SegmentStep {
+    pub(super) fn failed(self) -> impl Fn(Errno) -> SegmentError {
+        move |errno| SegmentError::Failed(self, errno.raw_os_error())
     }
 
     const fn words(self) -> &'static str {
         match self {
-            Step::ReadBootId => "reading /proc/sys/kernel/random/boot_id",
-            Step::Identify => "fstat of the segment's file",
-            Step::Reopen => "opening the segment's file anew by /proc/thread-self/fd",
-            Step::Lock => "fcntl(F_OFD_SETLK or F_OFD_GETLK) on the segment's file",
-            Step::Map => "mmap of the segment's file",
+            SegmentStep::ReadBootId => "reading /proc/sys/kernel/random/boot_id",
+            SegmentStep::Identify => "fstat of the segment's file",
+            SegmentStep::Reopen => "opening the segment's file anew by /proc/thread-self/fd",
+            SegmentStep::Lock => "fcntl(F_OFD_SETLK or F_OFD_GETLK) on the segment's file",
+            SegmentStep::Map => "mmap of the segment's file",
         }
     }
 
@@ -111,31 +111,35 @@ impl Step {
             }
             (_, Errno::NFILE) => "ENFILE: the system has no descriptor left; close some",
             (_, Errno::NOMEM) => "ENOMEM: no memory, or no room for one more mapping",
-            (Step::ReadBootId, Errno::NOENT) => {
+            (SegmentStep::ReadBootId, Errno::NOENT) => {
                 "ENOENT: mount /proc, and the whole of it (not subset=pid)"
             }
-            (Step::Reopen, Errno::NOENT) => {
+            (SegmentStep::Reopen, Errno::NOENT) => {
                 "ENOENT: mount /proc, that of this PID namespace (Linux 3.17)"
             }
-            (Step::ReadBootId, Errno::INVAL) => "the file holds no boot id: mount the kernel's own",
-            (Step::Reopen, Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
+            (SegmentStep::ReadBootId, Errno::INVAL) => {
+                "the file holds no boot id: mount the kernel's own"
+            }
+            (SegmentStep::Reopen, Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
                 "the file must be open to this process for reading and writing; give it the permission, or take \
                  a memfd"
             }
-            (Step::ReadBootId, Errno::ACCESS | Errno::PERM) => {
+            (SegmentStep::ReadBootId, Errno::ACCESS | Errno::PERM) => {
                 "a sandbox forbids it; attach before it is closed"
             }
-            (Step::Lock, Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP) => {
+            (SegmentStep::Lock, Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP) => {
                 "the kernel is older than 3.15, or the file system has no such locks; take a memfd"
             }
-            (Step::Map, Errno::AGAIN) => {
+            (SegmentStep::Map, Errno::AGAIN) => {
                 "EAGAIN: mlockall(MCL_FUTURE) locks new mappings too, and RLIMIT_MEMLOCK has no room; raise it"
             }
-            (Step::Map, Errno::NODEV | Errno::ACCESS) => "the file cannot be mapped; take a memfd",
-            (Step::Reopen, Errno::NXIO | Errno::ISDIR | Errno::NODEV) => {
+            (SegmentStep::Map, Errno::NODEV | Errno::ACCESS) => {
+                "the file cannot be mapped; take a memfd"
+            }
+            (SegmentStep::Reopen, Errno::NXIO | Errno::ISDIR | Errno::NODEV) => {
                 "a file of this kind cannot be opened anew, locked and mapped; take a memfd"
             }
-            (Step::Reopen, Errno::TXTBSY) => {
+            (SegmentStep::Reopen, Errno::TXTBSY) => {
                 "ETXTBSY: the file is a program that runs; take a memfd, or another file"
             }
             (_, Errno::INTR) => "EINTR: a signal interrupted it; try again",
@@ -145,104 +149,104 @@ impl Step {
     }
 }
 
-impl From<Misfit> for Error {
+impl From<Misfit> for SegmentError {
     fn from(misfit: Misfit) -> Self {
         match misfit {
-            Misfit::NotEmpty => Error::NotEmpty,
-            Misfit::NotCreated => Error::NotCreated,
-            Misfit::Foreign(word) => Error::Foreign(word),
-            Misfit::Version(version) => Error::Version(version),
-            Misfit::Mode(mode) => Error::Mode(mode),
-            Misfit::OtherKernel => Error::OtherKernel,
-            Misfit::OtherFile => Error::OtherFile,
-            Misfit::Full { ended } => Error::Full { ended },
-            Misfit::Locked => Error::Locked,
-            Misfit::LockNotKept => Error::LockNotKept,
+            Misfit::NotEmpty => SegmentError::NotEmpty,
+            Misfit::NotCreated => SegmentError::NotCreated,
+            Misfit::Foreign(word) => SegmentError::Foreign(word),
+            Misfit::Version(version) => SegmentError::Version(version),
+            Misfit::Mode(mode) => SegmentError::Mode(mode),
+            Misfit::OtherKernel => SegmentError::OtherKernel,
+            Misfit::OtherFile => SegmentError::OtherFile,
+            Misfit::Full { ended } => SegmentError::Full { ended },
+            Misfit::Locked => SegmentError::Locked,
+            Misfit::LockNotKept => SegmentError::LockNotKept,
         }
     }
 }
 
-impl From<Refusal> for Error {
+impl From<Refusal> for SegmentError {
     fn from(refusal: Refusal) -> Self {
-        Error::Refused(refusal)
+        SegmentError::Refused(refusal)
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for SegmentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::TooShort(words) => {
+            SegmentError::TooShort(words) => {
                 write!(f, "the memory has {words} words of 4 bytes, and the header takes {WORDS}")
             }
-            Error::NotEmpty => f.write_str(
+            SegmentError::NotEmpty => f.write_str(
                 "the memory of the header is not all zero: somebody has made a segment here, or its maker died in \
                  the middle; attach to it, or take fresh memory",
             ),
-            Error::NotCreated => f.write_str(
+            SegmentError::NotCreated => f.write_str(
                 "nobody has made a segment in this memory yet; create it before others are told of it, or try again \
                  later. If its maker died in the middle, take fresh memory",
             ),
-            Error::Foreign(word) => {
+            SegmentError::Foreign(word) => {
                 write!(f, "the memory begins with {word:#010x} and holds no segment of asymfence")
             }
-            Error::Version(version) => write!(
+            SegmentError::Version(version) => write!(
                 f,
                 "the segment is of version {version}, this program of version {VERSION}; build all \
                  its programs with the same asymfence"
             ),
-            Error::Mode(mode) => {
+            SegmentError::Mode(mode) => {
                 write!(f, "the segment's mode is {mode}, which is none; somebody wrote over it")
             }
-            Error::OtherKernel => f.write_str(
+            SegmentError::OtherKernel => f.write_str(
                 "the segment was made under another kernel (another machine, another virtual machine, or \
                  before a reboot), which no interrupt and no lock of this one reaches; create it anew",
             ),
-            Error::OtherFile => f.write_str(
+            SegmentError::OtherFile => f.write_str(
                 "the segment was made with another file than this; every process must give the same file, by \
                  whatever descriptor or path",
             ),
-            Error::Refused(refusal) => write!(
+            SegmentError::Refused(refusal) => write!(
                 f,
                 "this process cannot take part in asymmetric fences: {refusal}. Or create the \
                  segment symmetric"
             ),
-            Error::Full { ended: 0 } => write!(
+            SegmentError::Full { ended: 0 } => write!(
                 f,
                 "all {PARTICIPANTS} places are taken by processes that live; drop participants that are not \
                  needed, also the copies in forked children"
             ),
-            Error::Full { ended } => write!(
+            SegmentError::Full { ended } => write!(
                 f,
                 "all {PARTICIPANTS} places are taken, {ended} of them by processes that have ended; free \
                  those with `reap`"
             ),
-            Error::Locked => write!(
+            SegmentError::Locked => write!(
                 f,
                 "the free places are locked, by processes that attach at this moment or by a lock of the \
                  program's own on the segment's file, from byte {FIRST_BYTE} on; try again, or lock less"
             ),
-            Error::LockNotKept => f.write_str(
+            SegmentError::LockNotKept => f.write_str(
                 "the file system does not keep a lock for as long as the file is mapped (overlayfs does not); \
                  take a memfd, or a file in /dev/shm",
             ),
-            Error::PlaceLost => f.write_str(
+            SegmentError::PlaceLost => f.write_str(
                 "the place in the table is not held any more, as after the restore of a checkpoint; attach anew",
             ),
-            Error::FileInUse => f.write_str(
+            SegmentError::FileInUse => f.write_str(
                 "processes have places in another segment with this file, and would have those of this one too; \
                  take another file, one for each segment",
             ),
-            Error::Failed(step, errno) => {
+            SegmentError::Failed(step, errno) => {
                 write!(f, "{} failed with errno {errno}: {}", step.words(), step.advice(*errno))
             }
         }
     }
 }
 
-impl core::error::Error for Error {
+impl core::error::Error for SegmentError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Error::Refused(refusal) => Some(refusal),
+            SegmentError::Refused(refusal) => Some(refusal),
             _ => None,
         }
     }

@@ -14,7 +14,7 @@
 //! use std::os::fd::AsFd;
 //! use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 //!
-//! use asymfence::cross_process::{Attached, Error, Fences, Mode, Participant, WORDS, attach, create};
+//! use asymfence::cross_process::{Attached, SegmentError, Fences, Mode, Participant, WORDS, attach, create};
 //! use rustix::fs::{MemfdFlags, memfd_create};
 //!
 //! /// Reads often: says that it reads, and checks whether the writer is writing.
@@ -32,7 +32,7 @@
 //!
 //! // Once, by the process that creates the segment. The error says why the segment cannot be asymmetric.
 //! create(header, file.as_fd(), Mode::Asymmetric).or_else(|refusal| match refusal {
-//!     Error::Refused(_) => create(header, file.as_fd(), Mode::Symmetric),
+//!     SegmentError::Refused(_) => create(header, file.as_fd(), Mode::Symmetric),
 //!     error => Err(error),
 //! })?;
 //!
@@ -68,7 +68,7 @@
 //!   finish;
 //! - closing descriptors gives no place back, even if the process closes all of them. If the
 //!   descriptor's number is closed, or another file has it since, a dropped participant leaves its place to be reaped,
-//!   and its `reap` and `renew` return [`Error::Failed`] or [`Error::OtherFile`].
+//!   and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`].
 //!
 //! Other mechanisms do not have all these properties. A process number and a start time mean nothing in another PID
 //! namespace. A robust mutex belongs to a thread. A lock of fcntl(2) F_SETLK is released when the process closes *any*
@@ -118,9 +118,9 @@ mod segment;
 use core::sync::atomic::AtomicU32;
 use std::os::fd::BorrowedFd;
 
-pub use error::{Error, Step};
+pub use error::{SegmentError, SegmentStep};
 pub use header::{Mode, PARTICIPANTS, WORDS};
-pub use participant::{Asymmetric, Attached, Fences, Participant, Symmetric};
+pub use participant::{AsymmetricFences, Attached, Fences, Participant, SymmetricFences};
 
 use segment::{LockFile, over};
 
@@ -140,9 +140,9 @@ use segment::{LockFile, over};
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if the segment cannot be asymmetric here. Then create it with [`Mode::Symmetric`], in which every
-/// fence is `fence(SeqCst)`. [`Error::Failed`] if a system call fails, with its errno. [`Error::TooShort`] and
-/// [`Error::NotEmpty`] if the memory does not fit, and [`Error::FileInUse`] if a process has attached with this file
+/// [`SegmentError::Refused`] if the segment cannot be asymmetric here. Then create it with [`Mode::Symmetric`], in which every
+/// fence is `fence(SeqCst)`. [`SegmentError::Failed`] if a system call fails, with its errno. [`SegmentError::TooShort`] and
+/// [`SegmentError::NotEmpty`] if the memory does not fit, and [`SegmentError::FileInUse`] if a process has attached with this file
 /// already. `create` writes nothing unless it succeeds.
 ///
 /// ```
@@ -152,16 +152,16 @@ use segment::{LockFile, over};
 /// # fn main() -> Result<(), Box<dyn core::error::Error>> {
 /// # let file = File::from(memfd_create("segment", MemfdFlags::CLOEXEC)?);
 /// # let words: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
-/// use asymfence::cross_process::{Error, Mode, create};
+/// use asymfence::cross_process::{SegmentError, Mode, create};
 ///
 /// create(&words, file.as_fd(), Mode::Asymmetric).or_else(|error| match error {
-///     Error::Refused(_) => create(&words, file.as_fd(), Mode::Symmetric),
+///     SegmentError::Refused(_) => create(&words, file.as_fd(), Mode::Symmetric),
 ///     error => Err(error),
 /// })?;
 /// # Ok(())
 /// # }
 /// ```
-pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(), Error> {
+pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(), SegmentError> {
     let header = over(words)?;
     let file = LockFile::of(file)?;
     // First: who cannot read the boot id is told why, and cannot read the version either.
@@ -170,7 +170,7 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
         participant::register()?;
     }
     if header.is_empty() && file.is_in_use()? {
-        return Err(Error::FileInUse);
+        return Err(SegmentError::FileInUse);
     }
     Ok(header.create(mode, common)?)
 }
@@ -191,7 +191,7 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 ///
 /// # Errors
 ///
-/// See [`Error`]. `attach` also fails if a sandbox answers success to membarrier(2) or fcntl(2) without calling the
+/// See [`SegmentError`]. `attach` also fails if a sandbox answers success to membarrier(2) or fcntl(2) without calling the
 /// kernel. A process that cannot be asymmetric cannot attach to an asymmetric segment; the error's `Display` says what
 /// to do.
 ///
@@ -210,7 +210,10 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 /// # Ok(())
 /// # }
 /// ```
-pub fn attach<'a>(words: &'a [AtomicU32], file: BorrowedFd<'a>) -> Result<Attached<'a>, Error> {
+pub fn attach<'a>(
+    words: &'a [AtomicU32],
+    file: BorrowedFd<'a>,
+) -> Result<Attached<'a>, SegmentError> {
     let (header, file) = (over(words)?, LockFile::of(file)?);
     let mode = header.mode()?;
     header.admit(file.common()?)?;
@@ -225,7 +228,7 @@ pub fn attach<'a>(words: &'a [AtomicU32], file: BorrowedFd<'a>) -> Result<Attach
 /// places freed.
 ///
 /// Any process that can attach can call `reap`, in any PID namespace. It needs no place of its own, so `reap` also
-/// works when [`attach`] returns [`Error::Full`]. It frees only places that no process holds. `clean` may also be
+/// works when [`attach`] returns [`SegmentError::Full`]. It frees only places that no process holds. `clean` may also be
 /// called for a participant that is being dropped at this moment.
 ///
 /// If `clean` panics, the place stays taken, and the next `reap` finds it again. The same holds if the process ends in
@@ -255,7 +258,7 @@ pub fn reap(
     words: &[AtomicU32],
     file: BorrowedFd<'_>,
     clean: impl FnMut(usize),
-) -> Result<usize, Error> {
+) -> Result<usize, SegmentError> {
     let (header, file) = (over(words)?, LockFile::of(file)?);
     header.mode()?;
     header.admit(file.common()?)?;

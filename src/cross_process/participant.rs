@@ -20,7 +20,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::AtomicBool;
 
-use super::Error;
+use super::SegmentError;
 use super::segment::{Header, LockFile, Place};
 use crate::coalesce::between_full_fences;
 use crate::failure::Failure;
@@ -53,9 +53,9 @@ use crate::sys::global_expedited::BETWEEN_PROCESSES;
 #[derive(Debug)]
 pub enum Attached<'a> {
     /// Its light fence is no instruction.
-    Asymmetric(Participant<'a, Asymmetric>),
+    Asymmetric(Participant<'a, AsymmetricFences>),
     /// Both of its fences are `fence(SeqCst)`.
-    Symmetric(Participant<'a, Symmetric>),
+    Symmetric(Participant<'a, SymmetricFences>),
 }
 
 /// A process that is attached to a segment. It has a place in the segment's table until the participant is dropped.
@@ -86,17 +86,17 @@ pub enum Attached<'a> {
 /// ```
 ///
 /// ```compile_fail
-/// use asymfence::cross_process::{Asymmetric, Participant};
+/// use asymfence::cross_process::{AsymmetricFences, Participant};
 ///
 /// // Only `attach` makes a participant, after it has registered the process.
-/// let me: Participant<'static, Asymmetric> = Participant { place: (), fences: () };
+/// let me: Participant<'static, AsymmetricFences> = Participant { place: (), fences: () };
 /// ```
 pub struct Participant<'a, F: Fences> {
     place: Place<'a>,
     fences: PhantomData<F>,
 }
 
-/// The fences of a mode: [`Asymmetric`] or [`Symmetric`]. For code that works in both.
+/// The fences of a mode: [`AsymmetricFences`] or [`SymmetricFences`]. For code that works in both.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -113,26 +113,26 @@ pub trait Fences: sealed::Fences {}
 /// See [`Mode::Asymmetric`](super::Mode::Asymmetric).
 ///
 /// ```
-/// use asymfence::cross_process::{Asymmetric, Participant};
+/// use asymfence::cross_process::{AsymmetricFences, Participant};
 ///
-/// fn light(me: &Participant<'_, Asymmetric>) {
+/// fn light(me: &Participant<'_, AsymmetricFences>) {
 ///     me.light_fence(); // no instruction
 /// }
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub enum Asymmetric {}
+pub enum AsymmetricFences {}
 
 /// See [`Mode::Symmetric`](super::Mode::Symmetric).
 ///
 /// ```
-/// use asymfence::cross_process::{Participant, Symmetric};
+/// use asymfence::cross_process::{Participant, SymmetricFences};
 ///
-/// fn light(me: &Participant<'_, Symmetric>) {
+/// fn light(me: &Participant<'_, SymmetricFences>) {
 ///     me.light_fence(); // `fence(SeqCst)`
 /// }
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub enum Symmetric {}
+pub enum SymmetricFences {}
 
 mod sealed {
     use super::{Failure, Refusal};
@@ -145,8 +145,8 @@ mod sealed {
     }
 }
 
-impl Fences for Asymmetric {}
-impl sealed::Fences for Asymmetric {
+impl Fences for AsymmetricFences {}
+impl sealed::Fences for AsymmetricFences {
     fn register() -> Result<(), Refusal> {
         register()
     }
@@ -162,8 +162,8 @@ impl sealed::Fences for Asymmetric {
     }
 }
 
-impl Fences for Symmetric {}
-impl sealed::Fences for Symmetric {
+impl Fences for SymmetricFences {}
+impl sealed::Fences for SymmetricFences {
     fn register() -> Result<(), Refusal> {
         Ok(())
     }
@@ -193,7 +193,7 @@ pub(super) fn register() -> Result<(), Refusal> {
 }
 
 impl<'a, F: Fences> Participant<'a, F> {
-    pub(super) fn new(header: &'a Header, file: LockFile<'a>) -> Result<Self, Error> {
+    pub(super) fn new(header: &'a Header, file: LockFile<'a>) -> Result<Self, SegmentError> {
         // REGISTERED-BEFORE: first the registration, then the place in the table, then light fences.
         F::register()?;
         Ok(Participant { place: header.take_place(file)?, fences: PhantomData })
@@ -258,8 +258,8 @@ impl<'a, F: Fences> Participant<'a, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`].
-    pub fn reap(&self, clean: impl FnMut(usize)) -> Result<usize, Error> {
+    /// [`SegmentError::Failed`].
+    pub fn reap(&self, clean: impl FnMut(usize)) -> Result<usize, SegmentError> {
         self.place.header.reap(&self.place.locks, clean)
     }
 
@@ -269,12 +269,12 @@ impl<'a, F: Fences> Participant<'a, F> {
     ///
     /// # Errors
     ///
-    /// As [`attach`](super::attach), and [`Error::PlaceLost`]. After an error the process must not execute a light
+    /// As [`attach`](super::attach), and [`SegmentError::PlaceLost`]. After an error the process must not execute a light
     /// fence of this participant.
-    pub fn renew(&self) -> Result<(), Error> {
+    pub fn renew(&self) -> Result<(), SegmentError> {
         F::register()?;
         self.place.header.admit(self.place.locks.common()?)?;
-        if self.place.is_held()? { Ok(()) } else { Err(Error::PlaceLost) }
+        if self.place.is_held()? { Ok(()) } else { Err(SegmentError::PlaceLost) }
     }
 }
 

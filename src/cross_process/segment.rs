@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::os::fd::BorrowedFd;
 
-use super::error::{Error, Step};
+use super::error::{SegmentError, SegmentStep};
 use super::header::{self, Common, FIRST_BYTE, Lock, Locks, PARTICIPANTS, WORDS, Word};
 use crate::sys::kernel::boot_id;
 use crate::sys::ofd_lock::{self, Hold, identity};
@@ -15,9 +15,9 @@ const _: () = assert!(size_of::<Header>() == WORDS * size_of::<AtomicU32>());
 const _: () = assert!(align_of::<Header>() == align_of::<AtomicU32>());
 
 /// The header over the first of `words`.
-pub(super) fn over(words: &[AtomicU32]) -> Result<&Header, Error> {
+pub(super) fn over(words: &[AtomicU32]) -> Result<&Header, SegmentError> {
     let Some(header) = words.first_chunk::<WORDS>() else {
-        return Err(Error::TooShort(words.len()));
+        return Err(SegmentError::TooShort(words.len()));
     };
     // SAFETY: both types consist of the same number of `AtomicU32`s, with the same size and alignment.
     Ok(unsafe { &*core::ptr::from_ref(header).cast::<Header>() })
@@ -53,30 +53,34 @@ pub(super) struct LockFile<'a> {
 }
 
 impl<'a> LockFile<'a> {
-    pub(super) fn of(descriptor: BorrowedFd<'a>) -> Result<Self, Error> {
-        let identity = identity(descriptor).map_err(Step::Identify.failed())?;
+    pub(super) fn of(descriptor: BorrowedFd<'a>) -> Result<Self, SegmentError> {
+        let identity = identity(descriptor).map_err(SegmentStep::Identify.failed())?;
         Ok(LockFile { descriptor, identity })
     }
 
     /// The descriptor, if it still refers to the same file.
-    fn same(self) -> Result<BorrowedFd<'a>, Error> {
+    fn same(self) -> Result<BorrowedFd<'a>, SegmentError> {
         let now = LockFile::of(self.descriptor)?;
-        if now.identity == self.identity { Ok(self.descriptor) } else { Err(Error::OtherFile) }
+        if now.identity == self.identity {
+            Ok(self.descriptor)
+        } else {
+            Err(SegmentError::OtherFile)
+        }
     }
 
     /// Whether any process has a place in a segment with this file.
-    pub(super) fn is_in_use(self) -> Result<bool, Error> {
+    pub(super) fn is_in_use(self) -> Result<bool, SegmentError> {
         let places = byte_of(0)..byte_of(PARTICIPANTS);
         let found = ofd_lock::find(self.descriptor, places).map_err(lock_failed)?;
         Ok(found != ofd_lock::Lock::Free)
     }
 
     /// The kernel and the file.
-    pub(super) fn common(self) -> Result<Common, Error> {
+    pub(super) fn common(self) -> Result<Common, SegmentError> {
         let [device, inode] = self.identity;
         let halves = |value: u64| [value as u32, (value >> 32) as u32];
         let ([d0, d1], [i0, i1]) = (halves(device), halves(inode));
-        let kernel = boot_id().map_err(Step::ReadBootId.failed())?;
+        let kernel = boot_id().map_err(SegmentStep::ReadBootId.failed())?;
         Ok(Common { kernel, file: [d0, d1, i0, i1] })
     }
 }
@@ -84,18 +88,19 @@ impl<'a> LockFile<'a> {
 impl Locks for LockFile<'_> {
     type Description = Description;
     type Hold = Hold;
-    type Error = Error;
+    type Error = SegmentError;
 
-    fn open(&self) -> Result<Description, Error> {
-        let opened = ofd_lock::Description::of(self.same()?).map_err(Step::Reopen.failed())?;
+    fn open(&self) -> Result<Description, SegmentError> {
+        let opened =
+            ofd_lock::Description::of(self.same()?).map_err(SegmentStep::Reopen.failed())?;
         // Checks the file that was opened, not the one that had the number before.
         if opened.identity() != self.identity {
-            return Err(Error::OtherFile);
+            return Err(SegmentError::OtherFile);
         }
         Ok(Description(opened))
     }
 
-    fn lock_of(&self, index: usize) -> Result<Lock, Error> {
+    fn lock_of(&self, index: usize) -> Result<Lock, SegmentError> {
         let byte = byte_of(index);
         match ofd_lock::find(self.same()?, byte..byte + 1).map_err(lock_failed)? {
             ofd_lock::Lock::Free => Ok(Lock::Free),
@@ -109,13 +114,13 @@ pub(super) struct Description(ofd_lock::Description);
 
 impl header::Description for Description {
     type Hold = Hold;
-    type Error = Error;
+    type Error = SegmentError;
 
-    fn try_lock(&self, index: usize) -> Result<bool, Error> {
+    fn try_lock(&self, index: usize) -> Result<bool, SegmentError> {
         self.0.try_lock(byte_of(index)).map_err(lock_failed)
     }
 
-    fn share(&self, index: usize) -> Result<(), Error> {
+    fn share(&self, index: usize) -> Result<(), SegmentError> {
         self.0.share(byte_of(index)).map_err(lock_failed)
     }
 
@@ -123,13 +128,13 @@ impl header::Description for Description {
         self.0.unlock(byte_of(index));
     }
 
-    fn hold(&self) -> Result<Hold, Error> {
-        self.0.hold().map_err(Step::Map.failed())
+    fn hold(&self) -> Result<Hold, SegmentError> {
+        self.0.hold().map_err(SegmentStep::Map.failed())
     }
 }
 
-fn lock_failed(errno: i32) -> Error {
-    Error::Failed(Step::Lock, errno)
+fn lock_failed(errno: i32) -> SegmentError {
+    SegmentError::Failed(SegmentStep::Lock, errno)
 }
 
 fn byte_of(index: usize) -> u64 {

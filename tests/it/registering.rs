@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::thread;
 
-use asymfence::cross_process::{Asymmetric, Attached, Mode, Participant, attach, create};
+use asymfence::cross_process::{AsymmetricFences, Attached, Mode, Participant, attach, create};
 use asymfence::membarrier::{
     Commands, GlobalExpedited, PrivateExpedited, PrivateExpeditedRseq, PrivateExpeditedSyncCore,
     Registrable, register, registrations,
@@ -249,7 +249,7 @@ fn attaches() -> ! {
             Ok(Attached::Asymmetric(participant)) => participant,
             other => panic!("{other:?}"),
         },
-        |_: &Participant<'_, Asymmetric>| torn_without(Commands::REGISTER_GLOBAL_EXPEDITED),
+        |_: &Participant<'_, AsymmetricFences>| torn_without(Commands::REGISTER_GLOBAL_EXPEDITED),
     )
 }
 

@@ -18,13 +18,13 @@ fn refused(name: &str, reason: Reason) {
 #[cfg(feature = "std")]
 #[track_caller]
 fn refused_between_processes(reason: Reason) {
-    use asymfence::cross_process::{Error, Mode, WORDS, create};
+    use asymfence::cross_process::{Mode, SegmentError, WORDS, create};
     use std::os::fd::AsFd;
 
     let file = std::fs::File::open("/dev/null").expect("a file");
     let memory: Vec<_> = (0..WORDS).map(|_| std::sync::atomic::AtomicU32::new(0)).collect();
     match create(&memory, file.as_fd(), Mode::Asymmetric) {
-        Err(Error::Refused(refusal)) => assert_eq!(refusal.reason(), reason),
+        Err(SegmentError::Refused(refusal)) => assert_eq!(refusal.reason(), reason),
         other => panic!("{other:?}"),
     }
     assert_eq!(create(&memory, file.as_fd(), Mode::Symmetric), Ok(()));

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use asymfence_hazard::{Chain, Cursor, Family, Global, Guard, NewNode};
+use asymfence_hazard::{Chain, Cursor, Family, Global, NewNode, NodeGuard};
 
 /// A sorted list of keys and values that many threads read and change. Lock-free.
 pub struct List<K: Send + Sync + 'static, V: Send + Sync + 'static, F: Family = Global> {
@@ -59,7 +59,7 @@ impl<K: Ord + Send + Sync + 'static, V: Send + Sync + 'static, F: Family> List<K
 }
 
 /// A key and its value, which stay valid as long as this, also when they are removed meanwhile.
-pub struct Entry<'l, K, V, F: Family = Global>(Guard<'l, (K, V), F>);
+pub struct Entry<'l, K, V, F: Family = Global>(NodeGuard<'l, (K, V), F>);
 
 impl<K, V, F: Family> Entry<'_, K, V, F> {
     pub fn key(&self) -> &K {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, LazyLock};
 
 use asymfence::cross_process::{
-    Asymmetric, Attached, Mode, Participant, Symmetric, WORDS, attach, create,
+    AsymmetricFences, Attached, Mode, Participant, SymmetricFences, WORDS, attach, create,
 };
 use asymfence::model::{Start, fence};
 use loom::sync::atomic::AtomicUsize;
@@ -33,12 +33,12 @@ fn attached(mode: Mode) -> Attached<'static> {
     attach(words, FILE.as_fd()).expect("there is no other")
 }
 
-fn asymmetric() -> Participant<'static, Asymmetric> {
+fn asymmetric() -> Participant<'static, AsymmetricFences> {
     let Attached::Asymmetric(me) = attached(Mode::Asymmetric) else { panic!("symmetric") };
     me
 }
 
-fn symmetric() -> Participant<'static, Symmetric> {
+fn symmetric() -> Participant<'static, SymmetricFences> {
     let Attached::Symmetric(me) = attached(Mode::Symmetric) else { panic!("asymmetric") };
     me
 }
@@ -62,9 +62,9 @@ fn both_miss<P: Send + Sync + 'static>(me: P, left: fn(&P), right: fn(&P)) -> bo
     other.join().expect("no panic") == 0 && right == 0
 }
 
-const LIGHT: fn(&Participant<'static, Asymmetric>) = |me| me.light_fence();
-const HEAVY: fn(&Participant<'static, Asymmetric>) = |me| me.heavy_fence();
-const FULL: fn(&Participant<'static, Asymmetric>) = |_| fence(SeqCst);
+const LIGHT: fn(&Participant<'static, AsymmetricFences>) = |me| me.light_fence();
+const HEAVY: fn(&Participant<'static, AsymmetricFences>) = |me| me.heavy_fence();
+const FULL: fn(&Participant<'static, AsymmetricFences>) = |_| fence(SeqCst);
 
 #[test]
 fn a_heavy_fence_pairs_with_every_fence_of_a_participant() {
@@ -83,8 +83,8 @@ fn two_light_fences_of_a_participant_are_unordered() {
 
 #[test]
 fn in_a_symmetric_segment_every_fence_is_full() {
-    let light: fn(&Participant<'static, Symmetric>) = |me| me.light_fence();
-    let heavy: fn(&Participant<'static, Symmetric>) = |me| me.heavy_fence();
+    let light: fn(&Participant<'static, SymmetricFences>) = |me| me.light_fence();
+    let heavy: fn(&Participant<'static, SymmetricFences>) = |me| me.heavy_fence();
     for (left, right) in [(light, light), (light, heavy), (heavy, heavy)] {
         check(Start::Asymmetric, move || assert!(!both_miss(symmetric(), left, right)));
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
 use asymfence::Reason;
-use asymfence::cross_process::{Attached, Error, Mode, PARTICIPANTS, Step};
+use asymfence::cross_process::{Attached, Mode, PARTICIPANTS, SegmentError, SegmentStep};
 use nix::libc;
 use rustix::fs::{MemfdFlags, memfd_create};
 use seccompiler::SeccompAction::Errno;
@@ -89,7 +89,7 @@ fn a_kernel_that_does_not_say_which_it_is_is_refused() {
         }
         ledger::ran("a file over /proc");
         let error = create(segment.header(), Mode::Asymmetric).expect_err("refused");
-        let Error::Refused(refusal) = error else { panic!("{error}") };
+        let SegmentError::Refused(refusal) = error else { panic!("{error}") };
         assert_eq!(refusal.reason(), Reason::KernelUnknown);
     });
 }
@@ -108,7 +108,7 @@ fn where_success_is_invented(commands: &[i32], asks: impl FnOnce() + Send) {
 #[test]
 fn a_sandbox_that_answers_0_to_locks_is_not_believed() {
     Child::default().run(|| {
-        const NO_KERNELS: Error = Error::Failed(Step::Lock, 0);
+        const NO_KERNELS: SegmentError = SegmentError::Failed(SegmentStep::Lock, 0);
         let answered: [&[i32]; 3] =
             [&[libc::F_OFD_GETLK], &[libc::F_OFD_SETLK], &[libc::F_OFD_GETLK, libc::F_OFD_SETLK]];
         for commands in answered {
@@ -151,7 +151,7 @@ fn an_attach_that_may_not_ask_for_locks_leaves_no_place_taken() {
                 apply_filter(&refused).expect("the filter is accepted");
                 for _ in 0..2 * PARTICIPANTS {
                     let error = attach(header).expect_err("a lock that cannot be asked for");
-                    assert_eq!(error, Error::Failed(Step::Lock, libc::EPERM));
+                    assert_eq!(error, SegmentError::Failed(SegmentStep::Lock, libc::EPERM));
                 }
             });
         });
@@ -168,9 +168,13 @@ fn a_file_whose_places_somebody_has_is_not_made_another_segment() {
         create(first.header(), Mode::Symmetric).expect("a memfd can be locked");
         let other = Header { file: first.file.as_fd(), ..second.header() };
         let mine = attach(first.header()).expect("let in");
-        assert_eq!(create(other, Mode::Symmetric), Err(Error::FileInUse));
+        assert_eq!(create(other, Mode::Symmetric), Err(SegmentError::FileInUse));
         assert!(second.words.iter().all(|word| word.load(SeqCst) == 0), "nothing was written");
-        assert_eq!(create(first.header(), Mode::Symmetric), Err(Error::NotEmpty), "it is the same");
+        assert_eq!(
+            create(first.header(), Mode::Symmetric),
+            Err(SegmentError::NotEmpty),
+            "it is the same"
+        );
         drop(mine);
         assert_eq!(create(other, Mode::Symmetric), Ok(()), "the twin");
     });
@@ -221,13 +225,13 @@ fn who_has_lost_a_place_is_told_while_another_cleans_it() {
         let mut cleaned = 0;
         let reaped = reap(header, |_| {
             cleaned += 1;
-            assert_eq!(mine.renew(), Err(Error::PlaceLost));
+            assert_eq!(mine.renew(), Err(SegmentError::PlaceLost));
         });
         assert_eq!((reaped, cleaned), (Ok(1), 1));
-        assert_eq!(mine.renew(), Err(Error::PlaceLost));
+        assert_eq!(mine.renew(), Err(SegmentError::PlaceLost));
         let Ok(Attached::Symmetric(next)) = attach(header) else { panic!("not let in") };
         assert_eq!((mine.index(), next.index()), (0, 0));
-        assert_eq!(mine.renew(), Err(Error::PlaceLost), "the next one's");
+        assert_eq!(mine.renew(), Err(SegmentError::PlaceLost), "the next one's");
         drop(mine);
         assert_eq!(next.renew(), Ok(()), "it was not freed");
         forget(next);

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 
-use asymfence::cross_process::{Attached, Error, Mode, PARTICIPANTS};
+use asymfence::cross_process::{Attached, Mode, PARTICIPANTS, SegmentError};
 use asymfence::membarrier::registrations;
 use asymfence::{Call, Reason};
 use nix::libc::{EINVAL, EPERM};
@@ -19,17 +19,17 @@ use crate::memory::Atomics;
 
 /// How far the peer has come.
 #[repr(C)]
-struct Step(AtomicU32);
+struct SegmentStep(AtomicU32);
 
 // SAFETY: an atomic integer.
-unsafe impl Atomics for Step {}
+unsafe impl Atomics for SegmentStep {}
 
 #[test]
 fn the_place_of_a_process_that_died_is_reaped_once() {
     Child::default().run(|| {
         two_processes(
             None,
-            |Segment::<Step> { header, data }, mut peer| {
+            |Segment::<SegmentStep> { header, data }, mut peer| {
                 create(header, Mode::Asymmetric).expect("membarrier is offered");
                 let me = attach_asymmetric(header);
                 peer.wait_until(|| data.0.load(SeqCst) == 1);
@@ -67,7 +67,7 @@ fn a_process_whose_sandbox_forbids_to_register_is_refused_and_told_what_to_do() 
     Child::default().run(|| {
         two_processes(
             Some(on_command(RegisterGlobalExpedited, Errno(EPERM as u32))),
-            |Segment::<Step> { header, .. }, peer| {
+            |Segment::<SegmentStep> { header, .. }, peer| {
                 create(header, Mode::Asymmetric).expect("membarrier is offered");
                 peer.ends_well();
                 // REGISTERED-BEFORE: nor had it one for a moment, which the words would show.
@@ -78,11 +78,11 @@ fn a_process_whose_sandbox_forbids_to_register_is_refused_and_told_what_to_do() 
             |Segment { header, .. }| {
                 let error = loop {
                     match attach(header) {
-                        Err(Error::NotCreated) => std::thread::yield_now(),
+                        Err(SegmentError::NotCreated) => std::thread::yield_now(),
                         other => break other.expect_err("refused"),
                     }
                 };
-                let Error::Refused(refusal) = error else { panic!("{error}") };
+                let SegmentError::Refused(refusal) = error else { panic!("{error}") };
                 assert_eq!(refusal.reason(), Reason::Failed(Call::RegisterGlobalExpedited));
                 let words = error.to_string();
                 for word in ["REGISTER_GLOBAL_EXPEDITED", "EPERM", "seccomp", "symmetric"] {
@@ -98,7 +98,7 @@ fn a_process_in_a_sandbox_without_membarrier_takes_part_in_a_symmetric_segment()
     Child::default().run(|| {
         two_processes(
             Some(on_membarrier(Errno(EPERM as u32))),
-            |Segment::<Step> { header, .. }, peer| {
+            |Segment::<SegmentStep> { header, .. }, peer| {
                 create(header, Mode::Symmetric).expect("always");
                 peer.ends_well();
             },
@@ -109,7 +109,7 @@ fn a_process_in_a_sandbox_without_membarrier_takes_part_in_a_symmetric_segment()
                 me.light_fence();
                 me.heavy_fence();
                 let error = create(fresh().header(), Mode::Asymmetric).expect_err("no membarrier");
-                assert!(matches!(error, Error::Refused(_)), "{error}");
+                assert!(matches!(error, SegmentError::Refused(_)), "{error}");
             },
         );
     });
@@ -119,7 +119,7 @@ fn a_process_in_a_sandbox_without_membarrier_takes_part_in_a_symmetric_segment()
 #[test]
 fn a_success_of_a_sandbox_that_query_does_not_bear_out_is_not_believed() {
     Child::under(on_membarrier(Errno(0))).run(|| {
-        let Err(Error::Refused(refusal)) = create(fresh().header(), Mode::Asymmetric) else {
+        let Err(SegmentError::Refused(refusal)) = create(fresh().header(), Mode::Asymmetric) else {
             panic!()
         };
         assert_eq!(refusal.reason(), Reason::CommandsNotOffered);
@@ -133,7 +133,7 @@ fn a_registration_with_a_sandbox_and_not_the_kernel_is_not_believed() {
             ledger::skipped("GET_REGISTRATIONS", failure);
             return;
         }
-        let Err(Error::Refused(refusal)) = create(fresh().header(), Mode::Asymmetric) else {
+        let Err(SegmentError::Refused(refusal)) = create(fresh().header(), Mode::Asymmetric) else {
             panic!("it is believed")
         };
         assert_eq!(refusal.reason(), Reason::Failed(Call::RegisterGlobalExpedited));
@@ -178,7 +178,7 @@ fn when_every_place_is_taken_the_next_is_told() {
         let taken: Vec<_> = (0..PARTICIPANTS).map(|_| attach_asymmetric(header)).collect();
         assert!(taken.iter().map(|participant| participant.index()).eq(0..PARTICIPANTS));
         let error = attach(header).expect_err("full");
-        assert_eq!(error, Error::Full { ended: 0 });
+        assert_eq!(error, SegmentError::Full { ended: 0 });
         assert!(error.to_string().contains("processes that live"), "{error}");
         drop(taken);
         assert_eq!(attach_asymmetric(header).index(), 0);

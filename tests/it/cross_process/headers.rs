@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 
-use asymfence::cross_process::{Attached, Error, Mode, Step, WORDS};
+use asymfence::cross_process::{Attached, Mode, SegmentError, SegmentStep, WORDS};
 
 use seccompiler::SeccompAction;
 
@@ -28,7 +28,7 @@ fn changed(word: usize, change: impl Fn(u32) -> u32) -> Fresh {
 }
 
 #[track_caller]
-fn attach_fails(header: Header<'_>, expected: Error, words: &str) {
+fn attach_fails(header: Header<'_>, expected: SegmentError, words: &str) {
     let error = attach(header).expect_err("not let in");
     assert_eq!(error, expected);
     assert!(error.to_string().contains(words), "no {words} in: {error}");
@@ -37,37 +37,39 @@ fn attach_fails(header: Header<'_>, expected: Error, words: &str) {
 #[test]
 fn a_busy_program_and_a_signal_are_not_called_a_sandbox() {
     for (errno, words) in [(libc::ETXTBSY, "take a memfd"), (libc::EINTR, "try again")] {
-        let error = Error::Failed(Step::Reopen, errno).to_string();
+        let error = SegmentError::Failed(SegmentStep::Reopen, errno).to_string();
         assert!(error.contains(words) && !error.contains("sandbox"), "{error}");
     }
     // The twin: any other errno.
-    assert!(Error::Failed(Step::Reopen, libc::ENOSYS).to_string().contains("sandbox"));
+    assert!(
+        SegmentError::Failed(SegmentStep::Reopen, libc::ENOSYS).to_string().contains("sandbox")
+    );
 }
 
 #[test]
 fn what_is_no_segment_is_refused_by_name() {
     Child::default().run(|| {
         let empty = fresh();
-        attach_fails(empty.header(), Error::NotCreated, "create it");
+        attach_fails(empty.header(), SegmentError::NotCreated, "create it");
         let short = Header { words: &empty.words[1..], ..empty.header() };
-        attach_fails(short, Error::TooShort(WORDS - 1), "takes 256");
-        attach_fails(Header { words: &[], ..empty.header() }, Error::TooShort(0), "0 words");
+        attach_fails(short, SegmentError::TooShort(WORDS - 1), "takes 256");
+        attach_fails(Header { words: &[], ..empty.header() }, SegmentError::TooShort(0), "0 words");
         let foreign = changed(MAGIC, |_| 0x7F45_4C46);
-        attach_fails(foreign.header(), Error::Foreign(0x7F45_4C46), "0x7f454c46");
+        attach_fails(foreign.header(), SegmentError::Foreign(0x7F45_4C46), "0x7f454c46");
         let in_the_making = changed(MAGIC, |magic| !magic);
-        attach_fails(in_the_making.header(), Error::NotCreated, "try again");
+        attach_fails(in_the_making.header(), SegmentError::NotCreated, "try again");
         let other_version = changed(VERSION, |_| 2);
-        attach_fails(other_version.header(), Error::Version(2), "the same asymfence");
-        attach_fails(changed(MODE, |_| 3).header(), Error::Mode(3), "wrote over it");
+        attach_fails(other_version.header(), SegmentError::Version(2), "the same asymfence");
+        attach_fails(changed(MODE, |_| 3).header(), SegmentError::Mode(3), "wrote over it");
         for word in BOOT_ID..BOOT_ID + 4 {
             let other = changed(word, |id| id ^ 1);
-            attach_fails(other.header(), Error::OtherKernel, "another kernel");
-            assert_eq!(reap(other.header(), |_| ()), Err(Error::OtherKernel));
+            attach_fails(other.header(), SegmentError::OtherKernel, "another kernel");
+            assert_eq!(reap(other.header(), |_| ()), Err(SegmentError::OtherKernel));
         }
         for word in FILE..FILE + 4 {
             let other = changed(word, |id| id ^ 1);
-            attach_fails(other.header(), Error::OtherFile, "the same file");
-            assert_eq!(reap(other.header(), |_| ()), Err(Error::OtherFile));
+            attach_fails(other.header(), SegmentError::OtherFile, "the same file");
+            assert_eq!(reap(other.header(), |_| ()), Err(SegmentError::OtherFile));
         }
         // The twin: with nothing changed it is let in.
         assert_eq!(attach_asymmetric(changed(MAGIC, |magic| magic).header()).index(), 0);
@@ -81,7 +83,7 @@ fn a_participant_that_gives_another_file_is_not_let_in() {
         let (segment, other) = (fresh(), fresh());
         create(segment.header(), Mode::Symmetric).expect("always");
         let with_other = Header { file: other.header().file, ..segment.header() };
-        attach_fails(with_other, Error::OtherFile, "the same file");
+        attach_fails(with_other, SegmentError::OtherFile, "the same file");
         // The twin: another descriptor of the same file.
         let again = segment.file.try_clone().expect("a descriptor");
         assert!(attach(Header { file: again.as_fd(), ..segment.header() }).is_ok());
@@ -95,7 +97,7 @@ fn a_participant_that_wakes_under_another_kernel_is_told() {
         let me = attach_asymmetric(segment.header());
         assert_eq!(me.renew(), Ok(()));
         segment.words[BOOT_ID].fetch_xor(1, Relaxed);
-        assert_eq!(me.renew(), Err(Error::OtherKernel));
+        assert_eq!(me.renew(), Err(SegmentError::OtherKernel));
     });
 }
 
@@ -106,7 +108,7 @@ fn a_participant_that_wakes_in_a_sandbox_is_told() {
         let me = attach_asymmetric(segment.header());
         let filter = on_membarrier(SeccompAction::Errno(nix::libc::EPERM as u32));
         seccompiler::apply_filter_all_threads(&filter).expect("the filter is accepted");
-        assert!(matches!(me.renew(), Err(Error::Refused(_))));
+        assert!(matches!(me.renew(), Err(SegmentError::Refused(_))));
     });
 }
 
@@ -117,13 +119,13 @@ fn memory_that_is_in_use_is_not_made_a_segment() {
             let segment = fresh();
             let header = segment.header();
             let short = Header { words: &header.words[..WORDS - 1], ..header };
-            assert_eq!(create(short, mode), Err(Error::TooShort(WORDS - 1)));
+            assert_eq!(create(short, mode), Err(SegmentError::TooShort(WORDS - 1)));
             create(header, mode).expect("membarrier is offered");
-            assert_eq!(create(header, mode), Err(Error::NotEmpty));
+            assert_eq!(create(header, mode), Err(SegmentError::NotEmpty));
             for word in 0..WORDS {
                 let other = fresh();
                 other.words[word].store(1, Relaxed);
-                assert_eq!(create(other.header(), mode), Err(Error::NotEmpty));
+                assert_eq!(create(other.header(), mode), Err(SegmentError::NotEmpty));
                 assert_eq!(other.words.iter().map(|word| word.load(Relaxed)).sum::<u32>(), 1);
             }
         }

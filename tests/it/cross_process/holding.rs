@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicPtr, AtomicU32};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 
-use asymfence::cross_process::{Attached, Error, Mode, PARTICIPANTS, Participant, Step, Symmetric};
+use asymfence::cross_process::{
+    Attached, Mode, PARTICIPANTS, Participant, SegmentError, SegmentStep, SymmetricFences,
+};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{self, SigHandler};
@@ -46,7 +48,7 @@ fn shared(work: impl FnOnce(Header<'_>, &AtomicU32)) {
 }
 
 #[track_caller]
-fn attach_symmetric(header: Header<'_>) -> Participant<'_, Symmetric> {
+fn attach_symmetric(header: Header<'_>) -> Participant<'_, SymmetricFences> {
     match attach(header) {
         Ok(Attached::Symmetric(participant)) => participant,
         other => panic!("{other:?}"),
@@ -294,8 +296,8 @@ fn another_file_under_the_number_is_not_taken_for_the_segments() {
                 assert!(answer >= 0);
                 // SAFETY: the parent's, which this process does not use any more.
                 let copy = unsafe { copy_of(&mine) };
-                assert_eq!(copy.renew(), Err(Error::OtherFile));
-                assert_eq!(copy.reap(|_| panic!("it lives")), Err(Error::OtherFile));
+                assert_eq!(copy.renew(), Err(SegmentError::OtherFile));
+                assert_eq!(copy.reap(|_| panic!("it lives")), Err(SegmentError::OtherFile));
                 drop(copy);
             });
             assert_eq!(mine.places().collect::<Vec<_>>(), [mine.index()]);
@@ -520,7 +522,7 @@ fn a_segment_full_of_the_dead_can_be_reaped_by_a_process_that_has_no_place() {
                 ends_well(fork_off(|| forget(attach_symmetric(header))));
             }
             let error = attach(header).expect_err("full");
-            assert_eq!(error, Error::Full { ended: PARTICIPANTS });
+            assert_eq!(error, SegmentError::Full { ended: PARTICIPANTS });
             assert!(error.to_string().contains("reap"), "{error}");
             assert!(reaped(header).into_iter().eq(0..PARTICIPANTS));
             assert_eq!(attach_symmetric(header).index(), 0);
@@ -571,7 +573,7 @@ fn a_lock_of_the_programs_own_on_the_whole_file_is_named() {
             drop(attach_symmetric(header));
             lock(&file, libc::F_WRLCK, 0, 0);
             let error = attach(header).expect_err("locked");
-            assert_eq!(error, Error::Locked);
+            assert_eq!(error, SegmentError::Locked);
             assert!(error.to_string().contains("lock less"), "{error}");
         });
     });
@@ -595,7 +597,9 @@ fn a_file_system_that_does_not_keep_the_lock_is_refused() {
         };
         if mounted {
             ledger::ran("overlayfs");
-            for (name, expected) in [("merged/file", Err(Error::LockNotKept)), ("file", Ok(0))] {
+            for (name, expected) in
+                [("merged/file", Err(SegmentError::LockNotKept)), ("file", Ok(0))]
+            {
                 let file = fs::File::create_new(path(name)).expect("a file");
                 let segment = fresh();
                 let header = Header { file: file.as_fd(), ..segment.header() };
@@ -627,8 +631,8 @@ fn who_has_no_descriptor_left_is_told_so_and_its_fences_go_on() {
             reap(header, |_| ()).expect_err("refused"),
             me.reap(|_| ()).expect_err("refused"),
         ] {
-            let Error::Failed(step, libc::EMFILE) = error else { panic!("{error:?}") };
-            assert!(matches!(step, Step::ReadBootId | Step::Reopen));
+            let SegmentError::Failed(step, libc::EMFILE) = error else { panic!("{error:?}") };
+            assert!(matches!(step, SegmentStep::ReadBootId | SegmentStep::Reopen));
             let words = error.to_string();
             assert!(words.contains("no descriptor left"), "{words}");
             assert!(!words.contains("mount"), "{words}");
@@ -655,7 +659,7 @@ fn who_has_no_proc_is_told_to_mount_it() {
         } else {
             ledger::ran("chroot");
             let error = create(segment.header(), Mode::Asymmetric).expect_err("refused");
-            assert_eq!(error, Error::Failed(Step::ReadBootId, libc::ENOENT));
+            assert_eq!(error, SegmentError::Failed(SegmentStep::ReadBootId, libc::ENOENT));
             assert!(error.to_string().contains("mount /proc"), "{error}");
         }
         // Where we could not go away.
@@ -672,12 +676,12 @@ fn a_participant_that_has_lost_its_place_is_told() {
         let me = attach_asymmetric(header);
         assert_eq!(me.renew(), Ok(()));
         header.words[16].fetch_add(2, SeqCst);
-        assert_eq!(me.renew(), Err(Error::PlaceLost));
+        assert_eq!(me.renew(), Err(SegmentError::PlaceLost));
         header.words[16].fetch_sub(2, SeqCst);
         assert_eq!(me.renew(), Ok(()));
 
         super::lose_the_lock_of("/memfd:locks");
-        assert_eq!(me.renew(), Err(Error::PlaceLost));
+        assert_eq!(me.renew(), Err(SegmentError::PlaceLost));
         forget(me);
         assert_eq!(reaped(header), [0]);
     });

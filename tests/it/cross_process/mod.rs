@@ -14,7 +14,9 @@ use std::process::ExitStatus;
 use std::sync::atomic::AtomicU32;
 use std::thread;
 
-use asymfence::cross_process::{self, Asymmetric, Attached, Error, Mode, Participant, WORDS};
+use asymfence::cross_process::{
+    self, AsymmetricFences, Attached, Mode, Participant, SegmentError, WORDS,
+};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use seccompiler::{BpfProgram, apply_filter};
@@ -104,21 +106,21 @@ fn two_processes<T: Atomics>(
     here(Segment::of(&memory), Peer(command.spawn().expect("the peer runs")));
 }
 
-fn create(header: Header<'_>, mode: Mode) -> Result<(), Error> {
+fn create(header: Header<'_>, mode: Mode) -> Result<(), SegmentError> {
     cross_process::create(header.words, header.file, mode)
 }
 
-fn attach(header: Header<'_>) -> Result<Attached<'_>, Error> {
+fn attach(header: Header<'_>) -> Result<Attached<'_>, SegmentError> {
     cross_process::attach(header.words, header.file)
 }
 
-fn reap(header: Header<'_>, clean: impl FnMut(usize)) -> Result<usize, Error> {
+fn reap(header: Header<'_>, clean: impl FnMut(usize)) -> Result<usize, SegmentError> {
     cross_process::reap(header.words, header.file, clean)
 }
 
 /// Attaches to a segment that must be asymmetric.
 #[track_caller]
-fn attach_asymmetric(header: Header<'_>) -> Participant<'_, Asymmetric> {
+fn attach_asymmetric(header: Header<'_>) -> Participant<'_, AsymmetricFences> {
     match attach(header) {
         Ok(Attached::Asymmetric(participant)) => participant,
         other => panic!("{other:?}"),
@@ -130,7 +132,7 @@ fn attach_asymmetric(header: Header<'_>) -> Participant<'_, Asymmetric> {
 fn attach_when_made(header: Header<'_>) -> Attached<'_> {
     loop {
         match attach(header) {
-            Err(Error::NotCreated) => thread::yield_now(),
+            Err(SegmentError::NotCreated) => thread::yield_now(),
             other => return other.expect("let in"),
         }
     }
@@ -174,7 +176,7 @@ fn lose_the_lock_of(file: &str) {
 #[track_caller]
 pub(crate) fn a_fresh_segment_fails_with(errno: i32) {
     let answer = create(fresh().header(), Mode::Symmetric);
-    assert!(matches!(answer, Err(Error::Failed(_, found)) if found == errno), "{answer:?}");
+    assert!(matches!(answer, Err(SegmentError::Failed(_, found)) if found == errno), "{answer:?}");
 }
 
 /// For the tests of sandboxes.
@@ -187,5 +189,5 @@ pub(crate) fn a_fresh_segment_is_made() {
 #[track_caller]
 pub(crate) fn a_fresh_segment_is_refused() {
     let answer = create(fresh().header(), Mode::Asymmetric);
-    assert!(matches!(answer, Err(Error::Refused(_))), "{answer:?}");
+    assert!(matches!(answer, Err(SegmentError::Refused(_))), "{answer:?}");
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU64, compiler_fence, fence};
 
-use asymfence::cross_process::{Asymmetric, Attached, Fences, Mode, Participant};
+use asymfence::cross_process::{AsymmetricFences, Attached, Fences, Mode, Participant};
 use asymfence::membarrier::{PrivateExpedited, register};
 
 use super::{Peer, Segment, attach, attach_asymmetric, attach_when_made, create, two_processes};
@@ -200,7 +200,10 @@ fn a_symmetric_segment_orders_all_nine() {
 /// Runs a heavy fence here against a light one there, of which one is not what it should be: the weak
 /// outcome must come, or the tests above show nothing.
 #[track_caller]
-fn the_weak_outcome_comes(heavy: impl Fn(&Participant<'_, Asymmetric>), peer_registers: bool) {
+fn the_weak_outcome_comes(
+    heavy: impl Fn(&Participant<'_, AsymmetricFences>),
+    peer_registers: bool,
+) {
     if ledger::on_two_cores(two_cores()).is_none() {
         return;
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 
-use asymfence::cross_process::{Asymmetric, Mode};
+use asymfence::cross_process::{AsymmetricFences, Mode};
 
 use super::{Header, Segment, attach_asymmetric, attach_when_made, create, two_processes};
 use crate::child::Child;
@@ -25,7 +25,7 @@ const READS: u64 = 2_000_000;
 fn as_writer(
     header: Header<'_>,
     snapshots: &Snapshots,
-    work: impl FnOnce(&mut Writer<'_, Asymmetric>),
+    work: impl FnOnce(&mut Writer<'_, AsymmetricFences>),
 ) {
     create(header, Mode::Asymmetric).expect("membarrier is offered");
     let me = attach_asymmetric(header);

@@ -241,7 +241,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a cohort without a heavy fence",
         "hazard/src/cohort.rs",
-        "        try_heavy_fence()?;\n",
-        "        drop(try_heavy_fence as fn() -> _);\n",
+        "        if let Err(error) = try_heavy_fence() {\n",
+        "        drop(try_heavy_fence as fn() -> _);\n        if let Err(error) = Ok::<(), HeavyFenceError>(()) {\n",
     ),
 ];
