@@ -67,3 +67,39 @@ hot_paths! {
 hot_paths! {
     once_participant, walk_participant: |me: &Participant<'_, AsymmetricFences>| me.light_fence();
 }
+
+/// A hazard pointer taken, used and given back: in the domain of the process, and in one of one's own.
+#[cfg(feature = "std")]
+mod domains {
+    use asymfence_hazard::{AtomicBox, Family, Global, HazardPointer, domain};
+
+    domain! {
+        /// A domain of one's own.
+        pub enum Own {}
+    }
+
+    #[inline(always)]
+    fn take<F: Family>(source: &AtomicBox<u64, F>) -> u64 {
+        HazardPointer::new().protect(source).copied().unwrap_or_default()
+    }
+
+    /// In the domain of the process.
+    #[unsafe(no_mangle)]
+    pub fn take_global(source: &AtomicBox<u64, Global>) -> u64 {
+        take(source)
+    }
+
+    /// In one of one's own.
+    #[unsafe(no_mangle)]
+    pub fn take_own(source: &AtomicBox<u64, Own>) -> u64 {
+        take(source)
+    }
+
+    /// With a check too many, which the comparison must find.
+    #[unsafe(no_mangle)]
+    pub fn take_own_checked(source: &AtomicBox<u64, Own>) -> u64 {
+        if source.as_ptr().is_null() { 0 } else { take(source) }
+    }
+}
+#[cfg(feature = "std")]
+pub use domains::*;

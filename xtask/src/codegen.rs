@@ -62,7 +62,8 @@ pub(crate) fn native(sh: &Shell) -> Result {
             "the assembly of this machine is not known here",
         );
     };
-    examine(sh, isa, &["--features", "std"], &FREE)
+    let assembly = examine(sh, isa, &["--features", "std"], &FREE)?;
+    own_domain(&assembly)
 }
 
 /// By the oldest Rust, for every architecture: `core` is built from source, since its package has that
@@ -70,10 +71,14 @@ pub(crate) fn native(sh: &Shell) -> Result {
 pub(crate) fn foreign(sh: &Shell) -> Result {
     let Some(_compiler) = msrv::compiler(sh)? else { return Ok(()) };
     let _unstable = sh.push_env("RUSTC_BOOTSTRAP", "1");
-    ISAS.iter().try_for_each(|isa| examine(sh, isa, &["-Zbuild-std=core"], &FREE[..1]))
+    for isa in &ISAS {
+        examine(sh, isa, &["-Zbuild-std=core"], &FREE[..1])?;
+    }
+    Ok(())
 }
 
-fn examine(sh: &Shell, isa: &Isa, options: &[&str], free: &[(&str, &str)]) -> Result {
+/// Returns the assembly.
+fn examine(sh: &Shell, isa: &Isa, options: &[&str], free: &[(&str, &str)]) -> Result<String> {
     let target = sh.create_dir(crate::target(sh, "codegen"))?;
     let file = target.join(format!("{}{}.s", isa.arch, options.concat()));
     let build = ["--quiet", "--release", "--package", "codegen", "--target", isa.triple];
@@ -85,7 +90,34 @@ fn examine(sh: &Shell, isa: &Isa, options: &[&str], free: &[(&str, &str)]) -> Re
         verify(&assembly, isa, shape, asks, free)
             .map_err(|error| format!("{}, {shape}: {error}; see {}", isa.arch, file.display()))?;
     }
-    ledger::ran(sh, &format!("code generation on {}", isa.arch))
+    ledger::ran(sh, &format!("code generation on {}", isa.arch))?;
+    Ok(assembly)
+}
+
+/// A hazard pointer of one's own domain is taken and given back by no more instructions than one of the domain of the
+/// process.
+fn own_domain(assembly: &str) -> Result {
+    let count = |function| {
+        let lines = body(assembly, function);
+        let count = lines.iter().filter(|line| !line.ends_with(':')).count();
+        if count == 0 { Err(format!("no function {function}")) } else { Ok(count) }
+    };
+    let [global, own, checked] =
+        [count("take_global")?, count("take_own")?, count("take_own_checked")?];
+    if own > global {
+        return Err(format!(
+            "an own domain takes {own} instructions, that of the process {global}"
+        )
+        .into());
+    }
+    // The same eyes must see a check more.
+    if checked <= own {
+        return Err("a check more was not seen".into());
+    }
+    println!(
+        "a hazard pointer, taken and given back: {own} instructions in an own domain, {global} in that of the process"
+    );
+    Ok(())
 }
 
 /// What the light fences may add to the hot path of their twin without a fence, and that the same eyes
@@ -296,6 +328,20 @@ once_full:
         is_found(full, "once_full:\n\tmovq\t%rdx, (%rdi)\n", "no fence seen");
         let twice = "\tjbe\t.LBB2_1\n\tmovzbl\t(%rax), %eax\n\tcmpb\t$1, %al\n\tjbe\t.LBB2_1\n";
         is_found(twice, "\tjbe\t.LBB2_1\n", "a light fence more was not seen");
+    }
+
+    #[test]
+    fn a_check_more_in_an_own_domain_is_found() {
+        let function = |name: &str, lines: &str| format!("{name}:\n{lines}.Lfunc_end0:\n");
+        let all = |own: &str| {
+            function("take_global", "\tmovq\t%fs:0, %rax\n\tretq\n")
+                + &function("take_own", own)
+                + &function("take_own_checked", "\tnop\n\tnop\n\tretq\n")
+        };
+        own_domain(&all("\tmovq\t%fs:0, %rax\n\tretq\n")).unwrap();
+        let error = own_domain(&all("\ttestq\t%rax, %rax\n\tnop\n\tretq\n")).unwrap_err();
+        assert!(error.to_string().contains("an own domain takes 3"), "{error}");
+        assert!(own_domain("").is_err());
     }
 
     #[test]
