@@ -130,7 +130,7 @@ pub(crate) fn seldom() {}
 /// where that signal does not end the process (PID 1 of a PID namespace, a sandbox). A message on standard error names
 /// the rung, the call and the errno. The message is left out if writing it would block until somebody reads (a full
 /// pipe, for example), or if standard error is a terminal that the process cannot open again (another user's, no /proc,
-/// no free descriptor, the master side of a pseudo-terminal).
+/// no free descriptor, the master side of a pseudo-terminal), a disk, or open for reading alone.
 ///
 /// Three things may keep the process from ending (see the limits): a handler of SIGABRT that does not return or jumps
 /// away, a filter that kills only this thread, a file system that does not answer. This function does not return in any

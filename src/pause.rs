@@ -18,7 +18,7 @@ const LATE: usize = if usize::BITS == 32 { 60_000_000 } else { usize::MAX / 2 };
 /// A pause in microseconds.
 pub(crate) const fn microseconds(pause: Duration) -> usize {
     assert!(
-        pause.as_micros() > 0 && pause.as_micros() <= LONGEST.as_micros(),
+        pause.as_micros() > 0 && pause.as_nanos() <= LONGEST.as_nanos(),
         "a pause from 1 µs to 30 s"
     );
     pause.as_micros() as usize

@@ -76,13 +76,16 @@ pub(super) fn search_environment() -> Option<super::environment::Switch> {
     let environment = open(c"/proc/thread-self/environ", READ, Mode::empty());
     let (environment, mut buffer) = (environment.ok()?, [0; 512]);
     let mut search = super::environment::Search::default();
-    loop {
+    // Bounded, since a sandbox may answer "one more byte" for ever. The kernel keeps 6 MiB at most, arguments included
+    // (`bprm_stack_limits`, fs/exec.c@v6.18), which is an eighth of that.
+    for _ in 0..100_000 {
         match read_some(&environment, &mut buffer[..]) {
             Ok(0) => return search.found(),
             Ok(length) => search.read(&buffer[..length]),
             Err(_) => return None,
         }
     }
+    None
 }
 
 super::on_linux! {

@@ -19,10 +19,11 @@
 //! process. In both the heavy fence does not return.
 
 use core::fmt::{self, Write};
+use core::hint::black_box;
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, open};
 use rustix::io::{self, Errno, IoSlice, ReadWriteFlags, pwritev2, write};
 use rustix::net::{SendFlags, send};
 use rustix::pipe::{IoSliceRaw, SpliceFlags, vmsplice};
@@ -37,13 +38,15 @@ const STATUS: i32 = 134;
 pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
     let _no_way_out = NoWayOut;
     let comes_again = comes_again();
+    let mut line = Line { text: [0; Line::SIZE], length: 0 };
     if !comes_again {
         block_signals();
-        let mut line = Line { text: [0; Line::SIZE], length: 0 };
         let _ = line.write_fmt(message); // what does not fit is cut off
         let _ = write_at_once(line.text());
     }
     raise_abort(!comes_again);
+    // A pipe may have taken the stack's page itself (vmsplice): the line's place must not be used for anything else.
+    black_box(&line);
     exit_group(STATUS)
 }
 
@@ -116,9 +119,12 @@ fn write_at_once(text: &[u8]) -> io::Result<usize> {
         FileType::RegularFile => write(stderr, text), // has no reader to wait for
         FileType::Socket => send(stderr, text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
         FileType::Fifo => write_to_pipe(stderr, text),
-        // A terminal, which Ctrl-S stops, or another device. A descriptor of our own may be non-blocking. It is this
+        // A terminal, which Ctrl-S stops, or a device like it. A descriptor of our own may be non-blocking. It is this
         // thread's standard error: that of /proc/self may be another, or closed.
-        _ => {
+        FileType::CharacterDevice => {
+            if fcntl_getfl(stderr)? & OFlags::RWMODE == OFlags::RDONLY {
+                return Err(Errno::BADF);
+            }
             let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let again = open(c"/proc/thread-self/fd/2", flags, Mode::empty())?;
             // The master side of a terminal is opened as a new terminal, which nobody reads.
@@ -127,6 +133,8 @@ fn write_at_once(text: &[u8]) -> io::Result<usize> {
             }
             write(again, text)
         }
+        // Of a disk the first bytes would be overwritten.
+        _ => Err(Errno::NODEV),
     }
 }
 
@@ -137,8 +145,7 @@ fn write_to_pipe(pipe: impl AsFd, text: &[u8]) -> io::Result<usize> {
     match pwritev2(pipe.as_fd(), &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::SPIPE) => {
             let slice = [IoSliceRaw::from_slice(text)];
-            // SAFETY: the text stays as it is for as long as this process exists, which ends here; the pipe keeps the
-            // page.
+            // SAFETY: the text stays as it is until this process ends (see `stop`); the pipe keeps the page.
             unsafe { vmsplice(pipe, &slice, SpliceFlags::NONBLOCK) }
         }
         outcome => outcome,
@@ -186,12 +193,17 @@ fn raise_abort(may_be_handled: bool) {
 /// The same as far as it goes without a C library: SIGABRT to the process.
 #[cfg(not(feature = "std"))]
 fn raise_abort(may_be_handled: bool) {
-    use rustix::process::{Signal, getpid, kill_process};
+    use rustix::process::{Pid, Signal, getpid, kill_process};
 
     if !may_be_handled {
         return;
     }
-    let _ = kill_process(getpid(), Signal::ABORT);
+    let me = getpid();
+    // A filter may answer EPERM or 0, which rustix hands out as -1 or 0: then the signal would go to every process, or to
+    // the process group. black_box: the compiler knows that a `Pid` is not 0.
+    if black_box(Pid::as_raw(Some(me))) > 0 {
+        let _ = kill_process(me, Signal::ABORT);
+    }
     // Another thread may take the signal. It is given a bounded time for that.
     (0..1_000).for_each(|_| super::yield_now());
 }

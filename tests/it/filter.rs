@@ -32,6 +32,16 @@ pub(crate) fn on_own_number(action: SeccompAction) -> BpfProgram {
     compile([nix::libc::SYS_gettid, nix::libc::SYS_getpid].map(|call| (call, Vec::new())), action)
 }
 
+/// A signal to more than one process ends the process that sends it.
+pub(crate) fn on_signals_to_many() -> BpfProgram {
+    let many = [-1i32, 0].map(|pid| {
+        let pid = u64::from(pid as u32);
+        let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, pid);
+        is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule")
+    });
+    compile([(SYS_kill, many.into())], SeccompAction::KillProcess)
+}
+
 /// read meets `action`.
 pub(crate) fn on_read(action: SeccompAction) -> BpfProgram {
     compile([(nix::libc::SYS_read, Vec::new())], action)

@@ -20,7 +20,7 @@ use seccompiler::apply_filter_all_threads;
 use asymfence::{heavy_fence, init};
 
 use crate::child::{Child, had_procfs, ledger};
-use crate::filter::{on_every_rung, on_own_number, on_pwritev2, on_signalling};
+use crate::filter::{on_every_rung, on_own_number, on_pwritev2, on_signalling, on_signals_to_many};
 
 /// 128 + SIGABRT: the status where the signal does not end the process.
 const STATUS: i32 = 134;
@@ -177,7 +177,11 @@ fn whatever_standard_error_is_it_gets_the_message() {
                 );
                 let mut said = [0; 64];
                 reader.read_exact(&mut said).expect("a message");
-                assert!(said.starts_with(b"asymfence: heavy fence on the rung private-expedited"));
+                assert!(
+                    said.starts_with(b"asymfence: heavy fence on the rung private-expedited"),
+                    "{}",
+                    String::from_utf8_lossy(&said)
+                );
             }
         }
     }
@@ -227,7 +231,7 @@ fn a_process_that_may_send_no_signal_stops() {
 /// rustix, as these tests build it, panics at an answer that no kernel gives.
 #[test]
 fn a_process_that_is_not_told_its_number_stops_and_does_not_unwind() {
-    let outcome = Child::default().outcome(|| {
+    let outcome = Child::under(on_signals_to_many()).outcome(|| {
         apply_filter_all_threads(&on_own_number(Errno(libc::EPERM as u32))).expect("a filter");
         let unwound = std::panic::catch_unwind(fence_in_vain);
         unreachable!("{unwound:?}");
@@ -236,7 +240,18 @@ fn a_process_that_is_not_told_its_number_stops_and_does_not_unwind() {
     assert_eq!(outcome.code(), Some(STATUS), "{outcome:?}");
 }
 
-/// The twin of the test before this one: what `heavy_fence` would do if it asked rustix, without a guard.
+#[test]
+fn a_process_whose_number_is_said_to_be_0_stops_and_does_not_unwind() {
+    let outcome = Child::under(on_signals_to_many()).outcome(|| {
+        apply_filter_all_threads(&on_own_number(Errno(0))).expect("a filter");
+        let unwound = std::panic::catch_unwind(fence_in_vain);
+        unreachable!("{unwound:?}");
+    });
+    assert_eq!(outcome.code(), Some(STATUS), "{outcome:?}");
+}
+
+/// The twin of the two tests before this one: what `heavy_fence` would do if it asked rustix, without a guard.
+#[cfg(debug_assertions)] // and so has rustix
 #[test]
 fn an_answer_that_no_kernel_gives_unwinds_from_rustix() {
     Child::default().run(|| {
