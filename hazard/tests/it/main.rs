@@ -30,6 +30,7 @@ mod cohorts;
 mod domains;
 #[cfg(not(asymfence_symmetric))]
 mod places;
+mod promises;
 mod reclaiming;
 mod safe;
 mod slot;
