@@ -132,8 +132,9 @@ pub(crate) fn seldom() {}
 /// pipe, for example), or if standard error is a terminal that the process cannot open again (another user's, no /proc,
 /// no free descriptor, the master side of a pseudo-terminal), a disk, or open for reading alone.
 ///
-/// Three things may keep the process from ending (see the limits): a handler of SIGABRT that does not return or jumps
-/// away, a filter that kills only this thread, a file system that does not answer. This function does not return in any
+/// Four things may keep the process from ending (see the limits): a handler of SIGABRT that does not return or jumps
+/// away, a filter that kills only this thread, a file system that does not answer, and another process that keeps the
+/// pipe of standard error locked, by splice(2) from a source that gives nothing. This function does not return in any
 /// of these cases.
 ///
 /// Before `heavy_fence` aborts it tries what may help:

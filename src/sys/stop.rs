@@ -15,8 +15,9 @@
 //! SIGABRT may not end the process. PID 1 of a PID namespace ignores a signal that is not handled (signal(7),
 //! pid_namespaces(7)), also SIGKILL from inside. A filter may refuse kill(2). SIGABRT may be ignored, or its handler
 //! may return. So exit_group(2) follows, with the status that a shell shows for SIGABRT, and a trap where a filter
-//! refuses even that. Two cases are left: a handler that never returns, and a filter that kills the thread and not the
-//! process. In both the heavy fence does not return.
+//! refuses even that. What is left: a handler that never returns, a filter that kills the thread and not the process,
+//! and a write that waits after all: to a file system, or to a pipe whose lock another process holds in splice(2). Then
+//! the heavy fence does not return.
 
 use core::fmt::{self, Write};
 use core::hint::black_box;
