@@ -129,6 +129,9 @@ impl header::Description for Description {
     }
 
     fn hold(&self) -> Result<Hold, SegmentError> {
+        if self.0.is_layered().map_err(SegmentStep::Map.failed())? {
+            return Err(SegmentError::LockNotKept);
+        }
         self.0.hold().map_err(SegmentStep::Map.failed())
     }
 }

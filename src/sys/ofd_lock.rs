@@ -7,7 +7,9 @@
 //! closing descriptors does not. It needs no common PID namespace.
 //!
 //! Not every file system keeps it: overlayfs maps another file than the one that was opened
-//! (`ovl_mmap`, fs/overlayfs/file.c@v6.18). So the holder has to look afterwards, with [`find`].
+//! (`ovl_mmap`, fs/overlayfs/file.c@v6.18). So the holder has to look afterwards, with [`find`]. That does not show
+//! everything: a child that another thread spawns meanwhile holds the description too, until it calls exec. So overlayfs
+//! is also [refused by its number](Description::is_layered).
 //!
 //! A sandbox may answer 0 in the kernel's place. That is noticed: each question and each lock has a form to which
 //! only the kernel gives the right answer.
@@ -20,7 +22,7 @@ use core::ptr::{null_mut, without_provenance_mut};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, fstat, open};
+use rustix::fs::{Mode, OFlags, fstat, fstatfs, open};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -116,6 +118,14 @@ impl Description {
 
     fn set(&self, mut lock: Flock) -> Answer<()> {
         fcntl(self.file.as_fd(), libc::F_OFD_SETLK, &mut lock)
+    }
+
+    /// Whether the file system is known to map another file than the one that was opened.
+    pub(crate) fn is_layered(&self) -> Result<bool, Errno> {
+        // include/uapi/linux/magic.h@v6.18, which 32 bits hold; and aufs, which is outside of the kernel's tree.
+        const OVERLAYFS: u32 = 0x794c_7630;
+        const AUFS: u32 = 0x6175_6673;
+        Ok([OVERLAYFS, AUFS].contains(&(fstatfs(&self.file)?.f_type as u32)))
     }
 
     /// Keeps the description, and its locks, for as long as the mapping is there.

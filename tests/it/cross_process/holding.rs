@@ -607,6 +607,20 @@ fn a_file_system_that_does_not_keep_the_lock_is_refused() {
                 let outcome = attach(header).map(|_| 0);
                 assert_eq!(outcome, expected, "{name}");
                 assert_eq!(reaped(header), [], "the place is free");
+                if expected == Ok(0) {
+                    continue;
+                }
+                // A child that is spawned meanwhile holds every description, and its locks, until it calls exec.
+                thread::scope(|scope| {
+                    let spawns = scope.spawn(|| {
+                        for _ in 0..100 {
+                            Command::new("true").status().expect("a program");
+                        }
+                    });
+                    while !spawns.is_finished() {
+                        assert_eq!(attach(header).map(|_| 0), expected, "beside a spawn");
+                    }
+                });
             }
         } else {
             ledger::skipped("overlayfs", std::io::Error::last_os_error());
