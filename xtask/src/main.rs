@@ -9,6 +9,7 @@ mod house;
 mod ledger;
 mod loom;
 mod machine;
+mod miri;
 mod modelled;
 mod msrv;
 mod mutants;
@@ -62,6 +63,8 @@ Usage: cargo xtask COMMAND
   spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the
                   address sanitizer
+  miri            the structures on hazard pointers, and what safe code can do
+                  with them, in Miri (of this toolchain, or of nightly)
   platforms [--quick] [WORD]
                   other systems and processors: emulated, linked, type-checked
                   (on Debian, as root, it installs what they need); --quick
@@ -70,7 +73,7 @@ Usage: cargo xtask COMMAND
                   mutants --quick, the oldest Rust, code elsewhere, the
                   sanitizer, the doctor, the costs
   deep            what takes longer: the crates that adopt, the quick
-                  platforms, loom --deep, the mutants
+                  platforms, Miri, loom --deep, the mutants
   fmt             formats every file, those below macros too
   house           the rules of CONTRIBUTING.md that a parser can check
 ";
@@ -152,6 +155,7 @@ fn run() -> Result {
         }
         "loom" => loom::models(&sh, if wide { Bounds::Deep } else { Bounds::Full }),
         "modelled" => modelled::check(&sh),
+        "miri" => miri::check(&sh),
         "mutants" => mutants::run(&sh, which, &word),
         "asan" => asan(&sh),
         "spin" => spin::models(&sh),
@@ -314,6 +318,7 @@ fn ci(sh: &Shell) -> Result {
 fn deep(sh: &Shell) -> Result {
     adopt::check(sh, "")?;
     platforms::run(sh, "", true)?;
+    miri::check(sh)?;
     loom::models(sh, Bounds::Deep)?;
     mutants::run(sh, mutants::Which::Models, "")
 }

@@ -18,7 +18,7 @@ use crate::{BY_NUMBERS, Canary};
 #[test]
 fn what_readers_see_of_a_cohort_is_alive_and_all_dies_with_it() {
     domain! { enum Tests {} = BY_NUMBERS; }
-    const ROUNDS: usize = 20_000;
+    const ROUNDS: usize = if cfg!(miri) { 200 } else { 20_000 };
     let deaths: Arc<AtomicUsize> = Arc::default();
     let slot = Slot::<Canary, Tests>::new(64);
     thread::scope(|scope| {
