@@ -127,10 +127,13 @@ pub(crate) fn seldom() {}
 /// # Panics, errors, aborts
 ///
 /// Never panics. **Aborts the process** if it cannot keep its guarantee: by SIGABRT, or by exiting with status 134
-/// where that signal does not end the process (PID 1 of a PID namespace, a sandbox). A message on standard error names
-/// the rung, the call and the errno. The message is left out if writing it would block until somebody reads (a full
-/// pipe, for example), or if standard error is a terminal that the process cannot open again (another user's, no /proc,
-/// no free descriptor, the master side of a pseudo-terminal), a disk, or open for reading alone.
+/// where that signal does not end the process (PID 1 of a PID namespace, a sandbox), or by a trap (SIGILL or SIGTRAP)
+/// where a sandbox refuses even that.
+///
+/// A message on standard error names the rung, the call and the errno. The message is left out if writing it would block
+/// until somebody reads (a full pipe, for example), or if standard error is a terminal that the process cannot open
+/// again (another user's, no /proc, no free descriptor, the master side of a pseudo-terminal), a disk, or open only for
+/// reading.
 ///
 /// Four things may keep the process from ending (see the limits): a handler of SIGABRT that does not return or jumps
 /// away, a filter that kills only this thread, a file system that does not answer, and another process that keeps the
@@ -151,9 +154,9 @@ pub(crate) fn seldom() {}
 /// - a sandbox that applies only to this thread, even if it was installed before the decision: another thread, outside
 ///   of it, decided;
 /// - a kernel that is out of memory;
-/// - on the mprotect rung, a process that has reached RLIMIT_DATA, or vm.max_map_count while its heavy fences meet, or
-///   whose personality is set to READ_IMPLIES_EXEC under a policy that forbids memory to be writable and executable at
-///   once;
+/// - on the mprotect rung, a process that has reached RLIMIT_DATA; or vm.max_map_count while its heavy fences overlap;
+///   or RLIMIT_AS while more than four of them overlap; or whose personality is set to READ_IMPLIES_EXEC, under a policy
+///   that forbids memory to be writable and executable at once;
 /// - another kernel, after a checkpoint was restored there.
 ///
 /// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. A sandbox that

@@ -192,8 +192,8 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// # Panics, errors, aborts
 ///
-/// None: if no rung works, `init` commits to [`Strategy::Symmetric`], which works everywhere. (If rustix was built with
-/// debug assertions, the process aborts when a sandbox answers a system call with a value that no kernel gives.)
+/// None: if no rung works, `init` commits to [`Strategy::Symmetric`], which works everywhere. (If a
+/// sandbox answers a system call with a value that no kernel gives, rustix may notice, and then the process aborts.)
 ///
 /// # Files and allocations
 ///

@@ -45,15 +45,17 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOC
 
 /// What the file begins with.
 fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errno> {
-    let file = open(path, READ, Mode::empty())?;
-    let mut length = 0;
-    // A read(2) may give less than there is.
-    loop {
-        match read_some(&file, &mut buffer[length..])? {
-            0 => return Ok(&buffer[..length]),
-            more => length += more,
+    super::no_unwind(|| {
+        let file = open(path, READ, Mode::empty())?;
+        let mut length = 0;
+        // A read(2) may give less than there is.
+        loop {
+            match read_some(&file, &mut buffer[length..])? {
+                0 => return Ok(&buffer[..length]),
+                more => length += more,
+            }
         }
-    }
+    })
 }
 
 /// Reads again if a signal interrupts it, a bounded number of times, since a sandbox may answer
@@ -72,20 +74,22 @@ fn read_some(file: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
 /// has it; `None` also if that cannot be read.
 #[cfg(feature = "std")]
 pub(super) fn search_environment() -> Option<super::environment::Switch> {
-    // Of this thread: that of /proc/self is empty when the thread has ended that the process began with.
-    let environment = open(c"/proc/thread-self/environ", READ, Mode::empty());
-    let (environment, mut buffer) = (environment.ok()?, [0; 512]);
-    let mut search = super::environment::Search::default();
-    // Bounded, since a sandbox may answer "one more byte" for ever. The kernel keeps 6 MiB at most, arguments included
-    // (`bprm_stack_limits`, fs/exec.c@v6.18), which is an eighth of that.
-    for _ in 0..100_000 {
-        match read_some(&environment, &mut buffer[..]) {
-            Ok(0) => return search.found(),
-            Ok(length) => search.read(&buffer[..length]),
-            Err(_) => return None,
+    super::no_unwind(|| {
+        // Of this thread: that of /proc/self is empty when the thread has ended that the process began with.
+        let environment = open(c"/proc/thread-self/environ", READ, Mode::empty());
+        let (environment, mut buffer) = (environment.ok()?, [0; 512]);
+        let mut search = super::environment::Search::default();
+        // Bounded, since a sandbox may answer "one more byte" for ever. The kernel keeps 6 MiB at most, arguments included
+        // (`bprm_stack_limits`, fs/exec.c@v6.18), which is an eighth of that.
+        for _ in 0..100_000 {
+            match read_some(&environment, &mut buffer[..]) {
+                Ok(0) => return search.found(),
+                Ok(length) => search.read(&buffer[..length]),
+                Err(_) => return None,
+            }
         }
-    }
-    None
+        None
+    })
 }
 
 super::on_linux! {

@@ -28,7 +28,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Identifies the file among all of this kernel while it is open: device and inode.
 pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
-    let found = fstat(file)?;
+    let found = super::no_unwind(|| fstat(file))?;
     Ok([found.st_dev, found.st_ino])
 }
 
@@ -78,10 +78,11 @@ impl Description {
         let mut path = [0; 40];
         let _ = write!(&mut path[..], "/proc/thread-self/fd/{}\0", file.as_raw_fd());
         let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
-        let file = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let file = super::no_unwind(|| open(path, flags, Mode::empty()))?;
         // A mapping of a file on hugetlbfs is given back in whole huge pages, which is how its blocks are counted;
         // everywhere else the kernel rounds up. No other length takes more than address space.
-        let found = fstat(&file)?;
+        let found = super::no_unwind(|| fstat(&file))?;
         let length = (found.st_blksize as usize).max(1);
         Ok(Description { file, identity: [found.st_dev, found.st_ino], length })
     }
@@ -125,7 +126,7 @@ impl Description {
         // include/uapi/linux/magic.h@v6.18, which 32 bits hold; and aufs, which is outside of the kernel's tree.
         const OVERLAYFS: u32 = 0x794c_7630;
         const AUFS: u32 = 0x6175_6673;
-        Ok([OVERLAYFS, AUFS].contains(&(fstatfs(&self.file)?.f_type as u32)))
+        Ok([OVERLAYFS, AUFS].contains(&(super::no_unwind(|| fstatfs(&self.file))?.f_type as u32)))
     }
 
     /// Keeps the description, and its locks, for as long as the mapping is there.
@@ -133,7 +134,9 @@ impl Description {
         // No memory is set aside, of which hugetlbfs may have none.
         let (length, flags) = (self.length, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a new mapping, at a place that the kernel chooses.
-        let start = unsafe { mmap(null_mut(), length, ProtFlags::empty(), flags, &self.file, 0) };
+        let start = super::no_unwind(|| unsafe {
+            mmap(null_mut(), length, ProtFlags::empty(), flags, &self.file, 0)
+        });
         start.map(|start| Hold { start: start.addr(), length })
     }
 }
@@ -147,7 +150,8 @@ pub(crate) struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         // SAFETY: our mapping, or in a forked child its copy; nothing refers to the memory.
-        let _ = unsafe { munmap(without_provenance_mut(self.start), self.length) };
+        let _ =
+            super::no_unwind(|| unsafe { munmap(without_provenance_mut(self.start), self.length) });
     }
 }
 
