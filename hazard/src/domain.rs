@@ -6,12 +6,13 @@ use core::marker::PhantomData;
 use core::ptr;
 use core::time::Duration;
 
-use asymfence::{HeavyFenceError, try_heavy_fence};
+use asymfence::{HeavyFenceError, Ticket, try_heavy_fence};
 use crossbeam_utils::CachePadded;
 
 #[cfg(feature = "std")]
 use crate::background::Background;
 use crate::clock;
+use crate::noted::{Moment, Noted};
 use crate::panics::through_panics;
 use crate::ring::{AT_ONCE, Batch, Ring, Rings, Speed};
 use crate::slots::Slots;
@@ -49,6 +50,9 @@ use crate::thread::{self, Local};
 ///   been retired since a thread last began a heavy fence, one thread executes the next, which serves all threads. From
 ///   then on each thread frees one object for each one that it retires, and also a few objects of threads that are
 ///   stalled or have ended. A stalled reader holds back only what it protects.
+/// - **Other fences**: when half of `E` objects have come, the domain takes a [`Ticket`]. If any thread of the process then
+///   executes a heavy fence, for whatever purpose, before `E` objects have come, it serves that half: the domain executes
+///   none, and counts the other half from zero.
 /// - **Slow fences**: while a heavy fence is slow, or its thread is preempted, another thread executes one for the next
 ///   `E` objects. So at most `T` heavy fences are under way, and at most `4·E + H + T·E` objects wait.
 /// - **Threads that end**: `T` falls, and `E` with it. The objects that they leave count from the next retire on.
@@ -111,6 +115,8 @@ pub struct Domain<F> {
     rings: Rings,
     thresholds: Thresholds,
     due: CachePadded<Due>,
+    /// Half of the way to the next heavy fence.
+    noted: Noted,
     /// Objects and bytes ever freed by threads other than the owners of the rings.
     freed: CachePadded<[Number; 2]>,
     /// A ring whose owner does not empty it, or null. Other threads empty it, a few objects at a time.
@@ -135,6 +141,13 @@ struct Due {
     fenced_at: Number,
     pause: Number,
     failed: Number,
+}
+
+impl Due {
+    fn numbers(&self, of: &[Number; 2]) -> [usize; 2] {
+        // Relaxed: numbers that decide when a fence is made, never what it orders.
+        of.each_ref().map(|number| number.load(Relaxed))
+    }
 }
 
 /// How much waits before a domain executes a heavy fence.
@@ -212,6 +225,7 @@ macro_rules! new {
                     pause: Number::new(PAUSES[0]),
                     failed: Number::new(0),
                 }),
+                noted: Noted::new(),
                 freed: CachePadded::new([const { Number::new(0) }; 2]),
                 behind: AtomicPtr::new(ptr::null_mut()),
                 #[cfg(feature = "std")]
@@ -377,7 +391,12 @@ impl<F> Domain<F> {
 
     /// How many objects come into a new ring before its owner first checks it. In a model few checks are better.
     pub(crate) fn first(&self) -> usize {
-        if LOOM { STRIDE.min(self.thresholds.objects).max(1) } else { 1 }
+        if LOOM { self.stride() } else { 1 }
+    }
+
+    /// How many objects a thread retires between two checks of its ring.
+    fn stride(&self) -> usize {
+        STRIDE.min(self.thresholds.objects / 2).max(1)
     }
 
     /// The owner's work once in a few objects: it counts what it has retired, executes a heavy fence if one is due,
@@ -391,7 +410,7 @@ impl<F> Domain<F> {
         let Thresholds { objects, bytes, .. } = self.thresholds;
         // First, so that destructors find room.
         // SAFETY: by the owner.
-        let new = unsafe { ring.extend(STRIDE.min(objects).max(1)) };
+        let new = unsafe { ring.extend(self.stride()) };
         // Objects are few at a time. Bytes may be many, so all rings together keep no more than the threshold
         // uncounted.
         let share = SHARE.max(self.rings.owned());
@@ -449,7 +468,7 @@ impl<F> Domain<F> {
             }
             Speed::Unknown => false,
         };
-        if by_time || counted && self.claim() {
+        if by_time || counted && self.is_due() {
             // An error is counted, and the garbage kept.
             let _ = self.fence(&self.tails());
         }
@@ -485,20 +504,54 @@ impl<F> Domain<F> {
         waited > most.saturating_add(AT_ONCE * self.rings.owned())
     }
 
-    /// Whether a heavy fence is due by numbers. One caller gets true, and executes it.
+    /// Whether a heavy fence is due by numbers, and this thread has to execute it. If another thread of the process has
+    /// executed one, whatever for, since half as many objects had come, then that one serves them.
+    fn is_due(&self) -> bool {
+        if self.claim() {
+            let moment = self.noted.take();
+            // SAFETY: the rings of a domain are there as long as the domain.
+            let served = moment.and_then(|moment| unsafe { moment.served() });
+            let Some((tails, counted)) = served else { return true };
+            for (looked_at, counted) in self.due.looked_at.iter().zip(counted) {
+                // Relaxed: numbers that decide when a fence is made. What came after the moment counts again.
+                looked_at.store(counted, Relaxed);
+            }
+            self.served(&tails);
+        } else if self.noted.is_there() || !self.is_enough(2) {
+            return false;
+        }
+        let counted = self.due.numbers(&self.due.counted);
+        let tails = self.tails();
+        // After the tails were read: FENCED of `ring.rs`.
+        let ticket = Ticket::now();
+        self.noted.set(Moment::new(ticket, &tails, counted));
+        false
+    }
+
+    /// Whether a heavy fence is due by numbers. One caller gets true.
     fn claim(&self) -> bool {
         let due = &*self.due;
+        let looked_at = due.looked_at[0].load(Relaxed);
+        let counted = due.counted[0].load(Relaxed);
         // Relaxed, all: numbers that decide when a fence is made, never what it orders.
-        let counted = [0, 1].map(|unit| due.counted[unit].load(Relaxed));
-        let looked_at = [0, 1].map(|unit| due.looked_at[unit].load(Relaxed));
+        self.is_enough(1)
+            && due.looked_at[0].compare_exchange(looked_at, counted, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Whether so many objects or bytes have come since a thread last began a heavy fence as make the next worth its
+    /// cost, or this part of them.
+    fn is_enough(&self, part: usize) -> bool {
+        let due = &*self.due;
+        let [counted, looked_at] = [&due.counted, &due.looked_at].map(|of| due.numbers(of));
+        // Relaxed: advice.
         let factor = due.factor.load(Relaxed);
-        // Signed: another thread may have covered more than we have counted.
-        let is_enough = |unit: usize, enough: usize| {
+        let enough = [self.enough(), self.thresholds.bytes.max(1)];
+        (0..2).any(|unit| {
+            let most = enough[unit].saturating_mul(factor).div_ceil(part);
+            // Signed: another thread may have covered more than we have counted.
             counted[unit].wrapping_sub(looked_at[unit]) as isize
-                >= enough.saturating_mul(factor).min(isize::MAX as usize) as isize
-        };
-        (is_enough(0, self.enough()) || is_enough(1, self.thresholds.bytes.max(1)))
-            && due.looked_at[0].compare_exchange(looked_at[0], counted[0], Relaxed, Relaxed).is_ok()
+                >= most.min(isize::MAX as usize) as isize
+        })
     }
 
     /// Whether a heavy fence is due by time. One caller gets true, and executes it.
@@ -544,6 +597,14 @@ impl<F> Domain<F> {
             due.pause.store((COSTLY * cost).clamp(PAUSES[0], PAUSES[1]), Relaxed);
             due.fenced_at.store(ended, Relaxed);
         }
+        // An earlier moment serves nothing any more.
+        drop(self.noted.take());
+        self.served(tails);
+        Ok(())
+    }
+
+    /// Called after a heavy fence, before which the tails were read.
+    fn served(&self, tails: &[(&Ring, usize)]) {
         let mut waited = 0_usize;
         let mut behind = None;
         for &(ring, tail) in tails {
@@ -563,11 +624,11 @@ impl<F> Domain<F> {
                 behind.get_or_insert(ring);
             }
         }
-        due.waited.store(waited, Relaxed);
+        // Relaxed: advice.
+        self.due.waited.store(waited, Relaxed);
         if let Some(behind) = behind {
             self.set_behind(Some(behind));
         }
-        Ok(())
     }
 
     fn set_behind(&self, ring: Option<&Ring>) {

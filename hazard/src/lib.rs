@@ -129,6 +129,7 @@ mod domain;
 mod family;
 mod item;
 mod link;
+mod noted;
 mod panics;
 mod pointer;
 mod prefetch;

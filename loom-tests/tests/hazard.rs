@@ -962,6 +962,26 @@ fn a_scan_comes_behind_the_heavy_fence_of_another() {
     });
 }
 
+domain! {
+    /// A thread looks at its ring at each object, takes a ticket at the first, and makes a fence at the second.
+    enum Halved {} = Thresholds { objects: 2, bytes: usize::MAX, pause: None };
+}
+
+/// What came before half of the threshold is freed at the threshold without a fence of the domain, behind a heavy fence of
+/// any thread, and not before one.
+#[test]
+fn a_heavy_fence_of_anybody_serves_what_came_before_half_of_the_threshold() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let _ = Halved::domain();
+        let place = Arc::new(AtomicBox::from(object()));
+        let others: [fn(&AtomicBox<Object, Halved>); 2] = [read, |_| asymfence::heavy_fence()];
+        beside(&place, others, |place| {
+            drop(place.take()); // half
+            Halved::domain().retire_box(object());
+        });
+    });
+}
+
 /// A ring passes from thread to thread, and grows by a block.
 #[test]
 fn a_ring_passes_from_thread_to_thread() {

@@ -230,6 +230,40 @@ fn many_threads_share_heavy_fences() {
     });
 }
 
+/// How many heavy fences a domain executes of its own for 6,400 objects, while another thread executes one for each 16,
+/// or none.
+fn fences_of_its_own(beside_others: bool) -> usize {
+    domain! { enum Tests {} = Thresholds { objects: 64, ..BY_NUMBERS }; }
+    let deaths = Arc::default();
+    let before = asymfence::stats().heavy.calls;
+    let mut of_others = 0;
+    for _ in 0..400 {
+        retire::<Tests>(16, &deaths);
+        if beside_others {
+            thread::spawn(asymfence::heavy_fence).join().expect("no panic");
+            of_others += 1;
+        }
+        let waiting = stats::<Tests>().waiting();
+        assert!(waiting <= 4 * 64, "{waiting}");
+    }
+    assert!(deaths.load(Relaxed) >= 6_400 - 4 * 64);
+    asymfence::stats().heavy.calls - before - of_others
+}
+
+/// Another thread's heavy fence, for whatever purpose, serves what had been retired at half of the threshold.
+#[test]
+fn a_heavy_fence_of_anybody_frees_what_waits() {
+    Child::default().run(|| {
+        // Symmetric, a heavy fence makes no call.
+        if asymfence::init() != asymfence::Strategy::Symmetric {
+            assert_eq!(fences_of_its_own(true), 0);
+            // The twin: nobody else executes one.
+            let own = fences_of_its_own(false);
+            assert!(own >= 6_400 / 80, "{own}");
+        }
+    });
+}
+
 /// What retires while a thread's locals end, whichever ends first, is freed by others.
 #[test]
 fn a_thread_that_ends_may_retire() {
