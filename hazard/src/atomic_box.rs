@@ -82,6 +82,11 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 /// owner. An `AtomicBox` cannot be frozen, while a [`Link`](crate::Link) and the nodes of a [`Chain`](crate::Chain)
 /// can. So if other threads remove owners, use one of these, or let only one thread at a time insert and remove.
 ///
+/// # Orderings
+///
+/// Loading and protecting acquire, as does an exchange that fails. A store, a swap and an exchange that succeeds release
+/// and acquire. None is sequentially consistent.
+///
 /// # What it may hold
 ///
 /// Many threads see the object, and any of them may free it:

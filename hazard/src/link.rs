@@ -25,6 +25,26 @@ use crate::sync::{AtomicPtr, witness};
 /// assert_eq!((marked.tag(), marked.with_tag(0) == seven), (2, true));
 /// # drop(unsafe { Box::from_raw(seven.as_ptr()) });
 /// ```
+///
+/// One that is made from a reference is for comparisons, as what an exchange expects. What it *returns* is the box's own,
+/// and can be retired:
+///
+/// ```
+/// use asymfence_hazard::{Domain, HazardPointer, Link, Tagged};
+///
+/// let root: Link<u64> = Link::null();
+/// // SAFETY: retired below, when the root has been changed.
+/// unsafe { root.store(Tagged::from(Box::new(7))) };
+///
+/// let mut hazard = HazardPointer::new();
+/// let seven = hazard.protect_link(&root).unwrap().expect("not null");
+/// let expected = Tagged::from(std::ptr::from_ref(seven));
+/// // SAFETY: null is no object.
+/// let old = unsafe { root.compare_exchange(expected, Tagged::null()) }.expect("unchanged");
+/// // SAFETY: a box's, and unlinked by us alone.
+/// unsafe { Domain::global().retire(old.as_ptr()) };
+/// assert_eq!(*seven, 7); // still protected
+/// ```
 pub struct Tagged<T> {
     word: *mut T,
 }
@@ -155,7 +175,45 @@ impl<T> fmt::Debug for Tagged<T> {
 /// # unsafe { Domain::global().retire(old.as_ptr()) };
 /// ```
 ///
-/// Many threads see the object, and any of them may free it:
+/// # Orderings
+///
+/// Loading and following acquire, as does an exchange that fails. [`store`](Link::store) releases. A swap, an exchange
+/// that succeeds, [`fetch_or`](Link::fetch_or) and [`freeze`](Link::freeze) do both. So what a thread did before it
+/// wrote a link happens before what another thread does after it has found that. None is sequentially consistent.
+///
+/// # An object with several links
+///
+/// A queue has its last node by the head's chain and by the tail. Such an object is retired when *every* link to it has
+/// been changed or frozen, by the thread that changes the last one. Decide which link that is, and see to it that the
+/// others have left the object before and do not come back: an exchange that expects an object, and protects it, fails
+/// once the link has left it, because the address is not reused.
+///
+/// # A place that is filled and taken
+///
+/// Freezing also hands an object over. Of all threads that freeze a link, one is told what it held, and nothing can be
+/// stored there later. A link that was null when it was frozen stays null:
+///
+/// ```
+/// use asymfence_hazard::{Link, Tagged};
+///
+/// let place: Link<u64> = Link::null();
+/// // SAFETY: nobody follows `place`, and whoever freezes it frees the object.
+/// assert!(unsafe { place.compare_exchange(Tagged::null(), Tagged::from(Box::new(7))) }.is_ok());
+///
+/// let taken = place.freeze();
+/// assert!(!taken.is_frozen() && place.freeze().is_frozen());
+/// // SAFETY: a box's, and ours alone: the link was not frozen before.
+/// assert_eq!(*unsafe { Box::from_raw(taken.as_ptr()) }, 7);
+/// ```
+///
+/// # What it may lead to
+///
+/// Tags need a free bit. A type whose alignment is 1, or any type of a generic structure, goes into a wrapper that is
+/// aligned: `#[repr(align(8))] struct Item<T>(T);`.
+///
+/// Threads share a link if its object is `Send` and `Sync`, since many threads see the object, and any of them may free
+/// it. (A structure that hands each value to one thread, and lets nobody see it before, may implement `Sync` for its
+/// node where `T: Send`.)
 ///
 /// ```compile_fail,E0277
 /// static COUNT: asymfence_hazard::Link<std::cell::Cell<u32>> = asymfence_hazard::Link::null();
@@ -283,7 +341,8 @@ impl<T, F: Family> Link<T, F> {
     /// Adds tags. Returns what the link held before. This is safe, because tags do not make the link lead to another
     /// object.
     ///
-    /// Does not compile if the alignment of the type leaves no bits free.
+    /// Does not compile if the alignment of the type leaves no bits free: see [what it may lead
+    /// to](Link#what-it-may-lead-to).
     pub fn fetch_or(&self, tag: usize) -> Tagged<T> {
         const { assert!(Tagged::<T>::TAGS & Self::FROZEN != 0, "its alignment leaves no bit") };
         // Relaxed: a guess, for the exchange to compare with.
@@ -302,6 +361,11 @@ impl<T, F: Family> Link<T, F> {
 
     /// Freezes the link: it leads nowhere any more. Returns what it held before. If that [is
     /// frozen](Tagged::is_frozen), another thread was first.
+    ///
+    /// A link that is null stays null, so nothing can be appended there.
+    ///
+    /// Does not compile if the alignment of the type leaves no bits free: see [what it may lead
+    /// to](Link#what-it-may-lead-to).
     pub fn freeze(&self) -> Tagged<T> {
         self.fetch_or(Self::FROZEN)
     }

@@ -765,6 +765,44 @@ fn a_map_whose_hashes_change_has_a_key_twice() {
     insert_twice(|| Changes(AtomicU64::new(0)));
 }
 
+/// A place that one thread fills and two freeze: one of them gets what was put there, complete, and nothing is put
+/// there later.
+#[test]
+fn what_is_frozen_is_handed_to_one() {
+    /// What was taken, or kept back.
+    fn take(place: &Link<Object, Tests>) -> bool {
+        let held = place.freeze();
+        let is_taken = !held.is_frozen() && held != Tagged::null();
+        if is_taken {
+            // SAFETY: from a box. Of those who freeze the place one finds it not frozen.
+            let object = unsafe { Box::from_raw(held.as_ptr()) };
+            object.assert_alive();
+        }
+        is_taken
+    }
+    let outcome = || {
+        let place = Arc::new(Link::<Object, Tests>::null());
+        let [fills, takes] = [Arc::clone(&place), Arc::clone(&place)];
+        let fills = thread::spawn(move || {
+            let object = Tagged::from(object());
+            // SAFETY: nobody follows the place, and whoever freezes it frees the object.
+            let is_filled = unsafe { fills.compare_exchange(Tagged::null(), object) }.is_ok();
+            if !is_filled {
+                // SAFETY: from a box, and not stored.
+                drop(unsafe { Box::from_raw(object.as_ptr()) });
+            }
+            is_filled
+        });
+        let takes = thread::spawn(move || take(&takes));
+        let taken = [take(&place), takes.join().expect("no panic")];
+        let is_filled = fills.join().expect("no panic");
+        assert_eq!(taken.iter().filter(|&&taken| taken).count(), usize::from(is_filled));
+        is_filled
+    };
+    assert!(is_ever(Start::Asymmetric, outcome));
+    assert!(is_ever(Start::Asymmetric, move || !outcome()));
+}
+
 /// A removal tells those who find it what came before.
 #[test]
 fn a_removal_synchronises_with_those_who_find_it() {

@@ -199,6 +199,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "compare_exchange_weak(word, new.word, Acquire, Acquire)",
     ),
     Mutant(
+        "a freeze that does not acquire",
+        "hazard/src/link.rs",
+        "match self.word.compare_exchange_weak(word, new.word, AcqRel, Acquire) {",
+        "match self.word.compare_exchange_weak(word, new.word, Release, Relaxed) {",
+    ),
+    Mutant(
         "a search that follows frozen links",
         "hazard/src/chain.rs",
         "if Tagged::from_word(node).is_frozen() {\n                    continue 'again;\n                }",
