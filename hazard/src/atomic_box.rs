@@ -96,7 +96,7 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 /// ```
 ///
 /// The type must be sized, because an atomic word has no room for the second half of a `Box<dyn Trait>`. Use
-/// `AtomicBox<Box<dyn Trait>>`.
+/// `AtomicBox<Box<dyn Trait>>`, and [`Protected::map`] for a guard of what is in the inner box.
 pub struct AtomicBox<T: Send + Sync + 'static, F: Family = Global> {
     pointer: AtomicPtr<T>,
     owns: PhantomData<Box<T>>,
@@ -192,6 +192,9 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     }
 
     /// Stores an object that was in another place, or in this one, and returns the old object.
+    ///
+    /// An object is in one place at a time. So between taking it out and putting it back readers find it in none. If they
+    /// must find it in one or the other, store a copy of it (or an `Arc`) first.
     ///
     /// ```
     /// use asymfence_hazard::AtomicBox;

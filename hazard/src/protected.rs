@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use crate::family::{Family, Global};
 use crate::pointer::HazardPointer;
 
-/// An object, and the hazard pointer that protects it. Two words.
+/// An object, and the hazard pointer that protects it. Two words, if the type is sized.
 ///
 /// A `Protected` borrows nothing: you can keep it in a field, return it, or send it to another thread. The object stays
 /// valid as long as the guard, even if the place from which it was loaded is gone.
@@ -25,16 +25,16 @@ use crate::pointer::HazardPointer;
 /// drop(current);
 /// assert_eq!(*session.user, "ann");
 /// ```
-pub struct Protected<T, F: Family = Global> {
-    /// Valid, and not freed as long as we have the hazard pointer.
+pub struct Protected<T: ?Sized, F: Family = Global> {
+    /// The object that the hazard pointer protects, or a part of it. Valid as long as we have the hazard pointer.
     object: NonNull<T>,
     hazard: HazardPointer<F>,
 }
 
 // SAFETY: a `&T`, and a hazard pointer, which any thread may use.
-unsafe impl<T: Send + Sync, F: Family> Send for Protected<T, F> {}
+unsafe impl<T: Send + Sync + ?Sized, F: Family> Send for Protected<T, F> {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync, F: Family> Sync for Protected<T, F> {}
+unsafe impl<T: Send + Sync + ?Sized, F: Family> Sync for Protected<T, F> {}
 
 impl<T, F: Family> Protected<T, F> {
     /// # Safety
@@ -48,6 +48,74 @@ impl<T, F: Family> Protected<T, F> {
     #[inline]
     pub(crate) fn into_parts(self) -> (NonNull<T>, HazardPointer<F>) {
         (self.object, self.hazard)
+    }
+
+    /// The address, for comparisons. It must not be freed.
+    #[inline]
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut T {
+        self.object.as_ptr()
+    }
+}
+
+impl<T: ?Sized, F: Family> Protected<T, F> {
+    /// A guard of a part of the object, which keeps the whole object valid. A function, and no method, so that it hides
+    /// none of the object's.
+    ///
+    /// ```
+    /// use asymfence_hazard::{AtomicBox, Protected};
+    ///
+    /// struct Route {
+    ///     name: String,
+    /// }
+    ///
+    /// fn name(route: &AtomicBox<Route>) -> Option<Protected<str>> {
+    ///     Some(Protected::map(route.load()?, |route| route.name.as_str()))
+    /// }
+    ///
+    /// let route = AtomicBox::from(Box::new(Route { name: "north".to_owned() }));
+    /// let name = name(&route).expect("not null");
+    /// drop(route);
+    /// assert_eq!(&*name, "north");
+    /// ```
+    ///
+    /// The part is of the object, and not of something that the closure has by other means:
+    ///
+    /// ```compile_fail,E0597
+    /// use asymfence_hazard::{AtomicBox, Protected};
+    ///
+    /// let route = AtomicBox::<u32>::from(Box::new(7));
+    /// let other = String::from("north");
+    /// let name: Protected<str> = Protected::map(route.load().expect("not null"), |_| &other);
+    /// ```
+    #[inline]
+    pub fn map<U: ?Sized>(guard: Self, part: impl FnOnce(&T) -> &U) -> Protected<U, F> {
+        Protected { object: NonNull::from(part(&guard)), hazard: guard.hazard }
+    }
+
+    /// As [`map`](Protected::map), if the object has that part. For enums and options.
+    ///
+    /// ```
+    /// use asymfence_hazard::{AtomicBox, Protected};
+    ///
+    /// let place: AtomicBox<Option<u32>> = AtomicBox::from(Box::new(Some(7)));
+    /// let guard = place.load().expect("not null");
+    /// let seven = Protected::try_map(guard, Option::as_ref).expect("a number");
+    /// assert_eq!(*seven, 7);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The guard, if `part` returns `None`.
+    #[inline]
+    pub fn try_map<U: ?Sized>(
+        guard: Self,
+        part: impl FnOnce(&T) -> Option<&U>,
+    ) -> Result<Protected<U, F>, Self> {
+        match part(&guard).map(NonNull::from) {
+            Some(object) => Ok(Protected { object, hazard: guard.hazard }),
+            None => Err(guard),
+        }
     }
 
     /// Returns the hazard pointer.
@@ -65,16 +133,9 @@ impl<T, F: Family> Protected<T, F> {
     pub fn into_hazard(self) -> HazardPointer<F> {
         self.hazard
     }
-
-    /// The address, for comparisons. It must not be freed.
-    #[inline]
-    #[must_use]
-    pub fn as_ptr(&self) -> *mut T {
-        self.object.as_ptr()
-    }
 }
 
-impl<T, F: Family> Deref for Protected<T, F> {
+impl<T: ?Sized, F: Family> Deref for Protected<T, F> {
     type Target = T;
 
     #[inline]
@@ -84,7 +145,7 @@ impl<T, F: Family> Deref for Protected<T, F> {
     }
 }
 
-impl<T: fmt::Debug, F: Family> fmt::Debug for Protected<T, F> {
+impl<T: fmt::Debug + ?Sized, F: Family> fmt::Debug for Protected<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }

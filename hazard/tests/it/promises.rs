@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use asymfence_hazard::{
-    AtomicBox, Chain, Family, Follow, HazardCell, HazardPointer, Link, NewNode, Place, Tagged,
-    domain,
+    AtomicBox, Chain, Family, Follow, HazardCell, HazardPointer, Link, NewNode, Place, Protected,
+    Tagged, domain,
 };
 
 use crate::{BY_NUMBERS, Canary, reclaim, replace};
@@ -137,6 +137,34 @@ fn a_dropped_link_frees_nothing_and_a_dropped_chain_all() {
     }
     drop(chain);
     assert_eq!(deaths.load(Relaxed), 3);
+}
+
+#[test]
+fn a_guard_of_a_part_keeps_the_whole_object() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    trait Lives: Send + Sync {
+        fn assert_alive(&self);
+    }
+    impl Lives for (Canary, Option<u32>) {
+        fn assert_alive(&self) {
+            self.0.assert_alive();
+        }
+    }
+    let deaths = Arc::default();
+    let object: Box<dyn Lives> = Box::new((Canary::new(&deaths), None));
+    let place = AtomicBox::<Box<dyn Lives>, Tests>::from(Box::new(object));
+    let part: Protected<dyn Lives, Tests> =
+        Protected::map(place.load().expect("not null"), |object| &**object);
+    drop(place);
+    assert_eq!(reclaim::<Tests>(), (0, 1));
+    part.assert_alive();
+    // Also where the part is not there, and the guard comes back.
+    let part = Protected::try_map(part, |_| None::<&u32>).expect_err("it has none");
+    assert_eq!(reclaim::<Tests>(), (0, 1));
+    part.assert_alive();
+    // The twin: the guard is gone, or what is left of it.
+    drop(part.into_hazard());
+    assert_eq!((reclaim::<Tests>(), deaths.load(Relaxed)), ((1, 0), 1));
 }
 
 /// As often as one likes, by a frozen link's own word too.
