@@ -2,12 +2,14 @@
 //! raw system call between two fences and against other crates. What sharing saves, with calls of any
 //! length; what a leader that stands still costs; what tickets, a pacer and a bias cost when nothing is due.
 //!
-//! `cargo bench -p fence-benches --bench heavy`, and with `-- "5 "` behind it the groups whose title begins so
+//! `cargo bench -p fence-benches --bench heavy`, and with `-- "5 "` behind it the parts whose title begins so. Criterion
+//! prints the lines of parts 1 to 4, the others print a table each.
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 #[path = "../doctor/src/sibling.rs"]
 mod sibling;
 
+use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::sync::Barrier;
 use std::sync::atomic::Ordering::SeqCst;
@@ -256,43 +258,47 @@ fn stuck_leader(_: &mut Criterion) {
     }
 }
 
-/// What is not a heavy fence, in nanoseconds.
-fn when_nothing_is_due(criterion: &mut Criterion) {
+/// What is not a heavy fence, sample by sample in turn. Medians.
+fn when_nothing_is_due(_: &mut Criterion) {
     static PACER: Pacer = Pacer::new(64).each(128);
-    static BIAS: Bias = Bias::new(Duration::from_millis(1));
-    let mut group = criterion.benchmark_group("8 nothing is due");
+    static EMPTY: Pacer = Pacer::new(64).each(128);
+    static ADDED: Pacer = Pacer::new(usize::MAX);
+    static FULL: Bias = Bias::new(Duration::from_millis(1));
+    static BIASED: Bias = Bias::new(Duration::from_millis(1));
+    const TIMES: u32 = 100_000;
+    if !is_wanted("8 nothing is due: ns") {
+        return;
+    }
+    asymfence::init();
     let served = Ticket::now();
     served.wait();
-    group.bench_function("fence(SeqCst)", |bencher| bencher.iter(|| fence(SeqCst)));
-    group.bench_function("Ticket::now", |bencher| bencher.iter(Ticket::now));
-    group.bench_function("Ticket::is_served, yes", |bencher| bencher.iter(|| served.is_served()));
-    group.bench_function("Ticket::is_served, no", |bencher| {
-        let ticket = Ticket::now();
-        bencher.iter(|| ticket.is_served());
-    });
-    group.bench_function("Pacer::due, nothing waits", |bencher| {
-        bencher.iter(|| PACER.due(1).is_some());
-    });
+    let not_served = Ticket::now();
     PACER.add(1);
-    group.bench_function("Pacer::due, something waits", |bencher| {
-        bencher.iter(|| PACER.due(1).is_some());
-    });
-    group.bench_function("Pacer::add", |bencher| {
-        let pacer = Pacer::new(usize::MAX);
-        bencher.iter(|| pacer.add(1));
-    });
-    group.bench_function("Bias::light_fence, full", |bencher| {
-        bencher.iter(|| BIAS.light_fence());
-    });
-    BIAS.restore();
-    group.bench_function("Bias::light_fence, biased", |bencher| {
-        bencher.iter(|| BIAS.light_fence());
-    });
-    BIAS.revoke();
-    group.bench_function("Bias::heavy_fence, full", |bencher| {
-        bencher.iter(|| BIAS.heavy_fence(|| Duration::ZERO));
-    });
-    group.finish();
+    BIASED.restore();
+    let rows: [(&str, &dyn Fn()); 10] = [
+        ("fence(SeqCst)", &|| fence(SeqCst)),
+        ("Ticket::now", &|| _ = black_box(Ticket::now())),
+        ("Ticket::is_served, yes", &|| _ = black_box(served.is_served())),
+        ("Ticket::is_served, no", &|| _ = black_box(not_served.is_served())),
+        ("Pacer::due, nothing waits", &|| _ = black_box(EMPTY.due(1).is_some())),
+        ("Pacer::due, something waits", &|| _ = black_box(PACER.due(1).is_some())),
+        ("Pacer::add", &|| ADDED.add(1)),
+        ("Bias::light_fence, full", &|| _ = FULL.light_fence()),
+        ("Bias::light_fence, biased", &|| _ = BIASED.light_fence()),
+        ("Bias::heavy_fence, full", &|| FULL.heavy_fence(|| Duration::ZERO)),
+    ];
+    let mut samples = rows.map(|_| Vec::new());
+    for _ in 0..15 {
+        for ((_, work), samples) in rows.iter().zip(&mut samples) {
+            let begin = Instant::now();
+            (0..TIMES).for_each(|_| work());
+            samples.push(begin.elapsed().as_nanos() as f64 / f64::from(TIMES));
+        }
+    }
+    // What the loop and its indirect call take is in all of them.
+    for ((name, _), samples) in rows.iter().zip(samples) {
+        println!("  {name:28} {:6.2}", median(samples));
+    }
 }
 
 criterion_group! {

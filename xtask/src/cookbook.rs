@@ -28,7 +28,42 @@ pub(crate) fn table(sh: &Shell, quick: bool) -> Result {
     println!("{}; medians in ns:\n", machine::describe(sh)?);
     println!("| | here | symmetric | instead of |\n| --- | ---: | ---: | --- |");
     lines.iter().for_each(|line| println!("{line}"));
+    println!("\n{}", epochs(&figures)?);
     Ok(())
+}
+
+/// What the epochs cost: nanoseconds, heavy fences a second, and the most objects that waited at once.
+fn epochs(figures: &Figures) -> Result<String> {
+    const NAMES: [&str; 4] = ["here", "its symmetric twin", "its unpaced twin", "crossbeam-epoch"];
+    let mut lines = "| | here | symmetric | unpaced | crossbeam-epoch |\n".to_owned();
+    lines += "| --- | ---: | ---: | ---: | ---: |";
+    let beside = ["100", "10", "1"]
+        .map(|period| format!("pin and leave, beside one who replaces every {period} us"));
+    let replaces = "replace and retire, beside a thread that runs".to_owned();
+    for table in beside.into_iter().chain([replaces]) {
+        lines += &format!("\n| {} |", table.replace(" us", " µs"));
+        for name in NAMES {
+            let find = |of: &str| {
+                let figure = figures.get(&(table.clone(), format!("{name}{of}")));
+                figure.copied().ok_or(format!("no figure of `{name}{of}` in `{table}`"))
+            };
+            let nanoseconds = rounded(find("")?);
+            let [fences, garbage] = [find(" fences")?, find(" garbage")?];
+            lines += &match name {
+                "crossbeam-epoch" => format!(" {nanoseconds} |"),
+                _ => format!(" {nanoseconds}; {}; {} |", whole(fences), whole(garbage)),
+            };
+        }
+    }
+    Ok(lines)
+}
+
+/// Without a fraction, and with a comma before the thousands.
+fn whole(figure: f64) -> String {
+    match figure.round() as u64 {
+        few @ ..1000 => few.to_string(),
+        many => format!("{},{:03}", many / 1000, many % 1000),
+    }
 }
 
 /// What a bench prints: titles, and below each the contenders, two spaces in, with their figures.
@@ -47,6 +82,13 @@ fn parse(output: &str) -> Figures {
         let mut name = words[..at].join(" ");
         if words.ends_with(&["a", "write"]) {
             name += " a write";
+        }
+        // Of the epochs: heavy fences a second, and the most garbage.
+        if let Some(x) = words.iter().position(|word| *word == "x") {
+            let more = words[x + 1..].iter().map_while(|word| word.parse().ok());
+            for (of, more) in ["fences", "garbage"].into_iter().zip(more) {
+                figures.insert((table.clone(), format!("{name} {of}")), more);
+            }
         }
         figures.insert((table.clone(), name), figure);
     }
@@ -87,7 +129,7 @@ fn rounded(figure: f64) -> String {
         ..10.0 => format!("{figure:.2}"),
         ..100.0 => format!("{figure:.1}"),
         ..1000.0 => format!("{figure:.0}"),
-        _ => format!("{},{:03}", figure.round() as u64 / 1000, figure.round() as u64 % 1000),
+        _ => whole(figure),
     }
 }
 
@@ -107,6 +149,8 @@ mod tests {
         assert_eq!(find("2 readers, no writer", "biased lock a write"), 21.0);
         assert_eq!(find("alone, 1,000 items", "here"), 2.0);
         assert_eq!(find("pin", "its twin"), 4.0);
+        assert_eq!(find("pin", "its twin fences"), 12.0);
+        assert_eq!(find("pin", "its twin garbage"), 7.0);
     }
 
     #[test]
