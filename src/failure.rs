@@ -156,8 +156,8 @@ impl Failure {
                 "mlockall(MCL_FUTURE) locks new mappings too, and RLIMIT_MEMLOCK has no room; raise it"
             }
             (Call::Mmap | Call::Mprotect, Self::ENOMEM) => {
-                "no memory, no address space (RLIMIT_AS), no more data (RLIMIT_DATA), or no room for one more mapping \
-                 (vm.max_map_count); give some"
+                "there is no memory, no address space (RLIMIT_AS), no data segment (RLIMIT_DATA) or no mapping \
+                 (vm.max_map_count) left; free some, or raise the limit"
             }
             (Call::Mprotect, Self::EACCES) => {
                 "the page would become writable and executable at once (personality READ_IMPLIES_EXEC), which \
@@ -167,8 +167,8 @@ impl Failure {
                 Call::Mmap | Call::Mlock | Call::Mprotect,
                 Self::EPERM | Self::EINVAL | Self::ENOSYS,
             ) => {
-                "every kernel of this rung has the call, and with these arguments it does not fail so: a sandbox \
-                 answers in its place; allow it there"
+                "a kernel does not fail this call with this error: a sandbox answers in its place; allow the call \
+                 there"
             }
             (Call::Atfork | Call::KeyCreate, _) => {
                 "the C library is short of memory; free some, and call again"
@@ -194,7 +194,7 @@ impl Failure {
             (Call::Query, Self::EINVAL) => {
                 "every kernel that has membarrier has this command: a sandbox answers in its place; allow it there"
             }
-            (_, Self::EINTR) => "signals kept interrupting the call; let fewer come",
+            (_, Self::EINTR) => "signals interrupted every try of the call; send fewer",
             (Call::Global, Self::EINVAL) => {
                 "the command is disabled because the nohz_full CPU parameter has been set; use \
                  GLOBAL_EXPEDITED"
@@ -211,7 +211,7 @@ impl Failure {
                  first"
             }
             (Call::GetRegistrations, Self::EINVAL) => {
-                "the kernel is older than 6.3 and cannot tell; keep the registrations that you made"
+                "the kernel is older than 6.3 and does not list registrations; remember those that you made"
             }
             (_, Self::EINVAL) => {
                 "the kernel does not know this command (PRIVATE_EXPEDITED came with 4.14, \
@@ -220,7 +220,9 @@ impl Failure {
             (_, Self::ENOMEM | Self::EAGAIN) => {
                 "the kernel is short of memory; free some, and call again"
             }
-            _ => "the kernel gave no documented answer; a sandbox may be inventing it",
+            _ => {
+                "the manual does not document this answer; perhaps a sandbox gives it in the kernel's place"
+            }
         }
     }
 }

@@ -209,7 +209,7 @@ pub(crate) fn or_abort<T>(outcome: Result<T, HeavyFenceError>) -> T {
 #[cold]
 fn abort(error: HeavyFenceError) -> ! {
     sys::abort(format_args!(
-        "{error}. Light fences that were executed before cannot be made stronger: the process stops."
+        "{error}. The process stops: light fences that it has executed rely on this heavy fence."
     ))
 }
 
@@ -394,9 +394,9 @@ impl HeavyFenceError {
 
 impl fmt::Display for HeavyFenceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "heavy fence on the rung {}: {}", self.rung, self.failure)?;
+        write!(f, "heavy fence by {}: {}", self.rung, self.failure)?;
         match self.instead {
-            Some((rung, refusal)) => write!(f, "; nor by {rung}: {refusal}"),
+            Some((rung, refusal)) => write!(f, "; {rung} cannot take over: {refusal}"),
             None => Ok(()),
         }
     }

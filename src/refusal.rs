@@ -74,12 +74,12 @@ const CALLS: u16 = Call::ALL.len() as u16;
 reasons! {
     /// QUERY did not list the commands: an old kernel, or a sandbox that answers 0 to everything.
     CommandsNotOffered:
-        "QUERY does not offer PRIVATE_EXPEDITED (0x8) and its registration (0x10), or between processes \
-         GLOBAL_EXPEDITED (0x2) and its own (0x4): the kernel is older than 4.14 or 4.16, or a sandbox \
-         answers in its place",
+        "QUERY does not list PRIVATE_EXPEDITED (0x8) and its registration (0x10), or, for fences between \
+         processes, GLOBAL_EXPEDITED (0x2) and its registration (0x4): the kernel is older than 4.14 (4.16 \
+         between processes), or a sandbox answers in its place",
     /// A membarrier command or flag that does not exist was not answered with EINVAL.
     AcceptsNonsense:
-        "a membarrier command or a flag that does not exist was not refused with EINVAL: a sandbox or an \
+        "a membarrier command or flag that does not exist was not answered with EINVAL: a sandbox or an \
          emulator answers in the kernel's place; let the kernel answer",
     /// The kernel has the call, but in this version it is not always a barrier (membarrier on riscv before Linux 6.9,
     /// and between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12).
@@ -90,48 +90,49 @@ reasons! {
     /// membarrier(2) relies on, for this architecture.
     ArchitectureNotListed:
         "the kernel's documentation (Documentation/scheduler/membarrier.rst) does not list this architecture \
-         among those whose context switch gives membarrier its barrier; nothing to be done until it does",
+         among those whose context switch gives membarrier its barrier; nothing can be done until it does",
     /// The kernel's TLB flush may pass over a processor that is just switching to the process (CVE-2025-37964,
     /// CVE-2025-40174), or its release does not tell whether it does.
     KernelMaySkip:
-        "this kernel's TLB flush may pass over a processor (CVE-2025-37964, CVE-2025-40174), or its release \
-         does not tell whether it does, as a distribution's; allow membarrier, or run Linux 6.18",
+        "this kernel's TLB flush may skip a processor (CVE-2025-37964, CVE-2025-40174), or its release \
+         number does not say whether that is fixed, as with a distribution's kernel; allow membarrier, or run \
+         Linux 6.18",
     /// Android below API level 29, whose sandbox ends a process that calls membarrier; FreeBSD before
     /// 14.1, which has none and may send SIGSYS. The call was not made.
     SystemTooOld:
-        "this system is too old to be asked for membarrier without harm (Android below API level 29, \
-         FreeBSD before 14.1), or does not say how old it is; update it",
+        "membarrier cannot be tried safely here: the system is too old (Android below API level 29, FreeBSD \
+         before 14.1), or does not say how old it is; update it",
     /// Wine or Proton in the place of Windows: their `FlushProcessWriteBuffers` may do nothing.
     Wine:
-        "this is Wine or Proton, whose FlushProcessWriteBuffers may return without having interrupted \
-         anybody; run on Windows, or as a program of the host",
+        "this is Wine or Proton, whose FlushProcessWriteBuffers may return without interrupting any thread; \
+         run the program on Windows, or build it for the host system",
     /// A kernel newer than this crate knows: its TLB shoot-down may need no interrupt.
     KernelTooNew:
-        "the kernel is newer than this crate knows, and its TLB shoot-down might no longer interrupt \
+        "this crate does not know kernels as new as this one, whose TLB shoot-down might no longer interrupt \
          every processor; allow membarrier, or update asymfence",
     /// Not a Linux kernel, or one that hides what it is.
     KernelUnknown:
-        "this cannot be told for a plain Linux kernel (gVisor, WSL1, Xen, a translated binary; or no \
-         /proc, /sys or file descriptor to look with), and of no other is it known what it does here; mount /proc and \
-         /sys, or allow membarrier",
+        "this is not known to be a plain Linux kernel (it may be gVisor, WSL1, Xen or run translated binaries; or \
+         there is no /proc, /sys or free file descriptor to find out), and another kernel's mprotect may interrupt \
+         no processor; mount /proc and /sys, or allow membarrier",
     /// A processor that can invalidate other processors' TLBs without an interrupt.
     Invlpgb:
-        "the processor has INVLPGB, with which Linux flushes other processors' TLBs without \
+        "the processor has INVLPGB, by which Linux flushes other processors' TLBs without \
          interrupting them; allow membarrier",
     /// Not an x86 processor of a known maker: perhaps a translated binary. Or CPUID is forbidden to the thread that
     /// asks.
     ProcessorUnknown:
-        "the processor is not a known x86 maker's, so the binary may be a translated one, or this thread may not \
+        "the maker of the processor is not known, so the binary may be a translated one; or this thread may not \
          execute CPUID (arch_prctl(2) ARCH_SET_CPUID); allow membarrier",
     /// A hypervisor other than KVM, whose TLB flush makes no promise of an interrupt.
     Hypervisor:
-        "the hypervisor is not KVM, and its TLB flush may interrupt nobody; allow membarrier",
+        "the hypervisor is not KVM, and its TLB flush may interrupt no processor; allow membarrier",
     /// Switched off by `ASYMFENCE=symmetric`.
     SwitchedOffByEnvironment:
         "switched off by ASYMFENCE=symmetric; start the program without it to use this rung",
     /// `ASYMFENCE` holds a word that is not known; it is taken for `symmetric`, the safe reading.
     SwitchNotUnderstood:
-        "the value of ASYMFENCE is not known and was taken for `symmetric`; set it to `symmetric`, or \
+        "the value of ASYMFENCE is not known, and was read as `symmetric`; set it to `symmetric`, or \
          unset it",
     /// Switched off at compile time by `--cfg asymfence_symmetric` or `--cfg asymfence_tsan`.
     SwitchedOffByCfg:

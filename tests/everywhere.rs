@@ -31,7 +31,7 @@ fn the_table_holds_on_what_was_chosen() {
     for left in Fence::ALL {
         for right in Fence::ALL {
             if left.is_ordered_with(right, strategy) {
-                let seen = litmus.run_while(left, right, |seen| seen.rounds < 20_000);
+                let seen = litmus.run_while(left, right, |seen| seen.rounds < 10_000);
                 println!("{} against {}: {seen:?}", left.name(), right.name());
                 assert_eq!(seen.weak, 0, "{left:?} against {right:?}: {seen:?}");
             }

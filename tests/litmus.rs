@@ -36,8 +36,8 @@ fn the_table_holds_on(name: &str) {
         for right in Fence::ALL {
             let ordered = left.is_ordered_with(right, strategy);
             let rounds = match (left, right) {
-                (Fence::Light, Fence::Heavy) | (Fence::Heavy, Fence::Light) => 100_000,
-                (Fence::Heavy, _) | (_, Fence::Heavy) => 20_000,
+                (Fence::Light, Fence::Heavy) | (Fence::Heavy, Fence::Light) => 40_000,
+                (Fence::Heavy, _) | (_, Fence::Heavy) => 10_000,
                 _ => 200_000,
             };
             let seen = litmus.run_while(left, right, |seen| {

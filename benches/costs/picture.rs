@@ -58,7 +58,9 @@ pub(crate) fn draw(measured: &Measured, others: &[Other], note: &str, file: &Pat
     let (left, right) = panels.split_horizontally(600);
     break_even(measured, others, &left)?;
     scale(measured, &right)?;
-    let note = format!("Lines: the model. Dots: measured. {note}");
+    let note = format!(
+        "Lines: the model (dashed: with light_fence, solid: with Asymmetric). Dots: measured. {note}"
+    );
     foot.draw(&Text::new(note, (22, 8), (FONT, 14).into_font().color(&INK)))?;
     area.present()?;
     Ok(())
@@ -136,13 +138,13 @@ fn break_even(measured: &Measured, others: &[Other], area: &Area<'_>) -> Result 
     }
     chart.draw_series(biased.iter().map(|&at| Circle::new(at, 3, BIASED.filled())))?;
     let bias = "with a bias";
-    label(&chart, bias, (8e4, model.symmetric(1e6) * 1.8), BIASED, HPos::Left, VPos::Center)?;
+    label(&chart, bias, (8e4, model.symmetric(1e6) * 3.3), BIASED, HPos::Left, VPos::Center)?;
     let (full, both) = ("fence(SeqCst) on both sides", "light fence here, heavy fence there");
     label(&chart, full, (1.3, model.symmetric(1e6) * 0.4), SYMMETRIC, HPos::Left, VPos::Center)?;
     label(&chart, both, (40.0, model.asymmetric(25.0)), ASYMMETRIC, HPos::Left, VPos::Bottom)?;
-    let at = (9e5, dynamic.asymmetric(1e6) * 2.6);
-    label(&chart, "light_fence, dashed", at, ASYMMETRIC, HPos::Right, VPos::Bottom)?;
-    let at = (9e5, model.asymmetric(1e6) * 0.85);
+    let at = (3e5, dynamic.asymmetric(1e6) * 2.6);
+    label(&chart, "light_fence", at, ASYMMETRIC, HPos::Right, VPos::Bottom)?;
+    let at = (9e5, model.asymmetric(1e6) * 0.6);
     label(&chart, "Asymmetric", at, ASYMMETRIC, HPos::Right, VPos::Top)
 }
 

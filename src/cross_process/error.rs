@@ -103,7 +103,7 @@ impl SegmentStep {
 
     fn advice(self, errno: i32) -> &'static str {
         if errno == 0 {
-            return "an answer that no kernel gives: a sandbox answers in its place; let the kernel answer";
+            return "no kernel gives this answer: a sandbox answers in its place; let the kernel answer";
         }
         match (self, Errno::from_raw_os_error(errno)) {
             (_, Errno::MFILE) => {
@@ -115,7 +115,7 @@ impl SegmentStep {
                 "ENOENT: mount /proc, and the whole of it (not subset=pid)"
             }
             (SegmentStep::Reopen, Errno::NOENT) => {
-                "ENOENT: mount /proc, that of this PID namespace (Linux 3.17)"
+                "ENOENT: mount the /proc of this PID namespace (Linux 3.17 or later)"
             }
             (SegmentStep::ReadBootId, Errno::INVAL) => {
                 "the file holds no boot id: mount the kernel's own"
@@ -179,12 +179,12 @@ impl fmt::Display for SegmentError {
                 write!(f, "the memory has {words} words of 4 bytes, and the header takes {WORDS}")
             }
             SegmentError::NotEmpty => f.write_str(
-                "the memory of the header is not all zero: somebody has made a segment here, or its maker died in \
-                 the middle; attach to it, or take fresh memory",
+                "the memory of the header is not all zero: there is a segment already, or a process died while it made one; \
+                 attach to the segment, or take fresh memory",
             ),
             SegmentError::NotCreated => f.write_str(
-                "nobody has made a segment in this memory yet; create it before others are told of it, or try again \
-                 later. If its maker died in the middle, take fresh memory",
+                "there is no segment in this memory yet; create it before you tell others of it, or try again later. If a \
+                 process died while it made one, take fresh memory",
             ),
             SegmentError::Foreign(word) => {
                 write!(f, "the memory begins with {word:#010x} and holds no segment of asymfence")
@@ -195,15 +195,15 @@ impl fmt::Display for SegmentError {
                  its programs with the same asymfence"
             ),
             SegmentError::Mode(mode) => {
-                write!(f, "the segment's mode is {mode}, which is none; somebody wrote over it")
+                write!(f, "the segment's mode is {mode}, which is not one; something has written over it")
             }
             SegmentError::OtherKernel => f.write_str(
-                "the segment was made under another kernel (another machine, another virtual machine, or \
-                 before a reboot), which no interrupt and no lock of this one reaches; create it anew",
+                "the segment was made under another kernel (on another machine or virtual machine, or \
+                 before a reboot), where this kernel's interrupts and locks reach nobody; create it anew",
             ),
             SegmentError::OtherFile => f.write_str(
-                "the segment was made with another file than this; every process must give the same file, by \
-                 whatever descriptor or path",
+                "the segment was made with another file; every process must give the same file, but may open it by \
+                 any path or descriptor",
             ),
             SegmentError::Refused(refusal) => write!(
                 f,
@@ -222,19 +222,19 @@ impl fmt::Display for SegmentError {
             ),
             SegmentError::Locked => write!(
                 f,
-                "the free places are locked, by processes that attach at this moment or by a lock of the \
-                 program's own on the segment's file, from byte {FIRST_BYTE} on; try again, or lock less"
+                "the free places are locked: by processes that attach at this moment, or by a lock that the program \
+                 itself has on the segment's file, from byte {FIRST_BYTE} on; try again, or lock less"
             ),
             SegmentError::LockNotKept => f.write_str(
                 "the file system does not keep a lock for as long as the file is mapped (overlayfs does not); \
                  take a memfd, or a file in /dev/shm",
             ),
             SegmentError::PlaceLost => f.write_str(
-                "the place in the table is not held any more, as after the restore of a checkpoint; attach anew",
+                "the place in the table is no longer held, as after the restore of a checkpoint; attach again",
             ),
             SegmentError::FileInUse => f.write_str(
-                "processes have places in another segment with this file, and would have those of this one too; \
-                 take another file, one for each segment",
+                "processes have places in another segment with this file, and their locks would count in this one too; \
+                 take a file of its own for each segment",
             ),
             SegmentError::Failed(step, errno) => {
                 write!(f, "{} failed with errno {errno}: {}", step.words(), step.advice(*errno))

@@ -224,8 +224,8 @@ impl<'a, F: Fences> Participant<'a, F> {
     pub fn heavy_fence(&self) {
         if let Err(failure) = self.try_heavy_fence() {
             sys::abort(format_args!(
-                "heavy fence between processes: {failure}. Light fences that were executed before \
-                 cannot be made stronger: the process stops."
+                "heavy fence between processes: {failure}. The process stops: light fences that were executed \
+                 rely on this heavy fence."
             ));
         }
     }

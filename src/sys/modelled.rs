@@ -333,7 +333,7 @@ fn explain(panic: &dyn Any) {
     let text = panic.downcast_ref::<&str>().copied();
     if text.is_some_and(|text| text.ends_with("self.threads.len() < self.max()")) {
         std::eprintln!(
-            "asymfence: loom runs five threads in an execution, the first one included; not six."
+            "asymfence: loom runs at most five threads in an execution, the first one included."
         );
     }
 }
@@ -420,19 +420,23 @@ pub(crate) fn start(start: Start, visit: Visit) {
     let world = running();
     assert!(
         world.is_none(),
-        "`asymfence::model::init` comes too late: it belongs before the first fence of the execution"
+        "call `asymfence::model::init` before the first fence of the execution"
     );
     assert!(matches!(execution(), Execution::Runs), "{NO_MODEL}");
-    assert!(me() == 0, "`asymfence::model::init` belongs into the first thread, before it spawns");
+    assert!(
+        me() == 0,
+        "call `asymfence::model::init` in the first thread, before it spawns others"
+    );
     make(start, visit);
 }
 
-const NO_MODEL: &str = "a fence of asymfence, built with its feature `loom`, where no loom model runs. Either \
-     this is no model, and the feature must not be on: enable it under a cfg or a feature of your own, never \
-     unconditionally, and in a package of edition 2018 or older set `resolver = \"2\"`, since resolver 1 ignores \
-     the cfg (if `cargo tree -e normal` lists loom, it is on). Or it is a thread of `std` in a model, where \
-     `loom::thread` belongs; or a destructor that runs after the execution; or the model is of another version \
-     of loom than 0.7";
+const NO_MODEL: &str = "a fence of asymfence was called outside of a loom model, in a build with the feature `loom`. Causes:
+  - This is no test. Enable the feature only under a cfg or a feature of your own: if
+    `cargo tree -e normal` lists loom, every build has it. In a package of edition 2018
+    or older set `resolver = \"2\"`, because resolver 1 ignores the cfg.
+  - A thread of `std` in a model: use `loom::thread`.
+  - A destructor that runs after the execution.
+  - Another version of loom than 0.7.";
 
 /// The world of the execution that runs now, if it has one.
 fn running() -> Option<Rc<World>> {
@@ -469,15 +473,15 @@ fn world() -> Rc<World> {
         let world = from_environment();
         NEXT.set(Some(world));
         std::eprintln!(
-            "asymfence: this model's fences visit the threads {} only. `asymfence::model::model` visits them \
-             in both orders; so does this one, if it is run with ASYMFENCE_LOOM_VISIT=downward too.",
+            "asymfence: the heavy fences of this model visit the threads in one order, {}.\n  \
+             `asymfence::model::model` runs both. Or run this test with ASYMFENCE_LOOM_VISIT=downward too.",
             word(world.1)
         );
         world
     });
     assert!(
         !matches!(start, Start::Undecided { .. }),
-        "a model that begins undecided needs `asymfence::model::init_from` first in its closure"
+        "a model that begins undecided must call `asymfence::model::init_from` first in its closure"
     );
     let world = make(start, visit);
     if matches!(execution, Execution::Closes) {
@@ -563,7 +567,7 @@ pub(crate) fn count_calls() {
     let world = world();
     assert!(
         me() == 0,
-        "`asymfence::model::count_calls` belongs into the first thread, before it spawns"
+        "call `asymfence::model::count_calls` in the first thread, before it spawns others"
     );
     world.counts.set(true);
 }
@@ -576,7 +580,7 @@ pub(crate) fn counts_calls() -> bool {
 pub(super) fn assert_counts() {
     assert!(
         has_failed() || world().counts.get(),
-        "a model with tickets needs `asymfence::model::count_calls()` first in its closure"
+        "a model with tickets must call `asymfence::model::count_calls()` first in its closure"
     );
 }
 

@@ -368,9 +368,9 @@ fn a_sandbox_closed_over_every_rung_aborts_heavy_fence() {
         heavy_fence();
     });
     outcome.aborted_saying(&[
-        "asymfence: heavy fence on the rung private-expedited",
+        "asymfence: heavy fence by private-expedited",
         "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) failed with EPERM (1)",
-        if rung("mprotect").is_some() { "nor by mprotect: " } else { "" },
+        if rung("mprotect").is_some() { "; mprotect cannot take over: " } else { "" },
     ]);
 }
 
@@ -420,7 +420,7 @@ fn each_cause_of_an_abort_aborts() {
             }
             heavy_fence();
         });
-        outcome.aborted_saying(&["asymfence: heavy fence on the rung private-expedited", errno]);
+        outcome.aborted_saying(&["asymfence: heavy fence by private-expedited", errno]);
     }
 }
 

@@ -178,7 +178,7 @@ fn whatever_standard_error_is_it_gets_the_message() {
                 let mut said = [0; 64];
                 reader.read_exact(&mut said).expect("a message");
                 assert!(
-                    said.starts_with(b"asymfence: heavy fence on the rung private-expedited"),
+                    said.starts_with(b"asymfence: heavy fence by private-expedited"),
                     "{}",
                     String::from_utf8_lossy(&said)
                 );

@@ -2,16 +2,26 @@
 
 use xshell::{Shell, cmd};
 
+use crate::show::run;
 use crate::{Result, ledger, target};
 
 /// Without the feature, and with it.
 const OPTIONS: [&[&str]; 2] = [&[], &["--features", "asymmetric"]];
 
 pub(crate) fn check(sh: &Shell) -> Result {
-    for option in OPTIONS {
-        cmd!(sh, "cargo test --package adopter {option...}").run()?;
-        cmd!(sh, "cargo check --package adopter --lib --no-default-features {option...}").run()?;
-        models(sh, option)?;
+    without(sh)?;
+    let with = OPTIONS[1];
+    run(sh, cmd!(sh, "cargo test --package adopter {with...}"))?;
+    models(sh, with)
+}
+
+/// What `cargo xtask test` has no other step for.
+pub(crate) fn without(sh: &Shell) -> Result {
+    let [without, with] = OPTIONS;
+    run(sh, cmd!(sh, "cargo test --package adopter"))?;
+    models(sh, without)?;
+    for option in [without, with] {
+        run(sh, cmd!(sh, "cargo check --package adopter --lib --no-default-features {option...}"))?;
     }
     miri(sh)
 }
@@ -20,8 +30,7 @@ fn models(sh: &Shell, option: &[&str]) -> Result {
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
     let target = target(sh, "loom");
     let test = ["test", "--release", "--package", "adopter", "--test", "it"];
-    cmd!(sh, "cargo {test...} --target-dir {target} {option...}").run()?;
-    Ok(())
+    run(sh, cmd!(sh, "cargo {test...} --target-dir {target} {option...}"))
 }
 
 fn miri(sh: &Shell) -> Result {
@@ -31,7 +40,7 @@ fn miri(sh: &Shell) -> Result {
     let target = target(sh, "miri");
     let test = ["test", "--package", "adopter", "--test", "it"];
     for option in OPTIONS {
-        cmd!(sh, "cargo miri {test...} --target-dir {target} {option...}").run()?;
+        run(sh, cmd!(sh, "cargo miri {test...} --target-dir {target} {option...}"))?;
     }
     Ok(())
 }

@@ -155,12 +155,16 @@ fn verify(assembly: &str, isa: &Isa, shape: &str, asks: &[&str], free: &[(&str, 
         return Err("a light fence more was not seen".into());
     }
     let full = added(&full, &none)?;
-    println!(
-        "{} {shape}: {} add nothing, light_fence {branch:?}, fence(SeqCst) {full:?}",
-        isa.arch,
-        free.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and "),
-    );
+    println!("{}, {}: what a fence adds to the hot path", isa.arch, of_shape(shape));
+    let free: Vec<&str> = free.iter().map(|(name, _)| *name).collect();
+    println!("  {:<28}nothing", free.join(", "));
+    println!("  {:<28}{}", "light_fence", branch.join("; "));
+    println!("  {:<28}{}", "fence(SeqCst)", full.join("; "));
     Ok(())
+}
+
+fn of_shape(shape: &str) -> &'static str {
+    if shape == "walk" { "each round of a loop" } else { "once" }
 }
 
 /// What `light` has and `none` has not, if that is `asks`. The address of what is loaded is not counted:

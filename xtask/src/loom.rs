@@ -2,13 +2,17 @@
 
 use xshell::{Shell, cmd};
 
+use crate::show::run;
 use crate::{Result, target};
 
 /// A target directory of its own: the flag would have the tests of the library built again.
-fn in_target(sh: &Shell, package: &str) -> [String; 4] {
-    let target = target(sh, "loom").display().to_string();
-    ["--package".into(), package.into(), "--target-dir".into(), target]
+fn in_target(sh: &Shell) -> [String; 2] {
+    ["--target-dir".into(), target(sh, "loom").display().to_string()]
 }
+
+/// The models of this project, and those of a crate that adopts. All in one build, with the same features of loom.
+const MODELLED: [&str; 6] =
+    ["--package", "loom-tests", "--package", "adopter", "--features", "adopter/asymmetric"];
 
 /// How far the models go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,33 +26,35 @@ pub(crate) enum Bounds {
 }
 
 pub(crate) fn models(sh: &Shell, bounds: Bounds) -> Result {
-    // The examples of the guide and of the module `model`, which need no other package's cfg.
-    let documented = ["checking_under_loom", "model::", "witness", "world"];
-    cmd!(sh, "cargo test --doc --features loom -- {documented...}").run()?;
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
     let _bounds = match bounds {
         Bounds::Quick => Some(sh.push_env("ASYMFENCE_LOOM_QUICK", "1")),
         Bounds::Full => None,
         Bounds::Deep => Some(sh.push_env("ASYMFENCE_LOOM_DEEP", "1")),
     };
-    let all = in_target(sh, "loom-tests");
-    cmd!(sh, "cargo test --release {all...} -- --nocapture").run()?;
-    Ok(())
+    let target = &in_target(sh);
+    // How many executions each table took.
+    let output: &[&str] = if bounds == Bounds::Deep { &["--show-output"] } else { &[] };
+    run(sh, cmd!(sh, "cargo test --release {MODELLED...} --tests {target...} -- {output...}"))?;
+    // The examples of the guide and of the module `model`.
+    let documented = ["checking_under_loom", "model::", "witness", "world"];
+    let doc = ["--doc", "--package", "asymfence", "--features", "asymfence/loom"];
+    run(sh, cmd!(sh, "cargo test --release {MODELLED...} {doc...} {target...} -- {documented...}"))
 }
 
 /// The models of one file.
 pub(crate) fn named(sh: &Shell, file: &str) -> Result {
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
-    let all = in_target(sh, "loom-tests");
-    cmd!(sh, "cargo test --release {all...} --test {file}").run()?;
-    Ok(())
+    let target = &in_target(sh);
+    run(sh, cmd!(sh, "cargo test --release --package loom-tests {target...} --test {file}"))
 }
 
 pub(crate) fn lint(sh: &Shell) -> Result {
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
-    let all = in_target(sh, "loom-tests");
-    cmd!(sh, "cargo clippy --release {all...} --all-targets -- -D warnings").run()?;
-    let adopter = in_target(sh, "adopter");
-    cmd!(sh, "cargo clippy --release {adopter...} --tests --all-features -- -D warnings").run()?;
-    Ok(())
+    let target = &in_target(sh);
+    let deny = ["--", "-D", "warnings"];
+    let models = ["--package", "loom-tests", "--all-targets"];
+    run(sh, cmd!(sh, "cargo clippy --release {models...} {target...} {deny...}"))?;
+    let adopter = ["--package", "adopter", "--tests", "--all-features"];
+    run(sh, cmd!(sh, "cargo clippy --release {adopter...} {target...} {deny...}"))
 }

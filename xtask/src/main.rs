@@ -14,6 +14,7 @@ mod modelled;
 mod msrv;
 mod mutants;
 mod platforms;
+mod show;
 mod spin;
 mod steps;
 
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use xshell::{Shell, cmd};
 
 use loom::Bounds;
+use show::run;
 use steps::Step;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -79,7 +81,7 @@ Usage: cargo xtask COMMAND
 ";
 
 fn main() -> ExitCode {
-    match run() {
+    match command() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error}");
@@ -88,7 +90,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result {
+fn command() -> Result {
     let mut arguments = lexopt::Parser::from_env();
     let command = match arguments.next()? {
         Some(lexopt::Arg::Value(command)) => command.to_string_lossy().into_owned(),
@@ -146,7 +148,7 @@ fn run() -> Result {
         "test" => steps::run(&sh, ALL, &[ALL_STEPS, QUICK_MODELS].concat(), &word),
         "adopt" => adopt::check(&sh, &word),
         "adopter" => adopter::check(&sh),
-        "compat" => compat::check(&sh),
+        "compat" => compat::lint(&sh).and_then(|()| compat::check(&sh)),
         "cookbook" => cookbook::table(&sh, quick),
         "elsewhere" => steps::run(&sh, "cargo xtask elsewhere", ELSEWHERE, &word),
         "codegen" => {
@@ -184,72 +186,66 @@ fn target(sh: &Shell, name: &str) -> PathBuf {
 /// Those that show a newcomer that all is well here. None builds what the benches need, which takes longer than all of
 /// them: so the doctor observes the table, and not the tests of the fences.
 const QUICK: &[Step] = &[
-    ("fences on real cores", |sh| {
-        cmd!(sh, "cargo doctor").run()?;
-        Ok(())
-    }),
-    ("hazard pointers", |sh| {
-        cmd!(sh, "cargo test --package asymfence-hazard --test it").run()?;
-        Ok(())
-    }),
+    ("fences on real cores", |sh| run(sh, cmd!(sh, "cargo doctor"))),
+    ("hazard pointers", |sh| run(sh, cmd!(sh, "cargo test --package asymfence-hazard --test it"))),
     ("a model and its mutant", |sh| loom::named(sh, "reader_and_writer")),
 ];
 
 /// Those that need nothing of Linux: for the jobs on other systems.
 const ELSEWHERE: &[Step] = &[
     ("fences", |sh| {
-        cmd!(sh, "cargo test --lib --test everywhere --test windows --test readme").run()?;
-        Ok(())
+        run(sh, cmd!(sh, "cargo test --lib --test everywhere --test windows --test readme"))
     }),
     ("hazard pointers", |sh| {
-        cmd!(sh, "cargo test --package asymfence-hazard --lib").run()?;
-        cmd!(sh, "cargo run --quiet --package asymfence-hazard --example reader_and_writer")
-            .run()?;
-        Ok(())
+        run(sh, cmd!(sh, "cargo test --package asymfence-hazard --lib"))?;
+        run(
+            sh,
+            cmd!(sh, "cargo run --quiet --package asymfence-hazard --example reader_and_writer"),
+        )
     }),
-    ("doctor", |sh| {
-        cmd!(sh, "cargo doctor").run()?;
-        Ok(())
-    }),
+    ("doctor", |sh| run(sh, cmd!(sh, "cargo doctor"))),
 ];
 
 /// The command of these steps.
 const ALL: &str = "cargo xtask test";
 
+/// What `test` builds at once. Each package by itself would have its dependencies built with other features.
+const TESTED: [&str; 14] = [
+    "--package",
+    "asymfence",
+    "--package",
+    "asymfence-hazard",
+    "--package",
+    "asymfence-cookbook",
+    "--package",
+    "asymfence-doctor",
+    "--package",
+    "adopter",
+    "--package",
+    "xtask",
+    EVERYTHING[0],
+    EVERYTHING[1],
+];
+
 /// Everything that can fail by itself on a machine with a Rust toolchain and nothing else. What such a
 /// machine cannot run is listed last.
 const ALL_STEPS: &[Step] = &[
-    ("fences and hazard pointers", |sh| {
-        cmd!(sh, "cargo test --package asymfence --package asymfence-hazard").run()?;
-        cmd!(sh, "cargo test --package asymfence-hazard --no-default-features --lib --test it")
-            .run()?;
-        Ok(())
-    }),
-    ("doctor", |sh| {
-        cmd!(sh, "cargo test --package asymfence-doctor").run()?;
-        Ok(())
-    }),
-    ("cookbook", |sh| {
-        cmd!(sh, "cargo test --package asymfence-cookbook").run()?;
-        Ok(())
-    }),
-    ("adopter", adopter::check),
-    ("compat", compat::check),
-    ("xtask", |sh| {
-        cmd!(sh, "cargo test --package xtask").run()?;
-        Ok(())
-    }),
-    ("without std", |sh| {
-        cmd!(sh, "cargo test --no-default-features --lib --test it").run()?;
-        Ok(())
-    }),
-    ("switched off", switched_off),
+    ("all packages", |sh| run(sh, cmd!(sh, "cargo test {TESTED...}"))),
     ("programs", |sh| {
         for program in ["event_count", "rcu", "biased_lock", "deque"] {
-            cmd!(sh, "cargo run --quiet --package asymfence-cookbook --example {program}").run()?;
+            // The step above has built it.
+            let program = target(sh, "debug/examples").join(program);
+            run(sh, cmd!(sh, "{program}"))?;
         }
         Ok(())
     }),
+    ("without std", |sh| {
+        let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
+        run(sh, cmd!(sh, "cargo test {packages...} --no-default-features --lib --test it"))
+    }),
+    ("switched off", switched_off),
+    ("adopter", adopter::without),
+    ("compat", compat::check),
     ("dependents", modelled::check),
     ("codegen", codegen::native),
 ];
@@ -257,17 +253,13 @@ const ALL_STEPS: &[Step] = &[
 /// The last step of `test`. `ci` runs the models with wider bounds in its place.
 const QUICK_MODELS: &[Step] = &[("models", |sh| loom::models(sh, Bounds::Quick))];
 
+/// Built so that the process is symmetric. Without optimisation: it saves more time than the tests lose.
 fn switched_off(sh: &Shell) -> Result {
-    cmd!(sh, "cargo test --package asymfence-cookbook --test it")
-        .env("ASYMFENCE", "symmetric")
-        .run()?;
     let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
+    let _plain = sh.push_env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
     let target = target(sh, "symmetric");
-    let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
-    cmd!(sh, "cargo test {packages...} --test it --target-dir {target}").run()?;
-    let doctor = ["--package", "asymfence-doctor", "--test", "it", "the_switch_of_the_build"];
-    cmd!(sh, "cargo test --target-dir {target} {doctor...}").run()?;
-    Ok(())
+    let packages = &TESTED[..8];
+    run(sh, cmd!(sh, "cargo test {packages...} --test it --target-dir {target}"))
 }
 
 /// The tests of the hazard pointers and of the cookbook, where every access of freed memory is seen. The
@@ -283,25 +275,30 @@ fn asan(sh: &Shell) -> Result {
     let asan = target(sh, "asan").display().to_string();
     // With a target given the flags are not for build scripts and macros.
     let build = ["--target", &host, "--target-dir", &asan, "--test", "it"];
-    cmd!(sh, "cargo test {build...} --package asymfence-hazard").run()?;
+    run(sh, cmd!(sh, "cargo test {build...} --package asymfence-hazard"))?;
     // The one that leaks on purpose.
     let but = ["--skip", "a_reader_that_was_forgotten_leaks_and_no_more"];
-    cmd!(sh, "cargo test {build...} --package asymfence-cookbook -- {but...}").run()?;
+    run(sh, cmd!(sh, "cargo test {build...} --package asymfence-cookbook -- {but...}"))?;
     ledger::ran(sh, "the address sanitizer")
 }
 
 fn ci(sh: &Shell) -> Result {
     house::check(sh)?;
     format(sh, &["--check"])?;
-    cmd!(sh, "cargo clippy --workspace --all-targets {EVERYTHING...} -- -D warnings").run()?;
-    cmd!(sh, "cargo clippy --no-default-features -- -D warnings").run()?;
-    cmd!(sh, "cargo clippy --package asymfence-hazard --no-default-features -- -D warnings")
-        .run()?;
+    run(sh, cmd!(sh, "cargo clippy --workspace --all-targets {EVERYTHING...} -- -D warnings"))?;
+    run(sh, cmd!(sh, "cargo clippy --no-default-features -- -D warnings"))?;
+    run(
+        sh,
+        cmd!(sh, "cargo clippy --package asymfence-hazard --no-default-features -- -D warnings"),
+    )?;
     loom::lint(sh)?;
+    compat::lint(sh)?;
     {
         let _deny = sh.push_env("RUSTDOCFLAGS", "-D warnings");
-        cmd!(sh, "cargo doc --workspace --no-deps --document-private-items {EVERYTHING...}")
-            .run()?;
+        run(
+            sh,
+            cmd!(sh, "cargo doc --workspace --no-deps --document-private-items {EVERYTHING...}"),
+        )?;
     }
     steps::run(sh, ALL, ALL_STEPS, "")?;
     loom::models(sh, Bounds::Full)?;
@@ -329,24 +326,25 @@ fn costs(sh: &Shell) -> Result {
         return ledger::skipped(sh, "two cores", "the costs: one core has nobody to interrupt");
     }
     let picture = target(sh, "costs.svg");
-    cmd!(sh, "cargo test --release --package fence-benches --bin costs").run()?;
-    cmd!(sh, "cargo run --release --package fence-benches -- --quick --out {picture}").run()?;
-    Ok(())
+    run(sh, cmd!(sh, "cargo test --release --package fence-benches --bin costs"))?;
+    run(sh, cmd!(sh, "cargo run --release --package fence-benches -- --quick --out {picture}"))
 }
 
 /// The doctor, at home and in a sandbox without membarrier: it must end on another rung, or on a
 /// reasoned refusal, and the table must hold on it.
 fn doctor(sh: &Shell) -> Result {
-    cmd!(sh, "cargo doctor").run()?;
+    run(sh, cmd!(sh, "cargo doctor"))?;
     let doctor = target(sh, "release/asymfence-doctor");
     if cmd!(sh, "strace -f -o /dev/null true").quiet().ignore_stderr().run().is_err() {
         return ledger::skipped(sh, "strace", "none that may trace: the doctor without membarrier");
     }
-    cmd!(
+    run(
         sh,
-        "strace -f -qq -o /dev/null -e trace=membarrier -e inject=membarrier:error=ENOSYS {doctor} --seconds 5"
-    )
-    .run()?;
+        cmd!(
+            sh,
+            "strace -f -qq -o /dev/null -e trace=membarrier -e inject=membarrier:error=ENOSYS {doctor} --seconds 5"
+        ),
+    )?;
     ledger::ran(sh, "strace")
 }
 

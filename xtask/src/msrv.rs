@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use xshell::{PushEnv, Shell, cmd};
 
+use crate::show::run;
 use crate::{Result, ledger, target};
 
 /// Debian's packages of that compiler, and what they are linked to.
@@ -20,7 +21,7 @@ pub(crate) fn check(sh: &Shell) -> Result {
     let Some(_compiler) = compiler(sh)? else { return Ok(()) };
     for features in [&["--no-default-features"][..], &[]] {
         let target = target(sh, "msrv");
-        cmd!(sh, "cargo check --locked --target-dir {target} {features...}").run()?;
+        run(sh, cmd!(sh, "cargo check --locked --target-dir {target} {features...}"))?;
     }
     ledger::ran(sh, WHAT)
 }

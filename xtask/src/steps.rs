@@ -29,7 +29,7 @@ pub(crate) fn run(sh: &Shell, command: &str, steps: &[Step], word: &str) -> Resu
     let all = Instant::now();
     for (number, (name, run)) in (1..).zip(&chosen) {
         let place = format!("[{number}/{}] {name}", chosen.len());
-        println!("{place}: {}", times.last(&key(name)));
+        println!("{place}{}", times.last(&key(name)));
         let begin = Instant::now();
         run(sh).map_err(|error| unlike(&place, command, name, &error.to_string()))?;
         println!("{place}: took {}", words(begin.elapsed()));
@@ -44,12 +44,10 @@ pub(crate) fn run(sh: &Shell, command: &str, steps: &[Step], word: &str) -> Resu
 fn unlike(place: &str, command: &str, name: &str, error: &str) -> String {
     format!(
         "{place} failed: {error}\n\
-         What is printed above says which test it was, and why. Next:\n  \
-         that test alone      the last command above, with `-- NAME_OF_THE_TEST` behind it; for a model\n  \
-         {:21}under RUSTFLAGS='--cfg loom'\n  \
+         The output above says which test failed, and why. Next:\n  \
+         that test alone      the last line above that begins with `$`, with `-- NAME_OF_THE_TEST` at its end\n  \
          this step alone      {command} '{name}'\n\
-         If you have changed nothing, please report it with the output of `cargo doctor`.",
-        ""
+         If you have changed nothing, please report it with the output of `cargo doctor`."
     )
 }
 
@@ -73,9 +71,7 @@ impl Times {
     }
 
     fn last(&self, key: &str) -> String {
-        self.0
-            .get(key)
-            .map_or("not timed yet".to_owned(), |time| format!("{} last time", words(*time)))
+        self.0.get(key).map_or(String::new(), |time| format!(": {} last time", words(*time)))
     }
 
     fn of_all(&self, keys: impl ExactSizeIterator<Item = String>) -> String {
@@ -131,7 +127,8 @@ mod tests {
         run(&sh, "cargo xtask test", &steps, "").expect("both pass");
         assert_eq!(of_all("cargo xtask test"), "2 steps, 0 s last time");
         assert_eq!(of_all("cargo xtask ci"), "2 steps", "another command's");
-        assert_eq!(Times::read(&file).last("cargo xtask test: three"), "not timed yet");
+        assert_eq!(Times::read(&file).last("cargo xtask test: two"), ": 0 s last time");
+        assert_eq!(Times::read(&file).last("cargo xtask test: three"), "");
         assert_eq!(words(Duration::from_secs(432)), "7 min 12 s");
     }
 

@@ -107,7 +107,7 @@ fn without_the_variable_there_is_no_trace_but_a_word_of_it() {
 fn a_sixth_thread_is_told_the_limit() {
     let (passes, text) = child("messages::child_with_six_threads", &[]);
     assert!(!passes, "{text}");
-    assert!(text.contains("loom runs five threads in an execution"), "{text}");
+    assert!(text.contains("loom runs at most five threads in an execution"), "{text}");
 }
 
 /// How many executions a model has that passes, with these variables.

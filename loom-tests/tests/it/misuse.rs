@@ -17,13 +17,13 @@ fn a_heavy_fence_outside_of_any_model_panics_and_names_the_feature() {
 }
 
 #[test]
-#[should_panic(expected = "where no loom model runs")]
+#[should_panic(expected = "outside of a loom model")]
 fn a_full_fence_outside_of_any_model_panics() {
     fence(SeqCst);
 }
 
 #[test]
-#[should_panic(expected = "where no loom model runs")]
+#[should_panic(expected = "outside of a loom model")]
 fn a_fence_behind_a_model_panics() {
     model(heavy_fence);
     heavy_fence();
@@ -39,13 +39,13 @@ fn a_thread_of_std_in_a_model_panics_and_the_message_names_it() {
 }
 
 #[test]
-#[should_panic(expected = "belongs into the first thread")]
+#[should_panic(expected = "in the first thread")]
 fn an_init_in_another_thread_panics() {
     loom::model(|| loom::thread::spawn(asymfence::model::init).join().expect("no panic"));
 }
 
 #[test]
-#[should_panic(expected = "comes too late")]
+#[should_panic(expected = "before the first fence of the execution")]
 fn an_init_behind_a_fence_panics() {
     loom::model(|| {
         light_fence();
@@ -54,7 +54,7 @@ fn an_init_behind_a_fence_panics() {
 }
 
 #[test]
-#[should_panic(expected = "needs `asymfence::model::init_from` first in its closure")]
+#[should_panic(expected = "must call `asymfence::model::init_from` first in its closure")]
 fn an_undecided_process_that_no_init_has_made_panics() {
     asymfence::model::begin_with(Start::Undecided { rung_works: true }, Visit::Upward);
     loom::model(light_fence);

@@ -4,6 +4,7 @@ use xshell::{Shell, cmd};
 
 use super::TARGET;
 use super::debian::{self, RUST, install};
+use crate::show::run;
 use crate::{Result, ledger};
 
 /// Tests that are skipped, by words in their names, and why.
@@ -70,7 +71,6 @@ fn suite(
     for (word, why) in &skipped {
         ledger::skipped(sh, &format!("tests named `{word}`"), why)?;
     }
-    cmd!(sh, "cargo test {build...} {tests...} -- {skip...}").run()?;
-    cmd!(sh, "cargo test {build...} --package asymfence-hazard --test it -- {skip...}").run()?;
-    Ok(())
+    run(sh, cmd!(sh, "cargo test {build...} {tests...} -- {skip...}"))?;
+    run(sh, cmd!(sh, "cargo test {build...} --package asymfence-hazard --test it -- {skip...}"))
 }

@@ -5,6 +5,7 @@ use xshell::{Shell, cmd};
 use super::debian::{self, RUST, install, unavailable};
 use super::{TARGET, folder};
 use crate::Result;
+use crate::show::run;
 
 /// Neither has an operating system; thumbv7m has no 64-bit atomics either.
 const BARE: [&str; 2] = ["x86_64-unknown-none", "thumbv7m-none-eabi"];
@@ -14,9 +15,14 @@ pub(super) fn no_std(sh: &Shell) -> Result {
     let _rust = debian::rust(sh);
     for target in BARE {
         let options = ["--target", target, "--target-dir", TARGET, "--no-default-features"];
-        cmd!(sh, "cargo build --quiet --lib -Zbuild-std=core {options...}").run()?;
-        cmd!(sh, "cargo build --quiet --lib -Zbuild-std=core,alloc {options...} --package asymfence-hazard")
-            .run()?;
+        run(sh, cmd!(sh, "cargo build --quiet --lib -Zbuild-std=core {options...}"))?;
+        run(
+            sh,
+            cmd!(
+                sh,
+                "cargo build --quiet --lib -Zbuild-std=core,alloc {options...} --package asymfence-hazard"
+            ),
+        )?;
     }
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         return unavailable("the program without std enters as the kernel of x86_64 Linux has it");
@@ -29,11 +35,13 @@ pub(super) fn no_std(sh: &Shell) -> Result {
     // The compiler's own memcpy, for want of a C library's.
     let core = ["-Zbuild-std=core", "-Zbuild-std-features=compiler-builtins-mem"];
     let build = ["--manifest-path", "no-std-tests/Cargo.toml", "--target", target];
-    cmd!(
+    run(
         sh,
-        "cargo build --quiet --locked {build...} {core...} --target-dir target/platforms/no-std"
-    )
-    .run()?;
+        cmd!(
+            sh,
+            "cargo build --quiet --locked {build...} {core...} --target-dir target/platforms/no-std"
+        ),
+    )?;
     let said = cmd!(sh, "target/platforms/no-std/{target}/debug/no-std-tests").read()?;
     println!("{said}");
     if !said.ends_with("strategy: private-expedited") {
@@ -57,10 +65,11 @@ pub(super) fn tsan(sh: &Shell) -> Result {
     let flags = "--cfg asymfence_symmetric --cfg asymfence_tsan -Zsanitizer=thread";
     let _flags = sh.push_env("RUSTFLAGS", format!("{flags} --sysroot={}", sysroot.display()));
     let build = ["-Zbuild-std", "--target", target, "--target-dir", "target/platforms/tsan"];
-    cmd!(sh, "cargo test {build...} --package asymfence --package asymfence-hazard --test it")
-        .run()?;
-    cmd!(sh, "cargo test {build...} --package asymfence-cookbook --test it").run()?;
+    run(
+        sh,
+        cmd!(sh, "cargo test {build...} --package asymfence --package asymfence-hazard --test it"),
+    )?;
+    run(sh, cmd!(sh, "cargo test {build...} --package asymfence-cookbook --test it"))?;
     // A crate that takes the fences as an option, and its twin without one, which is reported.
-    cmd!(sh, "cargo test {build...} --package adopter --features asymmetric --test it").run()?;
-    Ok(())
+    run(sh, cmd!(sh, "cargo test {build...} --package adopter --features asymmetric --test it"))
 }
