@@ -1,4 +1,4 @@
-//! An allocator that fences: nothing in the decision, the fences or the reports may allocate.
+//! An allocator that executes fences: so the decision, the fences and the reports must not allocate.
 #![cfg(all(target_os = "linux", feature = "std", not(any(feature = "loom", asymfence_symmetric))))]
 
 #[allow(dead_code, reason = "sandboxes are tests/it's")]
@@ -24,7 +24,7 @@ thread_local! {
     static ALLOCATING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `body` as the allocator would, and tells how often it allocated.
+/// Runs `body` as the allocator would, and returns how often it allocated.
 fn allocations_in(body: impl FnOnce()) -> usize {
     let before = NESTED.load(Relaxed);
     let outer = ALLOCATING.replace(true);

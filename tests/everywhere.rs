@@ -1,5 +1,5 @@
-//! What can be asked of any target that has threads: the process decides, says why, and keeps the table
-//! on real cores. One test, since there is one decision.
+//! Checks that fit any target with threads: the process decides, says why, and keeps the table on real cores. There is
+//! one test, because a process decides once.
 
 #[path = "it/ledger.rs"]
 mod ledger;
@@ -17,7 +17,7 @@ fn the_table_holds_on_what_was_chosen() {
     for rung in ladder() {
         println!("{}: {}", rung.strategy, rung.verdict);
     }
-    // Who knows the machine says what must have come of it: `symmetric`, or a rung and its words.
+    // The caller, who knows the machine, may say the expected strategy and the words of a refusal.
     if let Ok(expected) = std::env::var("ASYMFENCE_TEST_EXPECTS") {
         assert_eq!(strategy.name(), expected);
     }

@@ -1,7 +1,6 @@
-//! FORKED-TOGETHER: a thread that registers passes the lock that the C library holds around fork(2), behind the registration
-//! and before anything is published because of it. This binary has a `pthread_atfork` of its own, which looks.
-//!
-//! What that is good for: tests/it/registering.rs.
+//! FORKED-TOGETHER: a thread that registers acquires and releases the lock that the C library holds around fork(2), after
+//! the registration and before it publishes anything that depends on it. This binary has its own `pthread_atfork`, which
+//! records that. tests/it/registering.rs shows what it is for.
 #![cfg(all(
     target_os = "linux",
     target_env = "gnu",
@@ -29,7 +28,7 @@ use nix::libc;
 use child::{Child, ledger};
 use memory::{Atomics, Memory};
 
-/// How often somebody passed, and what the process was registered for then.
+/// How often a thread passed the lock, and the registrations of the process at that time.
 static PASSES: AtomicU32 = AtomicU32::new(0);
 static REGISTERED: AtomicU32 = AtomicU32::new(0);
 /// What `pthread_atfork` answers.
@@ -37,7 +36,7 @@ static ANSWER: AtomicI32 = AtomicI32::new(0);
 
 type Handler = Option<unsafe extern "C" fn()>;
 
-/// In the place of the C library's.
+/// Replaces the C library's.
 #[unsafe(no_mangle)]
 extern "C" fn pthread_atfork(_prepare: Handler, _parent: Handler, _child: Handler) -> libc::c_int {
     PASSES.fetch_add(1, SeqCst);
@@ -47,7 +46,7 @@ extern "C" fn pthread_atfork(_prepare: Handler, _parent: Handler, _child: Handle
     ANSWER.load(SeqCst)
 }
 
-/// `work` passes once, and is registered for `what` then.
+/// `work` passes the lock once, and the process is registered for `what` by then.
 #[track_caller]
 fn passes_behind(what: Commands, work: impl FnOnce()) {
     let before = PASSES.load(SeqCst);
@@ -68,14 +67,14 @@ fn passes_not(work: impl FnOnce()) {
     assert_eq!(PASSES.load(SeqCst), before);
 }
 
-/// Behind the header.
+/// The memory after the header.
 #[repr(C)]
 struct Nothing;
 
 // SAFETY: no bytes.
 unsafe impl Atomics for Nothing {}
 
-/// A segment that another process has made.
+/// A segment that another process has created.
 fn segment() -> Memory {
     let memory = Memory::new::<Nothing>().expect("a memfd");
     let header = &memory.layout::<Nothing>().header;
@@ -137,7 +136,7 @@ fn who_has_a_proof_of_a_registration_has_passed_once() {
     });
 }
 
-/// The twin: who registers for nothing need not.
+/// The twin: a thread that registers for nothing does not pass the lock.
 #[test]
 fn who_registers_for_nothing_does_not_pass() {
     Child::default().run(|| {

@@ -1,5 +1,5 @@
-//! The system call of Windows alone, without the library's judgement of it: a barrier on Windows, and under
-//! Wine the reason why that is refused.
+//! The system call of Windows alone, without the library's checks. On Windows it is a barrier. On Wine it is none, which
+//! is why the library refuses it there.
 #![cfg(windows)]
 
 #[allow(dead_code, reason = "what ran is not told here")]

@@ -1,4 +1,4 @@
-//! Prints `data/shapes.csv`: further shapes with every placement of fences, and the judge's verdicts.
+//! Prints `data/shapes.csv`: further shapes with every placement of fences, and the oracle's verdicts.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo run -p loom-tests --release --example derive`
 

@@ -14,7 +14,7 @@ fn preemptions() -> Option<usize> {
     })
 }
 
-/// The worlds that a user may be in.
+/// The states in which a process may begin.
 pub const STARTS: [Start; 3] =
     [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
 

@@ -15,7 +15,7 @@ use loom::thread;
 pub enum Fence {
     /// `L`
     Light,
-    /// `F`: `fence(SeqCst)`
+    /// `F`: `fence(SeqCst)`.
     Full,
     /// `H`
     Heavy,
@@ -59,7 +59,7 @@ pub struct Row {
     weak: Vec<(usize, usize)>,
     /// Whether the contract allows it.
     pub allowed: bool,
-    /// Whether loom can show it: as `allowed`, except where loom executes too much in order.
+    /// Whether loom can show it. Differs from `allowed` where loom executes too much in order.
     pub shown: bool,
 }
 
@@ -189,7 +189,7 @@ pub fn explore(program: &Program, start: Start, preemptions: Option<usize>) -> F
     explore_by(program, preemptions, move |visit| init_from(start, visit), |_| ())
 }
 
-/// The same of a bare model: the first fence, in whatever thread, begins the world.
+/// The same in a bare `loom::model`, in which the first fence of any thread creates the modelled process.
 pub fn explore_bare(program: &Program, start: Start, preemptions: Option<usize>) -> Found {
     explore_by(program, preemptions, |_| (), move |visit| begin_with(start, visit))
 }
@@ -200,7 +200,7 @@ fn explore_by(
     init: impl Fn(Visit) + Copy + Send + Sync + 'static,
     before: impl Fn(Visit),
 ) -> Found {
-    // Not loom's: what is found outlives the executions.
+    // Of std, not of loom: the outcomes outlive the executions.
     let found = Arc::new(Mutex::new(Found::default()));
     let program = Arc::new(program.clone());
     for visit in [Visit::Upward, Visit::Downward] {

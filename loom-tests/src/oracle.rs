@@ -1,6 +1,6 @@
-//! An independent judge: every outcome that the contract allows, by axioms and not by execution.
+//! An independent oracle: computes every outcome that the contract allows from axioms, without executing anything.
 //!
-//! It shares no code and no idea with the slots of the library's model. A heavy fence is written out
+//! It shares no code with the library's model, and does not use its slots. A heavy fence is written out
 //! as the kernel performs it: a full fence `open`; in every other thread one full fence at some
 //! point of its program; a full fence `close`; each of those points after `open` and before `close`.
 //! A light fence is nothing. The outcomes are those of all choices of points, judged by RC11 (Lahav
@@ -16,10 +16,10 @@
 //! - `psc`: no cycle among the fences of `hb` and of `hb; eco; hb`;
 //! - in order: no cycle of program order, the edges of heavy fences, reads-from and `psc`.
 //!
-//! The last holds of loom, which executes each thread in order and each full fence at one moment of
-//! the execution. (RC11 itself asks for a part of it: no cycle of program order and reads-from.)
-//! Processors do neither: a relaxed load may follow a later store. The contract is therefore judged
-//! without it, and what loom can show with it.
+//! The last condition holds in loom, which executes each thread in order and each full fence at one moment of
+//! the execution. (RC11 itself requires a part of it: no cycle of program order and reads-from.) It does not
+//! hold on processors, which may execute a relaxed load after a later store. So the verdict of the contract is
+//! computed without this condition, and the verdict of what loom can show with it.
 
 use std::collections::BTreeSet;
 
@@ -34,13 +34,13 @@ pub enum Threads {
     OutOfOrder,
 }
 
-/// Every outcome that the contract allows, if the threads are executed so.
+/// Every outcome that the contract allows, if threads are executed in this way.
 pub fn outcomes(program: &Program, executed: Threads) -> BTreeSet<Outcome> {
     let heavies: Vec<usize> = (0..program.threads.len())
         .filter(|&thread| program.threads[thread].contains(&Step::Fence(Fence::Heavy)))
         .collect();
     // For each thread: the gap of its program in which each heavy fence of another interrupts it
-    // (gaps inside of a heavy fence count too), and in what order, should they share a gap.
+    // (gaps inside of a heavy fence count too), and their order if several share a gap.
     let threads = program.threads.iter().enumerate().map(|(thread, steps)| {
         let others: Vec<usize> = heavies.iter().copied().filter(|&heavy| heavy != thread).collect();
         let gaps = steps.len() + 1 + usize::from(others.len() < heavies.len());
@@ -256,7 +256,7 @@ impl Execution {
                 if !self.is_consistent(&order, &reads, &sources, executed) {
                     continue;
                 }
-                // A sum goes back along the chain of updates to a write; atomicity leaves no circle.
+                // A sum is computed along the chain of updates, back to a write. Atomicity excludes cycles.
                 let value = |mut write: usize| {
                     let mut sum = 0;
                     loop {
@@ -312,7 +312,7 @@ impl Execution {
         let fences = (0..count)
             .filter(|&event| self.events[event] == Event::Fence)
             .fold(0, |set, event| set | 1 << event);
-        // Of several edges only where an update is both read from and reads.
+        // There are several edges only where an update reads and is read from.
         let has_updates = reads.iter().any(|read| self.events[read.0].writes().is_some());
         let chains = if has_updates { reads_from.clone().closure() } else { reads_from.clone() };
         let synchronises =
@@ -337,7 +337,7 @@ impl Execution {
     }
 }
 
-/// Every way to choose one of so many for each.
+/// Every way to choose, for each entry, one of that many.
 fn choices(sizes: &[usize]) -> Vec<Vec<usize>> {
     sizes.iter().fold(vec![Vec::new()], |prefixes, &size| {
         let extend = |prefix: &Vec<usize>| {

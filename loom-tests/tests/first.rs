@@ -1,5 +1,4 @@
-//! The README's first example, as it stands there: its `std` is loom here. Its mutants: `cargo xtask mutants
-//! first`.
+//! The README's first example, unchanged, except that its `std` is loom. `cargo xtask mutants first` runs its mutants.
 #![cfg(loom)]
 #![allow(dead_code, unused_imports, reason = "the example's `main` is a program's")]
 
@@ -9,14 +8,14 @@ use loom::cell::UnsafeCell;
 
 use loom_tests::check::{STARTS, check};
 
-// Here and not in a module: its items are private. It brings `Arc` and `thread`.
+// Included here and not as a module, because its items are private. It imports `Arc` and `thread`.
 include!("../../examples/first/progress.rs");
 
-/// What the publisher writes before it publishes, and the waiter reads when it has waited.
+/// An item that the publisher writes before it publishes, and the waiter reads after it has waited.
 #[derive(Default)]
 struct Items([UnsafeCell<u64>; 2]);
 
-// SAFETY: loom fails the model where an item is read and written at the same time.
+// SAFETY: loom fails the model if an item is read and written at the same time.
 unsafe impl Sync for Items {}
 
 /// One thread publishes two items; the other waits for each of these. loom's `unpark` wakes a thread from a
@@ -29,7 +28,7 @@ fn hand_over(waits: &'static [u64]) {
             for &done in waits {
                 shared.0.wait_for(done);
                 for (item, number) in shared.1.0.iter().zip(1..=done) {
-                    // SAFETY: loom sees to it.
+                    // SAFETY: loom fails the model otherwise.
                     assert_eq!(item.with(|item| unsafe { *item }), number);
                 }
             }

@@ -1,5 +1,5 @@
-//! What the contract says of two heavy fences that overlap, by the judge alone: for a model four threads with two
-//! heavy fences are too many. docs/specification.md cites this.
+//! What the contract says about two heavy fences that overlap. Only the oracle is asked: four threads with two
+//! heavy fences are too many for a model. docs/specification.md cites this.
 #![cfg(loom)]
 
 use loom_tests::litmus::row;
@@ -12,8 +12,8 @@ fn all_may_miss(fences: &str) -> bool {
     row.is_weak_in(&outcomes(&row.program, Threads::OutOfOrder))
 }
 
-/// The points of two heavy fences that overlap have no common order. All the same no program sees that: where each
-/// fence is ordered against the next, the ring is.
+/// The points of two heavy fences that overlap have no common order. But no program can see that: if each fence is
+/// ordered against the next one, the whole ring is ordered.
 #[test]
 fn a_ring_of_ordered_pairs_is_ordered() {
     for fences in ["HLHL", "HLHF", "HFHF", "HHFF", "HFFF"] {
@@ -21,8 +21,8 @@ fn a_ring_of_ordered_pairs_is_ordered() {
     }
 }
 
-/// What a heavy fence has met it hands on to the heavy or full fence behind it, and that to the threads that it meets.
-/// P1202R5 does not say so.
+/// Order passes from a heavy fence to a later heavy or full fence, and from that to the threads that it reaches.
+/// P1202R5 does not promise that.
 #[test]
 fn two_strong_fences_in_a_row_make_up_for_one_pair_that_is_not_ordered() {
     for fences in ["HHLL", "HHLF", "HHFL", "HFFL"] {

@@ -2,7 +2,7 @@
 //! which an object is freed while it is protected, or protected after it was freed; loom's cells fail it
 //! if the use of an object and its end are not ordered.
 //!
-//! With a fence removed, weakened or misplaced these must fail: `cargo xtask mutants hazard`.
+//! `cargo xtask mutants hazard` removes, weakens or misplaces a fence: then a model here must fail.
 #![cfg(loom)]
 
 #[allow(dead_code, reason = "a part of the library, which a model ends otherwise")]
@@ -43,7 +43,7 @@ use slot::Slot;
 
 domain! { enum Tests {} }
 
-/// An object whose uses and whose end loom sees.
+/// An object whose uses and whose end loom checks.
 struct Object(UnsafeCell<bool>);
 
 // SAFETY: loom sees to it.
@@ -84,7 +84,7 @@ fn read<F: Family>(source: &AtomicBox<Object, F>) {
     }
 }
 
-/// Runs these beside each other, the last in the first thread. What that returns.
+/// Runs these concurrently, the last one in the first thread, and returns its result.
 fn beside<W: Send + Sync + 'static, R, const N: usize>(
     world: &Arc<W>,
     others: [fn(&W); N],
@@ -99,8 +99,8 @@ fn beside<W: Send + Sync + 'static, R, const N: usize>(
     done
 }
 
-/// Two places that own an object each. A model's statics synchronise their first user with all others, so
-/// the first thread makes the domain.
+/// Two places, each of which owns an object. In a model a static synchronises its first user with all others, so
+/// the first thread creates the domain.
 struct World {
     sources: [AtomicBox<Object, Tests>; 2],
 }
@@ -121,7 +121,7 @@ impl World {
     }
 }
 
-/// One reader, and one who retires and reclaims. True if the object was kept.
+/// One thread reads, and one retires and reclaims. True if the object was kept.
 fn protect_against_retire() -> bool {
     let others: [fn(&World); 1] = [|world| read(&world.sources[0])];
     beside(&World::new(), others, |world| world.unlink_and_reclaim(0) == 1)
@@ -153,7 +153,7 @@ fn what_is_protected_is_complete() {
     });
 }
 
-/// One hazard pointer that goes from source to source.
+/// One hazard pointer that is used on one source after the other.
 fn protect_again_each(world: &World, sources: &[usize]) {
     let mut hazard = HazardPointer::new();
     for &source in sources {
@@ -163,7 +163,7 @@ fn protect_again_each(world: &World, sources: &[usize]) {
     }
 }
 
-/// What a hazard pointer protects already it protects again without a store; what it does not, by a store.
+/// A hazard pointer protects its own object again without a store, and another object by a store.
 #[test]
 fn what_is_protected_again_is_not_freed() {
     for start in STARTS {
@@ -236,7 +236,7 @@ fn what_is_protected_again_is_complete() {
     });
 }
 
-/// So the tests above have seen both.
+/// So the tests above have seen both cases.
 #[test]
 fn what_is_protected_is_kept_at_times_and_freed_at_others() {
     assert!(is_ever(Start::Asymmetric, protect_against_retire));
@@ -280,8 +280,7 @@ fn what_another_thread_has_retired_is_reclaimed_as_ones_own() {
     });
 }
 
-/// The global domain is made by the first thread: a model's statics synchronise their first user with
-/// all others.
+/// The first thread creates the global domain: in a model a static synchronises its first user with all others.
 fn structure<S: Send + Sync + 'static>(
     make: fn() -> S,
     one: fn(&S),
@@ -362,7 +361,7 @@ fn push(queue: &Queue) {
     queue.push(value());
 }
 
-/// Two threads at the first value.
+/// Two threads are at the first value.
 #[test]
 fn a_queue_hands_out_each_value_once() {
     queues(2, 1, pop, |queue| {
@@ -371,10 +370,10 @@ fn a_queue_hands_out_each_value_once() {
     });
 }
 
-/// The one who is stopped at the first node finds the second retired, and freed.
+/// A thread that is stopped at the first node finds the second one retired and freed.
 #[test]
 fn a_queue_is_popped_while_its_nodes_are_freed() {
-    // One preemption leads there. Two take minutes.
+    // One preemption is enough to get there. Two take minutes.
     queues(1, 2, pop, |queue| {
         pop(queue);
         pop(queue);
@@ -382,7 +381,7 @@ fn a_queue_is_popped_while_its_nodes_are_freed() {
     });
 }
 
-/// Who pops moves the tail on for one who was stopped in a push.
+/// A pop moves the tail forward for a thread that was stopped in a push.
 #[test]
 fn a_queue_is_pushed_to_while_it_is_popped() {
     queues(2, 0, push, |queue| {
@@ -583,7 +582,7 @@ fn remove(list: &List, key: u8) -> bool {
     list.remove(&key).inspect(|entry| entry.value().assert_alive()).is_some()
 }
 
-/// The reader that stands on the first node when both have been removed is not led to the second.
+/// A reader that is on the first node when both were removed does not get to the second one.
 #[test]
 fn a_reader_of_a_list_is_not_led_to_what_was_freed() {
     lists(
@@ -803,7 +802,7 @@ fn what_is_frozen_is_handed_to_one() {
     assert!(is_ever(Start::Asymmetric, move || !outcome()));
 }
 
-/// A removal tells those who find it what came before.
+/// A thread that finds a removal sees what came before the removal.
 #[test]
 fn a_removal_synchronises_with_those_who_find_it() {
     struct Shared {
@@ -842,7 +841,8 @@ fn a_cohort_frees_what_is_not_protected_and_all_when_it_is_dropped() {
     });
 }
 
-/// Whose own assertion fails in a model fails one test: the domain, which outlives the execution, panics no more.
+/// An assertion that fails in a model fails one test only: the domain outlives the execution, and does not panic
+/// later.
 #[test]
 #[should_panic(expected = "the model's own assertion")]
 fn a_failing_model_with_hazard_pointers_fails_one_test() {
@@ -889,7 +889,7 @@ fn what_another_thread_has_retired_to_a_cohort_is_reclaimed_as_ones_own() {
 }
 
 domain! {
-    /// A thread looks at its ring at each object, and makes a fence then.
+    /// A thread examines its ring at each object, and executes a fence then.
     enum Eager {} = Thresholds { objects: 1, bytes: usize::MAX, pause: None };
 }
 
@@ -903,7 +903,7 @@ impl Places {
     }
 }
 
-/// Runs these beside each other within so many preemptions, the last in the first thread.
+/// Runs these concurrently with at most that many preemptions, the last one in the first thread.
 fn places<const N: usize>(preemptions: usize, others: [fn(&Places); N], first: fn(&Places)) {
     check_within(Some(preemptions), Start::Asymmetric, move || {
         beside(&Places::new(), others, first);
@@ -914,7 +914,7 @@ fn reclaim_eagerly() {
     Eager::domain().reclaim().expect("a heavy fence");
 }
 
-/// The owner of a ring frees what another thread's heavy fence has served. Two preemptions take minutes.
+/// The owner of a ring frees objects that are served by another thread's heavy fence. Two preemptions take minutes.
 #[test]
 fn one_heavy_fence_serves_every_ring() {
     places(1, [|places| read(&places.0[0]), |_| reclaim_eagerly()], |places| {
@@ -932,7 +932,7 @@ fn an_owner_frees_what_it_has_retired() {
     });
 }
 
-/// The owner and another take from one ring.
+/// The owner and another thread take objects from one ring.
 #[test]
 fn an_object_of_a_ring_is_freed_once() {
     places(2, [|_| reclaim_eagerly()], |places| {
@@ -942,7 +942,7 @@ fn an_object_of_a_ring_is_freed_once() {
     });
 }
 
-/// A reclaim that was stopped behind its scan knows nothing of what was retired and kept since.
+/// A reclaim that was stopped after its scan does not free what was retired and kept after that.
 #[test]
 fn a_scan_that_is_too_old_condemns_nothing() {
     check_within(Some(3), Start::Asymmetric, || {
@@ -959,11 +959,11 @@ fn a_scan_that_is_too_old_condemns_nothing() {
 }
 
 domain! {
-    /// A thread looks at its ring at the fourth object, and makes no fence of its own before the eighth.
+    /// A thread examines its ring at the fourth object, and executes no fence of its own before the eighth.
     enum Patient {} = Thresholds { objects: 8, bytes: usize::MAX, pause: None };
 }
 
-/// A place, and so many objects retired before the threads begin.
+/// A place, and that many objects retired before the threads begin.
 fn place_and_garbage(retired: usize) -> Arc<AtomicBox<Object, Patient>> {
     (0..retired).for_each(|_| Patient::domain().retire_box(object()));
     Arc::new(AtomicBox::from(object()))
@@ -973,7 +973,7 @@ fn reclaim_patiently() {
     Patient::domain().reclaim().expect("a heavy fence");
 }
 
-/// What is retired behind a heavy fence is not served by it: the next look condemns no more than that fence serves.
+/// A heavy fence does not serve what is retired after it: the next look condemns only what the fence serves.
 #[test]
 fn a_heavy_fence_serves_what_was_retired_before_it() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -986,7 +986,7 @@ fn a_heavy_fence_serves_what_was_retired_before_it() {
     });
 }
 
-/// Who finds that another has made a heavy fence scans the slots behind that fence.
+/// A thread that finds another thread's heavy fence scans the slots after that fence.
 #[test]
 fn a_scan_comes_behind_the_heavy_fence_of_another() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -1034,7 +1034,7 @@ fn a_ring_passes_from_thread_to_thread() {
     });
 }
 
-/// What is left when a model ends may own places whose objects are retired in turn, to a domain that is gone.
+/// Objects that are left when a model ends may own places. Their objects are then retired to a domain that is gone.
 #[test]
 fn garbage_that_owns_a_place_may_be_left_at_the_end_of_a_model() {
     struct Outer {
@@ -1051,7 +1051,7 @@ fn garbage_that_owns_a_place_may_be_left_at_the_end_of_a_model() {
     });
 }
 
-/// What `background.rs` has from its crate.
+/// What `background.rs` imports from its crate.
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
     pub(crate) use std::sync::atomic::AtomicUsize as Number;
@@ -1073,17 +1073,17 @@ mod sync {
     pub(crate) use const_where_possible;
 }
 
-/// What was retired, and the thread that is to free it.
+/// The retired objects, and the thread that is to free them.
 struct Reclaimed {
     retired: atomic::AtomicUsize,
     background: background::Background,
 }
 
-/// As in the library: the reclaimer sleeps while nothing waits, and who retires wakes it. A thread that sleeps for ever
-/// fails the model.
+/// As in the library: the reclaimer sleeps while nothing waits, and a thread that retires wakes it. A thread that
+/// sleeps for ever fails the model.
 ///
-/// One object: of a swap and a plain store that follows it in another thread, loom takes either for the last, so after a
-/// second sleep it reports a wake-up as lost that no machine loses.
+/// Only one object. If a plain store follows a swap in another thread, loom may take either for the last one. After a
+/// second sleep it would report a lost wake-up that no machine loses.
 #[test]
 fn who_retires_wakes_the_background_reclaimer() {
     for start in STARTS {
@@ -1109,24 +1109,24 @@ fn who_retires_wakes_the_background_reclaimer() {
             // Release: as of a ring's tail.
             world.retired.store(1, atomic::Ordering::Release);
             world.background.wake(false);
-            // A heavy fence of a model reaches threads that are there.
+            // In a model a heavy fence reaches only threads that exist.
             ended.recv().expect("it ends");
         });
     }
 }
 
-/// An owner that cannot have the lock of its ring leaves that to the next, or to the reclaim of another thread, with what
-/// is in it.
+/// An owner that cannot lock its ring leaves the ring, with its objects, to the next owner or to another thread's
+/// reclaim.
 #[test]
 fn a_ring_that_is_left_while_it_is_locked_is_emptied_later() {
     check_within(Some(3), Start::Asymmetric, || {
         let domain = Eager::domain();
         (0..3).for_each(|_| {
-            // SAFETY: a box's, which nobody links.
+            // SAFETY: it is from a box, and was never linked.
             unsafe { domain.retire_deferred(Box::into_raw(object())) };
         });
         let other = thread::spawn(reclaim_eagerly);
-        // Urgent: more waits than its share.
+        // Urgent: more objects wait than its share.
         (0..2).for_each(|_| domain.retire_box(object()));
         other.join().expect("no panic");
         let done = domain.reclaim().expect("a heavy fence");
@@ -1134,7 +1134,7 @@ fn a_ring_that_is_left_while_it_is_locked_is_emptied_later() {
     });
 }
 
-/// What is retired while a reclaim is behind its heavy fence already is left to the next.
+/// What is retired after the heavy fence of a running reclaim is left to the next reclaim.
 #[test]
 fn what_is_retired_behind_a_heavy_fence_waits_for_the_next() {
     check_within(Some(2), Start::Asymmetric, || {

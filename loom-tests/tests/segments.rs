@@ -1,8 +1,8 @@
-//! What lies in the shared memory of a segment, and who has which place: src/cross_process/header.rs itself, over
-//! loom's atomics and a model of the kernel's locks.
+//! The shared memory of a segment and the owners of its places: src/cross_process/header.rs itself, on loom's atomics
+//! and a model of the kernel's locks.
 //!
-//! HELD-BY-LOCK rests on one thing that fcntl(2) does not say: that the kernel orders what was done under a lock
-//! before what is done under the next. A kernel that does not is the twin.
+//! HELD-BY-LOCK relies on one thing that fcntl(2) does not say: the kernel orders what was done under a lock before
+//! what is done under the next lock. The twin is a kernel that does not.
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, reason = "the library uses all of the file")]
 
@@ -47,9 +47,9 @@ const COMMON: Common = Common { kernel: [1, 2, 3, 4], file: [5, 6, 7, 8] };
 struct Segment {
     header: Header<AtomicU32, N>,
     data: [UnsafeCell<u32>; N],
-    /// Who has the lock, and `SHARED` if it is that; 0 for nobody.
+    /// The owner of the lock, with `SHARED` if the lock is shared; 0 if there is none.
     locks: [AtomicUsize; N],
-    /// Whether the kernel orders what is done under a lock before what is done under the next.
+    /// Whether the kernel orders what is done under a lock before what is done under the next lock.
     orders: bool,
 }
 
@@ -91,7 +91,7 @@ impl Segment {
     }
 }
 
-/// A process: what it has open, and mapped.
+/// A process: its open files and its mappings.
 struct Process {
     segment: Arc<Segment>,
     number: usize,
@@ -107,7 +107,7 @@ struct OpenFile {
 
 impl OpenFile {
     fn refer(self: &Arc<Self>) -> Reference {
-        // Relaxed: there is another.
+        // Relaxed: the caller has a reference already.
         self.references.fetch_add(1, Relaxed);
         Reference(Arc::clone(self))
     }
@@ -165,7 +165,7 @@ impl Process {
         self.loses_its_locks();
     }
 
-    /// As a checkpoint does that restores none.
+    /// Like a checkpoint that restores no lock.
     fn loses_its_locks(&self) {
         let files = self.files.lock().expect("no panic");
         files.iter().for_each(|file| file.give_back());
@@ -289,7 +289,7 @@ fn of_two_makers_one_comes_first_and_the_header_is_its() {
     });
 }
 
-/// Two take the place, use it and give it back.
+/// Two processes take the place, use it and give it back.
 fn two_come_and_go(orders: bool) {
     let segment = created(orders);
     let other = Arc::clone(&segment);
@@ -314,7 +314,7 @@ fn a_place_has_one_holder_at_a_time_and_the_next_sees_what_the_last_did() {
     assert!(fails(|| two_come_and_go(false)), "the twin: a kernel that orders nothing");
 }
 
-/// One dies in its place, a second reaps it, a third takes it.
+/// One process dies in its place, a second one reaps the place, and a third one takes it.
 fn one_dies(orders: bool) {
     let segment = created(orders);
     let (dies, reaps) = (Arc::clone(&segment), Arc::clone(&segment));
@@ -352,7 +352,7 @@ fn of_two_that_reap_one_cleans() {
     });
 }
 
-/// A process has lost its lock, and somebody reaps its place: it does not take that lock for its own.
+/// A process has lost its lock, and another one reaps its place. The first does not mistake that lock for its own.
 #[test]
 fn who_has_lost_a_place_is_told_also_while_it_is_reaped_and_taken() {
     check(|| {
@@ -374,7 +374,7 @@ fn who_has_lost_a_place_is_told_also_while_it_is_reaped_and_taken() {
     });
 }
 
-/// One that has lost its place drops it while another cleans it, and does not come to the end.
+/// A process that has lost its place drops it while another one cleans it and does not finish.
 #[test]
 fn who_has_lost_a_place_does_not_free_what_is_half_clean() {
     check(|| {
@@ -385,7 +385,7 @@ fn who_has_lost_a_place_does_not_free_what_is_half_clean() {
         let other = Arc::clone(&segment);
         let other = thread::spawn(move || {
             let process = &Process::new(&other, 2);
-            // A panic that nobody prints.
+            // A panic that is not printed.
             let clean = |_| std::panic::resume_unwind(Box::new(()));
             let reaps = AssertUnwindSafe(|| process.segment.header.reap(&process, clean));
             catch_unwind(reaps).is_err()
@@ -398,7 +398,7 @@ fn who_has_lost_a_place_does_not_free_what_is_half_clean() {
     });
 }
 
-/// The place was given back, taken by another, and left by a process that ended: its word is not what it was.
+/// The place was given back, taken by another process, and left when that one ended. Its word has changed.
 #[test]
 fn a_word_of_a_place_does_not_come_again() {
     check(|| {
@@ -418,7 +418,7 @@ fn a_word_of_a_place_does_not_come_again() {
     });
 }
 
-/// One that leaves is slow: between its lock and its word others reap the place, and take it.
+/// A process leaves slowly: after it releases its lock and before it stores its word, others reap the place and take it.
 #[test]
 fn one_that_leaves_late_does_not_free_the_place_of_the_next() {
     check(|| {
@@ -459,7 +459,7 @@ fn a_place_is_taken_until_the_last_copy_of_it_is_dropped() {
         });
         drop(place);
         child.join().expect("no panic");
-        // Both left at once: then it was given back, or can be reaped.
+        // Both left at the same time: the place was given back, or can be reaped.
         let last = Process::new(&segment, 2);
         last.reap();
         assert!(last.take().is_some());

@@ -1,4 +1,4 @@
-//! An asymmetry that gives way and returns, on real cores, by time, and where heavy fences fail.
+//! A bias that is revoked and restored: on real cores, by the clock, and where heavy fences fail.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -24,8 +24,8 @@ fn heavy_fences() -> usize {
     stats().heavy.asked
 }
 
-/// Scenario A, while a third thread takes the bias away and gives it back. Weak rounds, and whether the
-/// frequent side saw both.
+/// Scenario A, while a third thread revokes and restores the bias. Returns the weak rounds, and whether the frequent
+/// side saw both states.
 fn weak_rounds(rare: impl Fn(&Bias) + Sync) -> Option<(usize, [bool; 2])> {
     const ROUNDS: u64 = 20_000;
     let cores = ledger::on_two_cores(two_cores())?;
@@ -107,7 +107,7 @@ fn a_rare_side_that_is_rare_keeps_the_bias() {
     });
 }
 
-/// A clock that begins with the program.
+/// The clock begins with the program.
 #[test]
 fn the_first_rare_side_keeps_the_bias_at_whatever_time() {
     Child::default().run(|| {
@@ -123,7 +123,7 @@ fn the_first_rare_side_keeps_the_bias_at_whatever_time() {
     });
 }
 
-/// However often the rare side comes, and somebody asks for the bias back: time is simulated.
+/// However often the rare side comes and the bias is asked back. Time is simulated.
 #[test]
 fn no_more_than_two_heavy_fences_come_in_a_pause() {
     Child::default().run(|| {
@@ -148,7 +148,7 @@ fn no_more_than_two_heavy_fences_come_in_a_pause() {
     });
 }
 
-/// The clock of a caller that stood still since it has read it.
+/// The caller stood still after it read the clock.
 #[test]
 fn a_time_that_has_passed_already_is_no_pause() {
     Child::default().run(|| {
@@ -214,7 +214,7 @@ fn a_heavy_fence_that_fails_leaves_both_sides_right() {
         let errno = Errno(nix::libc::EPERM as u32);
         apply_filter_all_threads(&on_every_rung(errno.clone())).expect("seccomp");
         apply_filter_all_threads(&on_protection_too(errno)).expect("seccomp");
-        // Light on one side: nothing but a heavy fence will do on the other.
+        // One side is light, so the other side needs a heavy fence.
         assert!(bias.try_heavy_fence(|| PAUSE * 10).is_err() && bias.is_biased());
         assert!(bias.try_revoke().is_err() && !bias.is_biased());
         assert!(bias.try_heavy_fence(|| PAUSE * 20).is_err(), "light fences of before count");

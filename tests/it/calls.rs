@@ -1,4 +1,4 @@
-//! Which functions make no system call at all: in a child whose filter kills on every one but its end.
+//! Functions that make no system call. They run in a child whose filter kills it for every call except exit.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ fn a_heavy_fence_makes_calls_of_membarrier_alone() {
     });
 }
 
-/// The twin of them all: the filter does kill, here for a heavy fence.
+/// The twin of all of them: the filter does kill, here for a heavy fence.
 #[test]
 fn a_heavy_fence_makes_a_system_call() {
     let outcome = Child::default().outcome(|| {

@@ -54,7 +54,7 @@ fn a_failure_reaches_nobody_but_its_caller() {
                         failures.fetch_add(1, Relaxed);
                         Err(failure)
                     };
-                    // Who shares has a call that succeeded behind it, also if its own would have failed.
+                    // A caller that shares relies on a call that succeeded, even if its own would have failed.
                     let outcome =
                         if caller < 4 { shared.run(fails) } else { shared.run(|| Ok(())) };
                     assert!(caller < 4 || outcome == Ok(()), "the failure of another");
@@ -92,7 +92,7 @@ fn a_leader_that_is_stopped_hangs_nobody() {
     let shared = Coalesce::new();
     while_a_leader_is_stopped(&shared, || {
         assert_eq!(shared.run(|| Ok(())), Ok(()));
-        // The lead was taken over, and let go: nobody waits for that leader any more.
+        // Another caller took the lead over and finished: nobody waits for the first leader any more.
         for calls in 3..100 {
             assert_eq!(shared.run(|| Ok(())), Ok(()));
             assert_eq!(shared.stats().calls, calls);
@@ -140,7 +140,7 @@ fn a_handler_that_interrupts_the_leader_hangs_not() {
     });
 }
 
-/// Sixteen callers at a time, of calls that last until all have come, until some have shared.
+/// Sixteen callers at a time. A call lasts until all have come. Repeats until some have shared.
 fn sixteen_share(shared: &Coalesce) {
     let before = shared.stats();
     let (round, asking, done) = (Barrier::new(16), AtomicUsize::new(0), AtomicBool::new(false));
@@ -169,7 +169,7 @@ fn sixteen_share(shared: &Coalesce) {
     assert!(done.load(SeqCst), "{:?}", shared.stats());
 }
 
-/// A panic lets the lead go: nobody waits for it, and callers share as before.
+/// A panic releases the lead: nobody waits for it, and callers share as before.
 #[test]
 fn a_call_that_panics_leaves_the_lead_free() {
     let shared = Coalesce::new();
@@ -221,7 +221,7 @@ fn the_process_counts_its_heavy_fences() {
     });
 }
 
-/// Heavy fences by four threads, until many calls were shared.
+/// Four threads execute heavy fences until many calls were shared.
 fn share_calls() {
     let stop = AtomicBool::new(false);
     let stop = &stop;
@@ -233,7 +233,7 @@ fn share_calls() {
                 }
             });
         }
-        // On a single core they hardly ever meet.
+        // On a single core they hardly ever overlap.
         yield_until(|| stats().heavy.shared > 100 || stats().heavy.asked > 1_000_000);
         stop.store(true, Relaxed);
     });
@@ -249,14 +249,14 @@ fn the_fences_hold_where_calls_of_membarrier_are_shared() {
     });
 }
 
-/// The time stamp counter, to this thread and to those that it starts, as against attacks that measure time.
+/// Forbids the time stamp counter to this thread and to those that it starts, as a defence against timing attacks does.
 #[cfg(target_arch = "x86_64")]
 fn forbid_the_clock() {
     use rustix::process::TimeStampCounterReadability::RaiseSIGSEGV;
     rustix::process::set_time_stamp_counter_readability(RaiseSIGSEGV).expect("x86");
 }
 
-/// A process that forbids itself the clock.
+/// A process that forbids the clock to itself.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn callers_that_may_not_read_the_clock_share_all_the_same() {
@@ -275,7 +275,7 @@ fn callers_that_may_not_read_the_clock_share_all_the_same() {
             yield_until(|| stats().heavy.shared > 1_000 || stats().heavy.asked > 1_000_000);
             stop.store(true, Relaxed);
         });
-        // What the standard library does at the end of a test, it does by the clock.
+        // At the end of a test the standard library reads the clock.
         end()
     });
 }
@@ -397,7 +397,7 @@ fn a_sandbox_around_one_thread_fails_no_heavy_fence_of_another() {
             scope.spawn(|| {
                 let filter = on_protection_too(Errno(nix::libc::EPERM as u32));
                 apply_filter(&filter).expect("seccomp");
-                // At times it shares a call of the other's, which succeeds.
+                // Sometimes it shares a call of the other thread, which succeeds.
                 while !done.load(Relaxed) {
                     let _ = try_heavy_fence();
                 }

@@ -1,6 +1,5 @@
-//! Every command of membarrier(2) against the running kernel, in the spirit of its own self-tests: before
-//! and after each registration, with flags that are wrong, after fork and after exec, in a process of one
-//! thread and of several.
+//! Every command of membarrier(2) on the running kernel, like the kernel's own self-tests: before and after each
+//! registration, with wrong flags, after fork and after exec, with one thread and with several.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -19,7 +18,7 @@ use crate::child::{Child, needs_procfs, this_binary};
 use crate::filter::{on_command, on_membarrier};
 use crate::fork::in_fork;
 
-/// The system call itself: flags that no face of it would pass.
+/// The raw system call, which also takes flags that no typed function passes.
 fn raw(command: i32, flags: u32, cpu: i32) -> Result<u32, i32> {
     // SAFETY: the command touches no memory.
     let answer = unsafe { libc::syscall(libc::SYS_membarrier, command, flags, cpu) };
@@ -34,8 +33,7 @@ const FLAG_CPU: u32 = 1;
 const NEED_REGISTRATION: [i32; 3] = [1 << 3, 1 << 5, RSEQ];
 const REGISTRATIONS: [i32; 4] = [1 << 2, 1 << 4, 1 << 6, 1 << 8];
 
-/// What kernel/sched/membarrier.c answers to a process with these registrations, if QUERY answers
-/// `offered`.
+/// The answer of kernel/sched/membarrier.c to a process with these registrations, if QUERY answers `offered`.
 fn answer(offered: u32, registered: u32, command: i32, flags: u32) -> Result<u32, i32> {
     let offers = |command: i32| command.count_ones() == 1 && offered & command as u32 != 0;
     match command {
@@ -72,7 +70,7 @@ fn conforms(registered: u32) {
     }
 }
 
-/// From no registration to all of them, one after the other, each twice.
+/// Makes all registrations, one after the other, each twice.
 #[track_caller]
 fn conforms_while_it_registers() -> u32 {
     let offered = raw(QUERY, 0, 0).expect("a kernel with membarrier");
@@ -144,7 +142,7 @@ fn fork_copies_the_registrations_and_exec_clears_them() {
     });
 }
 
-/// The typed face says what the raw call says.
+/// The typed functions return what the raw call returns.
 #[test]
 fn the_typed_commands_are_the_kernels() {
     Child::default().run(|| {

@@ -1,4 +1,4 @@
-//! The decision: made once, by whoever comes first, and never unmade.
+//! The decision: the first caller makes it, and nothing changes it.
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -128,9 +128,8 @@ fn one_thread_in_a_sandbox_decides_with_the_others() {
     });
 }
 
-/// The real thing across the decision, which falls somewhere into the first rounds. That the light
-/// fence must be full before is for loom to prove (`loom-tests/tests/it/deciding.rs`): here it could be
-/// seen in one round of a process.
+/// Real fences across the decision, which falls somewhere into the first rounds. A model shows that the light fence must
+/// be full before it (`loom-tests/tests/it/deciding.rs`). Here only one round of a process could show it.
 #[test]
 fn light_before_the_decision_pairs_with_heavy_after_it() {
     for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! seccomp filters: the sandboxes that the fences meet.
+//! seccomp filters, as sandboxes install them.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Each heavy fence interrupts a sibling that runs. A rung that takes its time and reaches nobody
-//! would pass most litmus tests; the kernel's counters tell.
+//! Each heavy fence interrupts a sibling that runs. A rung that is slow and reaches no other thread would pass most
+//! litmus tests. The kernel's counters of interrupts show the difference.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, fence};
@@ -21,10 +21,10 @@ fn interrupts(kind: &str) -> Option<u64> {
     Some(counts.map_while(|count| count.parse::<u64>().ok()).sum())
 }
 
-/// What happened while a thread of this process was to run on another core.
+/// What was counted while a thread of this process ran on another core.
 struct Go {
     interrupts: u64,
-    /// Whether that thread ran nearly all the time: a machine may be busy with something else.
+    /// Whether that thread ran nearly all the time. The machine may be busy with something else.
     sibling_ran: bool,
 }
 
@@ -66,8 +66,7 @@ fn caused_by(kind: &str, work: impl FnOnce() + Send) -> Option<Go> {
     })
 }
 
-/// Fences in one go, and how often to try for a go in which the sibling really ran: the machine may be
-/// busy with other things.
+/// Fences in one go, and the number of goes in which the sibling may fail to run because the machine is busy.
 const TIMES: u64 = 4_000;
 const GOES: u32 = 200;
 
@@ -110,7 +109,7 @@ fn each_heavy_fence_interrupts(kind: &str) {
         }
         fence(SeqCst);
     };
-    // The counters are the machine's: in some go no other process interrupts.
+    // The counters are those of the whole machine. In some go no other process causes interrupts.
     let mut goes = (0..GOES).filter_map(|_| caused_by(kind, || (0..TIMES).for_each(|_| decoy())));
     assert!(goes.any(|go| go.interrupts < TIMES / 4), "{kind} by {TIMES} decoys of {took:?}");
 }

@@ -1,8 +1,8 @@
-//! What ran, and what could not run here and why: told to the one who runs the tests, by a child process
-//! too. A test that passes without having tested says so here.
+//! Records what ran, and what could not run here and why. Child processes write to it too. A test that passes without
+//! having tested anything says so here.
 //!
-//! Each line goes to the standard error as it is, past the harness, which keeps what passing tests print;
-//! and to the file that `ASYMFENCE_TEST_LEDGER` names, from which `cargo xtask test` makes its list.
+//! Each line goes directly to standard error, because the harness hides what passing tests print. It also goes to the
+//! file that `ASYMFENCE_TEST_LEDGER` names, from which `cargo xtask test` makes its list.
 
 use std::fmt::Display;
 use std::fs::OpenOptions;

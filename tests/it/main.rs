@@ -71,7 +71,7 @@ fn rung(name: &str) -> Option<Rung> {
     rungs.find(|rung| rung.name() == name)
 }
 
-/// Commits to mprotect; false, and said in the ledger, where it is not admitted.
+/// Commits to mprotect. False, with a line in the ledger, where it is not admitted.
 fn force_mprotect() -> bool {
     let Some(mprotect) = rung("mprotect") else {
         ledger::skipped("mprotect rung", "this target has none");
@@ -90,7 +90,7 @@ fn force_mprotect() -> bool {
     }
 }
 
-/// What became of the rung of this name, if this target's ladder has it.
+/// The verdict on the rung of this name, if this target's ladder has it.
 fn verdict(name: &str) -> Option<Verdict> {
     ladder().find(|report| report.strategy.name() == name).map(|report| report.verdict)
 }
@@ -100,7 +100,7 @@ fn mprotect_is_refused() -> bool {
     !matches!(verdict("mprotect"), Some(Verdict::Taken | Verdict::NotReached))
 }
 
-/// The heavy fences of this process order, and the test could have seen it if they did not.
+/// Checks that the heavy fences of this process order, and that the test would see it if they did not.
 #[track_caller]
 fn fences_hold() {
     let strategy = asymfence::strategy().expect("a decided process");

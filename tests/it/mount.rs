@@ -1,11 +1,10 @@
-//! File systems that a child process alone sees.
+//! File systems that only a child process sees.
 
 use std::ffi::CString;
 
 use nix::libc;
 
-/// From now on what is mounted here is this process's own business. False, with the errno, where that is
-/// forbidden.
+/// From now on only this process sees what it mounts. False, with the errno, where that is forbidden.
 pub(crate) fn mounts_of_its_own() -> bool {
     // SAFETY: takes no memory.
     let apart = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0

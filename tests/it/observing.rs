@@ -1,4 +1,4 @@
-//! What strace shows of the fences, as docs/observing.md says, and that the kernel counts as `stats` does.
+//! strace shows the fences as docs/observing.md says, and the kernel's count of calls is that of `stats`.
 
 use std::thread;
 
@@ -11,7 +11,7 @@ const PAGE: &str = include_str!("../../docs/observing.md");
 /// The calls of membarrier in a log of strace, each from its command to the end of the line.
 fn calls(log: &str) -> Vec<&str> {
     let begins = log.lines().filter_map(|line| line.split_once("membarrier("));
-    // A thread's number at most stands before it. (The page also names membarrier(2).)
+    // At most a thread's number precedes it. (The page also names membarrier(2).)
     let is_number = |text: &str| text.chars().all(|c| c.is_numeric() || c == ' ');
     let is_call = |&(thread, call): &(&str, &str)| is_number(thread) && !call.starts_with("2)");
     begins.filter(is_call).map(|(_, call)| call).collect()
@@ -69,7 +69,7 @@ fn the_kernel_counts_the_calls_that_stats_counts() {
     assert_eq!(calls(&log).into_iter().filter(is_fence).count(), made + retries + 1);
 }
 
-/// Also the first repetition of a call counts.
+/// The first repetition of a call counts too.
 #[test]
 fn a_call_that_is_made_again_is_counted_as_such() {
     let Some((child, log)) = Child::traced() else { return };

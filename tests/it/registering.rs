@@ -1,7 +1,7 @@
 //! A registration in one thread, and fork(2) in another: FORKED-TOGETHER.
 //!
-//! The kernel copies the registrations at the start of a fork, and the memory once it has the lock of the
-//! address space. Here a third thread holds that lock for a while, and the registration comes in between.
+//! At the start of a fork the kernel copies the registrations. It copies the memory later, when it has the lock of the
+//! address space. In these tests a third thread holds that lock for a while, and the registration comes in between.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -24,26 +24,26 @@ use rustix::thread::{MembarrierCommand, membarrier};
 use crate::child::{Child, DONE, ledger, needs_procfs};
 use crate::memory::{Atomics, Memory};
 
-/// Address space without memory behind it. To map zeros there takes longer than a registration.
+/// Address space without memory. To map zeros there takes longer than a registration.
 const LENGTH: usize = 2 << 30;
 
 /// Linux 5.14.
 const MADV_POPULATE_READ: i32 = 22;
 
-/// How a process ends that looked into a child.
+/// The exit status of a process that examined a child.
 const NO_OVERLAP: i32 = 10;
 /// The child has nothing that the other thread wrote after it had registered.
 const NOTHING: i32 = 11;
 const TOGETHER: i32 = 12;
 /// It has, and no registration.
 const TORN: i32 = 13;
-/// As `TORN`, and what the documents say to do then has helped.
+/// As `TORN`, and the documented remedy has helped.
 const MENDED: i32 = 14;
 
 #[derive(Clone, Copy)]
 enum Fork {
     Libc,
-    /// A bare clone(2), which takes no lock of the C library's.
+    /// A bare clone(2), which takes no lock of the C library.
     Bare,
 }
 
@@ -82,7 +82,7 @@ fn page_faults() -> i64 {
     getrusage(UsageWho::RUSAGE_SELF).expect("a measure").minor_page_faults()
 }
 
-/// Whether the thread waits for a lock of the kernel's.
+/// Whether the thread waits for a lock in the kernel.
 fn waits(stat: &File) -> bool {
     let mut text = [0; 64];
     let length = rustix::io::pread(stat.as_fd(), &mut text, 0).expect("procfs");
@@ -98,7 +98,7 @@ fn fault_everything_in() {
     unsafe { libc::munlockall() };
 }
 
-/// The address of `LENGTH` bytes, nobody's yet.
+/// The address of `LENGTH` unused bytes.
 fn reserve() -> usize {
     // SAFETY: a fresh mapping, in no one's way.
     let space = unsafe {
@@ -224,15 +224,16 @@ fn decides(fork: Fork) -> ! {
         if membarrier(MembarrierCommand::PrivateExpedited).is_ok() {
             return TOGETHER;
         }
-        // What the documents say of a child that came by another way.
+        // The documented remedy for a child that was created in another way.
         let mended =
             try_heavy_fence().is_ok() && membarrier(MembarrierCommand::PrivateExpedited).is_ok();
         if mended { MENDED } else { TORN }
     })
 }
 
-/// Behind its registration it looks for the switch, and maps a page, each under the lock that the fork waits for. So it
-/// is hardly ever torn apart here, whether it passes the C library's lock or not; that it does: tests/forks.rs.
+/// After its registration it reads the switch and maps a page, both under the lock for which the fork waits. So memory
+/// and registration hardly ever differ here, even without the C library's lock. tests/forks.rs shows that it takes that
+/// lock.
 fn attaches() -> ! {
     let memory: &'static Memory = Box::leak(Box::new(Memory::new::<Nothing>().expect("a memfd")));
     let words = &memory.layout::<Nothing>().header;
@@ -253,7 +254,7 @@ fn attaches() -> ! {
     )
 }
 
-/// Behind the header.
+/// The memory after the header.
 #[repr(C)]
 struct Nothing;
 
@@ -313,7 +314,7 @@ fn a_forked_child_has_the_proof_of_a_registration_with_it_or_not_at_all() {
     });
 }
 
-/// The twin of all three: the kernel's own registration, and no wait for the fork.
+/// The twin of all three: the bare system call, which does not wait for the fork.
 #[test]
 fn a_bare_registration_and_a_fork_are_torn_apart() {
     Child::default().run(|| {
@@ -328,8 +329,7 @@ fn a_bare_registration_and_a_fork_are_torn_apart() {
     });
 }
 
-/// The twin that goes through the library: a bare clone(2) takes no lock. What the documents say to do in such a
-/// child helps.
+/// The twin with the library's registration: a bare clone(2) takes no lock. The documented remedy helps in such a child.
 #[test]
 fn a_child_of_a_bare_clone_is_mended_by_its_heavy_fence_and_by_registering_again() {
     Child::default().run(|| {

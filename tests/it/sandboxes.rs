@@ -1,4 +1,4 @@
-//! Sandboxes that refuse membarrier(2), lie about it, or close over it later.
+//! Sandboxes that refuse membarrier(2), answer it falsely, or start later.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -90,7 +90,7 @@ fn a_sandbox_that_answers_0_to_everything_is_not_believed() {
 /// The calls that a process makes to decide, and to take part in a segment.
 const BELIEVED: [u64; 4] = [1 << 1, 1 << 2, 1 << 3, 1 << 4];
 
-/// QUERY is the kernel's. The rest, or some of it, is answered 0 by somebody else.
+/// The kernel answers QUERY. A sandbox answers 0 to the other commands, or to some of them.
 #[cfg(feature = "std")]
 #[test]
 fn a_sandbox_that_answers_0_to_what_does_not_exist_is_not_believed() {
@@ -125,7 +125,7 @@ fn a_sandbox_that_answers_0_to_what_does_not_exist_is_not_believed() {
     }
 }
 
-/// A kernel that cannot tell who is registered, and somebody who says so in its place.
+/// A kernel that does not list registrations, and a sandbox that answers in its place.
 #[cfg(feature = "std")]
 #[test]
 fn a_sandbox_that_registers_for_an_older_kernel_is_not_believed() {
@@ -137,7 +137,7 @@ fn a_sandbox_that_registers_for_an_older_kernel_is_not_believed() {
     });
 }
 
-/// The twin: such a sandbox knows what the kernel refuses. That cannot be told, and the documents say so.
+/// The twin: a sandbox that knows what the kernel refuses is not detected, as the documents say.
 #[test]
 fn a_sandbox_that_knows_the_commands_and_their_flags_is_not_noticed() {
     Child::default().run(|| {
@@ -147,7 +147,7 @@ fn a_sandbox_that_knows_the_commands_and_their_flags_is_not_noticed() {
     });
 }
 
-/// Of the first calls QUERY is the first, the registration the next, and the trial call comes after it.
+/// The first call is QUERY, the next one the registration, then the trial call.
 #[test]
 fn a_moments_reason_at_the_registration_or_the_trial_does_not_cost_the_rung() {
     let rows = ["error=ENOMEM:when=2..5", "error=EINTR:when=3..6", "error=EAGAIN:when=2..30"];
@@ -160,7 +160,7 @@ fn a_moments_reason_at_the_registration_or_the_trial_does_not_cost_the_rung() {
     }
 }
 
-/// The twin: the calls were injected, and a reason that does not pass is told.
+/// The twin: the calls were injected, and a lasting failure is reported.
 #[test]
 fn want_of_memory_that_does_not_pass_costs_the_rung() {
     let Some(child) = Child::injected("error=ENOMEM:when=2+") else { return };
@@ -172,7 +172,7 @@ fn want_of_memory_that_does_not_pass_costs_the_rung() {
     });
 }
 
-/// A moment's reason is waited out a bounded number of times, also where a file is read.
+/// A transient failure is retried a bounded number of times, also when a file is read.
 #[test]
 fn a_sandbox_that_interrupts_every_read_holds_nobody_up() {
     Child::default().run(|| {
@@ -185,7 +185,7 @@ fn a_sandbox_that_interrupts_every_read_holds_nobody_up() {
     });
 }
 
-/// As above, told after the decision: that cannot be seen in one system call, and the docs say so.
+/// The same after the decision is not detected, since a fence makes one system call. The documents say so.
 #[test]
 fn a_sandbox_that_answers_0_later_is_not_noticed() {
     Child::default().run(|| {
@@ -250,7 +250,7 @@ fn a_sandbox_that_kills_is_survived_by_deciding_without_the_kernel() {
     });
 }
 
-/// The twin of both: nothing can be done from inside.
+/// The twin of both: the process cannot prevent it from inside.
 #[test]
 fn a_sandbox_that_kills_cannot_be_probed() {
     let outcome = Child::default().outcome(|| {
@@ -260,7 +260,7 @@ fn a_sandbox_that_kills_cannot_be_probed() {
     outcome.was_ended_by(Signal::SIGSYS);
 }
 
-/// Closes a sandbox over the running process.
+/// Puts the running process into a sandbox.
 fn install(filter: BpfProgram) {
     apply_filter_all_threads(&filter).expect("the filter is accepted");
 }
@@ -282,7 +282,7 @@ fn a_sandbox_closed_later_leaves_the_other_rung_where_that_is_sound() {
     });
 }
 
-/// Closes a sandbox over membarrier after the decision, takes `away` what the other rung's gate looks at, and fences.
+/// After the decision forbids membarrier, removes by `away` what the other rung's gate reads, and fences.
 fn falls_back_without(away: impl FnOnce()) {
     needs_procfs();
     init();
@@ -326,7 +326,7 @@ fn the_other_rung_needs_no_proc_once_decided() {
     });
 }
 
-/// The twin of both: without a descriptor before the decision, the gate cannot look, and says so.
+/// The twin of both: without a descriptor before the decision the gate cannot read, and says so.
 #[test]
 fn without_a_descriptor_at_the_decision_the_other_rung_is_refused() {
     Child::default().run(|| {
@@ -374,7 +374,7 @@ fn a_sandbox_closed_over_every_rung_aborts_heavy_fence() {
     ]);
 }
 
-/// What the documentation of `heavy_fence` names.
+/// The causes that the documentation of `heavy_fence` names.
 #[test]
 fn each_cause_of_an_abort_aborts() {
     let causes = [
@@ -424,7 +424,7 @@ fn each_cause_of_an_abort_aborts() {
     }
 }
 
-/// CPUID, to this thread and to those that it starts, as rr(1) does.
+/// Forbids CPUID to this thread and to those that it starts, as rr(1) does.
 #[cfg(target_arch = "x86_64")]
 fn forbid_cpuid() {
     const ARCH_SET_CPUID: libc::c_int = 0x1012;
@@ -535,7 +535,7 @@ fn a_page_that_may_not_be_writable_and_executable_fails_and_is_told_why() {
     });
 }
 
-/// What `init` promises, also where many threads fence at once.
+/// What `init` promises holds also when many threads fence at the same time.
 #[test]
 fn contended_heavy_fences_make_one_kind_of_system_call() {
     Child::default().run(|| contend_under_a_filter(|| {}));
@@ -567,7 +567,7 @@ fn contend_under_a_filter(besides: fn()) {
                 apply_filter(&filter).expect("seccomp");
                 let some_are_shared =
                     || !may_share || asymfence::stats().heavy.shared > before.shared;
-                // On a machine that is busy with something else they hardly ever meet.
+                // On a machine that is busy with something else they hardly ever overlap.
                 for turn in 0..2_000_000 {
                     if turn >= 20_000 && some_are_shared() {
                         break;

@@ -61,14 +61,14 @@ fn heavy_in_a_handler_that_interrupts_a_heavy_fence_works_by_mprotect() {
     });
 }
 
-/// As a user without privileges, who may lock one page and no second. Nor is anything mapped later.
+/// A user without privileges may lock one page and no second one. Nothing is mapped later either.
 #[test]
 fn heavy_in_a_handler_needs_no_second_locked_page() {
     Child::default().run(|| {
         // The size of a page on x86, which alone has the rung.
         let page = 4096;
         setrlimit(Resource::RLIMIT_MEMLOCK, page, page).expect("a limit can be lowered");
-        // This thread may be root, whom no limit binds.
+        // This thread may be root, for which there is no limit.
         // SAFETY: no memory depends on who runs the thread.
         let answer = unsafe { nix::libc::syscall(nix::libc::SYS_setuid, 65534) };
         assert!(answer == 0 || !rustix::process::getuid().is_root());

@@ -1,4 +1,4 @@
-//! What stands in for Linux, or for its processor, has no mprotect rung.
+//! The mprotect rung is refused on systems that imitate Linux, and on translated processors.
 
 use std::fs;
 
@@ -35,7 +35,7 @@ fn is_unknown(reason: Option<String>) -> bool {
 
 const X86_LINUX: &str = "/sys/kernel/boot_params/version";
 
-/// The twin of the next two: with what x86 Linux has, that is no reason.
+/// The twin of the next two: with the files of x86 Linux there is no such reason.
 #[test]
 fn what_has_the_boot_parameters_of_x86_is_taken_for_linux() {
     Child::default().run(|| {

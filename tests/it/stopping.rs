@@ -1,5 +1,5 @@
-//! A heavy fence that cannot be had stops the process, whether or not its messages are read, with any PID, and
-//! with any signals forbidden.
+//! A heavy fence that fails stops the process: whether or not its message is read, with any PID, and with any signals
+//! blocked.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -42,7 +42,7 @@ fn redirect(fd: &OwnedFd) {
     assert_eq!(answer, 2);
 }
 
-/// Fills a pipe, a socket or a terminal, and leaves it as it would be: one that waits for its reader.
+/// Fills a pipe, a socket or a terminal, and leaves it blocking.
 fn fill(fd: &OwnedFd) {
     let mut file = File::from(fd.try_clone().expect("a descriptor"));
     let set = |flags: libc::c_int| {
@@ -121,7 +121,7 @@ fn the_master_side_of_a_terminal_for_standard_error_holds_nobody_up() {
     outcome.was_ended_by(Signal::SIGABRT);
 }
 
-/// A terminal that changes nothing of what is written, and the end of who reads it.
+/// A terminal in raw mode, and its reading end.
 fn terminal() -> (File, OwnedFd) {
     let terminal = openpty(None, None).expect("a terminal");
     let mut settings = tcgetattr(&terminal.slave).expect("settings");
@@ -156,7 +156,7 @@ fn a_terminal_that_cannot_be_opened_anew_gets_no_message() {
     });
 }
 
-/// The message gets through where somebody reads: the twin of the three above.
+/// With a reader the message arrives: the twin of the three above.
 #[test]
 fn whatever_standard_error_is_it_gets_the_message() {
     fn said_to(make: impl FnOnce() -> (File, OwnedFd)) {
@@ -269,7 +269,7 @@ fn a_handler_of_sigabrt_that_returns_is_no_way_out() {
         unsafe { signal(Signal::SIGABRT, SigHandler::Handler(ignore)) }.expect("a handler");
         fence_in_vain();
     });
-    // With std by the signal all the same, as abort(3).
+    // With std it is the signal nevertheless, as in abort(3).
     let code = if cfg!(feature = "std") { None } else { Some(STATUS) };
     assert_eq!(outcome.code(), code, "{outcome:?}");
 }
@@ -289,7 +289,7 @@ mod jumping {
     use crate::child::end;
     use crate::filter::on_membarrier;
 
-    /// Of a moment before the heavy fence.
+    /// Taken just before the heavy fence.
     static TICKET: OnceLock<Ticket> = OnceLock::new();
 
     /// Where the thread goes on: the heavy fence has not ordered anything.
@@ -457,7 +457,7 @@ fn a_terminal_of_another_job_suspends_nobody() {
     });
 }
 
-/// PID 1 of a namespace takes no signal that it does not handle.
+/// PID 1 of a namespace ignores signals that it does not handle.
 #[test]
 fn pid_1_of_a_namespace_stops() {
     Child::default().run(|| {
@@ -471,12 +471,12 @@ fn pid_1_of_a_namespace_stops() {
         match unsafe { fork() }.expect("fork") {
             ForkResult::Child => {
                 assert_eq!(std::process::id(), 1);
-                // The twin: the signals that end others pass it by.
+                // The twin: signals that end other processes do not end it.
                 for number in [Signal::SIGABRT, Signal::SIGKILL] {
                     // SAFETY: a signal to this process.
                     unsafe { libc::kill(1, number as i32) };
                 }
-                // Also one whose handlers return, as some runtimes have for their own purposes.
+                // The same with handlers that return, which some runtimes have.
                 extern "C" fn ignore(_signal: libc::c_int) {}
                 for number in [Signal::SIGSEGV, Signal::SIGILL] {
                     // SAFETY: the handler does nothing.

@@ -1,4 +1,4 @@
-//! The switches that turn the asymmetry off without a line of code.
+//! The switches that turn the asymmetry off without a change of code.
 
 use asymfence::{Asymmetric, Reason, Strategy, Verdict, init};
 
@@ -14,7 +14,7 @@ fn refused(name: &str, reason: Reason) {
     }
 }
 
-/// Between processes the switch refuses what is asymmetric, and whoever would attach to it.
+/// Between processes: with the switch set, an asymmetric segment is neither created nor attached to.
 #[cfg(feature = "std")]
 #[track_caller]
 fn refused_between_processes(reason: Reason) {
@@ -83,7 +83,7 @@ mod environment {
         });
     }
 
-    /// A forked child may have inherited the standard library's lock on the environment, with nobody to let it go.
+    /// A forked child may have inherited the standard library's lock on the environment, which no thread will release.
     #[test]
     fn the_environment_is_looked_up_once() {
         Child::default().run(|| {
@@ -129,7 +129,7 @@ mod environment {
         });
     }
 
-    /// setproctitle(3) moves the variables elsewhere, and writes its title over where they were.
+    /// setproctitle(3) moves the variables elsewhere, and writes its title over their old place.
     #[test]
     fn where_the_environment_began_is_overwritten_the_value_at_the_decision_counts() {
         Child::with("ASYMFENCE", "symmetric").run(|| {

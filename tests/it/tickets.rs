@@ -19,8 +19,8 @@ use crate::litmus::{Shared, longest_pause, scatter, two_cores};
 /// Rounds in one go.
 const PORTION: usize = 500;
 
-/// Weak rounds of a reader's light fence against `ticket`, beside a third thread that executes one heavy
-/// fence after the other.
+/// Counts weak rounds of a reader's light fence against `ticket`, while a third thread executes one heavy fence after the
+/// other.
 fn weak_rounds(rounds: usize, ticket: impl Fn() + Sync) -> Option<usize> {
     let cores = two_cores()?;
     let (mut scatter, shared) = (scatter(), Shared::default());
@@ -142,7 +142,7 @@ fn a_ticket_of_before_the_decision_waits_for_a_heavy_fence() {
     });
 }
 
-/// Many children while another thread fences: what is served in one is decided by its own fences.
+/// Forks many children while another thread fences. Only a child's own fences serve its tickets.
 #[test]
 fn a_forked_child_serves_its_own_tickets() {
     Child::default().run(|| {
@@ -195,7 +195,7 @@ fn a_handler_takes_tickets_while_its_thread_fences() {
         // SAFETY: a decided process's tickets and fences are async-signal-safe, and so are atomics.
         unsafe { signal(Signal::SIGUSR1, SigHandler::Handler(ticket_in_handler)) }
             .expect("a handler");
-        // In the middle of a call: the handler's ticket is not served by that one.
+        // In the middle of a call, which does not serve the handler's ticket.
         let shared = asymfence::Coalesce::new();
         let interrupted = || {
             raise(Signal::SIGUSR1).expect("a signal to oneself");

@@ -14,7 +14,7 @@ use loom::thread;
 use loom_tests::check::{STARTS, check, check_within, is_ever};
 use loom_tests::quick;
 
-/// A number whose reads and writes loom sees.
+/// A number whose reads and writes loom checks.
 struct Value(UnsafeCell<usize>);
 
 // SAFETY: loom sees to it.
@@ -29,7 +29,7 @@ fn lock() -> Lock {
     Arc::new(BiasedRwLock::with_patience(Value(UnsafeCell::new(0)), 1))
 }
 
-/// One whose writers come within two looks at the clock.
+/// A lock whose writers come within two looks at the clock.
 fn busy() -> Lock {
     let lock = BiasedRwLock::with_patience(Value(UnsafeCell::new(0)), 1);
     Arc::new(lock.with_pause(Duration::from_millis(2)))
@@ -68,7 +68,7 @@ fn reading<const SECTIONS: usize>(lock: &Lock) -> thread::JoinHandle<[Seen; SECT
     })
 }
 
-/// A reader is in by its slot, comes while the bias is revoked, or comes later.
+/// A reader is inside by its slot, comes while the bias is revoked, or comes later.
 fn two_sections_against_a_write() -> [Seen; 2] {
     let lock = lock();
     let reader = reading(&lock);
@@ -76,7 +76,7 @@ fn two_sections_against_a_write() -> [Seen; 2] {
     reader.join().expect("no panic")
 }
 
-/// All that can happen, and nothing else: nobody comes by the slot right behind a writer.
+/// Exactly these cases occur: no reader enters by its slot directly after a writer.
 #[test]
 fn a_reader_goes_before_the_writer_or_behind_it() {
     let expected = [
@@ -95,7 +95,7 @@ fn a_reader_goes_before_the_writer_or_behind_it() {
     }
 }
 
-/// Who turns the bias on hands on what it was handed by the underlying lock.
+/// The reader that turns the bias on passes on what it has seen through the underlying lock.
 fn a_section_after_the_bias_was_turned_on() -> [Seen; 1] {
     let lock = lock();
     let other = reading(&lock);
@@ -115,7 +115,7 @@ fn who_comes_by_the_slot_has_what_was_written_before_the_bias() {
 }
 
 /// The first write makes the reader slow, the slow reader turns the bias on, and the second write revokes
-/// it, be the reader still in its slow section, or in one by the slot.
+/// it, whether the reader is still in its slow section or in one by its slot.
 fn three_sections_against_two_writes() -> [Seen; 3] {
     let lock = lock();
     let reader = reading(&lock);
@@ -167,7 +167,7 @@ fn two_writers_and_a_reader_are_not_in_together() {
     }
 }
 
-/// It does not wait for a writer either.
+/// Nor does it wait for a writer.
 #[test]
 fn a_reader_that_tries_is_not_in_together_with_a_writer() {
     for start in STARTS {
@@ -222,7 +222,7 @@ type Attempt = for<'l> fn(&'l Lock) -> Option<WriteGuard<'l, Value>>;
 const ATTEMPTS: [Attempt; 2] =
     [|lock| lock.try_write(), |lock| lock.write_timeout(Duration::from_millis(1))];
 
-/// Whether it got in beside two sections of a reader.
+/// Whether it got in, while a reader has two sections.
 fn two_sections_against_an_attempt(attempt: Attempt) -> bool {
     let lock = lock();
     let reader = reading::<2>(&lock);
@@ -264,7 +264,7 @@ fn who_comes_behind_a_writer_that_gave_up_waits_for_the_readers() {
     }
 }
 
-/// Nor does it hide what was written before: the third thread comes by its slot.
+/// Nor does it hide what was written before: the third thread enters by its slot.
 #[test]
 fn who_comes_by_the_slot_behind_a_writer_that_gave_up_has_what_was_written() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -298,7 +298,7 @@ fn a_reader_and_a_writer_are_not_in_together_while_the_fences_give_way_and_retur
     }
 }
 
-/// The fences have given way before.
+/// The bias was revoked before.
 #[test]
 fn a_reader_and_a_writer_are_not_in_together_by_full_fences() {
     check(Start::Asymmetric, || {

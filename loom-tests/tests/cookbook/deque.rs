@@ -1,9 +1,9 @@
 //! The work-stealing deque. loom's cells fail a model in which two take the same item, or one takes it without
-//! knowing of what came before its push.
+//! having seen what came before its push.
 //!
-//! With a fence or an ordering removed or weakened these must fail: `cargo xtask mutants "cookbook deque"`.
+//! `cargo xtask mutants "cookbook deque"` removes or weakens a fence or an ordering: then a model here must fail.
 //!
-//! What they cannot show, since loom executes each thread in order: that a pop of the last item must release
+//! The models cannot show the following, because loom executes each thread in order: that a pop of the last item must release
 //! the bottom that it restores, and that a thief's exchange must release its reading of the slot. The argument
 //! stands beside each.
 
@@ -18,7 +18,7 @@ use loom::thread;
 
 use loom_tests::check::{STARTS, check, check_within, is_ever};
 
-/// Items are numbers of these.
+/// An item is the number of one of these.
 struct World {
     /// Whether each was pushed, and taken.
     items: [UnsafeCell<(bool, bool)>; 3],
@@ -41,7 +41,7 @@ impl World {
     }
 
     fn take(&self, item: Box<usize>) -> usize {
-        // Not freed: a model in which it is taken twice is to say so.
+        // Not freed, so that a model in which it is taken twice says so.
         let number = *Box::leak(item);
         self.items[number].with_mut(|item| {
             // SAFETY: loom fails the model if another uses the item at the same time, or if its push is
@@ -62,7 +62,7 @@ impl World {
         self.take_stolen(thief.steal())
     }
 
-    /// The oldest of a batch; the others are taken, too.
+    /// The oldest item of a batch. The others are taken too.
     fn steal_batch(&self, thief: &Stealer<usize>) -> Steal<usize> {
         let (own, _) = with_capacity(2);
         let oldest = thief.steal_batch(&own);
@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    /// Pops what is left, once all thieves are done: then nothing is missing.
+    /// Pops what is left after all thieves are done, and checks that nothing is missing.
     fn end(&self, owner: &Owner<usize>, pushed: usize) {
         while self.pop(owner).is_some() {}
         for item in &self.items[..pushed] {
@@ -88,7 +88,7 @@ impl World {
     }
 }
 
-/// What a thief's attempts came to, one after another.
+/// The results of a thief's attempts, in order.
 type Loot = Vec<Steal<usize>>;
 
 /// One attempt to steal.
@@ -134,7 +134,7 @@ fn pops(times: usize, world: &World, owner: &Owner<usize>) -> usize {
     0
 }
 
-/// The owner and a thief at the last item.
+/// The owner and a thief compete for the last item.
 fn last_item() -> Vec<Loot> {
     run(2, 1, &[1], |world, owner| pops(1, world, owner))
 }
@@ -199,7 +199,7 @@ fn an_item_that_comes_in_anothers_place_is_stolen_at_times() {
     }));
 }
 
-/// As with two steals, where the thief who looks has only read what the other wrote.
+/// As with two steals, but the thief that looks has only read what the other one wrote.
 fn two_thieves() -> Vec<Loot> {
     run(2, 2, &[1, 1], |world, owner| pops(1, world, owner))
 }
@@ -225,7 +225,7 @@ fn two_thieves_take_an_item_each_at_times_and_want_the_same_at_others() {
     assert_eq!(*both.lock().expect("no panic while it is held"), [true; 2]);
 }
 
-/// Also if all that the thief sees is a bottom that a pop has stored.
+/// The same if the thief sees only a bottom that a pop has stored.
 #[test]
 fn who_steals_knows_what_came_before_the_push() {
     for start in STARTS {
@@ -260,9 +260,9 @@ fn the_deque_grows_under_a_thief_at_times() {
     assert!(is_ever(Start::Asymmetric, || matches!(growth()[0][..], [Steal::Taken(_), _])));
 }
 
-/// A push that finds room where an item was stolen from writes to that slot after the thief has read it. loom
-/// never lets a thread read what is written later; so a cell stands in for the slot. (The thief's fence covers
-/// the cell, as it does not the slot; so this shows the owner's side only.) True if there was room.
+/// A push into a slot from which an item was stolen writes to the slot after the thief has read it. In loom a
+/// thread never reads what is written later, so a cell stands in for the slot. (The thief's fence covers the cell,
+/// but not the real slot. So this shows the owner's side only.) True if there was room.
 fn a_slot_again() -> bool {
     let world = World::new();
     let (owner, thief) = with_capacity(1);
@@ -277,7 +277,7 @@ fn a_slot_again() -> bool {
             slot.stolen.store(true, Relaxed);
         })
     };
-    // loom does not try a push behind a steal for their own sake. Relaxed: orders nothing.
+    // Without this access loom does not try a push after a steal. Relaxed: orders nothing.
     _ = slot.stolen.load(Relaxed);
     world.push(&owner, 1);
     let is_again = owner.capacity() == 1;
@@ -357,7 +357,7 @@ fn a_batch_is_two_items_at_times_and_fewer_at_others() {
     assert_eq!(*seen.lock().expect("no panic while it is held"), [true; 3]);
 }
 
-/// One batch after another: a pop that comes late sees the later claim, or none, and the top that the first has made.
+/// One batch after another. A late pop sees the later claim or none, and the top that the first batch stored.
 #[test]
 fn what_a_batch_has_taken_is_not_popped_when_its_claim_is_over() {
     for start in [Start::Asymmetric, Start::Symmetric] {
@@ -369,7 +369,7 @@ fn what_a_batch_has_taken_is_not_popped_when_its_claim_is_over() {
     }
 }
 
-/// An item comes in the place of one that was claimed and popped.
+/// An item is pushed into the place of one that was claimed and popped.
 #[test]
 fn an_item_that_comes_in_the_place_of_a_claimed_one_is_itself() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -400,7 +400,7 @@ fn two_batches_and_the_owner_share_the_items() {
     });
 }
 
-/// Who knows what came before the push of an item that was stolen in a batch.
+/// Which threads see what came before the push of an item that was stolen in a batch.
 #[test]
 fn who_steals_a_batch_knows_what_came_before_the_pushes() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -412,7 +412,7 @@ fn who_steals_a_batch_knows_what_came_before_the_pushes() {
     });
 }
 
-/// The buffers before are freed while a thief may be there.
+/// Earlier buffers are freed while a thief may still use them.
 #[test]
 fn no_buffer_is_freed_under_a_thief() {
     for way in [ONE, BATCH] {
@@ -426,8 +426,7 @@ fn no_buffer_is_freed_under_a_thief() {
     }
 }
 
-/// A thief who comes again within two looks at the clock makes the fences full ones, and the pops ask for the bias
-/// back.
+/// A thief that comes again within two looks at the clock revokes the bias, and the pops ask for it back.
 #[test]
 fn an_item_is_popped_or_stolen_while_the_fences_give_way_and_return() {
     let busy = || with_pause(4, Duration::from_millis(2));
@@ -438,7 +437,7 @@ fn an_item_is_popped_or_stolen_while_the_fences_give_way_and_return() {
     }
 }
 
-/// The fences have given way before: the owner's and the thief's are full ones, or are on their way back.
+/// The bias was revoked before: the fences of both sides are full ones, or the bias is being restored.
 #[test]
 fn an_item_that_the_top_reaches_is_popped_or_stolen_by_full_fences() {
     check_within(Some(2), Start::Asymmetric, || {

@@ -1,5 +1,5 @@
-//! Epochs. loom's cells fail a model in which an object is dropped while somebody reads it, or is read when
-//! it was dropped; its memory stays until all threads are done.
+//! Epochs. loom's cells fail a model in which an object is dropped while a thread reads it, or is read after it
+//! was dropped. Its memory stays until all threads are done.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use loom::thread::{self, JoinHandle};
 
 use loom_tests::check::{STARTS, check_within, is_ever};
 
-/// A link to object 0 or 1, whose uses and whose end loom sees.
+/// A link to object 0 or 1. loom checks the uses and the end of the objects.
 struct World {
     collector: Collector,
     link: AtomicUsize,
@@ -58,12 +58,12 @@ impl World {
 
     fn unlink(self: &Arc<Self>, handle: &Handle<'_>) {
         self.link.store(1, Release);
-        // SAFETY: unlinked just now. The world outlives the model's threads.
+        // SAFETY: it was unlinked just now. The memory outlives the model's threads.
         unsafe { handle.retire(Box::new(End(Arc::clone(self)))) };
     }
 }
 
-/// One who reads, while another unlinks, and flushes so often. What the reader found.
+/// One thread reads, while another unlinks and flushes that many times. Returns what the reader found.
 fn reads_against_flushes(flushes: usize) -> usize {
     let world = World::new();
     let reader = world.spawn(|world| {
@@ -104,7 +104,7 @@ fn an_old_tag_frees_nothing_too_early() {
     });
 }
 
-/// A reader that comes again is not seen free in between.
+/// A reader that pins again is not seen unpinned in between.
 #[test]
 fn what_was_read_before_the_last_pin_is_not_freed_before_its_uses() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -121,7 +121,7 @@ fn what_was_read_before_the_last_pin_is_not_freed_before_its_uses() {
     });
 }
 
-/// The one who frees has not advanced itself.
+/// The thread that frees has not advanced the epoch itself.
 #[test]
 fn one_may_free_by_the_advances_of_another() {
     check_within(Some(2), Start::Asymmetric, || {

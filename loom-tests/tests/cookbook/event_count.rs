@@ -1,9 +1,9 @@
 //! The event count. A wake-up that is lost is a deadlock here, which loom reports; a cell fails the model
 //! if what a notification announces is not visible to whom it wakes.
 //!
-//! With a fence removed, weakened or misplaced these must fail: `cargo xtask mutants "cookbook event count"`.
+//! `cargo xtask mutants "cookbook event count"` removes, weakens or misplaces a fence: then a model here must fail.
 
-/// The same file beside `crate::sync`, whose condition variable wakes whom it likes.
+/// The same file, compiled with `crate::sync`, whose condition variable wakes any thread it likes.
 #[allow(dead_code, unreachable_pub, reason = "of the cookbook")]
 #[path = "../../../cookbook/src/event_count.rs"]
 mod woken_at_will;
@@ -33,7 +33,7 @@ const STARTS: [Start; 4] = [
     Start::Undecided { rung_works: false },
 ];
 
-/// An event count, and things that come to be available one by one.
+/// An event count, and items that become available one by one.
 struct World {
     event: EventCount,
     available: AtomicUsize,
@@ -41,7 +41,7 @@ struct World {
 
 impl World {
     fn new() -> Arc<Self> {
-        // One look before it announces itself: the fewer the smaller.
+        // One look before it announces itself: fewer looks keep the model small.
         Arc::new(World { event: EventCount::with_looks(1), available: AtomicUsize::new(0) })
     }
 
@@ -69,7 +69,7 @@ impl World {
         self.available.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).ok().map(drop)
     }
 
-    /// Takes one; how often it looked.
+    /// Takes one, and returns how often it looked.
     fn take(&self) -> usize {
         let mut looks = 0;
         self.event.wait_until(|| {
@@ -99,12 +99,12 @@ fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
 }
 
-/// Of who sleeps again within two looks at the clock the fences give way, and they are back after two more.
+/// If a thread sleeps again within two looks at the clock, the bias is revoked. After two more looks it is restored.
 fn busy() -> EventCount {
     EventCount::with_looks(1).with_pause(Duration::from_millis(2))
 }
 
-/// One who stores and notifies, one who sleeps; how often that one looked.
+/// One thread stores and notifies, another sleeps. Returns how often the sleeper looked.
 fn store_against_sleep() -> usize {
     let world = World::new();
     let notifier = world.spawn(World::store);
@@ -120,7 +120,7 @@ fn no_wake_up_is_lost() {
     }
 }
 
-/// So the test above has seen one who need not sleep, one who sees it in time, and one who is notified.
+/// So the test above has seen a thread that need not sleep, one that sees the item in time, and one that is notified.
 #[test]
 fn a_sleeper_looks_once_or_twice_or_wakes() {
     for looks in 1..=3 {
@@ -182,7 +182,7 @@ fn notify_one_reaches_as_many_as_it_is_called() {
     }
 }
 
-/// One who listens and leaves takes no wake-up away from one who sleeps, whether it was notified or not.
+/// A listener that leaves takes no wake-up away from a sleeper, whether it was notified or not.
 #[test]
 fn who_cancels_swallows_nothing() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -195,7 +195,7 @@ fn who_cancels_swallows_nothing() {
     });
 }
 
-/// The same for one who leaves since it found what another's notification was for.
+/// The same for a listener that leaves because it found what another one was notified of.
 #[test]
 fn who_takes_and_leaves_swallows_nothing() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -214,8 +214,8 @@ fn who_takes_and_leaves_swallows_nothing() {
     });
 }
 
-/// Two conditions on one event count. Whom a notification woke leaves, also when another parks before it
-/// has woken: that one waits for something else.
+/// Two conditions on one event count. A thread that a notification woke leaves, even if another one parks before it
+/// is awake: the other one waits for something else.
 #[test]
 fn notify_all_wakes_those_who_parked_before_it() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -228,7 +228,7 @@ fn notify_all_wakes_those_who_parked_before_it() {
         });
         world.available.store(1, Relaxed);
         world.event.notify_all();
-        // Were it asleep, the second notification would hide that.
+        // If it were asleep, the second notification would hide that.
         join([first]);
         world.available.store(2, Relaxed);
         world.event.notify_all();
@@ -313,7 +313,7 @@ fn a_notification_for_two_reaches_two() {
     }
 }
 
-/// Of three that are parked.
+/// Three are parked.
 #[test]
 fn a_notification_for_two_of_three_reaches_two() {
     check_within(Some(1), Start::Symmetric, || {
@@ -335,7 +335,7 @@ fn a_notification_for_two_of_three_reaches_two() {
     });
 }
 
-/// One who sleeps again and again: the fences become full ones. The notifications ask for the bias back.
+/// A thread sleeps again and again, so the fences become full ones. The notifications ask for the bias back.
 #[test]
 fn no_wake_up_is_lost_while_the_fences_give_way_and_return() {
     for start in [Start::Asymmetric, Start::Symmetric] {
@@ -352,7 +352,7 @@ fn no_wake_up_is_lost_while_the_fences_give_way_and_return() {
     }
 }
 
-/// The fences have given way before the notifier comes; it looks by full ones, or by light ones again.
+/// The bias was revoked before the notifier comes. Its fence is a full one, or a light one again.
 #[test]
 fn no_wake_up_is_lost_by_full_fences() {
     check(Start::Asymmetric, || {
@@ -441,7 +441,7 @@ fn two_who_wait_for_each_other_hand_everything_over() {
     });
 }
 
-/// A thread that listens already, and waits now. The event count is there for good: the thread borrows it.
+/// A thread that already listens, and now waits. The event count is never dropped, so the thread borrows it.
 fn wait(event: &'static woken_at_will::EventCount) -> thread::JoinHandle<()> {
     let listener = event.listen();
     thread::spawn(move || listener.wait())
@@ -474,7 +474,7 @@ fn whom_notify_one_has_reached_nobody_overtakes_that_listens_later() {
     });
 }
 
-/// Of two that are parked one is woken, and one that listens later does not leave in its place.
+/// One of two parked threads is woken, and one that listens later does not leave in its place.
 #[test]
 fn whom_notify_one_has_reached_of_two_nobody_overtakes_that_listens_later() {
     check_within(Some(2), Start::Symmetric, || {
@@ -497,20 +497,20 @@ fn whom_notify_one_has_reached_of_two_nobody_overtakes_that_listens_later() {
     });
 }
 
-/// Two are parked; each notification for one is for one of them.
+/// Two are parked. Each `notify(1)` is for one of them.
 #[test]
 fn a_notification_for_one_ends_one_wait() {
     check_within(Some(2), Start::Symmetric, || {
         ASLEEP.set(0);
         let event: &'static _ = Box::leak(Box::new(woken_at_will::EventCount::new()));
-        // Notifications, and those whom they have woken.
+        // The number of notifications, and of the threads that they woke.
         let counts = Arc::new([0; 2].map(AtomicUsize::new));
         let parked = [0; 2].map(|_| {
             let (listener, counts) = (event.listen(), Arc::clone(&counts));
             thread::spawn(move || {
                 listener.wait();
                 let [notified, woken] = &*counts;
-                // AcqRel: who left before us has seen its notification, and we see that.
+                // AcqRel: a thread that left before us has seen its notification, and we see that.
                 let before = woken.fetch_add(1, AcqRel);
                 assert!(before < notified.load(Relaxed), "two left by one notification");
             })

@@ -1,5 +1,5 @@
-//! RCU. loom's cells fail a model in which an object ends while somebody reads it, or is read when it has
-//! ended; its memory stays until all threads are done.
+//! RCU. loom's cells fail a model in which an object ends while a thread reads it, or is read after it has
+//! ended. Its memory stays until all threads are done.
 
 use std::mem;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use loom::thread;
 
 use loom_tests::check::{STARTS, check, check_within, is_ever};
 
-/// An object whose uses and whose end loom sees, and its number.
+/// An object and its number. loom checks its uses and its end.
 #[derive(Debug)]
 struct Object(UnsafeCell<bool>, u32);
 
@@ -70,7 +70,7 @@ fn what_is_read_is_not_freed() {
     }
 }
 
-/// The one who comes again is not seen outside in between.
+/// A reader that reads again is not seen outside in between.
 #[test]
 fn what_was_read_before_the_last_read_is_not_freed_before_its_uses() {
     for start in STARTS {
@@ -81,7 +81,7 @@ fn what_was_read_before_the_last_read_is_not_freed_before_its_uses() {
     }
 }
 
-/// So the tests above have seen an old object and a new one, and one after the other.
+/// So the tests above have seen an old object, a new one, and one after the other.
 #[test]
 fn readers_see_the_old_and_the_new() {
     for expected in [0, 1] {
@@ -128,8 +128,8 @@ fn who_drops_a_reader_has_done_with_what_it_read() {
     });
 }
 
-/// A reader registers and reads, while the first thread publishes. Whether the grace period was not over at
-/// the first look, and what was read.
+/// A reader registers and reads, while the first thread publishes. Returns whether the grace period was still
+/// running at the first look, and what was read.
 fn registering_against_publish() -> (bool, u32) {
     let rcu = Arc::new(Rcu::new(Object::new(0)));
     let reader = {
@@ -150,7 +150,7 @@ fn a_reader_may_register_during_a_grace_period() {
     }
 }
 
-/// Also a reader of the new object, if the writer does not know it for one.
+/// The writer also waits for a reader of the new object, if it cannot tell that the reader has the new one.
 #[test]
 fn a_grace_period_is_over_at_once_at_times_and_not_at_others() {
     for expected in [(false, 0), (true, 0), (false, 1), (true, 1)] {
@@ -193,8 +193,8 @@ fn two_writers_get_an_object_each() {
     });
 }
 
-/// Their grace periods overlap: neither takes the other's number for its own. Who would have to wait leaves
-/// it to the first thread, or they would wait in turn without end.
+/// Their grace periods overlap, and neither takes the other's number for its own. A thread that would have to wait
+/// leaves that to the first thread. Otherwise they would wait in turn without end.
 #[test]
 fn two_writers_wait_for_a_reader() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -275,7 +275,7 @@ fn reads_against_what_is_deferred(run: fn(&Rcu<()>)) -> usize {
         thread::spawn(move || linked.read(&linked.rcu.reader()))
     };
     linked.link.store(1, Relaxed);
-    // The address: the work must not own what it is deferred in, which would not end.
+    // By address: if the work owned the structure in which it is deferred, neither would ever end.
     let old = Alive(&raw const linked.objects[0]);
     linked.rcu.defer(move || old.end());
     run(&linked.rcu);
@@ -309,7 +309,7 @@ fn what_is_deferred_ends_nothing_that_is_read() {
     }
 }
 
-/// What is published by the one who defers is complete for who reads it.
+/// What the deferring thread publishes is complete for the thread that reads it.
 #[test]
 fn what_comes_later_is_complete_when_it_is_read() {
     check_within(Some(2), Start::Asymmetric, || {

@@ -1,5 +1,4 @@
-//! What the structures of the cookbook take their `crate::sync` for, with a condition variable that is as bad
-//! as one may be.
+//! Stands in for `crate::sync` of the cookbook, with a condition variable as bad as the standard library allows.
 
 pub(crate) use asymfence::{Bias, Ticket};
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
@@ -11,15 +10,15 @@ use std::sync::{LockResult, PoisonError};
 use std::time::Duration;
 
 thread_local! {
-    /// How many sleep on a condition variable now. loom runs a model on one thread of the system.
+    /// How many threads sleep on a condition variable now. loom runs a model on one thread of the operating system.
     pub(crate) static ASLEEP: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Who notifies one wakes all; and every other wait returns at once.
+/// `notify_one` wakes all, and every second wait returns at once.
 #[derive(Debug)]
 pub(crate) struct Condvar {
     inner: loom::sync::Condvar,
-    /// Not loom's: that it is as it is in some execution is enough.
+    /// Of std, not of loom: it is enough that some executions have this value.
     has_waited: AtomicBool,
 }
 
@@ -47,7 +46,7 @@ impl Condvar {
     }
 }
 
-/// No model looks twice at the time.
+/// No model reads the time twice.
 pub(crate) fn now() -> Duration {
     Duration::ZERO
 }

@@ -1,4 +1,4 @@
-//! The litmus tables, under the model and under the judge.
+//! The litmus tables, in the model and in the oracle.
 //!
 //! `data/pairs.csv`: the two-thread shapes SB, MP, R, S, 2+2W and the three-thread 3.SB. `data/shapes.csv`:
 //! LB, WRC, RWC, IRIW, ISA2, W+RWC, Z6.2, Z6.3, as `examples/derive.rs` printed them. Each shape with
@@ -9,7 +9,7 @@ use loom_tests::litmus::{Fence, Outcome, Program, Row, Step, explore, program, t
 use loom_tests::oracle::{Threads, outcomes};
 use loom_tests::{deep, quick};
 
-/// The rows of the tables. Where time is short, of three and four threads each fourth.
+/// The rows of the tables. In a quick run every fourth of those with three or four threads.
 fn rows() -> impl Iterator<Item = Row> {
     let all = tables().into_iter().enumerate();
     all.filter(|(nth, row)| !quick() || row.program.threads.len() == 2 || nth % 4 == 0)
@@ -25,7 +25,7 @@ fn every_verdict_of_the_tables_is_the_judges() {
     }
 }
 
-/// What is allowed is found, and what is forbidden is not: of every outcome, not only the weak one.
+/// The model shows every allowed outcome and no forbidden one; not only the weak outcome is compared.
 #[track_caller]
 fn the_model_is_exact_on(shape: &str) {
     let shape = format!("{shape} ");
@@ -74,8 +74,8 @@ the_model_is_exact_on! {
     the_model_is_exact_on_z6_3 "Z6.3",
 }
 
-/// Which thread is first makes no difference to a program, but it does to the order in which fences
-/// visit threads. One heavy fence that reaches two light ones is where a model is easily too strong.
+/// The order of the threads makes no difference to a program, but it changes the order in which heavy fences visit
+/// the threads. A model is easily too strong where one heavy fence reaches two light ones.
 #[test]
 fn the_model_is_exact_in_every_order_of_the_threads() {
     const ORDERS: [[usize; 3]; 5] = [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
@@ -97,9 +97,9 @@ fn the_model_is_exact_in_every_order_of_the_threads() {
     println!("every order of the threads: {executions} executions");
 }
 
-/// The heavy fence reaches thread 1 before its light fence, and threads 0 and 2 after theirs or the other
-/// way round, as it likes: what it meets in one it does not hand on to the next. In either order of
-/// visiting one of the two comes after thread 1.
+/// The heavy fence may reach thread 1 before its light fence, and threads 0 and 2 after theirs, or the other way
+/// round. It passes no order from one thread to the next. In either order of visiting, one of the two comes after
+/// thread 1.
 #[test]
 fn a_heavy_fence_does_not_hand_on_what_it_meets() {
     let program = program("z=1;F0;r3=x | x=1;F1;r0=y | w=1;F2;r4=x | y=1;F3;r1=z;r2=w", "LLLH");
@@ -108,8 +108,8 @@ fn a_heavy_fence_does_not_hand_on_what_it_meets() {
     assert!(explore(&program, Start::Asymmetric, Some(2)).outcomes.iter().any(is_weak));
 }
 
-/// The mapping of other crates, both fences `fence(SeqCst)`, is the symmetric world: it shows none of
-/// the outcomes that only the light fence allows.
+/// Other crates model both fences as `fence(SeqCst)`, which is a symmetric process. It shows none of the outcomes
+/// that only the light fence allows.
 #[test]
 fn the_seqcst_mapping_orders_all_nine_pairs() {
     for row in tables().into_iter().filter(|row| row.name.starts_with("SB ")) {
@@ -119,7 +119,7 @@ fn the_seqcst_mapping_orders_all_nine_pairs() {
 }
 
 /// A thread without a light fence: the compiler may move its accesses across the full fence that the heavy one
-/// makes it execute. The judge, which executes that fence between two accesses, forbids what the model shows.
+/// makes it execute. The oracle executes that fence between two accesses, so it forbids what the model shows.
 #[test]
 fn a_heavy_fence_orders_nothing_in_a_thread_without_a_light_fence() {
     let program = program("x=1;r0=y | F0;y=1;F1;r1=x", "LH");
@@ -128,7 +128,7 @@ fn a_heavy_fence_orders_nothing_in_a_thread_without_a_light_fence() {
     assert!(explore(&program, Start::Asymmetric, None).outcomes.iter().any(is_weak));
 }
 
-/// So a structure may fence in each operation: only where fences of two threads meet is there more to explore.
+/// So a structure may have a fence in each operation: there is more to explore only where fences of two threads meet.
 #[test]
 fn a_fence_that_meets_nobody_adds_no_execution() {
     let executions =
@@ -145,7 +145,7 @@ fn the_judge_knows_read_modify_writes() {
     let both = program("r0=x+1 | r1=x+1", "");
     let found = outcomes(&both, Threads::OutOfOrder);
     assert_eq!(found, [vec![0, 1, 2], vec![1, 0, 2]].into());
-    // Message passing through a chain: the flag is raised further by a thread that does not fence.
+    // Message passing through a chain: a thread without a fence passes the flag on.
     let chain = |fences| program("x=1;F0;y=1 | r0=y+1 | r1=y;F1;r2=x", fences);
     let is_weak = |outcome: &Outcome| outcome[..3] == [1, 2, 0];
     assert!(!outcomes(&chain("FF"), Threads::OutOfOrder).iter().any(is_weak));
@@ -153,8 +153,8 @@ fn the_judge_knows_read_modify_writes() {
     assert!(outcomes(&chain("LL"), Threads::OutOfOrder).iter().any(is_weak));
 }
 
-/// Programs of three threads with read-modify-writes, from a seed. They avoid what loom has no exact story
-/// for (the guide's limits): a location is written by stores or by updates, not by both, and a thread comes to a
+/// Programs of three threads with read-modify-writes, from a seed. They avoid what loom does not model exactly (the
+/// limits in the guide): a location is written by stores or by updates, not by both, and a thread comes to a
 /// location once.
 #[test]
 fn the_model_is_exact_on_programs_from_a_seed() {
@@ -198,9 +198,8 @@ fn the_model_is_exact_on_programs_from_a_seed() {
     println!("{count} programs from a seed: {executions} executions");
 }
 
-/// Four threads in a ring, with every placement of fences but for turns of the ring. With three heavy fences or
-/// four the judge has too many places to try; there the outcome in question is forbidden all the same, since it
-/// is with fewer.
+/// Four threads in a ring, with every placement of fences up to rotation. With three or four heavy fences the oracle has
+/// too many places to try. There the weak outcome is forbidden because it is forbidden with fewer.
 #[test]
 fn the_model_is_exact_on_four_store_buffers() {
     if !deep() {

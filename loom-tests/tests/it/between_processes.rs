@@ -1,5 +1,5 @@
-//! The fences of a participant, whose contract is that of the fences of one process: here all are of one, over
-//! the model of its heavy fence. That the call reaches other processes is for real ones to show.
+//! The fences of a participant. Their contract is that of the fences of one process, so here all participants are in
+//! one process, with the modelled heavy fence. Tests with real processes show that the call reaches other processes.
 
 use std::fs::{File, remove_file};
 use std::os::fd::AsFd;
@@ -16,7 +16,7 @@ use loom::thread;
 
 use loom_tests::check::{check, is_ever};
 
-/// What is locked. A file that all executions have.
+/// The file that is locked. All executions share it.
 static FILE: LazyLock<File> = LazyLock::new(|| {
     let path = format!("/dev/shm/asymfence-{}", std::process::id());
     let file =
@@ -43,7 +43,7 @@ fn symmetric() -> Participant<'static, SymmetricFences> {
     me
 }
 
-/// Scenario A. Whether both missed the store of the other.
+/// Scenario A. Returns whether each missed the other's store.
 fn both_miss<P: Send + Sync + 'static>(me: P, left: fn(&P), right: fn(&P)) -> bool {
     let me = Arc::new(me);
     let (x, y) =

@@ -1,5 +1,5 @@
-//! A bias that gives way, and returns: the library's own, then a transcription and mutants of that. A, B, C
-//! are the scenarios, with the frequent side light and the rare side heavy.
+//! A bias that is revoked and restored: the library's own, then a transcription and its mutants. A, B, C are the
+//! scenarios, with the frequent side light and the rare side heavy.
 //!
 //! | mutant | fails where the bias is |
 //! | --- | --- |
@@ -27,7 +27,7 @@ use loom::thread::{self, JoinHandle};
 
 use loom_tests::check::{STARTS, check_within, failure_within, is_ever};
 
-/// A bias by whatever protocol.
+/// A bias, by the library or by a transcription.
 trait Gives: Send + Sync + 'static {
     fn light(&self) -> bool;
     fn heavy(&self);
@@ -80,7 +80,7 @@ enum Meanwhile {
 }
 use Meanwhile::*;
 
-/// The bias as it is before, and the thread that changes it.
+/// The state of the bias before, and the thread that changes it.
 fn change<B: Gives>(world: &Arc<World<B>>, meanwhile: Meanwhile) -> Option<JoinHandle<()>> {
     if meanwhile != Restored {
         world.bias.restore();
@@ -154,7 +154,7 @@ fn to_and_fro<B: Gives>(bias: B) {
     assert!(x == 1 || y == 1, "{BROKEN}");
 }
 
-/// A rare side that comes twice while the bias returns.
+/// A rare side that comes twice while the bias is being restored.
 fn twice<B: Gives>(bias: B, _: Meanwhile) {
     let world = World::new(bias);
     let rare = world.spawn(|world| {
@@ -169,7 +169,7 @@ fn twice<B: Gives>(bias: B, _: Meanwhile) {
     assert!(x == 1 || y == 1, "{BROKEN}");
 }
 
-/// Two try to restore it while a rare side comes.
+/// Two threads try to restore it while a rare side comes.
 fn two_restore<B: Gives>(bias: B) {
     let world = World::new(bias);
     let rare = world.spawn(World::rare);
@@ -224,7 +224,7 @@ fn the_librarys_do_not_while_the_bias_goes_to_and_fro() {
     check_within(Some(2), Start::Asymmetric, || twice(library(), Restored));
 }
 
-/// A rare side that comes again before a pause is over takes the bias away itself.
+/// A rare side that comes again before a pause is over revokes the bias itself.
 #[test]
 fn the_librarys_do_not_where_the_rare_side_revokes() {
     struct Often(Library);
@@ -257,7 +257,7 @@ fn the_librarys_do_not_where_the_rare_side_revokes() {
     });
 }
 
-/// One that is biased from the start, without a heavy fence.
+/// A bias that is on from the start, without a heavy fence.
 #[test]
 fn the_librarys_do_not_where_the_bias_is_there_from_the_start() {
     for start in STARTS {

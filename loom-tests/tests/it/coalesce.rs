@@ -1,4 +1,4 @@
-//! STARTED-AFTER: two callers who may share one heavy call, and a light reader.
+//! STARTED-AFTER: two callers that may share one heavy call, and a light reader.
 //!
 //! The library's own `Coalesce` is checked first; then a transcription of its protocol, and mutants of
 //! that. (`cargo xtask mutants` makes the same changes to the library itself.)
@@ -23,14 +23,13 @@ use loom::thread;
 
 use loom_tests::check::{check_within, failure};
 
-/// One heavy fence for many callers, by whatever protocol.
+/// One heavy fence for many callers, by the library or by a transcription.
 trait Shares: Send + Sync + 'static {
-    /// False if that failed. `fails` if a call of one's own does, which then reaches nobody.
+    /// False if the fence failed. `fails` says whether a call of the caller's own fails, and then reaches no thread.
     fn heavy_fence(&self, fails: bool) -> bool;
 }
 
-/// Scenario A with two writers: none of them and the reader may miss each other. The call of one of them
-/// may fail.
+/// Scenario A with two writers: no writer and the reader may miss each other. The call of one writer may fail.
 fn two_writers_and_a_reader(shared: impl Shares, failing: Option<usize>) {
     let shared = Arc::new(shared);
     let x = Arc::new(AtomicUsize::new(0));
@@ -95,7 +94,7 @@ fn check_library(program: impl Fn() + Send + Sync + 'static) {
 
 #[test]
 fn the_library_shares_only_what_started_after() {
-    // loom runs others when a caller waits: a second look sees no more than the first.
+    // loom runs other threads when a caller waits, so a second look sees no more than the first.
     for looks in [0, 1] {
         let library = move || Library(Coalesce::new(), looks);
         check_library(move || two_writers_and_a_reader(library(), None));
@@ -114,7 +113,7 @@ fn the_library_shares_no_call_that_failed() {
 /// Three callers: while one leads, the two others wait for the call after that.
 #[test]
 fn the_library_does_share() {
-    // Not loom's: it outlives the executions.
+    // Of std, not of loom: it outlives the executions.
     let sharing = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let seen = sharing.clone();
     let mut builder = loom::model::Builder::new();
@@ -134,7 +133,7 @@ fn the_library_does_share() {
     assert!(sharing.load(Relaxed), "nobody ever shares: the models above prove nothing");
 }
 
-/// What a transcription does otherwise than the library.
+/// How a transcription differs from the library.
 #[derive(Clone, Copy, PartialEq)]
 enum Mutant {
     None,
@@ -148,7 +147,7 @@ enum Mutant {
 
 struct Transcription {
     mutant: Mutant,
-    /// Twice the calls that have started, and 1 while the last goes on.
+    /// Twice the number of calls that have started, plus 1 while the last one runs.
     lead: AtomicUsize,
     served: AtomicUsize,
 }
@@ -187,7 +186,7 @@ impl Shares for Transcription {
             _ => fence(SeqCst),
         }
         let arrived = match self.mutant {
-            // Whichever ends next will do.
+            // Any call that ends next is enough.
             Mutant::SharesTheCallInFlight => self.served.load(Relaxed),
             _ => self.lead.load(Relaxed) & !1,
         };
@@ -201,7 +200,7 @@ impl Shares for Transcription {
                 continue;
             }
             let number = (lead & !1) + 2;
-            // A call that is counted after it is led all the same, without a number.
+            // The mutant that counts a call afterwards leads it without a number.
             let after = self.mutant == Mutant::StartedCountedAfter;
             let led = if after { lead | 1 } else { number | 1 };
             if self.lead.compare_exchange(lead, led, Relaxed, Relaxed).is_ok() {
@@ -261,8 +260,7 @@ fn an_entry_fence_that_is_not_full_fails() {
     fails(Start::Asymmetric, Mutant::EntryFence(AcqRel));
 }
 
-/// In the symmetric world the light fence is full, and so is the entry fence: what is called in
-/// between does not matter.
+/// In a symmetric process the light fence and the entry fence are full fences, so the call between does not matter.
 #[test]
 fn the_seqcst_mapping_misses_these() {
     use Mutant::{FailureServes, ServedReadRelaxed, SharesTheCallInFlight, StartedCountedAfter};

@@ -13,7 +13,7 @@ use loom_tests::check::{check, is_ever};
 const WORKS: Start = Start::Undecided { rung_works: true };
 const FAILS: Start = Start::Undecided { rung_works: false };
 
-/// Scenario A with as many writers; whether the reader and one of them ever miss each other.
+/// Scenario A with that many writers. Returns whether the reader and one of them ever miss each other.
 fn misses(start: Start, writers: usize, before: fn()) -> bool {
     is_ever(start, move || {
         let x = Arc::new(AtomicUsize::new(0));
@@ -68,7 +68,7 @@ fn light_pairs_while_its_own_thread_decides() {
     assert!(!misses(FAILS, 1, decide));
 }
 
-/// The reader fences while nothing is decided, and again after; both pair.
+/// The reader fences before the decision and again after it. Both fences pair.
 #[test]
 fn light_before_the_decision_pairs_with_heavy_after_it() {
     for start in [WORKS, FAILS] {

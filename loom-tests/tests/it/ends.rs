@@ -1,5 +1,5 @@
-//! The end of a thread: what its thread-locals do when they are dropped, which in loom may be after it was
-//! joined, and after the model's closure has ended.
+//! The end of a thread, when its thread-locals are dropped. In loom that may be after the thread was joined, and after
+//! the model's closure has ended.
 
 use std::cell::RefCell;
 
@@ -14,7 +14,7 @@ use loom_tests::check::is_ever;
 struct Shared {
     x: AtomicUsize,
     y: AtomicUsize,
-    /// Whether a destructor has missed `y`; once it has run.
+    /// Whether a destructor has missed `y`. Set when it has run.
     missed: AtomicUsize,
     gone: Notify,
 }
@@ -38,8 +38,8 @@ loom::thread_local! {
     static LOCAL: RefCell<Option<Publishes>> = RefCell::new(None);
 }
 
-/// Whether the destructor of one thread and another thread ever miss each other. `first` is what the thread does
-/// before.
+/// Returns whether the destructor of one thread and another thread ever miss each other. The thread does `first`
+/// before that.
 fn misses(first: fn(), local: fn(), other: fn()) -> bool {
     is_ever(Start::Asymmetric, move || {
         let shared = Arc::new(Shared {
@@ -64,7 +64,7 @@ fn misses(first: fn(), local: fn(), other: fn()) -> bool {
     })
 }
 
-/// A thread that has fenced before is known by a number, one that has not is not.
+/// The model knows a thread that has fenced before by a number. It knows no number of another thread.
 #[test]
 fn fences_in_destructors_of_thread_locals_pair_as_others_do() {
     for first in [light_fence, heavy_fence, || {}] {
@@ -83,7 +83,7 @@ impl Drop for Asserts {
         x.store(1, Relaxed);
         (self.1)();
         let misses = y.load(Relaxed) == 0;
-        // Each of the two sides says what it missed, and the later one looks.
+        // Each side records what it missed, and the later side compares.
         assert!(!(misses && missed.fetch_add(1, Relaxed) == 1), "they have missed each other");
     }
 }
@@ -92,8 +92,8 @@ loom::thread_local! {
     static ASSERTS: RefCell<Option<Asserts>> = RefCell::new(None);
 }
 
-/// The natural program: a local that fences when it is dropped; join; the other fence. Nothing waits for the
-/// destructor, which runs behind the end of the closure in some executions.
+/// The natural program: a local that fences when it is dropped, then a join, then the other fence. Nothing waits for the
+/// destructor, which in some executions runs after the end of the closure.
 fn natural(first: fn(), local: fn(), other: fn()) {
     let shared = Arc::new([(); 3].map(|()| AtomicUsize::new(0)));
     let theirs = shared.clone();
@@ -126,7 +126,7 @@ fn a_destructor_whose_fence_is_too_weak_is_found() {
     model(|| natural(|| {}, light_fence, light_fence));
 }
 
-/// The locals of the first thread are dropped when the closure has ended. The other thread is on its way then.
+/// The locals of the first thread are dropped after the closure has ended, while the other thread still runs.
 #[test]
 fn the_first_threads_locals_may_fence() {
     for (local, other) in [
@@ -150,7 +150,7 @@ fn the_first_threads_locals_may_fence() {
     }
 }
 
-/// The only fence of the program: no thread has fenced before the closure ended.
+/// The only fence of the program is in a destructor: no thread has fenced before the closure ended.
 #[test]
 fn a_destructor_may_be_the_only_one_that_fences() {
     struct Fences(fn());

@@ -10,7 +10,7 @@ use loom::sync::atomic::Ordering::SeqCst;
 use loom_tests::litmus::{Outcome, explore_bare, scenario_a, tables};
 use loom_tests::oracle::{Threads, outcomes};
 
-/// The first fence is in a spawned thread, in every one of them in some execution.
+/// The first fence is in a spawned thread: in each of them in some execution.
 #[test]
 fn a_bare_model_is_exact_on_the_shapes_of_two_threads_and_on_two_of_three() {
     let is_meant = |name: &str| {
@@ -25,7 +25,7 @@ fn a_bare_model_is_exact_on_the_shapes_of_two_threads_and_on_two_of_three() {
     }
 }
 
-/// A bare model takes the world of `begin_with`; here that of other crates, which hides what light fences do.
+/// A bare model begins as `begin_with` says: here symmetric, as other crates model their fences.
 #[test]
 fn a_bare_model_may_be_symmetric() {
     let row = &tables()[0];
@@ -36,7 +36,7 @@ fn a_bare_model_may_be_symmetric() {
     assert!(row.is_weak_in(&asymmetric.outcomes));
 }
 
-/// Scenario A in a bare model; every pair of results.
+/// Scenario A in a bare model. Returns every pair of results.
 fn found(left: impl Fn() + Copy + Send + Sync + 'static, right: fn()) -> Vec<Outcome> {
     begin_with(Start::Asymmetric, Visit::Upward);
     let all = Arc::new(Mutex::new(Vec::new()));
@@ -64,7 +64,7 @@ fn a_bare_model_orders_what_the_table_orders_and_nothing_else() {
     assert_eq!(found(light_fence, || fence(SeqCst)), UNORDERED);
 }
 
-/// Asking for numbers orders nothing, in either thread.
+/// Reading statistics orders nothing, in either thread.
 #[test]
 fn reports_order_nothing() {
     fn light_and_asks() {

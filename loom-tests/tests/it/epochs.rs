@@ -2,22 +2,22 @@
 //! `pin` is a light one.
 //!
 //! ```text
-//! who pins (`Local::pin`)   who unlinks (`Global::push_bag`)   who advances (`Global::try_advance`)
+//! pins (`Local::pin`)       unlinks (`Global::push_bag`)       advances (`Global::try_advance`)
 //! slot = epoch              unlink                             e = epoch
 //! full fence, now light     full fence                         full fence, now heavy
 //! read                      tag = epoch                        each slot is free, or at e
 //! slot = free               free when epoch is tag + grace     epoch = e + 1
 //! ```
 //!
-//! The fence of `pin` met two others, and only one of them becomes heavy. The full fence before the tag no longer
-//! pairs with it: a reader may pin an epoch that the tag does not show yet, and still find the object. So the tag
-//! may be one too low. Two ways out: one advance more, or a heavy fence before the tag, too.
+//! The fence of `pin` paired with two other fences, and only one of them becomes heavy. The full fence before the tag no
+//! longer pairs with it: a reader may pin an epoch newer than the tag, and still find the object. So the tag may be one
+//! too low. There are two ways out: one more advance, or a heavy fence before the tag too.
 //!
 //! Why one more is enough: let H be the heavy fence of the advance from `t + 1`. A tag `t` was read before H reached
 //! its thread, or it would be `t + 1`; so the unlinking stands before H. A reader that finds the object pinned
 //! before H reached it, so at `t + 1` at most, and holds the epoch at `t + 2`.
 //!
-//! loom's cells fail a model in which the object is freed while somebody reads it, or read when it was freed.
+//! loom's cells fail a model in which the object is freed while a thread reads it, or read after it was freed.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use loom::thread;
 
 use loom_tests::check::{check_within, failure_within};
 
-/// What stands where crossbeam-epoch has `fence(SeqCst)`, and after how many advances it frees.
+/// The fences in the places where crossbeam-epoch has `fence(SeqCst)`, and after how many advances it frees.
 #[derive(Clone, Copy)]
 struct Scheme {
     pin: fn(),
@@ -57,7 +57,7 @@ const FREE: usize = 0;
 struct World {
     scheme: Scheme,
     epoch: AtomicUsize,
-    /// Of who reads. Who unlinks is not pinned here: that could only hold the epoch back.
+    /// The reader's slot. The thread that unlinks is not pinned: pinning could only hold the epoch back.
     slot: AtomicUsize,
     /// Whether the object can be found.
     linked: AtomicUsize,
@@ -73,7 +73,7 @@ impl World {
     fn pin(&self) {
         // Relaxed: an old one only holds the epoch back.
         let epoch = self.epoch.load(Relaxed);
-        // Relaxed: nothing is handed over.
+        // Relaxed: publishes nothing.
         self.slot.store(epoch, Relaxed);
         (self.scheme.pin)();
     }
@@ -101,10 +101,10 @@ impl World {
     }
 
     fn advance(&self) {
-        // Acquire: the scans of those who advanced it before. Pairs with: the Release below.
+        // Acquire: the scans of earlier advances. Pairs with: the Release below.
         let epoch = self.epoch.load(Acquire);
         (self.scheme.advance)();
-        // Acquire: who has left has done with what it read. Pairs with: the Release in `unpin`.
+        // Acquire: a reader that has left no longer reads. Pairs with: the Release in `unpin`.
         if [FREE, epoch].contains(&self.slot.load(Acquire)) {
             // Release: our scan. Pairs with: the Acquires of who advances next, and of who frees. If another was
             // quicker it is as good; Relaxed: we learn nothing.
@@ -121,7 +121,7 @@ impl World {
     }
 }
 
-/// One reads; one advances; one unlinks, advances, and frees. The two advance so often.
+/// One thread reads, one advances, and one unlinks, advances and frees. The last two advance that often.
 fn program(scheme: Scheme, advances: [usize; 2]) {
     let world = Arc::new(World {
         scheme,

@@ -46,7 +46,7 @@ impl Decision {
             Mutant::SymmetricNotKnown => mode != UNDECIDED,
             _ => mode == ASYMMETRIC,
         };
-        // In the symmetric world of the model the light fence is a full one: the `SeqCst` mapping.
+        // In a symmetric process the light fence is a full one: the `SeqCst` mapping.
         if relaxes { light_fence() } else { fence(SeqCst) }
     }
 
@@ -75,7 +75,7 @@ impl Decision {
     }
 }
 
-/// Scenario A with two writers, of whom the first may be the one who decides.
+/// Scenario A with two writers. The first may be the one that decides.
 fn program(mutant: Mutant, rung_works: bool) -> impl Fn() + Send + Sync + 'static {
     move || {
         let decision = Arc::new(Decision {

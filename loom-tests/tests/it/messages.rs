@@ -1,4 +1,4 @@
-//! What a model prints, and what it makes of the environment: each in a process of its own.
+//! What a model prints, and how it reads the environment. Each test runs a process of its own.
 
 use std::process::Command;
 use std::sync::atomic::AtomicUsize;
@@ -9,7 +9,7 @@ use asymfence::{heavy_fence, light_fence};
 use loom::thread;
 use loom_tests::litmus::scenario_a;
 
-/// What the test of this name prints when it runs alone, with these variables, and whether it passes.
+/// Runs the test of this name alone, with these variables. Returns its output and whether it passes.
 fn child(name: &str, variables: &[(&str, &str)]) -> (bool, String) {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command.args(["--ignored", "--exact", "--nocapture", name]);
@@ -30,7 +30,7 @@ fn explores(first: impl Fn() + Copy + Send + Sync + 'static, passes: fn([usize; 
     println!("executions: {}.", count.load(Relaxed));
 }
 
-// Closures, and not the functions themselves: what a pointer calls does not know from where.
+// Closures, not the functions themselves: a function that is called by a pointer does not know its caller.
 #[test]
 #[ignore = "a child of other tests"]
 fn child_that_passes() {
@@ -110,7 +110,7 @@ fn a_sixth_thread_is_told_the_limit() {
     assert!(text.contains("loom runs at most five threads in an execution"), "{text}");
 }
 
-/// How many executions a model has that passes, with these variables.
+/// The number of executions of a model that passes, with these variables.
 fn executions(variables: &[(&str, &str)]) -> usize {
     let (passes, text) = child("messages::child_that_passes", variables);
     assert!(passes, "{text}");
@@ -131,7 +131,7 @@ fn with_a_checkpoint_there_are_as_many_executions_as_without() {
         let variables = [("LOOM_CHECKPOINT_FILE", path), ("LOOM_CHECKPOINT_INTERVAL", interval)];
         let with = executions(&variables);
         for end in ["", ".upward", ".downward"] {
-            // Some of them were never made.
+            // Some of them were never explored.
             _ = std::fs::remove_file(format!("{path}{end}"));
         }
         assert_eq!(with, all, "interval {interval}");

@@ -1,4 +1,4 @@
-//! A fence where its model cannot see it fails loudly, and says every cause. What can be modelled is.
+//! A fence that the model cannot see panics, with a message that lists every cause.
 
 use asymfence::model::{Start, Visit, fence, init_from, model, model_from};
 use asymfence::{Strategy, heavy_fence, init, light_fence, strategy};
@@ -66,7 +66,7 @@ fn a_ticket_in_a_model_that_does_not_count_panics() {
     model(|| _ = asymfence::Ticket::now());
 }
 
-/// A model that fails is no burden to the next one in the same thread.
+/// A model that fails leaves nothing behind for the next one in the same thread.
 #[test]
 fn a_model_behind_one_that_failed_runs() {
     let failed = std::panic::catch_unwind(|| {
@@ -83,7 +83,7 @@ fn a_model_behind_one_that_failed_runs() {
     loom::model(light_fence);
 }
 
-/// What is dropped while a model's panic unwinds may fence.
+/// A destructor that runs while a model's panic unwinds may fence.
 #[test]
 #[should_panic(expected = "the model's own")]
 fn a_destructor_that_fences_while_a_model_fails_hides_no_message() {

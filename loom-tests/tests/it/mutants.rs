@@ -1,6 +1,6 @@
-//! Programs that use the fences, and what becomes of them with one fence removed, weakened or
-//! misplaced. Each mutant must fail under the model. The mapping of both fences to `fence(SeqCst)`,
-//! which other crates take for a model (our symmetric world), misses the first ones.
+//! Programs that use the fences, and their mutants: one fence is removed, weakened or misplaced. Each mutant must fail in
+//! the model. Other crates model both fences as `fence(SeqCst)`, which is a symmetric process here. That mapping misses
+//! the first mutants.
 //!
 //! | program | mutant | `SeqCst` mapping | model |
 //! | --- | --- | --- | --- |
@@ -19,7 +19,7 @@ use loom::thread;
 
 use loom_tests::check::{check, failure};
 
-/// What stands where the protocol has its fences.
+/// The fences of the protocol, or what replaces them.
 #[derive(Clone, Copy)]
 struct Fences {
     before_publication: fn(),

@@ -1,4 +1,4 @@
-//! The pacer: each thing that waits is told of once, and none is forgotten. No order depends on it.
+//! The pacer: each thing that waits is reported once, and none is forgotten. No order depends on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use loom::thread;
 
 use loom_tests::check::{check, is_ever};
 
-/// Two who add one each, and ask, of which each pays if it is told: what they were told of, and what waits.
+/// Two threads add one each and ask. Each pays if a fence is due. Returns what was reported, and what still waits.
 fn two_ask(batch: usize) -> ([usize; 2], usize) {
     let pacer = Arc::new(Pacer::new(batch).each(2));
     let ask = |nth: usize| {
@@ -49,7 +49,7 @@ fn a_batch_is_told_to_one() {
     }
 }
 
-/// One is told and drops it, while the other adds: nothing is forgotten, and the next one hears of all.
+/// One thread drops its occasion while the other adds: nothing is forgotten, and the next occasion reports all.
 #[test]
 fn what_did_not_help_waits_on() {
     check(Start::Asymmetric, || {
@@ -72,7 +72,7 @@ fn what_did_not_help_waits_on() {
     });
 }
 
-/// However often it did not help, so many batches more bring the next heavy fence.
+/// However often a heavy fence did not help, that many more batches make the next one due.
 #[test]
 fn backing_off_costs_a_bounded_number_of_batches() {
     check(Start::Asymmetric, || {

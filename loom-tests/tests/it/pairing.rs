@@ -23,7 +23,7 @@ fn fallible_heavy_fence() {
     try_heavy_fence().expect("the modelled rung does not fail");
 }
 
-/// Scenario A: whether both sides ever miss the other's store.
+/// Scenario A: whether each side ever misses the other's store.
 fn misses(left: fn(), right: fn()) -> bool {
     is_ever(Start::Asymmetric, move || scenario_a(right, left) == [0, 0])
 }

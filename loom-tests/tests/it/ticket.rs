@@ -1,7 +1,7 @@
-//! Tickets: the holder of one that is served is ordered as if it had executed a heavy fence since.
+//! Tickets: if a ticket is served, its holder is ordered as if it had executed a heavy fence after it took the ticket.
 //!
-//! The library's own first, on the modelled rung; then a transcription, and mutants of that. A, B, C are the
-//! scenarios; D is A with a third thread, which the holder tells that its ticket was served.
+//! First the library's own tickets, on the modelled rung; then a transcription and its mutants. A, B, C are the
+//! scenarios. D is A with a third thread, which learns from the holder that its ticket was served.
 //!
 //! | mutant | fails in |
 //! | --- | --- |
@@ -25,7 +25,7 @@ use loom::thread::{self, JoinHandle};
 
 use loom_tests::check::{check, check_within, failure, failure_within, is_ever};
 
-/// Tickets by whatever protocol.
+/// Tickets, by the library or by a transcription.
 trait Tickets: Send + Sync + 'static {
     type Ticket: Copy;
     fn now(&self) -> Self::Ticket;
@@ -107,7 +107,7 @@ fn b<T: Tickets>(tickets: T) -> bool {
     seen.is_some_and(|(y, _)| y == 1)
 }
 
-/// What the holder does once it is served comes after what light fences have before them.
+/// What the holder does after its ticket is served comes after what other threads did before their light fences.
 fn c<T: Tickets>(tickets: T) -> bool {
     let world = World::new(tickets);
     let caller = world.caller();
@@ -164,7 +164,7 @@ fn two_callers<T: Tickets>(tickets: T) {
     assert!(reader || holder != Some(false), "{EARLY}");
 }
 
-/// Two who wait, each for its ticket, so that one may be served by the other.
+/// Two threads wait, each for its own ticket, so that one may be served by the other's call.
 fn two_wait() {
     let world = Arc::new((AtomicUsize::new(0), [0; 2].map(AtomicUsize::new)));
     let waiters = [0, 1].map(|me| {
@@ -234,7 +234,7 @@ fn one_who_waits_may_be_served_by_another_who_waits() {
     }
 }
 
-/// A ticket from before the decision to be symmetric is served by that.
+/// If the process decides to be symmetric, the decision serves earlier tickets.
 #[test]
 fn tickets_are_served_at_times() {
     for start in [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: false }] {

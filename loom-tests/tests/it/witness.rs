@@ -9,7 +9,7 @@ const OBJECT: *const u64 = ptr::without_provenance(16);
 const OTHER: *const u64 = ptr::without_provenance(32);
 const SLOT: usize = 1;
 
-/// How a model with these steps fails.
+/// The message with which a model of these steps fails.
 fn failure(steps: fn()) -> Option<String> {
     let panic = catch_unwind(|| model(steps)).err()?;
     let words = panic.downcast_ref::<&str>().map(|&words| words.to_owned());

@@ -1,4 +1,4 @@
-//! What is asked of the kernel for a place: of which descriptors, and who is believed.
+//! The questions to the kernel about a place: by which descriptors, and which answers are believed.
 
 use std::fs;
 use std::mem::forget;
@@ -27,7 +27,7 @@ fn attaches(header: Header<'_>) {
     assert_eq!(me.reap(|_| panic!("it lives")), Ok(0));
 }
 
-/// /proc/self is the thread that the process began with, which may have ended.
+/// /proc/self is the first thread of the process, which may have ended.
 #[test]
 fn a_process_whose_first_thread_has_ended_attaches() {
     Child::default().run(|| {
@@ -77,7 +77,7 @@ fn a_thread_with_descriptors_of_its_own_attaches() {
     });
 }
 
-/// The registration is not a good one in some kernels.
+/// In some kernels the registration is not reliable.
 #[test]
 fn a_kernel_that_does_not_say_which_it_is_is_refused() {
     Child::default().run(|| {
@@ -180,7 +180,7 @@ fn a_file_whose_places_somebody_has_is_not_made_another_segment() {
     });
 }
 
-/// Its mappings are given back in whole huge pages. Of those there need be none.
+/// Its mappings are given back in whole huge pages, of which there may be none.
 #[test]
 fn a_file_of_huge_pages_gives_each_place_back() {
     Child::default().run(|| {
@@ -213,7 +213,7 @@ fn what_is_no_file_to_lock_and_map_is_named() {
     });
 }
 
-/// What `renew` sees is whether the participant's own lock is there, and not that of one that reaps.
+/// `renew` checks for the participant's own lock, not for that of a process that reaps.
 #[test]
 fn who_has_lost_a_place_is_told_while_another_cleans_it() {
     Child::default().run(|| {

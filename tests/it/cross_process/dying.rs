@@ -1,4 +1,4 @@
-//! Participants that leave without a word, and those that are not let in.
+//! Participants that die, and processes that are refused.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
@@ -70,7 +70,7 @@ fn a_process_whose_sandbox_forbids_to_register_is_refused_and_told_what_to_do() 
             |Segment::<SegmentStep> { header, .. }, peer| {
                 create(header, Mode::Asymmetric).expect("membarrier is offered");
                 peer.ends_well();
-                // REGISTERED-BEFORE: nor had it one for a moment, which the words would show.
+                // REGISTERED-BEFORE: it never had a place, not even for a moment. The words would show that.
                 assert!(header.words[16..].iter().all(|word| word.load(SeqCst) == 0));
                 assert_eq!(attach_asymmetric(header).index(), 0);
                 assert_ne!(header.words[16].load(SeqCst), 0, "the words show it");
@@ -115,7 +115,7 @@ fn a_process_in_a_sandbox_without_membarrier_takes_part_in_a_symmetric_segment()
     });
 }
 
-/// What a kernel before 4.16 offers, and a sandbox that answers success to everything.
+/// The commands of a kernel before 4.16, and a sandbox that answers success to everything.
 #[test]
 fn a_success_of_a_sandbox_that_query_does_not_bear_out_is_not_believed() {
     Child::under(on_membarrier(Errno(0))).run(|| {

@@ -11,7 +11,7 @@ use super::{Fresh, Header, attach, attach_asymmetric, create, fresh, reap};
 use crate::child::Child;
 use crate::filter::on_membarrier;
 
-/// Where the header has what.
+/// The layout of the header.
 const MAGIC: usize = 0;
 const VERSION: usize = 1;
 const MODE: usize = 2;
