@@ -45,7 +45,7 @@
 //!
 //! # Fewer heavy fences
 //!
-//! A heavy fence takes microseconds and interrupts every thread that runs. Most need none of their own.
+//! A heavy fence takes microseconds and interrupts every thread that runs. Most operations can share one.
 //!
 //! A [`Ticket`] is a moment, and says whether a heavy fence of any thread has come after it:
 //!

@@ -1,8 +1,7 @@
-//! A reader-writer lock for what is read all the time and written now and then, in place.
+//! A reader-writer lock for a value that is read all the time and written now and then, in place.
 //!
-//! Around an ordinary reader-writer lock, which alone makes readers write to one place in turn. While the
-//! lock is *biased*, a reader publishes in a slot of its own instead, and a writer *revokes* the bias before
-//! it goes in. Each reader registers once ([`BiasedRwLock::reader`]).
+//! It wraps an ordinary reader-writer lock, in which all readers write to one place in turn. While the wrapped lock is
+//! *biased*, a reader publishes in a slot of its own instead, and a writer *revokes* the bias before it goes in. Each reader registers once ([`BiasedRwLock::reader`]).
 //!
 //! ```text
 //! A (store buffering)   reader              writer, holds the underlying lock
@@ -49,8 +48,8 @@
 //! # Source
 //!
 //! Dave Dice and Alex Kogan, "BRAVO: Biased Locking for Reader-Writer Locks", USENIX ATC 2019: the bias, the
-//! rule for changing it, and that a revocation must be made up for. Their lock goes by a clock and by full
-//! fences, and its readers share a table of slots. That readers need no fence if the writer interrupts them
+//! rule for changing it, and that the bias stays off long enough to make up for a revocation. Their lock uses a clock and
+//! full fences, and its readers share a table of slots. That readers need no fence if the writer interrupts them
 //! is from Ran Liu, Heng Zhang and Haibo Chen, "Scalable Read-mostly Synchronization Using Passive
 //! Reader-Writer Locks", USENIX ATC 2014, which relies on total store order, where the fences here do not.
 

@@ -1,10 +1,10 @@
-//! A work-stealing deque whose owner pops without a fence instruction: for a pool of threads that each work
-//! off their own tasks, newest first, and take the oldest of another's when they have none.
+//! A work-stealing deque whose owner pops without a fence instruction. It is for a pool of threads: each thread works on
+//! its own tasks, newest first, and takes the oldest task of another thread when it has none.
 //!
-//! The owner pushes and pops at the bottom, thieves take from the top. So that both do not take the last
-//! item, the owner's pop says first what it takes, and looks at the top afterwards; a thief looks at the top
-//! first, and at the bottom afterwards. That asks for a full fence on either side. Pops are as many as
-//! tasks and steals, in a pool with enough to do, are few: the thief pays for both.
+//! The owner pushes and pops at the bottom, thieves take from the top. The owner and a thief must not both take the last
+//! item. So a pop first stores what it takes, and then loads the top. A thief first loads the top, and then the bottom.
+//! Both need a full fence in between. There are as many pops as tasks, but few steals in a pool that has enough to do. So
+//! the thief executes a heavy fence and the owner a light one.
 //!
 //! ```text
 //! owner, pops item i            thief, steals item i
@@ -16,26 +16,26 @@
 //! forbidden: r1 < i, and r2 == i, and r3 from before `bottom = i`
 //! ```
 //!
-//! It is scenario A, but what the thief should write, `top = i`, it has only read; another thief, or the
-//! owner, wrote it. That is the shape RWC with the fences HL, forbidden (`loom-tests/data/shapes.csv`).
+//! It is scenario A, except that the thief has only read `top = i`. Another thief, or the owner, wrote it. That is the
+//! shape RWC with the fences HL, which is forbidden (`loom-tests/data/shapes.csv`).
 //!
 //! # Why pairs of threads are enough
 //!
-//! A heavy fence orders nothing between third threads. Nothing here asks for it:
+//! A heavy fence orders nothing between two other threads. The deque does not need that:
 //!
-//! - A thief and the owner: the thief's heavy fence makes the owner pass a full fence.
-//!    - If the owner passes it before its light fence, its look at the top comes after the thief's, and
-//!      sees `i` at least. It does not matter which thread wrote that: the thief has *read* it before
-//!      the fence. So the owner, for item `i`, goes to the exchange.
-//!    - If it passes it after its light fence, the thief sees `bottom = i` or a later store, and finds
-//!      nothing at `i`, or an item that was pushed there since.
-//! - A thief and a thief, and the owner at the last item: TOP-GROWS, the top only ever grows, by one, by
-//!   `compare_exchange`. So one of them has made it `i + 1`, and nobody makes it `i` again, however long
-//!   a thief stops between its look and its exchange: 64 bits do not come round.
+//! - A thief and the owner: the thief's heavy fence makes the owner execute a full fence.
+//!    - If that is before the owner's light fence, the owner loads the top after the thief did, and sees `i` at least. It
+//!      does not matter which thread wrote that, because the thief has *read* it before the fence. So for item `i` the
+//!      owner goes to the exchange.
+//!    - If it is after the owner's light fence, the thief sees `bottom = i` or a later store. It finds nothing at `i`, or
+//!      an item that was pushed there since.
+//! - A thief and another thief, and the owner at the last item: TOP-GROWS, the top only grows, by one, by
+//!   `compare_exchange`. So one of them has made it `i + 1`, and no thread makes it `i` again, however long a thief stops
+//!   between its load and its exchange: a counter of 64 bits does not wrap around.
 //!
 //! # Half of it at once
 //!
-//! A thief that steals a batch pays for one heavy fence, and *claims* the items first that it wants:
+//! A thief that steals a batch executes one heavy fence for it. First it *claims* the items that it wants:
 //!
 //! ```text
 //! owner, pops item i                thief, wants the items from top to before end
@@ -47,18 +47,18 @@
 //! nothing if r1 is COMMITTED
 //! ```
 //!
-//! It is scenario A: either the owner sees the claim, or the thief sees the bottom. If both, the exchange of the claim
-//! decides: the owner takes the item back, or finds that all that is left is the thief's. No thread waits. Thieves that
-//! steal one item do not look at claims, nor does the owner where it takes the oldest. There the exchange of the top
-//! decides as usual, and the batch gets what is left. Batches take turns by a lock; a thief that finds it taken does
-//! not wait.
+//! It is scenario A: either the owner sees the claim, or the thief sees the bottom. If each sees the other, the exchange
+//! of the claim decides. Either the owner takes the item back, or all items that are left belong to the thief. No thread
+//! waits. A thief that steals one item does not look at claims, and neither does the owner when it takes the oldest item.
+//! There the exchange of the top decides as usual, and the batch gets what is left. Batches take turns by a lock. A thief
+//! that finds the lock taken does not wait.
 //!
 //! # Memory
 //!
-//! The buffer grows when it is full, and shrinks when an eighth of it is in use. Thieves may be reading in the old one:
-//! they count themselves in before their heavy fence, and out when they have read. The owner publishes the new buffer,
-//! executes a light fence and looks at the count: if it is 0 nobody is in an old buffer, and nobody comes there any
-//! more (scenario A again).
+//! The buffer grows when it is full, and shrinks when an eighth of it is in use. Thieves may still read the old buffer.
+//! Each counts itself in before its heavy fence, and out after it has read. The owner publishes the new buffer, executes a
+//! light fence and loads the count. If the count is 0, no thief is in an old buffer, and none will come (scenario A
+//! again).
 //!
 //! # When not to use it
 //!

@@ -6,7 +6,7 @@
 //! object.
 //!
 //! ```text
-//! reader                    who unlinks              who advances from e to e + 1
+//! reader                    a thread that unlinks    a thread that advances from e to e + 1
 //! slot = epoch, pinned      unlink                   scan: a reader lags behind? Not yet
 //! light_fence()             fence(SeqCst)            heavy_fence()
 //! read                      tag = epoch              scan: each slot is free or pinned at e
@@ -25,15 +25,14 @@
 //! An advance costs a heavy fence, so a thread asks a [`Pacer`] first: an advance is due when a batch of
 //! objects waits, or if anything waits and none was due for a millisecond. Then:
 //!
-//! 1. **Scan first**, without a fence. A reader that lags behind will be seen behind a heavy fence too: not yet.
+//! 1. **Scan first**, without a fence. If a reader lags behind, a heavy fence does not help: do not advance yet.
 //! 2. **Heavy fence second. Scan again**, and advance.
 //! 3. **No advance while nothing waits.**
 //!
 //! # Cost
 //!
-//! A reader: two loads, a store and a light fence to pin, a store to leave; and every 128th time a look whether
-//! a heavy fence is due. A thread that retires: a push, and for each 64 objects a full fence and perhaps a
-//! heavy one.
+//! A reader: two loads, a store and a light fence to pin, a store to leave; and every 128th time a check whether a heavy
+//! fence is due. A thread that retires: a push, and for every 64 objects a full fence and perhaps a heavy one.
 //!
 //! # When not to use it
 //!

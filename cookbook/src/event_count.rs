@@ -20,10 +20,10 @@
 //!
 //! # Cost
 //!
-//! The sleeper: microseconds for each time that it announces itself, before it parks or finds that it need not. And
-//! the threads that run meanwhile, which the heavy fence interrupts. All that announce themselves while another one
-//! waits share one fence, by a ticket. A notifier takes the lock and wakes a thread only if a sleeper waits that no
-//! notification has reached yet. After that it costs nothing more until the next sleeper announces itself.
+//! A sleeper: microseconds each time it announces itself, whether it then parks or not. The heavy fence also interrupts
+//! the threads that run meanwhile. Sleepers that announce themselves while another one waits share one heavy fence, by a
+//! ticket. A notifier takes the lock and wakes a thread only if there is a sleeper that no notification has reached yet.
+//! Then further notifications take no lock until the next sleeper announces itself.
 //!
 //! If sleepers come more often than once in a millisecond, both sides switch to full fences, until no sleeper has come
 //! for a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond, and an event count
@@ -39,9 +39,10 @@
 //! Vyukov's event counts (1024cores.net). folly `synchronization/EventCount.h`@7997a1a: `prepareWait`, `wait`
 //! and `cancelWait` are [`listen`](EventCount::listen), [`wait`](Listener::wait) and the drop of a
 //! [`Listener`] here; its `notify` modifies the epoch every time. Eigen `ThreadPool/EventCount.h`: its
-//! `Notify` begins with the full fence that is light here. There a notification goes to a thread that is
-//! awake still, if there is one, or else to one that is parked; here to both. That a task which was woken and is
-//! dropped passes the notification on: event-listener 5, tokio's `Notify`.
+//! `Notify` begins with the full fence that is light here.
+//! In Eigen a notification goes to a thread that is still awake, if there is one, and otherwise to a parked one. Here it
+//! goes to both. A task that was woken and is then dropped passes the notification on, as in event-listener 5 and tokio's
+//! `Notify`.
 
 use std::collections::BTreeMap;
 use std::future::{Future, IntoFuture};

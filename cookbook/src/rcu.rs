@@ -21,8 +21,8 @@
 //!   slot was read before the writer's increment, so it is an old one, and the writer waits for the reader;
 //! - before the light fence: then the reader loads the new value. What it wrote into its slot does not matter.
 //!
-//! So it does not matter when the reader read the counter, or how many writers there are: later numbers are given out
-//! later. The counter is needed for progress: a writer does not wait for readers that begin after the increment, and so
+//! So it does not matter when the reader read the counter, or how many writers there are, because the numbers only
+//! grow. The counter is needed for progress: a writer does not wait for readers that begin after the increment, and so
 //! not for ever if readers keep coming.
 //!
 //! # Cost
@@ -42,11 +42,11 @@
 //!
 //! # When not to use it
 //!
-//! - When readers stop in the middle, for input or for a lock: writers wait as long, or pile up what they
-//!   would free. A hazard pointer holds back one object; an `Arc` none.
-//! - When values are replaced about as often as read: each replacement has a heavy fence to itself.
+//! - When readers stop in the middle, for input or for a lock: writers wait as long, or keep everything that they
+//!   would free. A hazard pointer keeps one object, an `Arc` none.
+//! - When values are replaced about as often as they are read: then each replacement needs its own heavy fence.
 //! - When a thread may go on with an old value for as long as it likes: `arc_swap::Cache` reads faster.
-//! - When readers come and go: take something that keeps thread-locals.
+//! - When threads that read come and go: use something that keeps its readers in thread-locals.
 //!
 //! # Modelled on
 //!

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The reader runs millions of times a second: a store, a light fence (a load, a compare and a branch, and no fence
-//! instruction) and a load. A thousand objects share one heavy fence. A stalled reader keeps only the object that it
-//! protects from being freed, while a stalled epoch or RCU section keeps everything.
+//! instruction) and a load. A thousand objects share one heavy fence. A stalled reader keeps one object from
+//! being freed. A stalled epoch or RCU section keeps everything.
 //!
 //! ```
 //! #![forbid(unsafe_code)]
@@ -41,8 +41,8 @@
 //! | [`Cohort`] | garbage that is freed with its structure, and may borrow | retiring |
 //!
 //! Each belongs to the domain of the process, or to one of your own by its last type parameter: see [`domain!`].
-//! `examples/structures` has a list and a hash map, which contain no `unsafe`, and a stack and a queue, which do, since they
-//! hand their values out by move.
+//! `examples/structures` has a list and a hash map without `unsafe`. It also has a stack and a queue, which use `unsafe`
+//! inside because they hand out their values by move.
 //!
 //! # Coming from another crate
 //!
@@ -87,7 +87,7 @@
 //! | cohorts, synchronous reclamation (P3135) | [`Cohort`] |
 //! | batches of hazard pointers (P3428) | [`HazardPointer::array`] |
 //!
-//! There is no base class, since Rust has no inheritance, and an object that carries its own list node could be of no
+//! There is no base class: Rust has no inheritance, and an object that had to contain a list node could not be of a
 //! foreign type. folly's `hazptr_domain` for each instance is left out: a hazard pointer would have to carry its domain,
 //! or check it at each protection. A family's domain is found through the type, and a [`Cohort`] keeps the garbage of an
 //! instance apart.
@@ -106,8 +106,8 @@
 //!
 //! # Limits
 //!
-//! The crate needs an allocator. Models use the feature `loom`, as [the fences' guide] says; with it no constructor is
-//! a `const fn`, so a `static` of these types does not compile. A signal handler may protect an object, but must not
+//! The crate needs an allocator. Models use the feature `loom`, as [the fences' guide] says; with it the constructors
+//! are not `const fn`, so a `static` of these types does not compile. A signal handler may protect an object, but must not
 //! retire one. A child of fork(2) can continue to use everything: see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/

@@ -1,13 +1,12 @@
-//! Sees in a model of a reclaimer what loom cannot: an object that is freed while it is protected, or
-//! protected after it was freed.
+//! Finds in a model of a reclaimer what loom does not: an object that is freed while it is protected, or protected after
+//! it was freed.
 //!
-//! loom checks orderings: it fails a model when two accesses race. A use after free that no access of
-//! the program shows, it does not see. The witness knows the truth, of which the threads of the model
-//! have their views: a reclaimer tells it what it does to which address, and the model fails where the
-//! two sides contradict each other.
+//! loom fails a model if two accesses race. It does not find a use after free that no access of the program shows. A
+//! reclaimer reports to the witness which address it links, protects, uses and frees. The model fails if the reports of
+//! the reader and of the reclaimer contradict each other.
 //!
-//! It is kept for one execution. It orders nothing and is no point at which loom switches threads, so it
-//! hides no execution. Call it next to the access that it speaks of, without a loom operation in between.
+//! The record lasts for one execution. A report orders nothing, and loom does not switch threads at it, so it hides no
+//! execution. Report directly beside the access, without a loom operation in between.
 //!
 //! ```
 //! # #[cfg(feature = "loom")] {

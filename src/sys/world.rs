@@ -1,4 +1,4 @@
-//! What a model of the fences is asked for.
+//! How a model begins, and in which order its heavy fences visit the threads.
 
 /// How a model's process begins.
 ///

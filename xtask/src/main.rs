@@ -259,7 +259,9 @@ fn switched_off(sh: &Shell) -> Result {
     let _plain = sh.push_env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
     let target = target(sh, "symmetric");
     let packages = &TESTED[..8];
-    run(sh, cmd!(sh, "cargo test {packages...} --test it --target-dir {target}"))
+    run(sh, cmd!(sh, "cargo test {packages...} --target-dir {target} --test it"))?;
+    let of_doctor = ["--test", "program", "the_switch_of_the_build"];
+    run(sh, cmd!(sh, "cargo test {packages...} --target-dir {target} {of_doctor...}"))
 }
 
 /// The tests of the hazard pointers and of the cookbook, where every access of freed memory is seen. The
