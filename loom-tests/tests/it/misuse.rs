@@ -11,7 +11,7 @@ fn a_light_fence_outside_of_any_model_panics_and_names_the_resolver() {
 }
 
 #[test]
-#[should_panic(expected = "never unconditionally")]
+#[should_panic(expected = "Enable the feature only under a cfg")]
 fn a_heavy_fence_outside_of_any_model_panics_and_names_the_feature() {
     heavy_fence();
 }
@@ -34,7 +34,7 @@ fn a_thread_of_std_in_a_model_panics_and_the_message_names_it() {
     model(|| {
         let panic = std::thread::spawn(light_fence).join().expect_err("no thread of loom's");
         let message = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-        assert!(message.contains("a thread of `std` in a model"), "{message}");
+        assert!(message.contains("A thread of `std` in a model"), "{message}");
     });
 }
 
