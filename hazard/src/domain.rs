@@ -63,7 +63,9 @@ use crate::thread::{self, Local};
 ///   the size of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, the next retire
 ///   executes one, and frees up to 16 waiting objects. These heavy fences take less than 1 % of the time: after a slow
-///   one the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. If
+///   one the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. So
+///   after a burst of a thread, up to 32 slow retires come before the first that frees. In a child that enters a time
+///   namespace with an earlier clock, nothing is freed by time until that clock has caught up with the parent's. If
 ///   no thread retires, nothing is done: the last few objects wait for the next retire, for
 ///   [`reclaim`](Domain::reclaim), or for the thread of
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
@@ -167,7 +169,8 @@ pub struct Thresholds {
     pub objects: usize,
     /// Bytes, as [`retire`](Domain::retire) counts them.
     pub bytes: usize,
-    /// How long an object waits at most if a thread then retires again; at least a millisecond. With `None` a retire
+    /// How long an object waits at most if a thread then retires again, up to 32 times if it has retired fast before; at
+    /// least a millisecond. With `None` a retire
     /// reclaims by numbers alone. (Ignored without the feature `std`, since there is no clock.)
     pub pause: Option<Duration>,
 }
