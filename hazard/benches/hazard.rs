@@ -438,6 +438,35 @@ const CHURN: &[Contender] = &[
     Contender("swap and retire to a cohort, raw link", replace_nothing, |sources, times| {
         repeat(times, || replace_of_cohort(sources));
     }),
+    Contender("exchange and retire", replace_nothing, |sources, times| {
+        let mut hazard = HazardPointer::new();
+        repeat(times, || {
+            let mut new = Box::new([1; 4]);
+            loop {
+                let seen = hazard.protect(&sources.asymfence);
+                match sources.asymfence.compare_exchange(seen, Some(new)) {
+                    Ok(_old) => break,
+                    Err(back) => new = back.expect("what was to be stored"),
+                }
+            }
+        });
+    }),
+    Contender("exchange and retire, raw link", replace_nothing, |sources, times| {
+        let mut hazard = HazardPointer::new();
+        repeat(times, || {
+            let new = Tagged::from(Box::new([1; 4]));
+            loop {
+                let seen = hazard.protect_link(&sources.raw).ok().flatten();
+                let seen = seen.map_or(Tagged::null(), |seen| Tagged::from(ptr::from_ref(seen)));
+                // SAFETY: retired when it has been replaced.
+                if let Ok(old) = unsafe { sources.raw.compare_exchange(seen, new) } {
+                    // SAFETY: from a box, and unlinked by us.
+                    unsafe { Domain::global().retire(old.as_ptr()) };
+                    break;
+                }
+            }
+        });
+    }),
     Contender("haphazard", replace_nothing, |sources, times| {
         repeat(times, || replace_haphazard(sources));
     }),
@@ -1094,9 +1123,12 @@ fn retire(times: u64) -> Vec<Row> {
         aim(&what("haphazard"), churn.ratio("haphazard"), 1.0);
     }
     // One thread alone: the minima of several are of rounds in which they did not meet.
-    for name in ["swap and retire", "cell, store"] {
-        const RAW: &str = "swap and retire, raw link";
-        aim(&format!("{name} to {RAW}, 1 thread, minima"), churns[0].least(name, RAW), 1.05);
+    for (name, raw) in [
+        ("swap and retire", "swap and retire, raw link"),
+        ("cell, store", "swap and retire, raw link"),
+        ("exchange and retire", "exchange and retire, raw link"),
+    ] {
+        aim(&format!("{name} to {raw}, 1 thread, minima"), churns[0].least(name, raw), 1.05);
     }
     for (stack, threads) in stacks.iter().zip([1, 2, 8]) {
         for of in ["crossbeam-epoch", "kovan"] {
