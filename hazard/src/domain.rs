@@ -87,8 +87,8 @@ use crate::thread::{self, Local};
 ///
 /// - up to 64 objects of each thread that is stopped in the middle of a retire or a reclaim, and up to `2·E` more that
 ///   it has retired, if it was stopped while it took objects out of its ring;
-/// - without the feature `std`, what the other threads retire while a thread is stopped in the middle of a reclaim: no
-///   thread has a ring of its own there (64 threads that retire 20,000 objects each on 2 cores: 715,012 waited once);
+/// - without the feature `std`, what threads retire whose stacks lie within 16 KiB of that of a thread that is stopped in
+///   the middle of a reclaim, and everything while 256 threads are;
 /// - objects that destructors retire, until as many other objects have been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred);
@@ -269,8 +269,9 @@ impl<F> Domain<F> {
     /// If a destructor that the domain runs calls `reclaim`, this inner call frees nothing, so that the stack does not
     /// grow with what destructors do. Instead the outer call, which runs the destructor, reclaims again after the other
     /// destructors, unless one of them has panicked. It does so as often as destructors ask: a destructor that retires
-    /// an object of its own kind and reclaims keeps the outer call busy for ever. (Without the feature `std` a call in
-    /// a destructor reclaims too, but no call does while 16 others are under way in the process.)
+    /// an object of its own kind and reclaims keeps the outer call busy for ever. (Without the feature `std` the
+    /// outer call does not reclaim again. A call in a destructor whose frames take more than 16 KiB of the stack reclaims
+    /// too, up to 16 deep. No call does while 256 others are under way in the process.)
     ///
     /// # Errors
     ///

@@ -214,34 +214,104 @@ mod chosen {
     }
 }
 
+/// Without `std` there is no state of a thread. Which calls are nested is told by their stack addresses.
 #[cfg(not(feature = "std"))]
 mod chosen {
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    struct Leave;
+    /// A call that is under way: its stack address, or 0, and the domain.
+    struct Call(AtomicUsize, AtomicUsize);
 
-    static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+    /// How many calls may be under way in the process at the same time.
+    const MOST: usize = 256;
+
+    /// Stacks grow downward. A call of the same domain that is at most so many bytes above may be below this one on the
+    /// same stack: then a destructor that it runs led here.
+    const NEAR: usize = 16 << 10;
+
+    /// If the frames of destructors are larger than that, calls nest. But no more of them than this, in so many bytes.
+    const DEPTH: usize = 16;
+    const STACK: usize = 8 << 20;
+
+    static CALLS: [Call; MOST] = [const { Call(AtomicUsize::new(0), AtomicUsize::new(0)) }; MOST];
+
+    /// The calls from this one on have never been used.
+    static USED: AtomicUsize = AtomicUsize::new(0);
+
+    struct Leave(&'static Call);
 
     impl Drop for Leave {
         fn drop(&mut self) {
             // Relaxed: as below.
-            UNDER_WAY.fetch_sub(1, Relaxed);
+            self.0.0.store(0, Relaxed);
         }
     }
 
-    /// Does `work`, unless so much work is under way in the process that it might all be nested in one thread, whose
-    /// stack is limited.
+    /// Does `work`, unless a call for the same domain may be under way in this thread, or too many are in the process.
     pub(crate) fn outermost<T>(
-        _domain: *const (),
+        domain: *const (),
         _asks: bool,
         work: impl FnOnce() -> T,
         _again: impl FnMut(),
     ) -> Option<T> {
-        const MOST: usize = 16;
-        // Relaxed: a number that orders nothing.
-        let under_way = UNDER_WAY.fetch_add(1, Relaxed);
-        let _leave = Leave;
-        (under_way < MOST).then(work)
+        let here = core::ptr::from_ref(&domain).addr();
+        // Relaxed, all: the calls of this thread are in order, and those of others do not matter. Where another thread's
+        // stack is as near, this call leaves the work to the next.
+        let used = USED.load(Relaxed).min(MOST);
+        let mut depth = 0;
+        for Call(address, of) in &CALLS[..used] {
+            let above = address.load(Relaxed).wrapping_sub(here);
+            if above < NEAR && of.load(Relaxed) == domain.addr() {
+                return None;
+            }
+            depth += usize::from(above < STACK);
+        }
+        if depth >= DEPTH {
+            return None;
+        }
+        let is_free = |call: &&Call| {
+            call.0.load(Relaxed) == 0 && call.0.compare_exchange(0, here, Relaxed, Relaxed).is_ok()
+        };
+        let at = CALLS.iter().position(|call| is_free(&call))?;
+        CALLS[at].1.store(domain.addr(), Relaxed);
+        USED.fetch_max(at + 1, Relaxed);
+        let _leave = Leave(&CALLS[at]);
+        Some(work())
+    }
+
+    #[cfg(test)]
+    mod tests {
+        extern crate std;
+
+        use super::*;
+
+        /// Calls itself for so many domains in turn. How deep it came.
+        fn nested(domains: usize, deep: usize) -> usize {
+            let domain = core::ptr::without_provenance(1 + deep % domains);
+            let work = || if deep < 100 { nested(domains, deep + 1) } else { deep };
+            outermost(domain, false, work, || ()).unwrap_or(deep)
+        }
+
+        #[test]
+        fn calls_of_one_domain_do_not_nest_and_those_of_a_few_domains_not_without_a_bound() {
+            assert_eq!(nested(1, 0), 1);
+            assert_eq!(nested(3, 0), 3);
+            assert_eq!(nested(100, 0), DEPTH);
+        }
+
+        #[test]
+        fn calls_of_many_threads_do_not_keep_another_from_its_work() {
+            let all = std::sync::Barrier::new(101);
+            std::thread::scope(|scope| {
+                let inside = || outermost(core::ptr::null(), false, || all.wait(), || ()).is_some();
+                let threads: std::vec::Vec<_> = (0..100).map(|_| scope.spawn(inside)).collect();
+                // All are inside: and so is this one.
+                assert!(inside());
+                for thread in threads {
+                    assert!(thread.join().expect("no panic"));
+                }
+            });
+        }
     }
 }
 

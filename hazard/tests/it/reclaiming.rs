@@ -370,7 +370,6 @@ fn reclaim_all_waits_for_what_another_thread_has_in_hand() {
 }
 
 /// Each has up to 64 objects in hand, and holds back no others.
-#[cfg(feature = "std")] // without it so many reclaims put off all others
 #[test]
 fn threads_that_stop_in_the_middle_of_a_reclaim_hold_back_what_they_have_in_hand() {
     const THREADS: usize = 50;
