@@ -191,6 +191,11 @@ fn replace_cell(sources: &Sources) {
     sources.cell.store([1; 4]);
 }
 
+fn replace_floor(sources: &Sources) {
+    // SAFETY: a box's, and no reader is there.
+    drop(unsafe { Box::from_raw(sources.floor.swap(boxed(1), AcqRel)) });
+}
+
 fn replace_nothing(_: &Sources) {}
 
 type Replace = fn(&Sources);
@@ -512,6 +517,7 @@ const SINGLE: &[(&str, Replace)] = &[
     ("sdd", replace_sdd),
     ("arc-swap", replace_arc_swap),
     ("hazarc", replace_hazarc),
+    ("floor: freed at once", replace_floor),
 ];
 
 /// The worst of 50,000 calls, in nanoseconds: the 99.99th percentile, the median of all rounds, and the least
