@@ -34,12 +34,14 @@ where
     S: BuildHasher,
     F: Family,
 {
+    /// With so many lists, or up to twice as many: a power of two.
     pub fn with_hasher(buckets: usize, hasher: S) -> Self {
-        Map { buckets: (0..buckets.max(1)).map(|_| List::new()).collect(), hasher }
+        let buckets = buckets.max(1).next_power_of_two();
+        Map { buckets: (0..buckets).map(|_| List::new()).collect(), hasher }
     }
 
     fn bucket(&self, key: &K) -> &List<K, V, F> {
-        &self.buckets[self.hasher.hash_one(key) as usize % self.buckets.len()]
+        &self.buckets[self.hasher.hash_one(key) as usize & (self.buckets.len() - 1)]
     }
 
     pub fn get(&self, key: &K) -> Option<Entry<'_, K, V, F>> {
