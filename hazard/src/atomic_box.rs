@@ -193,8 +193,8 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
 
     /// Stores an object that was in another place, or in this one, and returns the old object.
     ///
-    /// An object is in one place at a time. So between taking it out and putting it back readers find it in none. If they
-    /// must find it in one or the other, store a copy of it (or an `Arc`) first.
+    /// An object is in one place at a time, so readers find it in no place between `take` and `put_back`. If they must
+    /// always find it, store a copy of it (or an `Arc`) in the new place first.
     ///
     /// ```
     /// use asymfence_hazard::AtomicBox;

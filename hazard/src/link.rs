@@ -26,8 +26,8 @@ use crate::sync::{AtomicPtr, witness};
 /// # drop(unsafe { Box::from_raw(seven.as_ptr()) });
 /// ```
 ///
-/// One that is made from a reference is for comparisons, as what an exchange expects. What it *returns* is the box's own,
-/// and can be retired:
+/// A `Tagged` that is made from a reference is for comparisons: an exchange may expect it. The `Tagged` that the exchange
+/// *returns* has the box's own pointer, which can be retired:
 ///
 /// ```
 /// use asymfence_hazard::{Domain, HazardPointer, Link, Tagged};
@@ -178,20 +178,21 @@ impl<T> fmt::Debug for Tagged<T> {
 /// # Orderings
 ///
 /// Loading and following acquire, as does an exchange that fails. [`store`](Link::store) releases. A swap, an exchange
-/// that succeeds, [`fetch_or`](Link::fetch_or) and [`freeze`](Link::freeze) do both. So what a thread did before it
-/// wrote a link happens before what another thread does after it has found that. None is sequentially consistent.
+/// that succeeds, [`fetch_or`](Link::fetch_or) and [`freeze`](Link::freeze) do both. So everything that a thread did
+/// before it wrote a link happens before what another thread does after it has read that value. None of them is
+/// sequentially consistent.
 ///
 /// # An object with several links
 ///
-/// A queue has its last node by the head's chain and by the tail. Such an object is retired when *every* link to it has
-/// been changed or frozen, by the thread that changes the last one. Decide which link that is, and see to it that the
-/// others have left the object before and do not come back: an exchange that expects an object, and protects it, fails
-/// once the link has left it, because the address is not reused.
+/// In a queue, both the tail and the node before lead to the last node. Such an object may be retired only after *every*
+/// link to it has been changed or frozen. Decide which link is changed last: the thread that changes it retires the
+/// object. Before that, the other links must have left the object, and they must not come back to it. An exchange that
+/// expects a protected object cannot bring a link back, because the object's address is not reused.
 ///
 /// # A place that is filled and taken
 ///
-/// Freezing also hands an object over. Of all threads that freeze a link, one is told what it held, and nothing can be
-/// stored there later. A link that was null when it was frozen stays null:
+/// Freezing also hands an object over to one thread: of all threads that freeze a link, only the first gets a value that
+/// is not frozen. Nothing can be stored there later. A link that was null when it was frozen stays null:
 ///
 /// ```
 /// use asymfence_hazard::{Link, Tagged};

@@ -59,8 +59,8 @@ impl<T, F: Family> Protected<T, F> {
 }
 
 impl<T: ?Sized, F: Family> Protected<T, F> {
-    /// A guard of a part of the object, which keeps the whole object valid. A function, and no method, so that it hides
-    /// none of the object's.
+    /// A guard of a part of the object. It keeps the whole object valid. This is an associated function, so that it does
+    /// not hide a method of the object.
     ///
     /// ```
     /// use asymfence_hazard::{AtomicBox, Protected};
@@ -79,7 +79,7 @@ impl<T: ?Sized, F: Family> Protected<T, F> {
     /// assert_eq!(&*name, "north");
     /// ```
     ///
-    /// The part is of the object, and not of something that the closure has by other means:
+    /// The part must belong to the object. A reference to something else does not compile:
     ///
     /// ```compile_fail,E0597
     /// use asymfence_hazard::{AtomicBox, Protected};

@@ -1,10 +1,10 @@
-//! What must not compile, each beside a twin that compiles and runs: use after free from safe code, by whoever tries.
-//! The twin is the same program without the one fault.
+//! Programs that must not compile, because they would use an object after it was freed. Before each stands its twin,
+//! which compiles and runs: the same program without the fault.
 //!
 //! # A second domain of a family
 //!
-//! The object is retired to one domain, and protected by a hazard pointer of another. No function takes a domain, so
-//! that cannot be said.
+//! The object would be retired to one domain, and protected by a hazard pointer of another. But no function takes a
+//! domain.
 //!
 //! ```
 //! use asymfence_hazard::{AtomicBox, Family, HazardPointer, domain};
@@ -30,7 +30,7 @@
 //! assert_eq!(one, "one");
 //! ```
 //!
-//! Nor is there a domain to be made without the macro:
+//! Only the macro makes a domain:
 //!
 //! ```
 //! use asymfence_hazard::{Family, Thresholds, domain};
@@ -63,7 +63,7 @@
 //! assert_eq!(HazardPointer::<Global>::new().protect(&table), Some(&7));
 //! ```
 //!
-//! The same of a retired object on its way into a place of another family:
+//! A replaced object does not go into a place of another family:
 //!
 //! ```
 //! use asymfence_hazard::{AtomicBox, domain};
@@ -84,8 +84,7 @@
 //!
 //! # A node that is followed from what was freed
 //!
-//! The reader stands on `a`, which was removed. The place of `a` can be followed as long as `a` is protected, and no
-//! longer:
+//! A reader protects `a`, which was removed. It can follow the place in `a` as long as it protects `a`, and no longer:
 //!
 //! ```
 //! use asymfence_hazard::{AtomicBox, Domain};
@@ -114,7 +113,7 @@
 //! assert!(next.load().is_some());
 //! ```
 //!
-//! And a link is followed, not read:
+//! Following a link is safe, writing it is not:
 //!
 //! ```
 //! use asymfence_hazard::{HazardPointer, Link};
