@@ -15,8 +15,13 @@ pub(crate) const CAPACITY: usize = if LOOM || !cfg!(feature = "std") { 0 } else 
 /// ends it.
 #[derive(Debug)]
 pub struct Local {
+    /// The slot that is taken first, and whether it is in use. Its place depends on no number that the last call has
+    /// stored, so the processor need not wait for that store.
+    own: Cell<Option<Slot>>,
+    busy: Cell<bool>,
+    /// Further slots.
     slots: [Cell<Option<Slot>>; CAPACITY],
-    /// The number of slots, from the first; and the maximum: 0 before there is an `End`, and after it.
+    /// The number of further slots, from the first; and the maximum of all: 0 before there is an `End`, and after it.
     count: Cell<usize>,
     room: Cell<usize>,
     ring: Cell<Option<&'static Ring>>,
@@ -28,6 +33,8 @@ impl Local {
     #[allow(clippy::new_without_default, reason = "for the macro `domain!` alone")]
     pub const fn new() -> Self {
         Local {
+            own: Cell::new(None),
+            busy: Cell::new(true),
             slots: [const { Cell::new(None) }; CAPACITY],
             count: Cell::new(0),
             room: Cell::new(0),
@@ -37,16 +44,36 @@ impl Local {
 
     #[inline]
     pub(crate) fn take(&self) -> Option<Slot> {
+        if !self.busy.get() {
+            self.busy.set(true);
+            return self.own.get();
+        }
         let last = self.count.get().checked_sub(1)?;
         self.count.set(last);
-        self.slots.get(last)?.take()
+        // The place keeps its copy, which `count` hides.
+        self.slots.get(last)?.get()
     }
 
     /// False if there is no room.
     #[inline]
     pub(crate) fn keep(&self, slot: Slot) -> bool {
-        let count = self.count.get();
-        if count >= self.room.get() {
+        if self.own.get() == Some(slot) {
+            self.busy.set(false);
+            return true;
+        }
+        self.keep_further(slot)
+    }
+
+    fn keep_further(&self, slot: Slot) -> bool {
+        let (count, room) = (self.count.get(), self.room.get());
+        if self.busy.get() && room > 0 {
+            // The one before is in use, perhaps by another thread. It is kept as any other when it is dropped.
+            self.own.set(Some(slot));
+            self.busy.set(false);
+            return true;
+        }
+        // One of all is `own`.
+        if count + 1 >= room {
             return false;
         }
         let Some(place) = self.slots.get(count) else { return false };
@@ -72,8 +99,11 @@ impl Local {
     /// The thread ends, and leaves its slots and its ring to other threads.
     pub(crate) fn leave(&self, slots: &Slots, rings: &Rings) {
         self.room.set(0);
-        self.count.set(0);
-        self.slots.iter().filter_map(Cell::take).for_each(|slot| slots.release(slot));
+        // A slot that is in use is given back by its hazard pointer.
+        let own = self.own.take().filter(|_| !self.busy.replace(true));
+        own.into_iter().for_each(|slot| slots.release(slot));
+        let kept = self.slots.iter().take(self.count.replace(0));
+        kept.filter_map(Cell::get).for_each(|slot| slots.release(slot));
         self.leave_ring(rings);
     }
 
