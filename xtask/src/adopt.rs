@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use xshell::{Shell, cmd};
 
+use crate::show::line;
 use crate::{Result, ledger, machine};
 
 /// A published crate.
@@ -303,16 +304,20 @@ fn run_suite(sh: &Shell, folder: &str, arguments: &[&str]) -> Result<usize> {
     let target = format!("{FOLDER}/build");
     let manifest = format!("{folder}/Cargo.toml");
     let target = ["--manifest-path", &manifest, "--target-dir", &target];
+    // Bounded, because some of their models would take hours.
+    let _bounded = sh.push_env("LOOM_MAX_PREEMPTIONS", "2");
     let test = cmd!(sh, "timeout {MINUTES}m cargo test {target...} {arguments...}");
-    // Bounded, since some of their models end in hours only.
-    let test = test.env("LOOM_MAX_PREEMPTIONS", "2").env_remove("RUSTFLAGS").ignore_status();
+    let test = test.env_remove("RUSTFLAGS").ignore_status();
+    println!("$ {}", line(sh, &test));
     let output = test.output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{folder}: its tests fail\n{text}\n{errors}").into());
     }
-    Ok(passed(&text))
+    let passed = passed(&text);
+    println!("  {passed} tests pass");
+    Ok(passed)
 }
 
 fn passed(text: &str) -> usize {
@@ -324,6 +329,8 @@ fn passed(text: &str) -> usize {
 fn table(sh: &Shell, tests: &BTreeMap<&'static str, usize>) -> Result {
     let manifest = "adoption/measure/Cargo.toml";
     let target = ["--target-dir", "target/adoption/build"];
+    // What the compiler warns of in their code says nothing here.
+    let _silent = sh.push_env("RUSTFLAGS", "--cap-lints=allow");
     let measured = cmd!(sh, "cargo run --release --manifest-path {manifest} {target...}").read()?;
     println!("{}", machine::describe(sh)?);
     println!("| | tests | hot | rare, alone | rare, beside | from |");
