@@ -1,9 +1,8 @@
-//! Four ways to fence the two sides of a structure, by how many times the frequent side comes for each time that the
-//! rare one does: full fences on both sides, light and heavy ones, the same with a pacer, and a bias, with a pause of a
-//! millisecond and with a tenth of that.
+//! Four ways to fence the two sides of a structure, at several ratios of frequent to rare operations: full fences on both
+//! sides, light and heavy ones, the same with a pacer, and a bias, with a pause of a millisecond and of a tenth of that.
 //!
-//! A bias with a pause of a millisecond is to cost at most a few per cent more than full fences, whatever the ratio. With a
-//! shorter one it is biased from a lower ratio on, and costs more below that.
+//! The target: at any ratio a bias with a pause of a millisecond costs at most a few per cent more than full fences. With
+//! a shorter pause the bias holds from a lower ratio on, and costs more below that.
 //!
 //! `cargo bench -p fence-benches --bench bias`, and with `-- --quick` for a rough answer
 #![allow(missing_docs, reason = "nobody calls it")]
@@ -43,7 +42,7 @@ fn now_and_then() -> bool {
     })
 }
 
-/// So many times: the frequent side so often, and then the rare one.
+/// Runs that many rounds. In each the frequent side runs that often, and then the rare side once.
 #[inline(never)]
 fn rounds<const PLACE: usize>(
     ratio: u64,
@@ -56,7 +55,7 @@ fn rounds<const PLACE: usize>(
     for _ in 0..times {
         stand_at::<PLACE>();
         for _ in 0..ratio {
-            // Relaxed, all: what stands between a store and a load is what is measured.
+            // Relaxed, all: the fence between a store and a load is measured.
             slot.store(1, Relaxed);
             frequent();
             black_box(source.load(Relaxed));
@@ -68,7 +67,7 @@ fn rounds<const PLACE: usize>(
     begin.elapsed()
 }
 
-/// A way to fence, by its two sides. At one of four places of a cache line in turn.
+/// The fences of the two sides, at one of four places of a cache line in turn.
 struct Contender(&'static str, fn(u64, u64, usize) -> Duration);
 
 macro_rules! contender {
@@ -108,11 +107,11 @@ const CONTENDERS: [Contender; 5] = [
     contender!("100 us", || frequent(&SHORT), || SHORT.heavy_fence(now)),
 ];
 
-/// The number of the bias that is to cost no more than full fences.
+/// The index of the bias that must cost no more than full fences.
 const BIASED: usize = 3;
 
-/// The least nanoseconds of a round of the frequent side, its share of the rare one included, of so many samples of each
-/// contender, taken in turn; and the heavy fences a second of the bias.
+/// For each contender the least nanoseconds of a round of the frequent side, including its share of the rare side, of that
+/// many samples taken in turn; and the heavy fences that the bias makes in a second.
 fn in_turn(ratio: u64, samples: usize, long: Duration) -> ([f64; 5], f64) {
     let times = CONTENDERS.each_ref().map(|Contender(_, run)| {
         let (mut times, mut took) = (1, Duration::ZERO);

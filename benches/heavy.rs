@@ -1,6 +1,6 @@
 //! What a heavy fence costs: alone, beside a running sibling, and with many callers at once, against the
-//! raw system call between two fences and against other crates. What sharing saves, with calls of any
-//! length; what a leader that stands still costs; what tickets, a pacer and a bias cost when nothing is due.
+//! raw system call between two fences and against other crates. Also what sharing saves for calls of several lengths,
+//! what a leader that stands still costs, and what tickets, a pacer and a bias cost when nothing is due.
 //!
 //! `cargo bench -p fence-benches --bench heavy`, and with `-- "5 "` behind it the parts whose title begins so. Criterion
 //! prints the lines of parts 1 to 4, the others print a table each.
@@ -23,7 +23,7 @@ use rustix::thread::MembarrierCommand::PrivateExpedited;
 use rustix::thread::membarrier;
 use sibling::{beside, cores, median};
 
-/// What a user would write by hand, after registering.
+/// The code that a user would write by hand, after registering.
 fn raw() {
     fence(SeqCst);
     membarrier(PrivateExpedited).expect("registered by `init`");
@@ -45,14 +45,14 @@ const FENCES: [(&str, fn()); 5] = [
     ("swmr-barrier", swmr_barrier::heavy_barrier),
 ];
 
-/// Does `work` on the first core while a thread of this process runs on the second: with none, nobody is
-/// interrupted.
+/// Does `work` on the first core while a thread of this process runs on the second. Without that thread a heavy fence
+/// interrupts nobody.
 fn with_running_sibling<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     beside(1, 0, std::hint::spin_loop, work).expect("a second core")
 }
 
-/// How long `callers` threads, spread over the cores, take for so many fences each: from the first that
-/// begins to the last that ends. (Who waits for them may itself have to wait for a core.)
+/// The time that `callers` threads, spread over the cores, take for that many fences each: from the first that begins to
+/// the last that ends. (The thread that waits for them may itself have to wait for a core.)
 fn together(callers: usize, fences: u64, fence: fn()) -> Duration {
     let start = &Barrier::new(callers);
     thread::scope(|scope| {
@@ -108,8 +108,8 @@ fn many_callers(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Beside threads that sleep, who are not interrupted, and threads that run, of which each core but the
-/// first runs one at a time. The light fence knows of neither.
+/// Beside threads that sleep, which are not interrupted, and threads that run, one at a time on each core other than the
+/// first. The light fence depends on neither.
 fn many_threads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("4 one caller, so many threads beside it");
     for (fence, call) in [("heavy", heavy_fence as fn()), ("light", || light_fence())] {
@@ -125,8 +125,8 @@ fn many_threads(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Every way beside the raw one, sample by sample in turn, so that what else the machine does strikes all
-/// alike. Medians, and ratios to the raw call.
+/// Every way and the raw call, sample by sample in turn, so that other work on the machine affects all alike. Medians, and
+/// ratios to the raw call.
 fn ratios(_: &mut Criterion) {
     const SAMPLES: usize = 15;
     if !is_wanted("5 one and many callers in turn: ns per fence, and as a ratio to raw") {
@@ -151,7 +151,7 @@ fn ratios(_: &mut Criterion) {
     }
 }
 
-/// Whether the part of this title was asked for, or everything.
+/// Whether the part with this title was asked for, or everything.
 fn is_wanted(title: &str) -> bool {
     let mut filters = std::env::args().skip(1).filter(|word| !word.starts_with("--")).peekable();
     let wanted = filters.peek().is_none() || filters.any(|filter| title.starts_with(&filter));
@@ -161,7 +161,7 @@ fn is_wanted(title: &str) -> bool {
     wanted
 }
 
-/// A call that takes so long, in which its thread sleeps, or runs.
+/// A call that takes that long, during which its thread sleeps or runs.
 fn takes(long: Duration, sleeps: bool) {
     if sleeps {
         return thread::sleep(long);
@@ -172,8 +172,8 @@ fn takes(long: Duration, sleeps: bool) {
     }
 }
 
-/// Calls for each fence, by calls of any length, from the first one on. All callers begin together, and each fences
-/// again as soon as it can: for so long that each of them has its turns on a core.
+/// Calls for each fence, at several lengths of a call. All callers begin together, and each fences again as soon as it can.
+/// This lasts until each of them has had several turns on a core.
 fn call_lengths(_: &mut Criterion) {
     if !is_wanted("6 calls for each fence") {
         return;
@@ -207,8 +207,8 @@ fn call_lengths(_: &mut Criterion) {
     }
 }
 
-/// How long a fence takes that finds a leader which stands still, in units of its own call: of one that it makes right
-/// after, when the machine is as busy.
+/// The time of a fence that finds a leader which stands still, in units of a call of its own that it makes directly
+/// afterwards, when the machine is as busy.
 fn stuck_leader(_: &mut Criterion) {
     if !is_wanted("7 beside a leader that stands still, in units of one's own call") {
         return;
@@ -221,7 +221,7 @@ fn stuck_leader(_: &mut Criterion) {
         };
         let times = (0..15).map(|_| {
             let (shared, release) = (&Coalesce::new(), &Barrier::new(2));
-            // The estimate is what it is where callers share, and have done so a few times.
+            // The estimate is that of callers that have shared a few times.
             let start = &Barrier::new(3);
             thread::scope(|scope| {
                 for _ in 0..3 {
@@ -258,7 +258,7 @@ fn stuck_leader(_: &mut Criterion) {
     }
 }
 
-/// What is not a heavy fence, sample by sample in turn. Medians.
+/// Operations that execute no heavy fence, sample by sample in turn. Medians.
 fn when_nothing_is_due(_: &mut Criterion) {
     static PACER: Pacer = Pacer::new(64).each(128);
     static EMPTY: Pacer = Pacer::new(64).each(128);
@@ -295,7 +295,7 @@ fn when_nothing_is_due(_: &mut Criterion) {
             samples.push(begin.elapsed().as_nanos() as f64 / f64::from(TIMES));
         }
     }
-    // What the loop and its indirect call take is in all of them.
+    // All of them include the time of the loop and of its indirect call.
     for ((name, _), samples) in rows.iter().zip(samples) {
         println!("  {name:28} {:6.2}", median(samples));
     }
@@ -304,7 +304,7 @@ fn when_nothing_is_due(_: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        // Its plots panic where the samples of a row do not vary.
+        // Its plots panic if the samples of a row do not vary.
         .without_plots()
         .sample_size(30)
         .measurement_time(Duration::from_secs(1))

@@ -1,5 +1,5 @@
 //! What a light fence costs a reader, against no fence, a full fence and other crates, while a sibling
-//! reclaims: it fences heavily, looks at what the reader publishes, and does something else for a
+//! reclaims: it executes a heavy fence, loads what the reader publishes, and does something else for a
 //! millisecond.
 //!
 //! `cargo bench -p fence-benches --bench light`
@@ -22,7 +22,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use crossbeam_utils::CachePadded;
 use sibling::beside;
 
-/// Entries behind pointers, as many as a power of two. They live as long as the process.
+/// Entries behind pointers. Their number is a power of two, and they live as long as the process.
 type Table = Vec<AtomicPtr<CachePadded<AtomicUsize>>>;
 
 fn table(entries: usize) -> Table {
@@ -30,18 +30,18 @@ fn table(entries: usize) -> Table {
     Vec::leak(entries.collect()).iter_mut().map(|entry| AtomicPtr::new(entry)).collect()
 }
 
-/// 32 kB of entries: the first cache holds them.
+/// 32 kB of entries, which fit into the first-level cache.
 static NEAR: LazyLock<Table> = LazyLock::new(|| table(1 << 8));
 
-/// 256 MB of entries: many times what the caches hold.
+/// 256 MB of entries, many times more than the caches hold.
 static FAR: LazyLock<Table> = LazyLock::new(|| table(1 << 21));
 
 /// 256 MB of places to write results to.
 static RESULTS: LazyLock<Vec<AtomicUsize>> =
     LazyLock::new(|| (0..1 << 25).map(AtomicUsize::new).collect());
 
-/// So many lookups of random entries, each behind a hazard pointer, and what was found written to a random
-/// place of `results`, or added up if there is none.
+/// That many lookups of random entries, each protected by a hazard pointer. The entry is written to a random place of
+/// `results`, or added up if there is none.
 #[inline(never)]
 fn look_up<const PLACE: usize>(
     table: &Table,
@@ -50,7 +50,7 @@ fn look_up<const PLACE: usize>(
     fence: impl Fn(),
 ) -> Duration {
     let slot = black_box(&*round::SLOT);
-    // Other places in each sample, or the caches would know them. Relaxed: a number.
+    // Other places in each sample, because the caches hold the last ones. Relaxed: a number.
     static SEED: AtomicU64 = AtomicU64::new(0);
     let mut random = fastrand::Rng::with_seed(SEED.fetch_add(1, Relaxed));
     let mut sum = 0;
@@ -60,8 +60,8 @@ fn look_up<const PLACE: usize>(
         let random = random.usize(..);
         let source = &table[random & (table.len() - 1)];
         let entry = loop {
-            // Relaxed: the store and the second load are what the fence stands between. Acquire: the
-            // entry was filled in before it was put there.
+            // Relaxed: the fence orders the store and the second load. Acquire: the entry was filled in before it was put
+            // there.
             let entry = source.load(Relaxed);
             slot.store(entry.addr(), Relaxed);
             fence();
@@ -70,7 +70,7 @@ fn look_up<const PLACE: usize>(
                 break unsafe { &*entry };
             }
         };
-        // Relaxed: nobody else reads them.
+        // Relaxed: no other thread reads them.
         let found = entry.load(Relaxed);
         match results.get((random >> 32) & results.len().wrapping_sub(1)) {
             Some(result) => result.store(found, Relaxed),
@@ -94,7 +94,7 @@ struct Contender {
     loops: [Loop; 4],
 }
 
-/// What a reader does in each of the loops.
+/// The work of a reader in each of the loops.
 const LOOPS: [&str; 4] = [
     "publish and look again, nothing else",
     "look up, all in the first cache",
@@ -119,21 +119,21 @@ fn contender(
 }
 
 impl Contender {
-    /// Rounds that take some milliseconds: the sibling comes in several times.
+    /// Rounds that take some milliseconds, so that the sibling reclaims several times meanwhile.
     fn rounds(&self, i: usize) -> u64 {
         const TRIAL: u64 = 20_000;
         let trial = self.loops[i](TRIAL);
         (TRIAL as f64 * Duration::from_millis(5).div_duration_f64(trial)) as u64
     }
 
-    /// How long they take while a sibling, if there is a core for it, reclaims.
+    /// The time that they take while a sibling reclaims, if there is a core for it.
     fn beside_a_reclaimer(&self, i: usize, rounds: u64) -> Duration {
         let work = || self.loops[i](rounds);
         beside(1, 0, || reclaim(self.heavy), work).unwrap_or_else(work)
     }
 }
 
-/// The first is what all are measured by, and not correct: nothing orders its two accesses.
+/// The first one is the base of the ratios. It is not correct: nothing orders its two accesses.
 fn contenders() -> Vec<Contender> {
     let full = || fence(SeqCst);
     let mut all = vec![
@@ -178,8 +178,8 @@ fn beside_a_reclaimer(criterion: &mut Criterion) {
     }
 }
 
-/// All contenders, sample by sample in turn, so that what else the machine does strikes all alike; the
-/// least of each.
+/// The least time of each contender. They run sample by sample in turn, so that other work on the machine affects all
+/// alike.
 fn ratios(_: &mut Criterion) {
     let contenders = contenders();
     for (i, what) in LOOPS.into_iter().enumerate() {
@@ -211,7 +211,7 @@ fn in_turn(contenders: &[Contender], i: usize) -> Vec<f64> {
     let rounds: Vec<u64> = contenders.iter().map(|who| who.rounds(i)).collect();
     let mut costs = vec![f64::INFINITY; contenders.len()];
     for sample in 0..SAMPLES {
-        // Another goes first each time.
+        // Another contender goes first each time.
         for j in 0..contenders.len() {
             let j = (sample + j) % contenders.len();
             let time = contenders[j].beside_a_reclaimer(i, rounds[j]);
@@ -229,7 +229,7 @@ fn target(name: &str, other: &str, ratio: f64, most: f64) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        // Its plots panic where the samples of a row do not vary.
+        // Its plots panic if the samples of a row do not vary.
         .without_plots()
         .sample_size(20)
         .measurement_time(Duration::from_millis(500))

@@ -1,5 +1,5 @@
-//! Measures what symmetric and asymmetric fences cost in all, against how often the heavy side comes, and
-//! how a heavy fence grows with the threads beside it, and draws both.
+//! Measures the total cost of symmetric and asymmetric fences by how often the heavy side runs, and the cost of a heavy
+//! fence by the number of other threads. Draws both.
 
 #[path = "../../doctor/src/break_even.rs"]
 mod break_even;

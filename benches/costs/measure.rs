@@ -1,4 +1,4 @@
-//! What is drawn, as measured on this machine: medians of samples that are taken in turn.
+//! The measurements that are drawn: medians of samples that are taken in turn.
 
 use std::cell::Cell;
 use std::sync::LazyLock;
@@ -13,9 +13,9 @@ use crate::round;
 use crate::sibling::{beside, median};
 
 pub(crate) struct Measured {
-    /// Light is that of `Asymmetric`.
+    /// Its light fence is that of `Asymmetric`.
     pub(crate) model: Model,
-    /// A round with `light_fence`, which looks at the decision.
+    /// A round with `light_fence`, which checks the decision.
     pub(crate) dynamic: f64,
     /// The two parts of `model.heavy`.
     pub(crate) heavy: Heavy,
@@ -23,16 +23,16 @@ pub(crate) struct Measured {
     pub(crate) scale: Vec<Scale>,
 }
 
-/// So many rounds for each heavy fence, and the nanoseconds a round takes in all.
+/// The number of rounds for each heavy fence, and the nanoseconds that a round takes in all.
 pub(crate) struct Point {
     pub(crate) rounds: u64,
     pub(crate) symmetric: f64,
     pub(crate) asymmetric: f64,
-    /// With fences that give way.
+    /// With a bias.
     pub(crate) biased: f64,
 }
 
-/// So many threads beside the caller, and nanoseconds.
+/// The number of threads beside the caller, and nanoseconds.
 pub(crate) struct Scale {
     pub(crate) threads: usize,
     pub(crate) run: bool,
@@ -43,7 +43,7 @@ pub(crate) struct Scale {
 /// Rounds in a sample of a round alone.
 const ROUNDS: u64 = 50_000;
 
-/// How long a point is measured, once.
+/// How long one sample of a point takes.
 const A_WHILE: Duration = Duration::from_millis(2);
 
 pub(crate) fn everything(samples: usize) -> Result<Measured, String> {
@@ -121,7 +121,7 @@ fn biased() {
     }
 }
 
-/// The rare side's.
+/// The rare side's fence with a bias.
 fn rare() {
     BIAS.heavy_fence(now);
 }
@@ -132,9 +132,9 @@ fn least(samples: usize, fence: impl Fn() + Copy) -> f64 {
     times.min().expect("samples").as_nanos() as f64 / ROUNDS as f64
 }
 
-/// Nanoseconds a round, with one call of the other side's fence after so many, and with the `loss` of the sibling by each
-/// heavy fence. Samples in which the sibling stood still (the machine has other things to do) do not count; `None` if
-/// it always did.
+/// Nanoseconds for a round, with one call of the other side's fence after that many rounds, and with the `loss` of the
+/// sibling by each heavy fence. Samples in which the sibling did not run (the machine is busy) do not count. `None` if it
+/// never ran.
 fn in_all<F: Fn() + Copy>(
     samples: usize,
     progress: &AtomicU64,
@@ -149,7 +149,7 @@ fn in_all<F: Fn() + Copy>(
         let (before, asked) = (progress.load(Ordering::Relaxed), asymfence::stats().heavy.asked);
         let (start, mut groups) = (Instant::now(), 0);
         while groups == 0 || start.elapsed() < A_WHILE {
-            // So many that looking at the clock does not count.
+            // So many that reading the clock does not count.
             for _ in 0..=1_000 / rounds {
                 place(rounds, mine);
                 others();

@@ -17,7 +17,7 @@ const SIZE: (u32, u32) = (1060, 480);
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(45, 45, 45);
 const GRID: RGBColor = RGBColor(230, 230, 230);
-// Blue and orange: told apart by those who cannot tell red from green.
+// Blue and orange, which people who cannot distinguish red and green can distinguish.
 const ASYMMETRIC: RGBColor = RGBColor(0, 90, 170);
 const SYMMETRIC: RGBColor = RGBColor(200, 85, 0);
 const OTHER: RGBColor = RGBColor(130, 130, 130);
@@ -36,8 +36,8 @@ pub(crate) struct Other {
 }
 
 impl Other {
-    /// `NAME:LIGHT,FULL,HEAVY`: a round with `light_fence` and one with a full fence; a heavy fence, with what it takes
-    /// from whom it interrupts. Nanoseconds.
+    /// `NAME:LIGHT,FULL,HEAVY`: a round with `light_fence` and one with a full fence; a heavy fence, including what
+    /// the interrupted threads lose. Nanoseconds.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (name, numbers) = text.split_once(':')?;
         let numbers: Vec<f64> =
@@ -99,7 +99,7 @@ fn break_even(measured: &Measured, others: &[Other], area: &Area<'_>) -> Result 
             VPos::Bottom,
         )?;
     }
-    // A pair by its model, and the points that were measured of it.
+    // The model of each pair, and its measured points.
     let xs = || (0..=120).map(|step| 10f64.powf(f64::from(step) / 20.0));
     let points = || measured.points.iter().map(|point| (point.rounds as f64, point));
     let symmetric: Vec<_> = points().map(|(x, point)| (x, point.symmetric)).collect();
@@ -131,7 +131,7 @@ fn break_even(measured: &Measured, others: &[Other], area: &Area<'_>) -> Result 
         let at = (1.3, lowest * 1.15 * 1.9f64.powi(step - 1));
         label(&chart, &text, at, OTHER, HPos::Left, VPos::Bottom)?;
     }
-    // It has no model: it is as the one, or as the other, by what the rare side does.
+    // A bias has no model: it is like one pair or the other, by how busy the rare side is.
     chart.draw_series(LineSeries::new(biased.clone(), BIASED.stroke_width(1)))?;
     for (points, color) in [(symmetric, SYMMETRIC), (asymmetric, ASYMMETRIC)] {
         chart.draw_series(points.into_iter().map(|at| Circle::new(at, 4, color.filled())))?;
