@@ -1,6 +1,6 @@
 //! A thread that reclaims, so that no other thread runs a destructor.
 //!
-//! It sleeps while nothing waits. A retire then wakes it, without a fence instruction:
+//! It sleeps while nothing waits, and looks once a second. A retire wakes it, without a fence instruction:
 //!
 //! ```text
 //! A (store buffering)   retires                    reclaimer
@@ -20,7 +20,7 @@ use asymfence::{light_fence, try_heavy_fence};
 
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::threads::{Builder, Thread, current, park, park_timeout};
-use crate::sync::{AtomicBool, AtomicPtr, Number};
+use crate::sync::{AtomicBool, AtomicPtr, LOOM, Number};
 
 /// How long the thread waits for more objects before it reclaims, if fewer wait than make a heavy fence worth its cost.
 /// The upper bound of the wait, while what waits is protected.
@@ -99,7 +99,9 @@ impl Background {
             Ok(()) => {
                 // Acquire: what was retired before it was woken.
                 while !waits() && self.asleep.load(Acquire) {
-                    park();
+                    // A thread that retired before the reclaimer started announces its next objects together. (In a model
+                    // nobody wakes by himself, so that a lost wake is seen.)
+                    if LOOM { park() } else { park_timeout(PAUSES[1]) }
                 }
             }
             Err(_) => park_timeout(PAUSES[1]),

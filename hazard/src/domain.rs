@@ -62,8 +62,8 @@ use crate::thread::{self, Local};
 ///   what is protected; and the last four objects of each thread, which it has not counted yet. An object counts with
 ///   the size of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, the next retire
-///   executes one, and frees up to 16 waiting objects. These heavy fences take less than 1 % of the time: after a slow
-///   one the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. So
+///   executes one, and frees up to 16 waiting objects. These heavy fences take less than 1 % of the time, if
+///   each takes less than a millisecond: after a slow one the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. So
 ///   after a burst of a thread, up to 32 slow retires come before the first that frees. In a child that enters a time
 ///   namespace with an earlier clock, nothing is freed by time until that clock has caught up with the parent's. If
 ///   no thread retires, nothing is done: the last few objects wait for the next retire, for
@@ -108,8 +108,9 @@ use crate::thread::{self, Local};
 /// - objects that other threads of the parent had retired are freed, except the objects that those threads were just
 ///   freeing;
 /// - if another thread was taking objects out of a ring during the fork, the objects in that ring are never freed. If
-///   it was the ring of the forking thread, that thread takes a new ring once the old one holds more than its share,
-///   after some 10,000 tries to lock it.
+///   it was the ring of the forking thread, that thread takes a new ring once the old one holds more than its share.
+///   Each reclaim of the child waits for the lock of such a ring in vain: for a fifth of a second at most, or without the
+///   feature `std` for 10,000 yields.
 ///
 /// (Without the feature `std` the child also counts the reclaims of the parent's other threads as still under way.)
 pub struct Domain<F> {
@@ -412,9 +413,14 @@ impl<F> Domain<F> {
     /// By the owner of `ring`.
     pub(crate) unsafe fn step(&self, ring: &Ring, frees: bool) -> bool {
         let Thresholds { objects, bytes, .. } = self.thresholds;
+        // Each object is announced to a background reclaimer.
+        #[cfg(feature = "std")]
+        let stride = if self.background.is_there() { 1 } else { self.stride() };
+        #[cfg(not(feature = "std"))]
+        let stride = self.stride();
         // First, so that destructors find room.
         // SAFETY: by the owner.
-        let new = unsafe { ring.extend(self.stride()) };
+        let new = unsafe { ring.extend(stride) };
         // Objects are few at a time. Bytes may be many, so all rings together keep no more than the threshold
         // uncounted.
         let share = SHARE.max(self.rings.owned());

@@ -42,6 +42,7 @@ use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 use core::ptr;
 
+use crate::clock;
 use crate::item::Item;
 use crate::panics::through_panics;
 use crate::prefetch;
@@ -60,9 +61,11 @@ const AHEAD: usize = if LOOM { 0 } else { 4 };
 /// The maximum number of objects that are freed at a time.
 pub(crate) const AT_ONCE: usize = 64;
 
-/// How often a reclaim tries to lock a ring. The lock is held only for a short look. Only a thread that a fork did not
-/// copy holds it for ever.
+/// How often a reclaim tries to lock a ring, and for how many microseconds at most where there is a clock: beside busy
+/// programs a single yield may take milliseconds. The lock is held only for a short look. Only a thread that a fork did
+/// not copy holds it for ever.
 const TRIES: u32 = if LOOM { 2 } else { 10_000 };
+const LONGEST: usize = 200_000;
 
 /// Is `a` after `b`?
 #[inline]
@@ -524,11 +527,21 @@ impl Ring {
 
     /// As `lock`, but waits as long as a look takes, not for ever.
     fn lock_patiently(&self) -> Option<Locked<'_>> {
+        let mut begun = None;
         for tries in 0..TRIES {
             match self.lock() {
                 Some(locked) => return Some(locked),
                 None if tries < 64 && !LOOM => core::hint::spin_loop(),
                 None => yield_now(),
+            }
+            if tries < 64 {
+                continue;
+            }
+            let now = clock::now();
+            begun = begun.or(now);
+            let waited = now.zip(begun).map_or(0, |(now, begun)| now.wrapping_sub(begun));
+            if waited > LONGEST {
+                break;
             }
         }
         None

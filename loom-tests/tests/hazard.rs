@@ -1056,6 +1056,8 @@ mod sync {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
     pub(crate) use std::sync::atomic::AtomicUsize as Number;
 
+    pub(crate) const LOOM: bool = true;
+
     pub(crate) mod threads {
         pub(crate) use loom::thread::{Builder, Thread, current, park};
 
