@@ -20,6 +20,9 @@ pub(crate) struct Moment {
     counted: [usize; 2],
 }
 
+/// The tails of rings, and the numbers, as at a moment.
+type Served<'r> = (Vec<(&'r Ring, usize)>, [usize; 2]);
+
 impl Moment {
     /// `tails` were read before the ticket was taken. So what came before them was unlinked before the heavy fence that
     /// serves the ticket: FENCED of `ring.rs`.
@@ -33,7 +36,7 @@ impl Moment {
     /// # Safety
     ///
     /// The rings that were passed to `new` are still there.
-    pub(crate) unsafe fn served<'r>(&self) -> Option<(Vec<(&'r Ring, usize)>, [usize; 2])> {
+    pub(crate) unsafe fn served<'r>(&self) -> Option<Served<'r>> {
         if !self.ticket.is_served() {
             return None;
         }

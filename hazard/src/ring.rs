@@ -702,6 +702,7 @@ impl Inside {
     }
 
     /// Fetches the objects that the next call takes out, as far as they are in this block.
+    #[allow(clippy::unnecessary_min_or_max, reason = "a model fetches nothing ahead")]
     #[inline]
     fn prefetch(&self) {
         let there = self.condemned.wrapping_sub(self.head) as isize;
@@ -709,9 +710,10 @@ impl Inside {
         for index in self.used..end {
             // SAFETY: a block lives until all its objects are taken, and we hold the lock.
             let place = unsafe { &(&(*self.first).items)[index] };
+            // SAFETY: only read, since no thread writes it before it is taken out.
+            let item = place.with(|place| unsafe { *place });
             // SAFETY: before `condemned`, so it was written before the last heavy fence.
-            let object = place.with(|place| unsafe { (*place).assume_init() }.object());
-            prefetch::for_writing(object);
+            prefetch::for_writing(unsafe { item.assume_init() }.object());
         }
     }
 

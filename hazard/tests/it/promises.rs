@@ -120,10 +120,12 @@ fn a_dropped_cell_frees_its_value_at_once_and_a_dropped_place_retires_it() {
 fn a_dropped_link_frees_nothing_and_a_dropped_chain_all() {
     domain! { enum Tests {} = BY_NUMBERS; }
     let deaths = Arc::default();
-    let (link, object) = (Link::<Canary, Tests>::null(), Tagged::from(Canary::boxed(&deaths)));
-    // SAFETY: freed below, when the link is gone.
-    unsafe { link.store(object) };
-    drop(link);
+    let object = Tagged::from(Canary::boxed(&deaths));
+    {
+        let link = Link::<Canary, Tests>::null();
+        // SAFETY: freed below, when the link is gone.
+        unsafe { link.store(object) };
+    }
     assert_eq!((reclaim::<Tests>(), deaths.load(Relaxed)), ((0, 0), 0));
     // SAFETY: from a box, and nobody else has it.
     drop(unsafe { Box::from_raw(object.as_ptr()) });
