@@ -76,12 +76,11 @@ use crate::thread::{self, Local};
 ///
 /// Measured with the default thresholds (2 cores of an Intel Xeon under KVM, Linux 6.18, 2026-11-26):
 ///
-/// - 4 threads retire 500,000 objects each: at most 3,484 objects waited.
-/// - 64 threads retire 20,000 objects each, so `4·E` is 32,768 and heavy fences are under way: at most 3,793 to 71,254
-///   objects waited in 31 runs.
-/// - 1,000 threads retire half a megabyte each and are then stalled: 15.5 MB waited.
+/// - 4 threads retire 500,000 objects each, so `4·E` is 16,384: at most 7,855 to 14,471 objects waited in 10 runs.
+/// - 64 threads retire 20,000 objects each, so `4·E` is 262,144: at most 62,908 to 254,714 objects waited in 20 runs.
+/// - 1,000 threads retire half a megabyte each and are then stalled: 17.6 MB waited.
 /// - 2,000 threads retire 60 objects each and end, without a pause in the thresholds: 120,000 objects waited. After
-///   another thread had retired 10,000 objects, 783 waited.
+///   another thread had retired 10,000 objects, 956 waited.
 ///
 /// Not counted are
 ///
@@ -137,8 +136,8 @@ struct Due {
     looked_at: [Number; 2],
     /// How many times as late the next heavy fence comes, because the last ones failed.
     factor: Number,
-    /// Objects that waited at the last heavy fence.
-    waited: Number,
+    /// Objects and bytes that waited at the last heavy fence.
+    waited: [Number; 2],
     /// When a thread last began a heavy fence, in microseconds, and for how long after that none is executed for time
     /// alone.
     fenced_at: Number,
@@ -224,7 +223,7 @@ macro_rules! new {
                     counted: [const { Number::new(0) }; 2],
                     looked_at: [const { Number::new(0) }; 2],
                     factor: Number::new(1),
-                    waited: Number::new(0),
+                    waited: [const { Number::new(0) }; 2],
                     fenced_at: Number::new(0),
                     pause: Number::new(PAUSES[0]),
                     failed: Number::new(0),
@@ -506,12 +505,13 @@ impl<F> Domain<F> {
         had
     }
 
-    /// Whether more objects waited at the last heavy fence than this part of the number that makes one worth its cost.
+    /// Whether more objects or bytes waited at the last heavy fence than this part of the number that makes one worth its
+    /// cost.
     fn waited_of(&self, of: usize, part: usize) -> bool {
-        // Relaxed: advice.
-        let waited = self.due.waited.load(Relaxed);
-        let most = (self.enough() / part).saturating_mul(of);
-        waited > most.saturating_add(AT_ONCE * self.rings.owned())
+        let [objects, bytes] = self.due.numbers(&self.due.waited);
+        let most = |enough: usize| (enough / part).saturating_mul(of);
+        objects > most(self.enough()).saturating_add(AT_ONCE * self.rings.owned())
+            || bytes > most(self.thresholds.bytes)
     }
 
     /// Whether a heavy fence is due by numbers, and this thread has to execute it. If another thread of the process has
@@ -615,12 +615,13 @@ impl<F> Domain<F> {
 
     /// Called after a heavy fence, before which the tails were read.
     fn served(&self, tails: &[(&Ring, usize)]) {
-        let mut waited = 0_usize;
+        let [mut waited, mut bytes] = [0_usize; 2];
         let mut behind = None;
         for &(ring, tail) in tails {
             let before = ring.raise(tail);
             let waiting = ring.waiting(tail);
             waited = waited.saturating_add(waiting);
+            bytes = bytes.wrapping_add(ring.bytes()).wrapping_sub(ring.freed().1);
             // If the owner continues at its pace, the objects that the last heavy fence served are gone by now. A ring
             // without an owner is not emptied by one.
             let new = tail.wrapping_sub(before);
@@ -634,8 +635,11 @@ impl<F> Domain<F> {
                 behind.get_or_insert(ring);
             }
         }
-        // Relaxed: advice.
-        self.due.waited.store(waited, Relaxed);
+        // Relaxed, all: advice. The bytes are read one after the other, and so may be less than nothing.
+        let bytes = bytes.wrapping_sub(self.freed[1].load(Relaxed)) as isize;
+        for (number, now) in self.due.waited.iter().zip([waited, bytes.max(0) as usize]) {
+            number.store(now, Relaxed);
+        }
         if let Some(behind) = behind {
             self.set_behind(Some(behind));
         }
