@@ -36,7 +36,7 @@ pub(crate) fn run(sh: &Shell, command: &str, steps: &[Step], word: &str) -> Resu
         times.0.insert(key(name), begin.elapsed());
         times.write(&file)?;
     }
-    println!("all {} steps passed, in {}", chosen.len(), words(all.elapsed()));
+    println!("all passed, in {}", words(all.elapsed()));
     Ok(())
 }
 
@@ -75,11 +75,14 @@ impl Times {
     }
 
     fn of_all(&self, keys: impl ExactSizeIterator<Item = String>) -> String {
-        let steps = keys.len();
+        let steps = match keys.len() {
+            1 => "1 step".to_owned(),
+            steps => format!("{steps} steps"),
+        };
         let times: Option<Vec<Duration>> = keys.map(|key| self.0.get(&key).copied()).collect();
         match times {
-            Some(times) => format!("{steps} steps, {} last time", words(times.iter().sum())),
-            None => format!("{steps} steps"),
+            Some(times) => format!("{steps}, {} last time", words(times.iter().sum())),
+            None => steps,
         }
     }
 }
