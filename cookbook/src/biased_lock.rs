@@ -247,8 +247,9 @@ impl<T: ?Sized> BiasedRwLock<T> {
         // `Reader::leave`. A reader publishes once more at most, and then sees that the bias is off.
         while slots.iter().any(|slot| slot.load(Acquire)) {
             if is_over {
-                // Release: as in `count`. BIAS-UNDER-LOCK: we have not written, and readers are in as before.
-                self.biased.store(true, Release);
+                // Relaxed: the heavy fence above releases what earlier writers wrote. BIAS-UNDER-LOCK: we have not
+                // written, and readers are in as before.
+                self.biased.store(true, Relaxed);
                 return false;
             }
             // The slots are unlocked meanwhile: a reader that is in may register another one.

@@ -336,6 +336,8 @@ impl<T> Owner<T> {
         let is_untouched =
             shared.buffer.load(Relaxed) == before && shared.bottom.load(Relaxed) == bottom;
         // Acquire: as in `push`.
+        // survives: without it a thief could take an item by what it reads in a buffer that is stored later. loom executes
+        // each thread in order, so no thread reads what is stored later.
         let items: Range<u64> = shared.front.top.load(Acquire)..bottom;
         if !is_untouched || items.end - items.start > capacity as u64 {
             // SAFETY: from a box, and nobody has seen it.
@@ -427,6 +429,8 @@ impl<T> Owner<T> {
         let claim = shared.front.claim.load(Acquire);
         if claim / 2 > index && !shared.takes_back(claim, index) {
             // Release: as above. This item and all below are that thief's.
+            // survives: only a thief that comes between the two exchanges of the batch can take an item by this bottom. loom
+            // does not get there with three threads and two preemptions.
             shared.bottom.store(index + 1, Release);
             return None;
         }
@@ -445,6 +449,7 @@ impl<T> Owner<T> {
             // or put it. A relaxed store could be seen before the exchange is decided, also by the thief
             // that wins it. That thief would not know the item. Pairs with: the Acquire of the bottom in
             // `steal`.
+            // survives: loom executes each thread in order, so the exchange is decided before the store is seen.
             shared.bottom.store(index + 1, Release);
         }
         is_ours.then(|| {
@@ -567,6 +572,7 @@ impl<T> Stealer<T> {
         let item = buffer.slot(top).load(Relaxed);
         // Release: we have read the slot. Pairs with: the Acquire of the top in `push`. The loser reads
         // nothing, so Relaxed.
+        // survives: loom executes each thread in order, so the slot is read before the exchange is seen.
         let won = shared.front.top.compare_exchange(top, top + 1, Release, Relaxed).is_ok();
         self.leave();
         if won {
@@ -621,6 +627,7 @@ impl<T> Stealer<T> {
             items.extend((from..end).map(|index| buffer.slot(index).load(Relaxed)));
             // Release: we have read the slots. Pairs with: the Acquire of the top in `push`. Relaxed: on failure we
             // read the slots again, at the newer top.
+            // survives: as in `steal`.
             match shared.front.top.compare_exchange(from, end, Release, Relaxed) {
                 Ok(_) => break,
                 Err(newer) => from = newer,

@@ -7,27 +7,26 @@
 //!
 //! ```text
 //! reader                    a thread that unlinks    a thread that advances from e to e + 1
-//! slot = epoch, pinned      unlink                   scan: a reader lags behind? Not yet
+//! slot = epoch, pinned      unlink                   each slot is free or pinned at e ?
 //! light_fence()             fence(SeqCst)            heavy_fence()
-//! read                      tag = epoch              scan: each slot is free or pinned at e
-//! ...                       free when epoch is       epoch = e + 1
+//! read                      tag = epoch              epoch = e + 1
+//! ...                       free when epoch is
 //! slot = free               tag + 3
 //! ```
 //!
 //! Why three. The tag may be old, but because of the fence before it the heavy fence of the *second* advance after the
 //! tag comes after the unlinking. A reader that holds the object after the second advance found it before that heavy
-//! fence, so it is pinned at an older epoch. The third advance sees that this reader lags behind, and cannot happen
-//! until the reader leaves. (If all fences are full two advances are enough, because the reader's fence pairs with the
-//! fence before the tag. Light against full is unordered.)
+//! fence, so it is pinned at an older epoch. The scan of the third advance comes after that heavy fence: it sees that
+//! this reader lags behind, and the third advance cannot happen until the reader leaves.
 //!
 //! # Pacing, which other schemes can copy
 //!
 //! An advance costs a heavy fence, so a thread asks a [`Pacer`] first: an advance is due when a batch of
 //! objects waits, or if anything waits and none was due for a millisecond. Then:
 //!
-//! 1. **Scan first**, without a fence. If a reader lags behind, a heavy fence does not help: do not advance yet.
-//! 2. **Heavy fence second. Scan again**, and advance.
-//! 3. **No advance while nothing waits.**
+//! 1. **Scan first.** If a reader lags behind, no heavy fence is made. The scan needs no fence of its own: that of the
+//!    advance before is enough.
+//! 2. **No advance while nothing waits.**
 //!
 //! # Cost
 //!
@@ -171,36 +170,31 @@ impl Collector {
     /// Whether each reader that is pinned has pinned `epoch`.
     fn all_are_at(&self, epoch: usize) -> bool {
         self.slots().iter().all(|slot| {
-            // Acquire: a reader that has left, or come again, has done with what it read. Pairs with: the
-            // Releases in `Handle::pin` and `Guard::drop`.
-            let pinned = slot.load(Acquire);
+            // Relaxed: the heavy fence of `try_advance` acquires it. A reader that has left, or come again, has done
+            // with what it read. Pairs with: the Releases in `Handle::pin` and `Guard::drop`.
+            let pinned = slot.load(Relaxed);
             pinned == FREE || pinned == epoch
         })
     }
 
     /// Advances the epoch by one, if no reader lags behind. How many objects nobody has any more since then.
     fn try_advance(&self) -> Option<usize> {
-        // Acquire: the scans of the threads that advanced it before are behind us. Pairs with: the Release
-        // below.
+        // Acquire: the heavy fence of the advance before stands before our scan. Pairs with: the exchange below.
         let epoch = self.epoch.load(Acquire);
-        // Scan first: a reader that lags behind now does so after a heavy fence, too.
         if !self.all_are_at(epoch) {
             return None;
         }
-        // Heavy fence: what was unlinked, and the epoch as we saw it, stand before the scan.
+        // Heavy fence: what was unlinked, and the epoch as we saw it, stand before the scan of the next advance.
         // Pairs with: the light fence in `Handle::pin` (scenario A).
-        //  - it strikes a reader after its light fence: we see its slot;
+        //  - it strikes a reader after its light fence: that scan sees its slot;
         //  - before: the reader does not find what was unlinked.
         // Pairs with: the full fence in `Handle::seal`. A tag from before `epoch` was taken after its objects
         // were unlinked, and that stands before this fence.
         heavy_fence();
-        if !self.all_are_at(epoch) {
-            return None;
-        }
         let next = epoch + 1;
-        // Release: what readers did with the objects, and the scan that saw them leave. Pairs with: the Acquire
-        // above, and that in `Handle::free`. If another was quicker it is as good; Relaxed: we learned nothing.
-        self.epoch.compare_exchange(epoch, next, Release, Relaxed).ok()?;
+        // Relaxed: the fence releases what readers did with the objects, and the scan that saw them leave. Pairs with:
+        // the Acquire above, and that in `Handle::free`. If another was quicker it is as good.
+        self.epoch.compare_exchange(epoch, next, Relaxed, Relaxed).ok()?;
         // Relaxed: a number for the pacer. The tag before has the same two bits as the next one to come.
         Some(self.tagged[next.wrapping_sub(GRACE) % 4].swap(0, Relaxed))
     }
@@ -248,7 +242,7 @@ impl Handle<'_> {
             // Relaxed: one that is old only holds an advance back.
             let epoch = self.collector.epoch.load(Relaxed);
             // Release: what we did under earlier guards stands before it, for a thread that does not see the
-            // slot free in between. Pairs with: the Acquire in `all_are_at`.
+            // slot free in between. Pairs with: the heavy fence behind the scan in `Collector::try_advance`.
             self.slot.store(epoch, Release);
             // Light fence: our slot stands before whatever we find.
             // Pairs with: the heavy fence in `Collector::try_advance` (scenario A).
@@ -322,7 +316,9 @@ impl Handle<'_> {
 
     /// Drops what nobody has any more, also what others left. What a drop retires waits its turn.
     fn free(&self) {
-        // Acquire: what readers did with the objects is behind us. Pairs with: the Release in `try_advance`.
+        // Acquire: what readers did with the objects is behind us. Pairs with: the exchange in `try_advance`.
+        // survives: the lock of `left` acquires as much from a thread that has advanced and been here since. One that has
+        // advanced and not come here yet would take a model of four threads.
         let epoch = self.collector.epoch.load(Acquire);
         let is_over = |sealed: &Sealed| epoch >= sealed.tag + GRACE;
         if let Ok(mut left) = self.collector.left.try_lock() {
@@ -371,7 +367,8 @@ impl Drop for Guard<'_> {
         let guards = self.handle.guards.get() - 1;
         self.handle.guards.set(guards);
         if guards == 0 {
-            // Release: what we found we have done with. Pairs with: the Acquire in `all_are_at`.
+            // Release: what we found we have done with. Pairs with: the heavy fence behind the scan in
+            // `Collector::try_advance`.
             self.handle.slot.store(FREE, Release);
         }
     }

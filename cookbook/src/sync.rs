@@ -84,7 +84,8 @@ mod modelled {
         if *tries <= 100 { hint::spin_loop() } else { thread::yield_now() }
     }
 
-    /// loom's condition variables know no time: with a deadline it wakes again and again.
+    /// loom's condition variables know no time: with a deadline it wakes again and again, and gives way while that is to
+    /// come.
     pub(crate) fn sleep_on<'l, T>(
         condvar: &Condvar,
         lock: &'l Mutex<T>,
@@ -95,8 +96,11 @@ mod modelled {
             return (condvar.wait(guard).unwrap_or_else(PoisonError::into_inner), false);
         };
         drop(guard);
-        thread::yield_now();
-        (lock.lock().unwrap_or_else(PoisonError::into_inner), now() >= deadline)
+        let is_over = now() >= deadline;
+        if !is_over {
+            thread::yield_now();
+        }
+        (lock.lock().unwrap_or_else(PoisonError::into_inner), is_over)
     }
 }
 

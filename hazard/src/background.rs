@@ -18,7 +18,7 @@ use std::{io, process};
 
 use asymfence::{light_fence, try_heavy_fence};
 
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::threads::{Builder, Thread, current, park, park_timeout};
 use crate::sync::{AtomicBool, AtomicPtr, LOOM, Number};
 
@@ -74,8 +74,8 @@ impl Background {
         // Light fence: the object is in the ring before we check whether the reclaimer sleeps.
         // Pairs with: the heavy fence in `sleep` (scenario A).
         light_fence();
-        // Relaxed: a first check. AcqRel: one of several callers wakes it.
-        if (self.asleep.load(Relaxed) && self.asleep.swap(false, AcqRel)) || enough {
+        // Relaxed, both: the fences order the object. Of several callers one wakes the reclaimer.
+        if (self.asleep.load(Relaxed) && self.asleep.swap(false, Relaxed)) || enough {
             // Acquire: the handle was written before. Pairs with: the Release in `start`. If the handle is not found yet, the
             // light fence came before the heavy one, and the reclaimer sees the object.
             let thread = self.thread.load(Acquire);
@@ -97,8 +97,9 @@ impl Background {
         let fenced = try_heavy_fence();
         match fenced {
             Ok(()) => {
-                // Acquire: what was retired before it was woken.
-                while !waits() && self.asleep.load(Acquire) {
+                // Relaxed: who wakes us has executed its light fence. If we do not see its object yet, we see it behind
+                // the heavy fence of the next `sleep`.
+                while !waits() && self.asleep.load(Relaxed) {
                     // A thread that retired before the reclaimer started announces its next objects together. (In a model
                     // nobody wakes by himself, so that a lost wake is seen.)
                     if LOOM { park() } else { park_timeout(PAUSES[1]) }

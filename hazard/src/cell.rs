@@ -10,7 +10,7 @@ use core::ptr::{self, NonNull};
 use crate::family::{Family, Global, Of};
 use crate::pointer::HazardPointer;
 use crate::replaced::Replaced;
-use crate::sync::Ordering::{AcqRel, Acquire};
+use crate::sync::Ordering::{AcqRel, Acquire, Release};
 use crate::sync::{AtomicPtr, get_mut, witness};
 
 /// A value that many threads read while others replace it. Never empty.
@@ -134,8 +134,9 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
     pub fn compare_and_swap(&self, current: &T, value: T) -> Result<Replaced<T, F>, T> {
         let current = ptr::from_ref(current).cast_mut();
         let value = into_raw(Box::new(value));
-        // As long as `current` is borrowed its address is not reused. Release, Acquire: as in `swap`.
-        match self.current.compare_exchange(current, value, AcqRel, Acquire) {
+        // As long as `current` is borrowed its address is not reused. Release: as in `swap`; the caller has the old value
+        // already. Acquire on failure: a caller that draws conclusions sees what came before the other value.
+        match self.current.compare_exchange(current, value, Release, Acquire) {
             Ok(old) => Ok(self.replaced(old)),
             // SAFETY: from a box, and not stored.
             Err(_) => Err(*unsafe { Box::from_raw(value) }),

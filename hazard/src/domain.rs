@@ -12,6 +12,7 @@ use crossbeam_utils::CachePadded;
 #[cfg(feature = "std")]
 use crate::background::Background;
 use crate::clock;
+use crate::freed::Freed;
 use crate::noted::{Moment, Noted};
 use crate::panics::through_panics;
 use crate::ring::{AT_ONCE, Batch, Ring, Rings, Speed};
@@ -120,7 +121,7 @@ pub struct Domain<F> {
     /// Half of the way to the next heavy fence.
     noted: Noted,
     /// Objects and bytes ever freed by threads other than the owners of the rings.
-    freed: CachePadded<[Number; 2]>,
+    freed: CachePadded<Freed>,
     /// A ring whose owner does not empty it, or null. Other threads empty it, a few objects at a time.
     behind: AtomicPtr<Ring>,
     #[cfg(feature = "std")]
@@ -229,7 +230,7 @@ macro_rules! new {
                     failed: Number::new(0),
                 }),
                 noted: Noted::new(),
-                freed: CachePadded::new([const { Number::new(0) }; 2]),
+                freed: CachePadded::new(Freed::new()),
                 behind: AtomicPtr::new(ptr::null_mut()),
                 #[cfg(feature = "std")]
                 background: Background::new(),
@@ -350,9 +351,8 @@ impl<F> Domain<F> {
     /// moment.
     #[must_use]
     pub fn stats(&self) -> DomainStats {
-        // Acquire, and before the others: what was freed was counted as retired before. Pairs with: the Releases in
-        // `free` and in `Ring::settle`. The others are Relaxed: numbers for reports.
-        let [mut freed, mut freed_bytes] = [0, 1].map(|unit| self.freed[unit].load(Acquire));
+        // Before the others: what was freed was retired before.
+        let (mut freed, mut freed_bytes) = self.freed.read();
         for (objects, bytes) in self.rings.iter().map(Ring::freed) {
             freed = freed.wrapping_add(objects);
             freed_bytes = freed_bytes.wrapping_add(bytes);
@@ -367,6 +367,7 @@ impl<F> Domain<F> {
             retired: sum(Ring::tail),
             freed,
             waiting_bytes: sum(Ring::bytes).wrapping_sub(freed_bytes),
+            // Relaxed: a number for reports.
             failed: self.due.failed.load(Relaxed),
         }
     }
@@ -648,6 +649,8 @@ impl<F> Domain<F> {
     fn set_behind(&self, ring: Option<&Ring>) {
         let ring = ring.map_or(ptr::null_mut(), |ring| ptr::from_ref(ring).cast_mut());
         // Release: the ring was made before. Pairs with: the Acquire in `help`.
+        // survives: after a heavy fence a relaxed store releases as much. `help` stores a ring without one: to see that
+        // takes a model of two rings that are behind, and two threads that help.
         self.behind.store(ring, Release);
     }
 
@@ -706,9 +709,7 @@ impl<F> Domain<F> {
                     // SAFETY: by the owner.
                     unsafe { self.ring.settle(0, self.objects, self.bytes) };
                 } else {
-                    // Release: see `stats`, its partner.
-                    self.domain.freed[1].fetch_add(self.bytes, Release);
-                    self.domain.freed[0].fetch_add(self.objects, Release);
+                    self.domain.freed.add(self.objects, self.bytes);
                 }
             }
         }

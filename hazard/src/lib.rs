@@ -127,6 +127,7 @@ mod clock;
 mod cohort;
 mod domain;
 mod family;
+mod freed;
 mod item;
 mod link;
 mod noted;

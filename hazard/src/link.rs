@@ -352,8 +352,8 @@ impl<T, F: Family> Link<T, F> {
             let held = Tagged { word };
             let new = held.with_tag(held.tag() | tag);
             // Release: what this thread did before comes before the tag, as before an unlock. Pairs with: the Acquire
-            // of a thread that finds the tag. Acquire: as `load`.
-            match self.word.compare_exchange_weak(word, new.word, AcqRel, Acquire) {
+            // of a thread that finds the tag. Acquire: as `load`. Relaxed on failure: a guess, as above.
+            match self.word.compare_exchange_weak(word, new.word, AcqRel, Relaxed) {
                 Ok(_) => return held,
                 Err(found) => word = found,
             }

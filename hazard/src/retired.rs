@@ -143,7 +143,9 @@ impl Bag {
 
     /// Takes all objects out.
     pub(crate) fn take(&self) -> Garbage {
-        // Acquire: see `put`, its partner. (The heavy fence that follows acquires too, unless it fails.)
+        // Acquire: see `put`, its partner.
+        // survives: the heavy fence that follows acquires as much. If it fails, `put` follows the links of these nodes, and
+        // this Acquire is needed: but in a model it does not fail.
         Garbage { first: self.newest.swap(ptr::null_mut(), Acquire) }
     }
 }

@@ -43,6 +43,7 @@ use core::mem::MaybeUninit;
 use core::ptr;
 
 use crate::clock;
+use crate::freed::Freed;
 use crate::item::Item;
 use crate::panics::through_panics;
 use crate::prefetch;
@@ -141,10 +142,10 @@ pub(crate) struct Ring {
     /// Objects ever put in.
     tail: AtomicUsize,
     own: UnsafeCell<Own>,
-    /// Bytes ever put in; objects and bytes that the owner freed.
+    /// Bytes ever put in.
     bytes: Number,
-    freed: Number,
-    freed_bytes: Number,
+    /// What the owner freed.
+    freed: Freed,
     /// An empty block that the holder of the lock passes to the owner.
     spare: AtomicPtr<Block>,
     shared: Shared,
@@ -262,8 +263,7 @@ impl Ring {
                 pace: Pace { every: 1, at: 0, last: 0 },
             }),
             bytes: Number::new(0),
-            freed: Number::new(0),
-            freed_bytes: Number::new(0),
+            freed: Freed::new(),
             spare: AtomicPtr::new(ptr::null_mut()),
             shared: Shared {
                 lock: AtomicBool::new(false),
@@ -447,10 +447,7 @@ impl Ring {
         // SAFETY: the contract of this function.
         unsafe { self.own(settle) };
         if freed > 0 {
-            // Relaxed: only the owner writes these numbers. Release: so `DomainStats` never says that more was freed
-            // than retired; see `put`.
-            self.freed_bytes.store(self.freed_bytes.load(Relaxed).wrapping_add(bytes), Release);
-            self.freed.store(self.freed.load(Relaxed).wrapping_add(freed), Release);
+            self.freed.add_alone(freed, bytes);
         }
     }
 
@@ -458,13 +455,13 @@ impl Ring {
     #[inline]
     pub(crate) fn tail(&self) -> usize {
         // Acquire: the objects before it were unlinked, and their items written. Pairs with: the Release in `put`.
+        // survives: the heavy fence that follows acquires as much. A sanitizer sees no fences.
         self.tail.load(Acquire)
     }
 
     /// Objects and bytes that the owner ever freed.
     pub(crate) fn freed(&self) -> (usize, usize) {
-        // Acquire: read before the numbers of retired objects. Pairs with: the Release in `settle`.
-        (self.freed.load(Acquire), self.freed_bytes.load(Acquire))
+        self.freed.read()
     }
 
     /// Bytes ever put in.
@@ -486,8 +483,9 @@ impl Ring {
         // Relaxed: only for the comparison.
         let mut fenced = self.shared.fenced.load(Relaxed);
         while after(tail, fenced) {
-            // Release: the heavy fence has ended. (It is a full fence for its caller, which would be enough.) Pairs
-            // with: the Acquire in `look`. FENCED.
+            // Release: the heavy fence has ended. Pairs with: the Acquire in `look`. FENCED.
+            // survives: the heavy fence is a full fence for its caller, so a relaxed store after it would release as much.
+            // A sanitizer sees no fences.
             match self.shared.fenced.compare_exchange_weak(fenced, tail, Release, Relaxed) {
                 Ok(_) => break,
                 Err(found) => fenced = found,

@@ -8,7 +8,9 @@ use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, LOOM, Number, UnsafeCell, get_mut, witness};
+use crate::sync::{
+    AtomicBool, AtomicPtr, AtomicUsize, LOCK_TRIES, LOOM, Number, UnsafeCell, get_mut, witness,
+};
 
 /// The place of one hazard pointer: what it protects.
 #[derive(Debug)]
@@ -256,10 +258,9 @@ impl Slots {
         NonNull::new(self.returned.swap(ptr::null_mut(), Acquire)).map(Slot)
     }
 
-    #[allow(clippy::reversed_empty_ranges, reason = "a model does not try again")]
+    #[allow(clippy::reversed_empty_ranges, reason = "most models do not try")]
     fn lock(&self) -> Option<Locked<'_>> {
-        const TRIES: u32 = if LOOM { 0 } else { 100 };
-        for _ in 0..TRIES {
+        for _ in 0..LOCK_TRIES {
             // Relaxed: a first check, which does not take the cache line. Acquire: what was done under the lock before.
             // Pairs with: the Release of `Locked`.
             if !self.lock.load(Relaxed)

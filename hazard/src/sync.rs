@@ -34,6 +34,9 @@ mod chosen {
     /// Whether loom explores every access. Its models use smaller sizes.
     pub(crate) const LOOM: bool = false;
 
+    /// How often a thread tries to lock the free slots, before it does without the lock.
+    pub(crate) const LOCK_TRIES: u32 = 100;
+
     /// A static domain of the family.
     #[doc(hidden)]
     #[macro_export]
@@ -131,6 +134,10 @@ mod chosen {
 
     pub(crate) const LOOM: bool = true;
 
+    /// The lock of the free slots has a model of its own. The others take the way without it, or they would take much
+    /// longer.
+    pub(crate) const LOCK_TRIES: u32 = 0;
+
     /// A domain of the family in the current model.
     #[doc(hidden)]
     #[macro_export]
@@ -205,3 +212,6 @@ pub(crate) use core::sync::atomic::Ordering;
 
 /// A number that orders nothing, for thresholds and reports. Never loom's.
 pub(crate) type Number = core::sync::atomic::AtomicUsize;
+
+/// A number with an order. loom's only in the model of `freed.rs` alone: the others would take much longer.
+pub(crate) type Counter = core::sync::atomic::AtomicUsize;

@@ -34,6 +34,8 @@ pub fn check_within<F: Fn() + Send + Sync + 'static>(
         let f = Arc::clone(&f);
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = preemptions;
+        // Some prepare by many steps of one thread.
+        builder.max_branches = 10_000;
         builder.check(move || {
             init_from(start, visit);
             count_calls();

@@ -5,9 +5,13 @@
 //! `cargo xtask mutants hazard` removes, weakens or misplaces a fence: then a model here must fail.
 #![cfg(loom)]
 
+extern crate alloc;
+
 #[allow(dead_code, reason = "a part of the library, which a model ends otherwise")]
 #[path = "../../hazard/src/background.rs"]
 mod background;
+#[path = "../../hazard/src/freed.rs"]
+mod freed;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../../hazard/examples/structures/list.rs"]
 mod list;
@@ -20,6 +24,9 @@ mod queue;
 #[allow(dead_code, reason = "some is for the tests of the hazard pointers")]
 #[path = "../../hazard/tests/it/slot.rs"]
 mod slot;
+#[allow(dead_code, reason = "a part of the library")]
+#[path = "../../hazard/src/slots.rs"]
+mod slots;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../../hazard/examples/structures/stack.rs"]
 mod stack;
@@ -1051,15 +1058,43 @@ fn garbage_that_owns_a_place_may_be_left_at_the_end_of_a_model() {
     });
 }
 
-/// What `background.rs` imports from its crate.
+/// What `background.rs`, `freed.rs` and `slots.rs` import from their crate.
 mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+    pub(crate) use asymfence::model::witness;
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
     pub(crate) use std::sync::atomic::AtomicUsize as Number;
 
+    pub(crate) use AtomicUsize as Counter;
+
     pub(crate) const LOOM: bool = true;
+    pub(crate) const LOCK_TRIES: u32 = 1;
+
+    pub(crate) fn get_mut<T>(pointer: &mut AtomicPtr<T>) -> *mut T {
+        pointer.with_mut(|pointer| *pointer)
+    }
 
     pub(crate) mod threads {
-        pub(crate) use loom::thread::{Builder, Thread, current, park};
+        pub(crate) use loom::thread::{Builder, park};
+
+        /// A thread's handle, of which loom sees when it is made.
+        pub(crate) struct Thread(super::UnsafeCell<loom::thread::Thread>);
+
+        // SAFETY: only read after it was made; loom sees to it.
+        unsafe impl Sync for Thread {}
+        // SAFETY: as above.
+        unsafe impl Send for Thread {}
+
+        impl Thread {
+            pub(crate) fn unpark(&self) {
+                // SAFETY: as above.
+                self.0.with(|thread| unsafe { (*thread).unpark() });
+            }
+        }
+
+        pub(crate) fn current() -> Thread {
+            Thread(super::UnsafeCell::new(loom::thread::current()))
+        }
 
         /// A model has no clock.
         pub(crate) fn park_timeout(_: std::time::Duration) {
@@ -1145,5 +1180,240 @@ fn what_is_retired_behind_a_heavy_fence_waits_for_the_next() {
         let others: [fn(&World); 3] =
             [|world| read(&world.sources[1]), |_| _ = reclaim(), |world| world.unlink(1)];
         beside(&world, others, |_| ());
+    });
+}
+
+/// Of objects and of bytes, whether one thread counts or several.
+#[test]
+fn no_more_is_freed_than_was_retired() {
+    for count in [freed::Freed::add, freed::Freed::add_alone] {
+        check(Start::Symmetric, move || {
+            let retired = Arc::new(atomic::AtomicUsize::new(0));
+            let freed = Arc::new(freed::Freed::new());
+            let is_over = Arc::new(atomic::AtomicBool::new(false));
+            let other = {
+                let (retired, freed, is_over) = (retired.clone(), freed.clone(), is_over.clone());
+                thread::spawn(move || {
+                    // Relaxed: what counts as freed orders it.
+                    retired.store(1, atomic::Ordering::Relaxed);
+                    count(&freed, 1, 1);
+                    is_over.store(true, atomic::Ordering::Relaxed);
+                })
+            };
+            // Without this loom does not try to read behind the other thread. Relaxed: orders nothing.
+            _ = is_over.load(atomic::Ordering::Relaxed);
+            let (objects, bytes) = freed.read();
+            let retired = retired.load(atomic::Ordering::Relaxed);
+            assert!(objects <= retired && bytes <= retired);
+            other.join().expect("no panic");
+        });
+    }
+}
+
+/// A place, and what is written before the place is changed.
+struct Written<P> {
+    place: P,
+    before: UnsafeCell<bool>,
+}
+
+// SAFETY: the cell is written before the change, and read by a thread that has found the change; loom sees to it.
+unsafe impl<P: Sync> Sync for Written<P> {}
+
+/// One thread `changes` the place. If another `finds` that, it sees what came before. It finds it at times.
+fn synchronises<P: Send + Sync + 'static>(
+    place: fn() -> P,
+    changes: fn(&P),
+    finds: fn(&P) -> bool,
+) {
+    let found = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let ever = found.clone();
+    check_within(Some(2), Start::Asymmetric, move || {
+        let _ = Tests::domain();
+        let written = Arc::new(Written { place: place(), before: UnsafeCell::new(false) });
+        let other = {
+            let written = written.clone();
+            thread::spawn(move || {
+                // SAFETY: read only after the change was found.
+                written.before.with_mut(|before| unsafe { *before = true });
+                changes(&written.place);
+            })
+        };
+        if finds(&written.place) {
+            // SAFETY: written before the change, and never again.
+            assert!(written.before.with(|before| unsafe { *before }));
+            ever.store(true, atomic::Ordering::Relaxed);
+        }
+        other.join().expect("no panic");
+    });
+    assert!(found.load(atomic::Ordering::Relaxed), "the change is never found");
+}
+
+/// Fills a place, and finds it empty, and finds it full: by one kind of exchange.
+type Exchanges<P> = (fn(&P), fn(&P) -> bool, fn(&P) -> bool);
+
+#[test]
+fn an_atomic_box_synchronises_with_those_who_find_it_changed() {
+    type One = AtomicBox<Object, Tests>;
+    fn full() -> One {
+        AtomicBox::from(object())
+    }
+    fn store(place: &One) {
+        place.store(object());
+    }
+    fn take(place: &One) {
+        drop(place.take());
+    }
+    let exchanges: [Exchanges<One>; 2] = [
+        (
+            |place| _ = place.compare_exchange(None, Some(object())),
+            |place| place.compare_exchange(None, Some(object())).is_ok(),
+            |place| place.compare_exchange(None, None).is_err(),
+        ),
+        (
+            |place| _ = place.compare_exchange_weak(None, Some(object())),
+            |place| place.compare_exchange_weak(None, Some(object())).is_ok(),
+            |place| place.compare_exchange_weak(None, None).is_err(),
+        ),
+    ];
+    for (fills, finds_it_empty, finds_it_full) in exchanges {
+        synchronises(One::null, fills, |place| !place.as_ptr().is_null());
+        synchronises(full, take, finds_it_empty);
+        synchronises(One::null, store, finds_it_full);
+    }
+    synchronises(full, take, |place| place.as_ptr().is_null());
+    synchronises(One::null, store, |place| place.take().is_some());
+}
+
+#[test]
+fn a_cell_synchronises_with_those_who_find_it_changed() {
+    type One = HazardCell<u8, Tests>;
+    fn zero() -> One {
+        HazardCell::new(0)
+    }
+    fn store(cell: &One) {
+        cell.store(1);
+    }
+    synchronises(zero, store, |cell| *cell.swap(2) == 1);
+    synchronises(zero, store, |cell| {
+        let seen = cell.load();
+        *seen == 0 && cell.compare_and_swap(&seen, 2).is_err()
+    });
+}
+
+#[test]
+fn a_link_synchronises_with_those_who_find_it_changed() {
+    type One = Link<u32, Tests>;
+    static OBJECT: u32 = 0;
+    fn object() -> Tagged<u32> {
+        Tagged::from(&raw const OBJECT)
+    }
+    fn store(link: &One) {
+        // SAFETY: static.
+        unsafe { link.store(object()) };
+    }
+    let exchanges: [Exchanges<One>; 2] = [
+        (
+            // SAFETY: as above.
+            |link| _ = unsafe { link.compare_exchange(Tagged::null(), object()) },
+            // SAFETY: as above.
+            |link| unsafe { link.compare_exchange(object(), Tagged::null()) }.is_ok(),
+            // SAFETY: as above.
+            |link| unsafe { link.compare_exchange(Tagged::null(), Tagged::null()) }.is_err(),
+        ),
+        (
+            // SAFETY: as above.
+            |link| _ = unsafe { link.compare_exchange_weak(Tagged::null(), object()) },
+            // SAFETY: as above.
+            |link| unsafe { link.compare_exchange_weak(object(), Tagged::null()) }.is_ok(),
+            // SAFETY: as above.
+            |link| unsafe { link.compare_exchange_weak(Tagged::null(), Tagged::null()) }.is_err(),
+        ),
+    ];
+    for (links, finds_it_in_place, finds_another) in exchanges {
+        synchronises(One::null, links, |link| link.load() == object());
+        synchronises(One::null, store, finds_it_in_place);
+        synchronises(One::null, store, finds_another);
+    }
+    synchronises(One::null, store, |link| link.load() == object());
+    // SAFETY: as above.
+    synchronises(One::null, store, |link| unsafe { link.swap(Tagged::null()) } == object());
+    synchronises(One::null, store, |link| link.fetch_or(2).as_ptr() == object().as_ptr());
+}
+
+/// A thread uses what it has unlinked, and retires it. Another frees it.
+#[test]
+fn what_is_retired_to_a_cohort_is_not_freed_before_its_last_use() {
+    struct Garbage {
+        place: Link<Object, Tests>,
+        cohort: asymfence_hazard::Cohort<Tests>,
+    }
+
+    check_within(Some(2), Start::Asymmetric, || {
+        let _ = Tests::domain();
+        let world =
+            Arc::new(Garbage { place: Link::null(), cohort: asymfence_hazard::Cohort::new(9) });
+        // SAFETY: retired when it is unlinked.
+        unsafe { world.place.store(Tagged::from(object())) };
+        let retires = |world: &Garbage| {
+            // SAFETY: null.
+            let object = unsafe { world.place.swap(Tagged::null()) }.as_ptr();
+            // SAFETY: ours.
+            unsafe { &*object }.assert_alive();
+            // SAFETY: from a box, unlinked just now.
+            unsafe { world.cohort.retire(object) };
+        };
+        beside(&world, [retires], |world| _ = world.cohort.reclaim().expect("a heavy fence"));
+    });
+}
+
+/// A block that another thread has emptied is filled again by the owner of the ring.
+#[test]
+fn a_block_is_emptied_before_it_is_filled_again() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let domain = Tests::domain();
+        // SAFETY: a box's, which nobody links.
+        let retire = || unsafe { domain.retire_deferred(Box::into_raw(object())) };
+        // One more than a block of a model holds.
+        (0..5).for_each(|_| retire());
+        let other = thread::spawn(|| _ = reclaim());
+        // The last of these begins the third block.
+        (0..4).for_each(|_| retire());
+        other.join().expect("no panic");
+    });
+}
+
+/// One thread retires and ends, another finds its ring behind, and a third, which knows neither, looks into it.
+#[test]
+fn the_ring_of_a_thread_that_has_ended_is_emptied_by_others() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let place = place_and_garbage(3);
+        let mut hazard = HazardPointer::new();
+        // So that something stays in that ring.
+        let protected = hazard.protect(&place).expect("never null");
+        let theirs = place.clone();
+        let other = thread::spawn(move || {
+            thread::spawn(move || drop(theirs.take())).join().expect("no panic");
+            reclaim_patiently();
+        });
+        Patient::domain().retire_box(object()); // the fourth: looks, and helps
+        other.join().expect("no panic");
+        protected.assert_alive();
+    });
+}
+
+/// The list of free slots is used under its lock. Who does not get the lock takes what was given back.
+#[test]
+fn two_threads_take_and_give_back_slots() {
+    check(Start::Symmetric, || {
+        let free = Arc::new(slots::Slots::new());
+        let take_and_give_back = |count: usize, slots: &slots::Slots| {
+            let taken: Vec<_> = (0..count).map(|_| slots.take(0, |_| ())).collect();
+            taken.into_iter().for_each(|slot| slots.release(slot));
+        };
+        take_and_give_back(2, &free);
+        let theirs = free.clone();
+        let other = thread::spawn(move || take_and_give_back(1, &theirs));
+        take_and_give_back(1, &free);
+        other.join().expect("no panic");
     });
 }

@@ -57,11 +57,12 @@ Usage: cargo xtask COMMAND
                   five, or without a bound
   modelled        crates that depend on this one as others do, checked by the
                   lines of the guide alone
-  mutants [--quick|--all] [WORD]
+  mutants [--quick|--new|--all] [WORD]
                   orderings weakened, fences removed, changes with a name: a
-                  model must fail; --quick those alone that a model has caught
-                  before; --all inverts guards too, and has tests judge as well
-                  (hours)
+                  model must fail; --quick without those that have a reason to
+                  survive, each first by the model that caught it last; --new
+                  those alone that no model has caught yet; --all inverts
+                  guards too, and has tests judge as well (hours)
   spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the
                   address sanitizer
@@ -112,6 +113,9 @@ fn command() -> Result {
             }
             lexopt::Arg::Long("quick") if command == "mutants" => {
                 which = mutants::Which::Quick;
+            }
+            lexopt::Arg::Long("new") if command == "mutants" => {
+                which = mutants::Which::New;
             }
             lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => {
                 print!("{HELP}");

@@ -284,6 +284,24 @@ fn who_comes_by_the_slot_behind_a_writer_that_gave_up_has_what_was_written() {
     });
 }
 
+/// The same, for a reader that was registered before.
+#[test]
+fn who_was_registered_before_a_writer_that_gave_up_has_what_was_written() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let value = Value(UnsafeCell::new(0));
+        let lock: &'static BiasedRwLock<Value> =
+            Box::leak(Box::new(BiasedRwLock::with_patience(value, 1)));
+        let (mut mine, mut theirs) = (lock.reader(), lock.reader());
+        let other = thread::spawn(move || read(&mut theirs));
+        change(lock.write());
+        // Turn the bias on: one section for each reader.
+        (0..2).for_each(|_| _ = read(&mut mine));
+        let attempt = thread::spawn(move || drop(lock.write_timeout(Duration::from_millis(1))));
+        attempt.join().expect("no panic");
+        other.join().expect("no panic");
+    });
+}
+
 /// Writers that come within two looks at the clock: the fences become full ones, and readers ask for the bias back.
 #[test]
 fn a_reader_and_a_writer_are_not_in_together_while_the_fences_give_way_and_return() {

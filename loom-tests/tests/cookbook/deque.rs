@@ -129,6 +129,11 @@ fn run_on(
     loot
 }
 
+/// Lets other threads go first, which is no preemption.
+fn give_way() {
+    thread::spawn(|| ()).join().expect("no panic");
+}
+
 fn pops(times: usize, world: &World, owner: &Owner<usize>) -> usize {
     (0..times).for_each(|_| _ = world.pop(owner));
     0
@@ -366,6 +371,11 @@ fn what_a_batch_has_taken_is_not_popped_when_its_claim_is_over() {
                 pops(1, world, owner)
             });
         });
+        check_within(Some(3), start, || {
+            run_on(with_capacity(4), 3, vec![vec![BATCH, BATCH]], |world, owner| {
+                pops(2, world, owner)
+            });
+        });
     }
 }
 
@@ -386,6 +396,29 @@ fn an_item_that_comes_in_the_place_of_a_claimed_one_is_itself() {
 fn a_batch_and_a_single_thief_and_the_owner_share_the_items() {
     check_within(Some(1), Start::Asymmetric, || {
         run_on(with_capacity(4), 3, vec![vec![BATCH], vec![ONE]], |world, owner| {
+            pops(2, world, owner)
+        });
+    });
+}
+
+/// A thief may know the bottom from an owner that has given up an item to a batch.
+#[test]
+fn who_steals_beside_a_batch_knows_what_came_before_the_push() {
+    check_within(Some(2), Start::Asymmetric, || {
+        run_on(with_capacity(2), 0, vec![vec![BATCH], vec![ONE]], |world, owner| {
+            world.push(owner, 0);
+            world.pop(owner);
+            1
+        });
+    });
+}
+
+/// The claim that the owner takes back may be a later one, which looks the same.
+#[test]
+fn what_a_batch_has_taken_is_not_popped_when_another_claims_as_much() {
+    check_within(Some(2), Start::Asymmetric, || {
+        run_on(with_capacity(4), 3, vec![vec![BATCH], vec![BATCH]], |world, owner| {
+            give_way();
             pops(2, world, owner)
         });
     });

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use asymfence::Pacer;
 use asymfence::model::Start;
 use asymfence_cookbook::epoch::{Collector, Handle};
 use loom::cell::UnsafeCell;
@@ -37,8 +38,12 @@ impl Drop for End {
 
 impl World {
     fn new() -> Arc<Self> {
+        Self::of(Collector::new())
+    }
+
+    fn of(collector: Collector) -> Arc<Self> {
         let alive = [true; 2].map(UnsafeCell::new);
-        Arc::new(World { collector: Collector::new(), link: AtomicUsize::new(0), alive })
+        Arc::new(World { collector, link: AtomicUsize::new(0), alive })
     }
 
     fn spawn<R: 'static>(self: &Arc<Self>, body: fn(&Arc<Self>) -> R) -> JoinHandle<R> {
@@ -48,12 +53,19 @@ impl World {
 
     /// The number of the object that it read.
     fn read(&self, handle: &Handle<'_>) -> usize {
-        let guard = handle.pin();
+        let _guard = handle.pin();
+        self.read_pinned()
+    }
+
+    fn read_pinned(&self) -> usize {
         let object = self.link.load(Acquire);
+        self.assert_alive(object);
+        object
+    }
+
+    fn assert_alive(&self, object: usize) {
         // SAFETY: loom fails the model if another thread writes at the same time.
         assert!(self.alive[object].with(|alive| unsafe { *alive }), "used after it was freed");
-        drop(guard);
-        object
     }
 
     fn unlink(self: &Arc<Self>, handle: &Handle<'_>) {
@@ -118,6 +130,110 @@ fn what_was_read_before_the_last_pin_is_not_freed_before_its_uses() {
         world.unlink(&handle);
         (0..3).for_each(|_| handle.flush());
         reader.join().expect("no panic");
+    });
+}
+
+/// The tag of what is unlinked is old, and the reader has pinned a newer epoch. (Threads that yield give way without a
+/// preemption.)
+#[test]
+fn who_pins_again_has_done_with_what_it_read() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::new();
+        let advances = world.spawn(|world| world.collector.handle().flush());
+        let unlinks = world.spawn(|world| {
+            let handle = world.collector.handle();
+            world.unlink(&handle);
+            handle.flush();
+            thread::yield_now();
+            handle.flush();
+        });
+        let handle = world.collector.handle();
+        advances.join().expect("no panic");
+        let guard = handle.pin();
+        world.read_pinned();
+        thread::yield_now();
+        drop(guard);
+        world.read(&handle);
+        unlinks.join().expect("no panic");
+    });
+}
+
+/// Two advances came before the unlinking, and the reader has found the object behind them.
+#[test]
+fn a_tag_is_no_older_than_one_advance() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::new();
+        let advances = world.spawn(|world| {
+            let handle = world.collector.handle();
+            (0..2).for_each(|_| handle.flush());
+        });
+        let unlinks = world.spawn(|world| {
+            let handle = world.collector.handle();
+            world.unlink(&handle);
+            handle.flush();
+        });
+        let handle = world.collector.handle();
+        advances.join().expect("no panic");
+        let guard = handle.pin();
+        let object = world.read_pinned();
+        thread::yield_now();
+        world.assert_alive(object);
+        drop(guard);
+        unlinks.join().expect("no panic");
+    });
+}
+
+/// The second advance has made its heavy fence when the third looks for readers: also if another thread has advanced.
+#[test]
+fn who_advances_sees_who_pinned_before_the_last_heavy_fence() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::of(Collector::with_pacer(Pacer::new(usize::MAX)));
+        let handle = world.collector.handle();
+        // SAFETY: nobody can find these. With the 64th that is retired they are sealed, without a heavy fence.
+        (0..63).for_each(|_| unsafe { handle.retire(Box::new(())) });
+        let reads = world.spawn(|world| {
+            let handle = world.collector.handle();
+            let guard = handle.pin();
+            let object = world.read_pinned();
+            thread::yield_now();
+            world.assert_alive(object);
+            drop(guard);
+        });
+        let advances = world.spawn(|world| {
+            let handle = world.collector.handle();
+            (0..2).for_each(|_| handle.flush());
+        });
+        thread::yield_now();
+        world.unlink(&handle);
+        thread::yield_now();
+        handle.flush();
+        advances.join().expect("no panic");
+        reads.join().expect("no panic");
+    });
+}
+
+/// Of one who frees at a pin, and makes no fence.
+#[test]
+fn who_frees_has_seen_the_readers_leave() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::of(Collector::with_pacer(Pacer::new(usize::MAX)));
+        let handle = world.collector.handle();
+        // The 128th frees.
+        (0..127).for_each(|_| drop(handle.pin()));
+        let reads = world.spawn(|world| {
+            let handle = world.collector.handle();
+            let guard = handle.pin();
+            let object = world.link.load(Acquire);
+            thread::yield_now();
+            world.assert_alive(object);
+            drop(guard);
+            (0..2).for_each(|_| handle.flush());
+        });
+        world.unlink(&handle);
+        handle.flush();
+        thread::yield_now();
+        drop(handle.pin());
+        reads.join().expect("no panic");
     });
 }
 

@@ -326,6 +326,8 @@ fn a_notification_for_two_of_three_reaches_two() {
                 left.fetch_add(1, Relaxed);
             })
         });
+        // Until all of them are parked.
+        thread::yield_now();
         event.notify(2);
         while left.load(Relaxed) < 2 {
             thread::yield_now();

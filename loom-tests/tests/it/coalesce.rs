@@ -110,6 +110,34 @@ fn the_library_shares_no_call_that_failed() {
     }
 }
 
+/// The first call of one caller serves nobody that comes while it is made, and the second fails.
+#[test]
+fn the_library_shares_no_call_that_failed_behind_one_that_did_not() {
+    for looks in [1, 2] {
+        check_library(move || {
+            let shared = Arc::new(Library(Coalesce::new(), looks));
+            let [x, y] = [0; 2].map(|_| Arc::new(AtomicUsize::new(0)));
+            let leader = {
+                let shared = shared.clone();
+                thread::spawn(move || [false, true].map(|fails| shared.heavy_fence(fails)))
+            };
+            let writer = {
+                let (x, y) = (x.clone(), y.clone());
+                thread::spawn(move || {
+                    y.store(1, Relaxed);
+                    let ordered = shared.heavy_fence(false);
+                    !ordered || x.load(Relaxed) == 1
+                })
+            };
+            x.store(1, Relaxed);
+            light_fence();
+            let reader = y.load(Relaxed);
+            assert!(writer.join().expect("no panic") || reader == 1, "a failed call was shared");
+            assert_eq!(leader.join().expect("no panic"), [true, false]);
+        });
+    }
+}
+
 /// Three callers: while one leads, the two others wait for the call after that.
 #[test]
 fn the_library_does_share() {

@@ -2,7 +2,7 @@
 //! threads fence.
 
 use asymfence::model::Start;
-use asymfence::{Strategy, force, heavy_fence, init, light_fence, strategy};
+use asymfence::{Strategy, Ticket, force, heavy_fence, init, light_fence, strategy};
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::Relaxed;
@@ -15,6 +15,11 @@ const FAILS: Start = Start::Undecided { rung_works: false };
 
 /// Scenario A with that many writers. Returns whether the reader and one of them ever miss each other.
 fn misses(start: Start, writers: usize, before: fn()) -> bool {
+    misses_by(heavy_fence, start, writers, before)
+}
+
+/// The same, with this in the place of each heavy fence.
+fn misses_by(fence: fn(), start: Start, writers: usize, before: fn()) -> bool {
     is_ever(start, move || {
         let x = Arc::new(AtomicUsize::new(0));
         let y: Arc<Vec<AtomicUsize>> =
@@ -24,7 +29,7 @@ fn misses(start: Start, writers: usize, before: fn()) -> bool {
                 let (x, y) = (x.clone(), y.clone());
                 thread::spawn(move || {
                     y[writer].store(1, Relaxed);
-                    heavy_fence();
+                    fence();
                     x.load(Relaxed)
                 })
             })
@@ -66,6 +71,20 @@ fn light_pairs_while_its_own_thread_decides() {
     }
     assert!(!misses(WORKS, 1, decide));
     assert!(!misses(FAILS, 1, decide));
+}
+
+#[test]
+fn light_pairs_with_the_ticket_that_decides() {
+    fn wait() {
+        Ticket::now().wait();
+    }
+    fn decide() {
+        init();
+    }
+    for start in [WORKS, FAILS] {
+        assert!(!misses_by(wait, start, 1, || {}));
+        assert!(!misses_by(wait, start, 1, decide));
+    }
 }
 
 /// The reader fences before the decision and again after it. Both fences pair.

@@ -9,7 +9,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::sync::{Arc, Notify};
 use loom::thread;
 
-use loom_tests::check::is_ever;
+use loom_tests::check::{check_within, is_ever};
 
 struct Shared {
     x: AtomicUsize,
@@ -17,6 +17,13 @@ struct Shared {
     /// Whether a destructor has missed `y`. Set when it has run.
     missed: AtomicUsize,
     gone: Notify,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let [x, y, missed] = [0; 3].map(AtomicUsize::new);
+        Shared { x, y, missed, gone: Notify::new() }
+    }
 }
 
 /// One side of scenario A, when it is dropped.
@@ -42,12 +49,7 @@ loom::thread_local! {
 /// before that.
 fn misses(first: fn(), local: fn(), other: fn()) -> bool {
     is_ever(Start::Asymmetric, move || {
-        let shared = Arc::new(Shared {
-            x: AtomicUsize::new(0),
-            y: AtomicUsize::new(0),
-            missed: AtomicUsize::new(0),
-            gone: Notify::new(),
-        });
+        let shared = Arc::new(Shared::new());
         let theirs = shared.clone();
         let thread = thread::spawn(move || {
             first();
@@ -73,6 +75,29 @@ fn fences_in_destructors_of_thread_locals_pair_as_others_do() {
         assert!(!misses(first, heavy_fence, heavy_fence));
         assert!(misses(first, light_fence, light_fence));
     }
+}
+
+/// Of two threads without a number, which the model takes for one, neither hides what the other did.
+#[test]
+fn destructors_of_two_threads_pair_with_one_heavy_fence() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let both = [(); 2].map(|()| Arc::new(Shared::new()));
+        let threads = both.clone().map(|shared| {
+            thread::spawn(move || {
+                LOCAL.with(|place| {
+                    *place.borrow_mut() = Some(Publishes { shared, fence: light_fence });
+                });
+            })
+        });
+        both.iter().for_each(|shared| shared.y.store(1, Relaxed));
+        heavy_fence();
+        let missed = both.each_ref().map(|shared| shared.x.load(Relaxed) == 0);
+        both.iter().for_each(|shared| shared.gone.wait());
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        for (shared, missed) in both.iter().zip(missed) {
+            assert!(shared.missed.load(Relaxed) == 0 || !missed, "they have missed each other");
+        }
+    });
 }
 
 struct Asserts(Arc<[AtomicUsize; 3]>, fn());

@@ -12,7 +12,7 @@ use super::court::{Binaries, Court, Fate, LONG, SHORT, workers};
 use super::judges::{AREAS, BUILDS, Judge, LEFT_OUT, is_model};
 use super::rewrite::{Change, Kind, Mutant, rewrite};
 use super::{Mutant as Named, SUITES, Suite};
-use crate::{Result, ledger};
+use crate::Result;
 
 /// The packages with mutants.
 const PACKAGES: [&str; 4] = ["src", "hazard/src", "cookbook/src", "examples/first"];
@@ -93,8 +93,10 @@ pub mod mutant {
 /// Which mutants are tried, and who judges them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// Those that a test has caught before, by models.
+    /// Those that a test has caught before, each by that test first, and what is new, by models.
     Quick,
+    /// Those that no test has caught before and that have no reason to survive, by models.
+    New,
     /// Orderings, fences, and those with a name, by models.
     Models,
     /// Every one, by models and tests.
@@ -113,17 +115,17 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
     let root = sh.current_dir();
     let tree = root.join("target/mutants/tree");
     let mutants = copy(sh, &tree)?;
-    let mut caught_by = caught_by(sh)?;
+    let before = caught_by(sh)?;
     let mut cases = choose(&mutants, which, word);
-    if which == Which::Quick {
-        let is_new = |case: &Case| !caught_by.contains_key(&case.key);
-        let new = cases.iter().filter(|case| is_new(case) && case.mutant.excuse.is_none()).count();
-        if new > 0 {
-            let why =
-                format!("{new} are not in the list of those caught before: `cargo xtask mutants`");
-            ledger::skipped(sh, "mutants", why)?;
-        }
-        cases.retain(|case| !is_new(case));
+    let is_known = |case: &Case| before.contains_key(&case.key);
+    match which {
+        Which::Quick => cases.retain(|case| is_known(case) || case.mutant.excuse.is_none()),
+        Which::New => cases.retain(|case| !is_known(case) && case.mutant.excuse.is_none()),
+        Which::Models | Which::All => {}
+    }
+    if cases.is_empty() && which == Which::New {
+        println!("no mutant is new");
+        return Ok(());
     }
     if cases.is_empty() {
         return Err(format!("no mutant has `{word}` in its description").into());
@@ -135,7 +137,7 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
         let opening = Instant::now();
         println!("{} short tests pass without a mutant: {:.0?}", court.learn()?, opening.elapsed());
     }
-    let mut fates = Vec::new();
+    let (mut caught_by, mut fates) = (before.clone(), Vec::new());
     let mut open: Vec<&Case> = cases.iter().collect();
     // Most are caught by a short test.
     for limit in [SHORT, LONG] {
@@ -145,7 +147,7 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
         workers(|worker| {
             while let Some(case) = take() {
                 let Case { number, mutant, ref key, ref judges } = *case;
-                let hint = caught_by.get(key).filter(|_| limit == SHORT).map(String::as_str);
+                let hint = before.get(key).filter(|_| limit == SHORT).map(String::as_str);
                 let (fate, how) = court.judge(number, mutant, judges, limit, hint, worker)?;
                 if limit == LONG || matches!(fate, Fate::Caught(_)) {
                     println!("{}: {mutant} ({how})", fate.word());
@@ -157,28 +159,23 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
         let judged = judged.into_inner().expect("no worker panics");
         let (caught, others): (Vec<_>, Vec<_>) =
             judged.into_iter().partition(|(fate, _)| matches!(fate, Fate::Caught(_)));
+        if which != Which::Quick {
+            for (fate, case) in &caught {
+                if let Fate::Caught(test) = fate {
+                    caught_by.insert(case.key.clone(), (*test).to_owned());
+                }
+            }
+            if limit == LONG {
+                others.iter().for_each(|(_, case)| _ = caught_by.remove(&case.key));
+            }
+            write(sh, &caught_by, &mutants)?;
+        }
         fates.extend(caught);
         if limit == LONG {
             fates.extend(others);
         } else {
             open = others.into_iter().map(|(_, case)| case).collect();
         }
-    }
-    if which != Which::Quick {
-        for (fate, case) in &fates {
-            match fate {
-                Fate::Caught(test) => caught_by.insert(case.key.clone(), (*test).to_owned()),
-                _ => caught_by.remove(&case.key),
-            };
-        }
-        // Those that are gone.
-        if word.is_empty() {
-            let keys: Vec<String> =
-                choose(&mutants, Which::All, "").into_iter().map(|case| case.key).collect();
-            caught_by.retain(|key, _| keys.contains(key));
-        }
-        let lines = caught_by.iter().map(|(key, test)| format!("{key}\t{test}\n"));
-        sh.write_file(CAUGHT_BY, lines.collect::<String>())?;
     }
     report(&fates, which)
 }
@@ -197,7 +194,9 @@ fn choose<'m>(mutants: &'m [Mutant], which: Which, word: &str) -> Vec<Case<'m>> 
             .collect();
         let is_tried = match which {
             // What no model judges takes processes, and long.
-            Which::Quick | Which::Models => mutant.kind != Kind::Guard && !judges.is_empty(),
+            Which::Quick | Which::New | Which::Models => {
+                mutant.kind != Kind::Guard && !judges.is_empty()
+            }
             Which::All => true,
         };
         if is_tried && mutant.to_string().contains(word) {
@@ -214,6 +213,15 @@ fn caught_by(sh: &Shell) -> Result<BTreeMap<String, String>> {
     let text = if sh.path_exists(CAUGHT_BY) { sh.read_file(CAUGHT_BY)? } else { String::new() };
     let lines = text.lines().filter_map(|line| line.rsplit_once('\t'));
     Ok(lines.map(|(key, test)| (key.to_owned(), test.to_owned())).collect())
+}
+
+/// Without the mutants that are gone.
+fn write(sh: &Shell, caught_by: &BTreeMap<String, String>, mutants: &[Mutant]) -> Result {
+    let all = choose(mutants, Which::All, "");
+    let tests = all.iter().filter_map(|case| caught_by.get_key_value(&case.key));
+    let mut lines: Vec<String> = tests.map(|(key, test)| format!("{key}\t{test}\n")).collect();
+    lines.sort();
+    Ok(sh.write_file(CAUGHT_BY, lines.concat())?)
 }
 
 /// Who judges it: its suite, or its area.

@@ -183,7 +183,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a value put into a cell by an exchange that does not release",
         "hazard/src/cell.rs",
-        "compare_exchange(current, value, AcqRel, Acquire)",
+        "compare_exchange(current, value, Release, Acquire)",
         "compare_exchange(current, value, Acquire, Acquire)",
     ),
     Mutant(
@@ -195,13 +195,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a removal that does not release",
         "hazard/src/link.rs",
-        "compare_exchange_weak(word, new.word, AcqRel, Acquire)",
-        "compare_exchange_weak(word, new.word, Acquire, Acquire)",
+        "compare_exchange_weak(word, new.word, AcqRel, Relaxed)",
+        "compare_exchange_weak(word, new.word, Acquire, Relaxed)",
     ),
     Mutant(
         "a freeze that does not acquire",
         "hazard/src/link.rs",
-        "match self.word.compare_exchange_weak(word, new.word, AcqRel, Acquire) {",
+        "match self.word.compare_exchange_weak(word, new.word, AcqRel, Relaxed) {",
         "match self.word.compare_exchange_weak(word, new.word, Release, Relaxed) {",
     ),
     Mutant(
