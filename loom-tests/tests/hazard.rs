@@ -18,6 +18,9 @@ mod list;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../../hazard/examples/structures/map.rs"]
 mod map;
+#[allow(dead_code, reason = "a part of the library")]
+#[path = "../../hazard/src/noted.rs"]
+mod noted;
 #[allow(dead_code, unreachable_pub, reason = "an example's")]
 #[path = "../../hazard/examples/structures/queue.rs"]
 mod queue;
@@ -1058,7 +1061,38 @@ fn garbage_that_owns_a_place_may_be_left_at_the_end_of_a_model() {
     });
 }
 
-/// What `background.rs`, `freed.rs` and `slots.rs` import from their crate.
+/// What stands for the ring of `noted.rs`: loom sees when it is made.
+mod ring {
+    #[derive(Debug)]
+    pub(crate) struct Ring(pub(crate) loom::cell::UnsafeCell<bool>);
+
+    // SAFETY: only read after it was made; loom sees to it.
+    unsafe impl Sync for Ring {}
+}
+
+/// A moment that one thread notes is complete when another takes it.
+#[test]
+fn a_noted_moment_is_complete() {
+    check(Start::Symmetric, || {
+        let noted = Arc::new(noted::Noted::new());
+        let theirs = noted.clone();
+        let other = thread::spawn(move || {
+            let ticket = asymfence::Ticket::now();
+            // After the ticket, which is a full fence.
+            let ring: &'static _ = Box::leak(Box::new(ring::Ring(UnsafeCell::new(true))));
+            theirs.set(noted::Moment::new(ticket, &[(ring, 1)], [0; 2]));
+        });
+        if let Some(moment) = noted.take() {
+            // SAFETY: the rings are there for good.
+            let (tails, _) = unsafe { moment.served() }.expect("a ticket of a symmetric process");
+            // SAFETY: never written again.
+            assert!(tails[0].0.0.with(|made| unsafe { *made }));
+        }
+        other.join().expect("no panic");
+    });
+}
+
+/// What `background.rs`, `freed.rs`, `noted.rs` and `slots.rs` import from their crate.
 mod sync {
     pub(crate) use asymfence::model::witness;
     pub(crate) use loom::cell::UnsafeCell;
