@@ -637,7 +637,7 @@ impl<F> Domain<F> {
             }
         }
         // Relaxed, all: advice. The bytes are read one after the other, and so may be less than nothing.
-        let bytes = bytes.wrapping_sub(self.freed[1].load(Relaxed)) as isize;
+        let bytes = bytes.wrapping_sub(self.freed.read().1) as isize;
         for (number, now) in self.due.waited.iter().zip([waited, bytes.max(0) as usize]) {
             number.store(now, Relaxed);
         }
