@@ -401,7 +401,8 @@ impl<F> Domain<F> {
 
     /// How many objects a thread retires between two checks of its ring.
     fn stride(&self) -> usize {
-        STRIDE.min(self.thresholds.objects / 2).max(1)
+        // A power of two, so that steps meet the end of a block.
+        1 << STRIDE.min(self.thresholds.objects / 2).max(1).ilog2()
     }
 
     /// The owner's work once in a few objects: it counts what it has retired, executes a heavy fence if one is due,
@@ -744,7 +745,7 @@ pub struct Reclaimed {
 pub struct DomainStats {
     /// Hazard pointers, including those that threads keep for reuse, up to 7 for each thread.
     pub hazard_pointers: usize,
-    /// Slots for hazard pointers: between one and two times the number that was ever needed at the same time.
+    /// Slots for hazard pointers: up to two times the number that was ever needed at the same time, and at least 7.
     pub slots: usize,
     /// Threads that have retired something and not ended. A child of fork(2) continues to count all threads that the
     /// parent had at the fork, although it has at most one of them. (Without the feature `std`: threads in the middle

@@ -38,7 +38,8 @@ impl<F: Family> Domain<F> {
     /// # Panics
     ///
     /// If the destructor of an object that is freed here panics. The panic is resumed when all other objects have been
-    /// freed. (Without `std` it is not caught, and the other objects stay retired.)
+    /// freed. (Without `std` it is not caught, and the other objects stay retired. If another thread keeps the
+    /// ring locked meanwhile, up to 32 of them are leaked.)
     #[inline]
     pub unsafe fn retire<T: Send + 'static>(&self, object: *mut T) {
         // SAFETY: the contract of this function.
@@ -83,7 +84,7 @@ impl<F: Family> Domain<F> {
     /// ```
     ///
     /// Allocates a few words: a retired object takes two, its address and how it is freed, and the second half of the
-    /// pointer of an unsized object needs a third. [`retire`](Domain::retire) allocates nothing, and takes sized objects
+    /// pointer of an unsized object needs a third. [`retire`](Domain::retire) allocates nothing for the object, and takes sized objects
     /// alone.
     ///
     /// # Panics

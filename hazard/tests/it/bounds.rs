@@ -132,6 +132,27 @@ fn a_deferred_retire_runs_no_destructor() {
     assert_eq!(deaths.load(Relaxed), 20_000);
 }
 
+/// Also of thresholds that are no power of two.
+#[test]
+fn a_low_threshold_bounds_what_waits() {
+    macro_rules! most_waiting {
+        ($($objects:literal)*) => {
+            [$({
+                domain! { enum Tests {} = Thresholds { objects: $objects, ..BY_NUMBERS }; }
+                let most = (0..2_000).map(|_| {
+                    retire::<Tests>(1, &Arc::default());
+                    stats::<Tests>().waiting()
+                });
+                ($objects, most.max().expect("some"))
+            }),*]
+        };
+    }
+    for (objects, most) in most_waiting!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15) {
+        // One thread, no hazard pointer, and a heavy fence under way.
+        assert!(most <= 5 * objects, "{objects}: {most}");
+    }
+}
+
 #[cfg(feature = "std")]
 #[test]
 fn a_background_reclaimer_runs_every_destructor() {
