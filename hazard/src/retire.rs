@@ -39,7 +39,7 @@ impl<F: Family> Domain<F> {
     ///
     /// If the destructor of an object that is freed here panics. The panic is resumed when all other objects have been
     /// freed. (Without `std` it is not caught, and the other objects stay retired. If another thread keeps the
-    /// ring locked meanwhile, up to 32 of them are leaked.)
+    /// ring locked meanwhile, up to 64 of them are leaked.)
     #[inline]
     pub unsafe fn retire<T: Send + 'static>(&self, object: *mut T) {
         // SAFETY: the contract of this function.
