@@ -413,10 +413,11 @@ fn who_steals_beside_a_batch_knows_what_came_before_the_push() {
     });
 }
 
-/// The claim that the owner takes back may be a later one, which looks the same.
+/// The claim that the owner takes back may be a later one, which looks the same. (Two preemptions take ten times as long,
+/// and catch no mutant more.)
 #[test]
 fn what_a_batch_has_taken_is_not_popped_when_another_claims_as_much() {
-    check_within(Some(2), Start::Asymmetric, || {
+    check_within(Some(1), Start::Asymmetric, || {
         run_on(with_capacity(4), 3, vec![vec![BATCH], vec![BATCH]], |world, owner| {
             give_way();
             pops(2, world, owner)
