@@ -6,12 +6,13 @@ use core::ptr;
 
 use asymfence::{HeavyFenceError, try_heavy_fence};
 
-use crate::domain::Reclaimed;
+use crate::domain::{LATEST, Reclaimed};
 use crate::family::{Family, Global, Of};
+use crate::freed::Freed;
 use crate::panics::through_panics;
 use crate::retired::{Bag, Garbage, InHand, free_unprotected};
 use crate::sync::Number;
-use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::Ordering::Relaxed;
 use crate::thread;
 
 /// The garbage of one structure, protected by the hazard pointers of a family's domain. For a field of the structure.
@@ -62,8 +63,8 @@ use crate::thread;
 /// ```
 ///
 /// At most `enough` objects wait, plus one for each hazard pointer of the domain and for each thread in the middle of a
-/// retire, and as many again for each reclaim of the cohort that is under way. Not counted is what waits while heavy fences fail ([`CohortStats::failed`]). They are
-/// then tried less and less often, up to 64 times as late.
+/// retire, and as many again for each reclaim of the cohort that is under way. Not counted is what waits while heavy
+/// fences fail ([`CohortStats::failed`]). They are then tried less and less often, up to 64 times as late.
 ///
 /// The domain's own numbers ([`DomainStats`](crate::DomainStats), [`Thresholds`](crate::Thresholds)) leave out the
 /// garbage of its cohorts.
@@ -71,17 +72,13 @@ pub struct Cohort<F: Family = Global> {
     bag: Bag,
     /// The number of retired objects up to which a thread has begun a reclaim. Wraps.
     looked_at: Number,
-    /// Objects ever freed. Wraps.
-    freed: Number,
+    freed: Freed,
     failed: Number,
     /// How many times as late the next reclaim begins, because the last heavy fences failed.
     factor: Number,
     enough: usize,
     family: Of<F>,
 }
-
-/// How many times as late a reclaim begins at most, after failures.
-const LATEST: usize = 64;
 
 /// What a cohort has done since it was created. The numbers wrap, and are read one after the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,16 +103,14 @@ impl CohortStats {
 }
 
 /// Counts the objects that a reclaim has freed, also if a destructor panics.
-struct Freed<'c> {
+struct Counting<'c> {
     here: usize,
-    all: &'c Number,
+    all: &'c Freed,
 }
 
-impl Drop for Freed<'_> {
+impl Drop for Counting<'_> {
     fn drop(&mut self) {
-        // Release: what was freed was counted as retired before. Pairs with: the Acquire in `Cohort::stats`.
-        // survives: a number for reports, which is none of loom's.
-        self.all.fetch_add(self.here, Release);
+        self.all.add(self.here, 0); // bytes are not counted
     }
 }
 
@@ -128,7 +123,7 @@ macro_rules! new {
             Cohort {
                 bag: Bag::new(),
                 looked_at: Number::new(0),
-                freed: Number::new(0),
+                freed: Freed::new(),
                 failed: Number::new(0),
                 factor: Number::new(1),
                 enough,
@@ -202,7 +197,7 @@ impl<F: Family> Cohort<F> {
         self.factor.store(1, Relaxed);
         let scan = F::domain().slots().protected();
         let mut kept = InHand { garbage: Garbage::empty(), bag: &self.bag };
-        let (mut freed, mut count) = (Freed { here: 0, all: &self.freed }, 0);
+        let (mut freed, mut count) = (Counting { here: 0, all: &self.freed }, 0);
         through_panics(|| {
             let (garbage, kept) = (&mut taken.garbage, &mut kept.garbage);
             // SAFETY: as in `Domain::free`.
@@ -214,9 +209,8 @@ impl<F: Family> Cohort<F> {
     /// What the cohort has done so far.
     #[must_use]
     pub fn stats(&self) -> CohortStats {
-        // Acquire, and first: see `Freed`, its partner.
-        // survives: as there.
-        let freed = self.freed.load(Acquire);
+        // First: what was freed was retired before.
+        let (freed, _) = self.freed.read();
         // Relaxed: numbers for reports.
         CohortStats { retired: self.bag.retired(), freed, failed: self.failed.load(Relaxed) }
     }

@@ -63,11 +63,11 @@ use crate::thread::{self, Local};
 ///   what is protected; and the last four objects of each thread, which it has not counted yet. An object counts with
 ///   the size of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, the next retire
-///   executes one, and frees up to 16 waiting objects. These heavy fences take less than 1 % of the time, if
-///   each takes less than a millisecond: after a slow one the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. So
-///   after a burst of a thread, up to 32 slow retires come before the first that frees. In a child that enters a time
-///   namespace with an earlier clock, nothing is freed by time until that clock has caught up with the parent's. If
-///   no thread retires, nothing is done: the last few objects wait for the next retire, for
+///   executes one, and frees up to 16 waiting objects. These heavy fences take less than 1 % of the time, if each takes
+///   less than a millisecond: after a slow one the pause grows, up to a tenth of a second. A thread that retires fast
+///   reads the clock once in 32 objects. So after a burst of a thread, up to 32 slow retires come before the first that
+///   frees. In a child that enters a time namespace with an earlier clock, nothing is freed by time until that clock has
+///   caught up with the parent's. If no thread retires, nothing is done: the last few objects wait for the next retire, for
 ///   [`reclaim`](Domain::reclaim), or for the thread of
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
@@ -196,7 +196,7 @@ const STRIDE: usize = 4;
 const SHARE: usize = 16;
 
 /// How many times as late a heavy fence comes at most, after failures.
-const LATEST: usize = 64;
+pub(crate) const LATEST: usize = 64;
 
 /// The shortest and the longest time between two heavy fences for time alone, in microseconds.
 const PAUSES: [usize; 2] = [1_000, 100_000];
@@ -401,6 +401,11 @@ impl<F> Domain<F> {
 
     /// How many objects a thread retires between two checks of its ring.
     fn stride(&self) -> usize {
+        // Each object is announced to a background reclaimer.
+        #[cfg(feature = "std")]
+        if self.background.is_there() {
+            return 1;
+        }
         // A power of two, so that steps meet the end of a block.
         1 << STRIDE.min(self.thresholds.objects / 2).max(1).ilog2()
     }
@@ -414,14 +419,9 @@ impl<F> Domain<F> {
     /// By the owner of `ring`.
     pub(crate) unsafe fn step(&self, ring: &Ring, frees: bool) -> bool {
         let Thresholds { objects, bytes, .. } = self.thresholds;
-        // Each object is announced to a background reclaimer.
-        #[cfg(feature = "std")]
-        let stride = if self.background.is_there() { 1 } else { self.stride() };
-        #[cfg(not(feature = "std"))]
-        let stride = self.stride();
         // First, so that destructors find room.
         // SAFETY: by the owner.
-        let new = unsafe { ring.extend(stride) };
+        let new = unsafe { ring.extend(self.stride()) };
         // Objects are few at a time. Bytes may be many, so all rings together keep no more than the threshold
         // uncounted.
         let share = SHARE.max(self.rings.owned());
@@ -543,9 +543,9 @@ impl<F> Domain<F> {
     /// Whether a heavy fence is due by numbers. One caller gets true.
     fn claim(&self) -> bool {
         let due = &*self.due;
+        // Relaxed, all: numbers that decide when a fence is made, never what it orders.
         let looked_at = due.looked_at[0].load(Relaxed);
         let counted = due.counted[0].load(Relaxed);
-        // Relaxed, all: numbers that decide when a fence is made, never what it orders.
         self.is_enough(1)
             && due.looked_at[0].compare_exchange(looked_at, counted, Relaxed, Relaxed).is_ok()
     }

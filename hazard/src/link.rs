@@ -198,7 +198,7 @@ impl<T> fmt::Debug for Tagged<T> {
 /// use asymfence_hazard::{Link, Tagged};
 ///
 /// let place: Link<u64> = Link::null();
-/// // SAFETY: nobody follows `place`, and whoever freezes it frees the object.
+/// // SAFETY: no thread follows `place`, and the thread that freezes it frees the object.
 /// assert!(unsafe { place.compare_exchange(Tagged::null(), Tagged::from(Box::new(7))) }.is_ok());
 ///
 /// let taken = place.freeze();

@@ -285,8 +285,8 @@ mod chosen {
         _again: impl FnMut(),
     ) -> Option<T> {
         let here = core::ptr::from_ref(&domain).addr();
-        // Relaxed, all: the calls of this thread are in order, and those of others do not matter. Where another thread's
-        // stack is as near, this call leaves the work to the next.
+        // Relaxed, all: a thread sees its own calls in order, and need not see those of other threads. If the stack of
+        // another thread is as near, this call does nothing, and a later one does the work.
         let used = USED.load(Relaxed).min(MOST);
         let mut depth = 0;
         for Call(address, of) in &CALLS[..used] {

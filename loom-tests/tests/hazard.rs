@@ -794,7 +794,7 @@ fn what_is_frozen_is_handed_to_one() {
         let [fills, takes] = [Arc::clone(&place), Arc::clone(&place)];
         let fills = thread::spawn(move || {
             let object = Tagged::from(object());
-            // SAFETY: nobody follows the place, and whoever freezes it frees the object.
+            // SAFETY: no thread follows the place, and the thread that freezes it frees the object.
             let is_filled = unsafe { fills.compare_exchange(Tagged::null(), object) }.is_ok();
             if !is_filled {
                 // SAFETY: from a box, and not stored.
@@ -1435,7 +1435,7 @@ fn the_ring_of_a_thread_that_has_ended_is_emptied_by_others() {
     });
 }
 
-/// The list of free slots is used under its lock. Who does not get the lock takes what was given back.
+/// The list of free slots is used under its lock. A thread that does not get the lock takes a slot that was given back.
 #[test]
 fn two_threads_take_and_give_back_slots() {
     check(Start::Symmetric, || {

@@ -62,8 +62,8 @@ pub enum Attached<'a> {
 ///
 /// A child of fork(2) has a copy of the participant. The place is given back when the last copy is dropped. If a
 /// process ends without dropping its copy, the place must be [reaped](super::reap). The same holds if the last copy is
-/// dropped while a child that was forked or spawned during `attach` has not called exec yet. Dropping makes three system calls,
-/// munmap(2), fstat(2) and fcntl(2).
+/// dropped while a child that was forked or spawned during `attach` has not called exec yet. Dropping makes three system
+/// calls, munmap(2), fstat(2) and fcntl(2).
 ///
 /// The mode is part of the type, so no fence has to check it. Code that works in both modes is generic over [`Fences`].
 ///

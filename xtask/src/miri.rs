@@ -2,6 +2,7 @@
 
 use xshell::{Shell, cmd};
 
+use crate::show::run;
 use crate::{Result, ledger, target};
 
 /// The toolchains that may have it: the one in use, and the nightly one.
@@ -28,6 +29,6 @@ pub(crate) fn check(sh: &Shell) -> Result {
     // The clock of the system, and its processors.
     let _flags = sh.push_env("MIRIFLAGS", "-Zmiri-disable-isolation");
     let test = ["test", "--package", "asymfence-hazard", "--test", "it"];
-    cmd!(sh, "cargo {toolchain...} miri {test...} --target-dir {target} -- {TESTS...}").run()?;
+    run(sh, cmd!(sh, "cargo {toolchain...} miri {test...} --target-dir {target} -- {TESTS...}"))?;
     ledger::ran(sh, "Miri")
 }
