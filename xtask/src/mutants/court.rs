@@ -77,6 +77,10 @@ pub(super) const SHORT: Time =
 pub(super) const LONG: Time =
     Time { busy: Duration::from_secs(1200), wall: Duration::from_secs(7200) };
 
+/// How long a model may use no processor. It does not sleep, but a mutant that frees twice may leave the allocator locked,
+/// and the report of the fault then waits for that lock for ever.
+const STILL: Duration = Duration::from_secs(60);
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Passed,
@@ -237,7 +241,7 @@ impl<'b> Court<'b> {
         let Some(known) = self.known(trial, LONG, worker)? else { return Ok(None) };
         let is_model = is_model(trial.binary);
         let _alone = (!is_model).then(|| self.threads.lock());
-        // By the processor's time: on a busy machine the clock says little. A model never sleeps.
+        // By the processor's time: on a busy machine the clock says little.
         let patience = Time {
             busy: known.took.busy * 10 + Duration::from_secs(60),
             wall: known.took.wall * 10 + Duration::from_secs(if is_model { 3600 } else { 120 }),
@@ -269,10 +273,14 @@ impl<'b> Court<'b> {
         // A group of its own: its children end with it.
         let mut child = command.process_group(0).spawn()?;
         let start = Instant::now();
+        let mut moved = start;
         let mut took = Time::default();
         let mut pause = Duration::from_millis(1);
         loop {
-            took.busy = busy(child.id()).unwrap_or_default().max(took.busy);
+            let busy = busy(child.id()).unwrap_or_default();
+            if busy > took.busy {
+                (took.busy, moved) = (busy, Instant::now());
+            }
             let status = child.try_wait()?;
             took.wall = start.elapsed();
             if let Some(status) = status {
@@ -281,7 +289,8 @@ impl<'b> Court<'b> {
                 let outcome = if status.success() { Outcome::Passed } else { Outcome::Failed };
                 return Ok((outcome, took));
             }
-            if took.busy > patience.busy || took.wall > patience.wall {
+            let is_still = is_model(trial.binary) && moved.elapsed() > STILL;
+            if is_still || took.busy > patience.busy || took.wall > patience.wall {
                 let group = format!("-{}", child.id());
                 Command::new("kill").args(["-KILL", "--", &group]).status()?;
                 child.wait()?;
