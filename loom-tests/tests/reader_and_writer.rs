@@ -40,7 +40,8 @@ fn reader(source: &Source) {
         let route = source.load(Acquire);
         hazard.protect_raw(route); // publishes it, and executes a light fence
         if source.load(Acquire) == route {
-            // SAFETY: it is still linked, so it was protected before it was retired.
+            // SAFETY: this load came after the publication, and the route was still linked. So it was published before
+            // it was retired: no reclaim frees it.
             return unsafe { (*route).look() };
         }
     }
