@@ -14,18 +14,18 @@ use crate::sync::Ordering::Relaxed;
 /// Says when a heavy fence is due, for code that retires, advances or steals a million times a second and can execute
 /// one heavy fence for many of these.
 ///
-/// A heavy fence is due when a batch of things waits for it. It is also due if anything has waited for a given number
-/// of the caller's [occasions](Pacer::each), or for [some time](Pacer::after). An *occasion* is a call of
-/// [`due`](Pacer::due) or [`due_at`](Pacer::due_at) by one thread, which counts its own calls and passes the count as
-/// `nth`. One caller gets a [`Due`], and the others continue.
+/// A heavy fence is due when a batch of things waits for it. An *occasion* is a call of [`due`](Pacer::due) or
+/// [`due_at`](Pacer::due_at). Each thread numbers its own occasions, and passes the number as `nth`. While anything
+/// waits, a heavy fence is also due at every occasion with a [certain number](Pacer::each), the multiples of 128 for
+/// example, and if none was due for [some time](Pacer::after). One caller gets a [`Due`], and the others continue.
 ///
 /// If a heavy fence did not help (a reader is stalled, or heavy fences fail), the pacer backs off: each time it waits
 /// twice as long for the next one, up to 64 times as long.
 ///
 /// # The recipe
 ///
-/// 1. **Scan** without a fence, to find out whether a heavy fence can help at all. If a reader is stalled, it cannot:
-///    drop the [`Due`].
+/// 1. **Scan** what the readers have published, without a fence, to find out whether a heavy fence can help at all. If
+///    a reader is stalled, it cannot: drop the [`Due`].
 /// 2. Execute the **heavy fence**.
 /// 3. **Scan again**, and free what no reader holds.
 ///
@@ -38,7 +38,7 @@ use crate::sync::Ordering::Relaxed;
 ///
 /// fn retire(things: usize, nth: usize) {
 ///     PACER.add(things);
-///     if let Some(due) = PACER.due(nth) {
+///     if let Some(due) = PACER.due(nth) { // `nth`: the thread's own count of these calls
 ///         // Scan first. If a reader is stalled, drop `due`.
 ///         heavy_fence();
 ///         // Scan again, and free what no reader holds.
@@ -159,8 +159,9 @@ impl Pacer {
         self.counts.waiting.load(Relaxed).wrapping_add(self.counts.held.load(Relaxed))
     }
 
-    /// Whether a heavy fence is due at the caller's `nth` occasion. Each thread keeps its own count. Costs two loads if
-    /// nothing waits, and four if no heavy fence is due.
+    /// Whether a heavy fence is due at the caller's `nth` occasion. Each thread numbers its own occasions, from 1.
+    /// (With another number a heavy fence is due sooner or later than it would be; nothing else depends on it.) Costs
+    /// two or three loads, unless a heavy fence is due.
     #[inline]
     pub fn due(&self, nth: usize) -> Option<Due<'_>> {
         self.is_due(nth).then(|| self.take()).flatten()
@@ -243,8 +244,8 @@ impl Due<'_> {
         self.paid_but(0);
     }
 
-    /// The heavy fence helped, but `left` of the things still wait. They come with the next `Due`, and do not count towards
-    /// its batch.
+    /// The heavy fence helped, but `left` of the things still wait. They come with the next `Due`, and do not count
+    /// towards its batch.
     pub fn paid_but(mut self, left: usize) {
         self.things = 0;
         let counts = &*self.pacer.counts;

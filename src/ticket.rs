@@ -31,7 +31,7 @@ use crate::sys;
 /// let unlinked = Ticket::now();
 /// // Other work. Meanwhile some thread executes a heavy fence:
 /// heavy_fence();
-/// // So this costs a load. If a reader missed the flag, we see now what it reads.
+/// // So this thread executes none. If a reader has not seen the flag, we see now what that reader has published.
 /// assert!(unlinked.is_served());
 /// unlinked.wait();
 /// ```
@@ -63,8 +63,9 @@ impl Ticket {
     /// was already under way does not count. Once served, a ticket stays served. (On 32 bits for a billion heavy
     /// fences; after that it may need another.)
     ///
-    /// In a symmetric process every ticket is served, because `now` was a heavy fence. Before the decision no ticket is
-    /// served. Costs two loads; if the ticket is served also a fence, which is no instruction on x86.
+    /// In a symmetric process every ticket is served: there a heavy fence is a full fence, and `now` has executed one.
+    /// Before the decision no ticket is served. Costs at most two loads and an acquire-release fence, which is no
+    /// instruction on x86.
     ///
     /// Never decides. Wait-free and async-signal-safe.
     #[inline]
@@ -93,7 +94,7 @@ impl Ticket {
         sys::assert_counts();
         match strategy::init() {
             Strategy::Asymmetric(rung) if !HEAVY.is_served(self.0) => heavy(Some(self.0), rung),
-            // Served; or `now` was a heavy fence.
+            // Served. In a symmetric process by `now`, whose full fence is a heavy fence there.
             _ => Ok(()),
         }
     }

@@ -51,29 +51,30 @@ use crate::thread::{self, Local};
 ///   been retired since a thread last began a heavy fence, one thread executes the next, which serves all threads. From
 ///   then on each thread frees one object for each one that it retires, and also a few objects of threads that are
 ///   stalled or have ended. A stalled reader holds back only what it protects.
-/// - **Other fences**: when half of `E` objects have come, the domain takes a [`Ticket`]. If any thread of the process then
-///   executes a heavy fence, for whatever purpose, before `E` objects have come, it serves that half: the domain executes
-///   none, and counts the other half from zero.
+/// - **Other fences**: when half of `E` objects have come, the domain takes a [`Ticket`]. If any thread of the process
+///   then executes a heavy fence, for whatever purpose, before `E` objects have come, that fence serves the half that
+///   came before the ticket. The domain executes none of its own then, and counts to `E` again from the ticket on.
 /// - **Slow fences**: while a heavy fence is slow, or its thread is preempted, another thread executes one for the next
 ///   `E` objects. So at most `T` heavy fences are under way, and at most `4·E + H + T·E` objects wait.
 /// - **Threads that end**: `T` falls, and `E` with it. The objects that they leave count from the next retire on.
 ///   Threads that continue to retire free up to 64 of these objects at every fourth retire. If no thread retires, the
 ///   objects wait.
-/// - **Bytes**: at most four times [`Thresholds::bytes`]; the same threshold once more for each heavy fence under way;
-///   what is protected; and the last four objects of each thread, which it has not counted yet. An object counts with
-///   the size of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
+/// - **Bytes**: at most the sum of four times [`Thresholds::bytes`], the same threshold once more for each heavy fence
+///   under way, what is protected, and the last four objects of each thread, which it has not counted yet. An object
+///   counts with the size of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, the next retire
 ///   executes one, and frees up to 16 waiting objects. These heavy fences take less than 1 % of the time, if each takes
 ///   less than a millisecond: after a slow one the pause grows, up to a tenth of a second. A thread that retires fast
 ///   reads the clock once in 32 objects. So after a burst of a thread, up to 32 slow retires come before the first that
-///   frees. In a child that enters a time namespace with an earlier clock, nothing is freed by time until that clock has
-///   caught up with the parent's. If no thread retires, nothing is done: the last few objects wait for the next retire, for
-///   [`reclaim`](Domain::reclaim), or for the thread of
+///   frees. In a child that enters a time namespace with an earlier clock, nothing is freed by time until that clock
+///   has caught up with the parent's. If no thread retires, nothing is done: the last few objects wait for the next
+///   retire, for [`reclaim`](Domain::reclaim), or for the thread of
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///
-/// A thread has to wait if another thread was stopped while it emptied this thread's ring, and more than its share
-/// waits there, `2·E / T` objects.
+/// Each thread keeps what it has retired in a *ring*. Other threads may help to empty it. If one of them is stopped
+/// while it does so, and more than `2·E / T` objects are in the ring (the thread's *share*), then the thread waits for
+/// it.
 ///
 /// Measured with the default thresholds (2 cores of an Intel Xeon under KVM, Linux 6.18, 2026-11-26):
 ///
@@ -87,8 +88,8 @@ use crate::thread::{self, Local};
 ///
 /// - up to 64 objects of each thread that is stopped in the middle of a retire or a reclaim, and up to `2·E` more that
 ///   it has retired, if it was stopped while it took objects out of its ring;
-/// - without the feature `std`, what threads retire whose stacks lie within 16 KiB of that of a thread that is stopped in
-///   the middle of a reclaim, and everything while 256 threads are;
+/// - without the feature `std`, what a thread retires whose stack lies within 16 KiB of the stack of a thread that is
+///   stopped in the middle of a reclaim; and everything, while 256 threads are stopped in the middle of one;
 /// - objects that destructors retire, until as many other objects have been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred);
@@ -96,8 +97,8 @@ use crate::thread::{self, Local};
 ///   times as late. When they succeed again no single retire frees more than 128 objects.
 ///
 /// Each domain has its own bound, and takes less than a kilobyte. Each thread that retires to a domain has a ring of
-/// some 1.5 KiB there. The ring grows by as much for each 64
-/// objects, and shrinks again. When the thread ends another thread uses the ring.
+/// its own there, of some 1.5 KiB. The ring grows by as much for each 64 objects, and shrinks again. When the thread
+/// ends another thread uses the ring.
 ///
 /// # Fork
 ///
@@ -109,8 +110,8 @@ use crate::thread::{self, Local};
 ///   freeing;
 /// - if another thread was taking objects out of a ring during the fork, the objects in that ring are never freed. If
 ///   it was the ring of the forking thread, that thread takes a new ring once the old one holds more than its share.
-///   Each reclaim of the child waits for the lock of such a ring in vain: for a fifth of a second at most, or without the
-///   feature `std` for 10,000 yields.
+///   Each reclaim of the child waits for the lock of such a ring in vain: for a fifth of a second at most, or without
+///   the feature `std` for 10,000 yields.
 ///
 /// (Without the feature `std` the child also counts the reclaims of the parent's other threads as still under way.)
 pub struct Domain<F> {
@@ -165,14 +166,15 @@ impl Due {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Objects, for each thread that retires. A heavy fence interrupts every processor that runs the process, so
-    /// threads that share one wait until each of them has retired that many.
+    /// Objects, for each thread that retires: a heavy fence is due when all threads together have retired at least this
+    /// number times the number of threads, whichever of them retired how many. (One heavy fence serves all threads, and
+    /// interrupts every processor that runs one of them.)
     pub objects: usize,
     /// Bytes, as [`retire`](Domain::retire) counts them.
     pub bytes: usize,
-    /// How long an object waits at most if a thread then retires again, up to 32 times if it has retired fast before; at
-    /// least a millisecond. With `None` a retire
-    /// reclaims by numbers alone. (Ignored without the feature `std`, since there is no clock.)
+    /// If the last heavy fence is at least this long ago, the next retire executes one, however few objects wait. (A
+    /// thread that retired fast before may notice only at its 32nd retire.) A pause below a millisecond counts as one.
+    /// With `None` only objects and bytes count. Ignored without the feature `std`, since there is no clock.
     pub pause: Option<Duration>,
 }
 
@@ -270,9 +272,9 @@ impl<F> Domain<F> {
     /// If a destructor that the domain runs calls `reclaim`, this inner call frees nothing, so that the stack does not
     /// grow with what destructors do. Instead the outer call, which runs the destructor, reclaims again after the other
     /// destructors, unless one of them has panicked. It does so as often as destructors ask: a destructor that retires
-    /// an object of its own kind and reclaims keeps the outer call busy for ever. (Without the feature `std` the
-    /// outer call does not reclaim again. A call in a destructor whose frames take more than 16 KiB of the stack reclaims
-    /// too, up to 16 deep. No call does while 256 others are under way in the process.)
+    /// an object of its own kind and reclaims keeps the outer call busy for ever. (Without the feature `std` the outer
+    /// call does not reclaim again. A call in a destructor whose frames take more than 16 KiB of the stack reclaims
+    /// too, up to 16 deep. While 256 calls are under way in the process, no further call reclaims.)
     ///
     /// # Errors
     ///
@@ -387,8 +389,8 @@ impl<F> Domain<F> {
         ptr::from_ref(self).cast()
     }
 
-    /// The number of objects that makes a heavy fence worth its cost: so many that the fence, what it costs every running
-    /// thread, the scan of the hazard pointers and the look at every ring cost little for each object.
+    /// The number of objects that makes a heavy fence worth its cost: so many that the fence, what it costs every
+    /// running thread, the scan of the hazard pointers and the look at every ring cost little for each object.
     fn enough(&self) -> usize {
         let Thresholds { objects, .. } = self.thresholds;
         objects.saturating_mul(self.rings.owned().max(1)).max(self.slots.used())
@@ -507,8 +509,8 @@ impl<F> Domain<F> {
         had
     }
 
-    /// Whether more objects or bytes waited at the last heavy fence than this part of the number that makes one worth its
-    /// cost.
+    /// Whether more objects or bytes waited at the last heavy fence than this part of the number that makes one worth
+    /// its cost.
     fn waited_of(&self, of: usize, part: usize) -> bool {
         let [objects, bytes] = self.due.numbers(&self.due.waited);
         let most = |enough: usize| (enough / part).saturating_mul(of);

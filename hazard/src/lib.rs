@@ -38,17 +38,18 @@
 //! | [`Chain`] | lists, and structures made of lists | nothing |
 //! | [`Link`], [`Tagged`] | structures of another shape | writing a link, retiring |
 //! | [`HazardPointer::protect_raw`] | structures whose links are atomics of their own | dereferencing, retiring |
-//! | [`Cohort`] | garbage that is freed with its structure, and may borrow | retiring |
+//! | [`Cohort`] | garbage that is freed with its structure, and may hold references that are not `'static` | retiring |
 //!
-//! Each belongs to the domain of the process, or to one of your own by its last type parameter: see [`domain!`].
-//! `examples/structures` has a list and a hash map without `unsafe`. It also has a stack and a queue, which use `unsafe`
-//! inside because they hand out their values by move.
+//! Each belongs to a [`Domain`], which has the slots and the retired objects: to that of the process, or to one of your
+//! own. The last type parameter of each type, the [`Family`], says which: see [`domain!`]. `examples/structures` has a
+//! list and a hash map without `unsafe`. It also has a stack and a queue, which use `unsafe` inside because they hand
+//! out their values by move.
 //!
 //! # Coming from another crate
 //!
 //! | there | here |
 //! | --- | --- |
-//! | haphazard `HazardPointer::new`, `new_in_domain` | [`HazardPointer::new`]: the family is a type |
+//! | haphazard `HazardPointer::new`, `new_in_domain` | [`HazardPointer::new`]: a type parameter, the [`Family`], names the domain |
 //! | haphazard `AtomicPtr::safe_load`, `load` | [`HazardPointer::protect`] |
 //! | haphazard `AtomicPtr::swap`, `Replaced::retire` | [`AtomicBox::swap`]; [`Replaced`] retires when it is dropped |
 //! | haphazard `Domain::retire_ptr` | [`Domain::retire`], [`Domain::retire_with`] |
@@ -61,7 +62,8 @@
 //! | seize `Guard::protect` | [`HazardPointer::follow`] |
 //! | seize `Collector::retire`, with a collector in each structure | [`Cohort::retire`] |
 //! | arc-swap `ArcSwap::load`, `store`, `swap`, `rcu` | [`HazardCell`], the same names |
-//! | arc-swap `Cache`, `load_full` | [`HazardCell::load_with`], [`HazardPointer::protect_again`]; no counted reference |
+//! | arc-swap `Cache` | [`HazardCell::load_with`], [`HazardPointer::protect_again`] |
+//! | arc-swap `load_full` | nothing: a value has no reference count, so there is no `Arc` to take out |
 //!
 //! An epoch protects every object that a thread reaches while it is pinned. A hazard pointer protects one object. After
 //! each step to the next object the reader must check that the link it followed is still live. [`Follow::Frozen`]
@@ -88,17 +90,18 @@
 //! | batches of hazard pointers (P3428) | [`HazardPointer::array`] |
 //!
 //! There is no base class: Rust has no inheritance, and an object that had to contain a list node could not be of a
-//! foreign type. folly's `hazptr_domain` for each instance is left out: a hazard pointer would have to carry its domain,
-//! or check it at each protection. A family's domain is found through the type, and a [`Cohort`] keeps the garbage of an
-//! instance apart.
+//! foreign type. A domain for each instance, as folly's `hazptr_domain`, is left out: a hazard pointer would have to
+//! carry its domain, or check it at each protection. Here the family, a type, names the domain. A [`Cohort`] keeps the
+//! garbage of one instance apart.
 //!
 //! # How much garbage there can be
 //!
 //! Let `H` be the number of hazard pointers, `T` the number of threads that retire, and `E` the larger of `1,024·T` and
 //! `H`.
 //!
-//! - Objects: at most `4·E + H` wait.
-//! - Bytes: at most 32 MiB plus what is protected, as far as the domain was told the sizes.
+//! - Objects: at most `4·E + H` wait, and `E` more for each heavy fence that is under way.
+//! - Bytes: at most 32 MiB wait, 8 MiB more for each heavy fence that is under way, and what is protected, as far as
+//!   the domain was told the sizes.
 //! - Time: a retire that comes a millisecond or more after the last heavy fence starts to free what waits. This retire
 //!   and the following ones free it. After a burst of fast retires a thread reads the clock late, at one retire in 32.
 //!
@@ -107,9 +110,9 @@
 //! # Limits
 //!
 //! The crate needs an allocator. Models use the feature `loom`, as [the fences' guide] says; with it the constructors
-//! are not `const fn`, so a `static` of these types does not compile. A signal handler may protect an object, but must not
-//! retire one. With the feature `std` a retire reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid to a
-//! thread: then it gets SIGSEGV, unless [`Thresholds::pause`] is `None`. A child of fork(2) can continue to use
+//! are not `const fn`, so a `static` of these types does not compile. A signal handler may protect an object, but must
+//! not retire one. With the feature `std` a retire reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid
+//! to a thread: then it gets SIGSEGV, unless [`Thresholds::pause`] is `None`. A child of fork(2) can continue to use
 //! everything: see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/
