@@ -48,10 +48,11 @@ use crate::ticket::Ticket;
 /// `heavy_fence` is called more often than once in a *pause*, a heavy fence revokes the bias, and then both sides
 /// execute `fence(SeqCst)`. The program calls [`restore_at`](Bias::restore_at) now and then, which restores the bias
 /// after a pause without a call of `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower
-/// than with full fences. With `restore_at` at most two heavy fences are executed in a pause, plus one for each further
-/// thread that called `heavy_fence` concurrently with the first, and for each call that is delayed by a pause or more
-/// after its caller has read the clock. ([`restore`](Bias::restore) has no such bound.) The pause and all times count
-/// in whole microseconds: fractions are ignored.
+/// than with full fences. The pause and all times count in whole microseconds: fractions are ignored.
+///
+/// With `restore_at` at most two heavy fences are executed in a pause. Two cases add to that: each thread that calls
+/// `heavy_fence` at the same time as the first caller adds one, and so does each call that is delayed by a pause or
+/// more after its caller has read the clock. [`restore`](Bias::restore) has no such bound.
 ///
 /// Fences of different `Bias`es do not pair. `Bias::light_fence` also pairs with [`heavy_fence`](crate::heavy_fence).
 /// `Bias::heavy_fence` does not pair with [`light_fence`](crate::light_fence).
@@ -196,11 +197,14 @@ impl Bias {
 
     /// The rare side's fence. It pairs with [`Bias::light_fence`] of the same `Bias`.
     ///
-    /// While both sides are full: `fence(SeqCst)`, a load and at most an exchange. While the bias holds: also a heavy
-    /// fence. In that case `now` is called, which returns the time since a moment that is the same for all callers. If
-    /// the last heavy fence was less than a pause ago, the bias is revoked. While the bias is being revoked or restored,
-    /// and after a revocation that failed, also a heavy fence, though [`is_biased`](Bias::is_biased) returns false:
-    /// both sides are full once a heavy fence has succeeded.
+    /// While both sides execute full fences: `fence(SeqCst)`, a load and at most an exchange.
+    ///
+    /// While the bias holds: also a heavy fence. Then `now` is called, which returns the time since a moment that is
+    /// the same for all callers. If the last heavy fence was less than a pause ago, this one revokes the bias.
+    ///
+    /// While the bias is being revoked or restored, and after a revocation that failed: also a heavy fence, although
+    /// [`is_biased`](Bias::is_biased) returns false. Once a heavy fence of the rare side has succeeded, both sides
+    /// execute full fences.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence), and of `now`.
     #[inline]
@@ -299,8 +303,8 @@ impl Bias {
     }
 
     /// As [`restore`](Bias::restore), but by time: it restores the bias no sooner than a pause after a call of
-    /// `heavy_fence`. `now` is the time since a moment that is the same for all callers. A call with an
-    /// earlier time than a call before it counts as a call at that one's time.
+    /// `heavy_fence`. `now` is the time since a moment that is the same for all callers. If it is earlier than the time
+    /// of a call before, this call counts as made at the time of that call before.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {
@@ -393,8 +397,8 @@ impl Bias {
             return Err(error);
         }
         let biased = returning - RETURNING + BIASED;
-        // Release: what the rare side did before comes before it. Pairs with (2). If the rare side came meanwhile it has
-        // changed the word: then the fences stay full.
+        // Release: what the rare side did before comes before it. Pairs with (2). If the rare side came meanwhile it
+        // has changed the word: then the fences stay full.
         // survives: a heavy fence ends with a full fence, which releases too.
         Ok(self.word.compare_exchange(returning, biased, Release, Relaxed).is_ok())
     }

@@ -9,8 +9,8 @@
 //!
 //! The operation, as the loom model implements it. A heavy fence is a full fence; then every other thread executes one
 //! full fence, in no particular order among the threads; then a full fence. A light fence marks a position in its
-//! thread: the full fence of that thread lands before or after it. In a thread without a light fence that full fence
-//! orders nothing, because the compiler may move the accesses there.
+//! thread: the full fence that the heavy fence causes in that thread comes before or after it. A thread without a fence
+//! of its own is not ordered, because the compiler may move its accesses across the point where it is interrupted.
 //!
 //! The tests are named after these scenarios. In each, `heavy` on one side and `light` on the other forbid the outcome.
 //! With `light` on both sides, or `full` against `light`, it is allowed, and the loom models show it.
@@ -117,9 +117,9 @@ pub(crate) fn seldom() {}
 /// | --- | --- | --- | --- |
 /// | **heavy** | ordered | ordered | ordered |
 ///
-/// Concurrent callers share one system call ([`Coalesce`]). A caller that needs a heavy fence only later takes a
-/// [`Ticket`](crate::Ticket) now. If another thread executes a heavy fence in the meantime, the caller needs none of
-/// its own.
+/// Concurrent callers share one system call ([`Coalesce`]). A caller that will need a heavy fence, but not yet, can
+/// take a [`Ticket`](crate::Ticket) now. If another thread executes a heavy fence in the meantime, the caller needs
+/// none of its own.
 ///
 /// A heavy fence reaches every thread of this process, including threads that are created or end during the call. It
 /// does not reach other processes that share memory with this one: see `cross_process`.
@@ -130,10 +130,10 @@ pub(crate) fn seldom() {}
 /// where that signal does not end the process (PID 1 of a PID namespace, a sandbox), or by a trap (SIGILL or SIGTRAP)
 /// where a sandbox refuses even that.
 ///
-/// A message on standard error names the rung, the call and the errno. The message is left out if writing it would block
-/// until somebody reads (a full pipe, for example), or if standard error is a terminal that the process cannot open
-/// again (another user's, no /proc, no free descriptor, the master side of a pseudo-terminal), a disk, or open only for
-/// reading.
+/// A message on standard error names the mechanism (the [rung](crate::Rung)), the call and the errno. The message is
+/// left out if writing it would block until somebody reads (a full pipe, for example), or if standard error is a
+/// terminal that the process cannot open again (another user's, no /proc, no free descriptor, the master side of a
+/// pseudo-terminal), a disk, or open only for reading.
 ///
 /// Four things may keep the process from ending (see the limits): a handler of SIGABRT that does not return or jumps
 /// away, a filter that kills only this thread, a file system that does not answer, and another process that keeps the
@@ -155,8 +155,8 @@ pub(crate) fn seldom() {}
 ///   of it, decided;
 /// - a kernel that is out of memory;
 /// - on the mprotect rung, a process that has reached RLIMIT_DATA; or vm.max_map_count while its heavy fences overlap;
-///   or RLIMIT_AS while more than four of them overlap; or whose personality is set to READ_IMPLIES_EXEC, under a policy
-///   that forbids memory to be writable and executable at once;
+///   or RLIMIT_AS while more than four of them overlap; or whose personality is set to READ_IMPLIES_EXEC, under a
+///   policy that forbids memory to be writable and executable at once;
 /// - another kernel, after a checkpoint was restored there.
 ///
 /// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. A sandbox that
@@ -170,9 +170,9 @@ pub(crate) fn seldom() {}
 /// process fails and another rung takes its place.
 ///
 /// prctl(PR_SET_TSC) can forbid the time stamp counter to one thread and the threads that it starts. The decision
-/// checks the deciding thread only. If that thread may not read the counter, no heavy fence reads it. If it may, any
-/// other thread that may not can get SIGSEGV when it waits for another thread's heavy fence. So forbid the counter in
-/// the deciding thread, before the decision.
+/// checks the deciding thread only. If that thread may not read the counter, no heavy fence reads it. If it may, every
+/// other thread to which the counter is forbidden can get SIGSEGV when it waits for another thread's heavy fence. So
+/// forbid the counter in the deciding thread, before the decision.
 ///
 /// # Source
 ///

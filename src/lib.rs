@@ -1,11 +1,12 @@
 //! Asymmetric memory fences: [`light_fence`] for the side that runs millions of times a second, which contains no fence
 //! instruction, and [`heavy_fence`] for the side that runs rarely, which makes every thread of the process execute a
-//! full fence. Together the two order as a pair of `fence(SeqCst)` does.
+//! full fence, `fence(SeqCst)`. Together the two order memory accesses as a pair of `fence(SeqCst)` does.
 //!
 //! # The contract
 //!
 //! Take two threads of one process, each with a fence between its accesses. The table says whether the two fences order
-//! the accesses of the first thread against those of the second:
+//! the accesses of the first thread against those of the second. If they do, and each thread stores something before
+//! its fence and loads after it what the other one stores, then at least one of the two sees the other's store.
 //!
 //! | | light | `fence(SeqCst)` | heavy |
 //! | --- | --- | --- | --- |
@@ -14,8 +15,9 @@
 //! | **heavy** | ordered | ordered | ordered |
 //!
 //! - `heavy_fence()` is a full fence, then one full fence in every other thread before the call returns, then a full
-//!   fence. A light fence marks a position: the full fence that the thread executes lands before or after it. In a
-//!   thread without a light fence that full fence orders nothing, because the compiler may move the accesses there.
+//!   fence. A light fence marks a position in its thread: the full fence that the call makes this thread execute comes
+//!   either before that position or after it. In a thread without a fence of its own the call orders nothing, because
+//!   the compiler may move the thread's accesses across the point where it is interrupted.
 //! - The accesses must be atomic, `Relaxed` or stronger, on both sides.
 //! - A heavy fence in thread 2 does not order thread 1 against thread 3 if those only execute light fences.
 //! - `heavy_fence` covers the threads of this process. For memory shared between processes use [`cross_process`].
@@ -45,7 +47,9 @@
 //!
 //! # Fewer heavy fences
 //!
-//! A heavy fence takes microseconds and interrupts every thread that runs. Most operations can share one.
+//! A heavy fence takes microseconds and interrupts every thread that runs. It is due after the rare side has stored
+//! something ("this object is unlinked") and before it loads what the frequent side is doing. One heavy fence serves
+//! all stores before it, so operations that can wait share one.
 //!
 //! A [`Ticket`] is a moment, and says whether a heavy fence of any thread has come after it:
 //!
@@ -58,7 +62,7 @@
 //! unlinked.wait(); // returns at once
 //! ```
 //!
-//! A [`Pacer`] counts what waits for a heavy fence, and tells one caller when it is due:
+//! A [`Pacer`] counts what waits for a heavy fence, and tells one caller when enough waits:
 //!
 //! ```
 //! use asymfence::{Pacer, heavy_fence};
@@ -67,7 +71,7 @@
 //!
 //! for nth in 1..=64 {
 //!     PACER.add(1); // one more object was unlinked
-//!     if let Some(due) = PACER.due(nth) {
+//!     if let Some(due) = PACER.due(nth) { // `nth`: the thread's own count of these calls
 //!         heavy_fence(); // once for all 64
 //!         due.paid();
 //!     }

@@ -173,8 +173,8 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// If the process committed to membarrier before it entered the sandbox, heavy fences make only one kind of call there,
 /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, as long as it succeeds. Waiting makes no call either: a thread that
-/// waits for another thread's call spins, usually for at most the time of two calls. The limit is about 0.1 ms for each of
-/// up to four calls in a row. All this holds in a child of fork(2) too.
+/// waits for another thread's call spins, usually for at most the time of two calls. It waits for at most four calls in
+/// a row, and for each at most about 0.1 ms. All this holds in a child of fork(2) too.
 ///
 /// On the mprotect rung a heavy fence makes two calls of mprotect(2), and calls nanosleep(2) while it waits for another
 /// thread's heavy fence. If more than four are under way at once, it also maps a page for itself, by mmap(2),
