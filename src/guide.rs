@@ -14,11 +14,13 @@ macro_rules! links {
 [`init`]: crate::init
 [`try_heavy_fence`]: crate::try_heavy_fence
 [cookbook]: crate::guide::cookbook
+[between-processes]: crate::guide::between_processes
 [contributing]: #design-notes
 [costs]: crate::guide::costs
 [large-machines]: crate::guide::large_machines
 [loom]: crate::guide::checking_under_loom
 [picture]: #the-picture
+[platforms]: crate::guide::platforms
 [specification]: crate::guide::specification
 "
     };
