@@ -84,8 +84,8 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 ///
 /// # Orderings
 ///
-/// Loading and protecting acquire, as does an exchange that fails. A store, a swap and an exchange that succeeds release
-/// and acquire. None is sequentially consistent.
+/// Loading and protecting acquire, as does an exchange that fails. A store, a swap and an exchange that succeeds
+/// release and acquire. None is sequentially consistent.
 ///
 /// # What it may hold
 ///
@@ -219,7 +219,8 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     /// As long as `current` is borrowed its address is not reused. (Zero-sized objects share one address, so all of
     /// them count as the same.)
     ///
-    /// Whether it succeeds or fails, it synchronises with the call that stored what it finds, or that emptied the place.
+    /// Whether it succeeds or fails, it synchronises with the call that stored what it finds, or that emptied the
+    /// place.
     ///
     /// ```
     /// use asymfence_hazard::AtomicBox;
@@ -372,10 +373,10 @@ impl<F: Family> HazardPointer<F> {
     /// The object that `source` holds, protected. `None` if `source` is empty.
     ///
     /// The object stays valid as long as it is borrowed from this hazard pointer, even if it is replaced meanwhile.
-    /// Tries again each time `source` changes between the store and the load.
     ///
-    /// No read-modify-write and no fence instruction: a store, a light fence, which pairs with the heavy fence
-    /// of [`Domain::reclaim`](crate::Domain::reclaim), and a load.
+    /// Stores the object's address into the hazard pointer's slot, executes a light fence, and loads `source` again. If
+    /// `source` has changed, begins again. No read-modify-write and no fence instruction. The light fence pairs with
+    /// the heavy fence of [`Domain::reclaim`](crate::Domain::reclaim).
     #[inline]
     pub fn protect<'h, T: Send + Sync + 'static>(
         &'h mut self,

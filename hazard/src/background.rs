@@ -76,8 +76,8 @@ impl Background {
         light_fence();
         // Relaxed, both: the fences order the object. Of several callers one wakes the reclaimer.
         if (self.asleep.load(Relaxed) && self.asleep.swap(false, Relaxed)) || enough {
-            // Acquire: the handle was written before. Pairs with: the Release in `start`. If the handle is not found yet, the
-            // light fence came before the heavy one, and the reclaimer sees the object.
+            // Acquire: the handle was written before. Pairs with: the Release in `start`. If the handle is not found
+            // yet, the light fence came before the heavy one, and the reclaimer sees the object.
             let thread = self.thread.load(Acquire);
             // SAFETY: never freed.
             if let Some(thread) = unsafe { thread.as_ref() } {
@@ -100,8 +100,8 @@ impl Background {
                 // Relaxed: who wakes us has executed its light fence. If we do not see its object yet, we see it behind
                 // the heavy fence of the next `sleep`.
                 while !waits() && self.asleep.load(Relaxed) {
-                    // A thread that retired before the reclaimer started announces its next objects together. (In a model
-                    // nobody wakes by himself, so that a lost wake is seen.)
+                    // A thread that retired before the reclaimer started announces its next objects together. (In a
+                    // model nobody wakes by himself, so that a lost wake is seen.)
                     if LOOM { park() } else { park_timeout(PAUSES[1]) }
                 }
             }

@@ -87,8 +87,8 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
         CellGuard { value, _hazard: hazard, cell: PhantomData }
     }
 
-    /// As [`load`](HazardCell::load), with a hazard pointer that the caller has. This is the fastest way to read. It stores
-    /// nothing if the hazard pointer protects the value already. So keep one hazard pointer for each cell.
+    /// As [`load`](HazardCell::load), with a hazard pointer that the caller has. This is the fastest way to read. It
+    /// stores nothing if the hazard pointer protects the value already. So keep one hazard pointer for each cell.
     ///
     /// ```
     /// use asymfence_hazard::{HazardCell, HazardPointer};
@@ -117,7 +117,8 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
         self.replaced(self.current.swap(into_raw(Box::new(value)), AcqRel))
     }
 
-    /// Replaces the value if it is the same one that `current` refers to, as a guard does.
+    /// Replaces the value if the cell still holds the one that `current` refers to. (`current` may be a guard of an
+    /// earlier [`load`](HazardCell::load).)
     ///
     /// ```
     /// use asymfence_hazard::HazardCell;
@@ -134,8 +135,8 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
     pub fn compare_and_swap(&self, current: &T, value: T) -> Result<Replaced<T, F>, T> {
         let current = ptr::from_ref(current).cast_mut();
         let value = into_raw(Box::new(value));
-        // As long as `current` is borrowed its address is not reused. Release: as in `swap`; the caller has the old value
-        // already. Acquire on failure: a caller that draws conclusions sees what came before the other value.
+        // As long as `current` is borrowed its address is not reused. Release: as in `swap`; the caller has the old
+        // value already. Acquire on failure: a caller that draws conclusions sees what came before the other value.
         match self.current.compare_exchange(current, value, Release, Acquire) {
             Ok(old) => Ok(self.replaced(old)),
             // SAFETY: from a box, and not stored.

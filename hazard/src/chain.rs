@@ -37,8 +37,14 @@ struct Node<T, F: Family> {
 /// Where a chain of nodes begins. Owns the nodes.
 ///
 /// The base of lists and of structures made of lists. It has only operations that keep it sound, so structures built on
-/// it need no `unsafe`: insert a node, freeze its link (which removes the value), unlink it. A [`Cursor`] searches a
-/// sorted chain. [`Place`] and [`NodeGuard`] walk over a chain by hand.
+/// it need no `unsafe`:
+///
+/// - *insert* a node;
+/// - *freeze* its link: from then on the link does not change, and the node counts as removed, although readers may
+///   still pass it;
+/// - *unlink* the node, which retires it.
+///
+/// A [`Cursor`] searches a sorted chain. [`Place`] and [`NodeGuard`] walk over a chain by hand.
 ///
 /// A sorted set:
 ///
@@ -194,7 +200,7 @@ impl<T: fmt::Debug, F: Family> fmt::Debug for NewNode<T, F> {
     }
 }
 
-/// Freezes the link of a node, which removes its value. Returns whether this call did it.
+/// Removes a node by freezing its link. Returns whether this call did it.
 fn freeze<T, F: Family>(node: &Node<T, F>) -> bool {
     // The removal synchronises with a thread that finds it: see `Link::fetch_or`.
     !node.next.freeze().is_frozen()
@@ -250,15 +256,15 @@ impl<T, F: Family> NodeGuard<'_, T, F> {
         unsafe { self.node.as_ref() }
     }
 
-    /// Whether the node has been removed.
+    /// Whether the node has been removed: its link is frozen.
     #[inline]
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.node().next.load().is_frozen()
     }
 
-    /// Removes the node. Returns whether this call did it. The node stays in the chain until a thread
-    /// [unlinks](Place::unlink) it.
+    /// Removes the node by freezing its link. Returns whether this call did it. The node stays in the chain until a
+    /// thread [unlinks](Place::unlink) it.
     pub fn freeze(&self) -> bool {
         freeze(self.node())
     }
@@ -377,7 +383,7 @@ impl<'c, T: Send + Sync + 'static, F: Family> Place<'c, T, F> {
         }
     }
 
-    /// Links `new` here, before `before` or before the end, if that still comes next.
+    /// Links `new` here if the node `before` still comes next. If `before` is `None`: if no node comes next.
     ///
     /// # Errors
     ///
@@ -481,7 +487,7 @@ impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
         self.node().map(|node| &node.value)
     }
 
-    /// Links `new` before that node, or at the end if there was none.
+    /// Links `new` before the node that the last [`seek`](Cursor::seek) found, or at the end if it found none.
     ///
     /// # Errors
     ///
@@ -491,8 +497,8 @@ impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
         new.link(self.link(), self.node)
     }
 
-    /// Removes that node. Returns whether this call did it. Unlinks the node too, or leaves that to the next search
-    /// that finds it.
+    /// Removes the node that the last [`seek`](Cursor::seek) found. Returns whether this call did it. Unlinks the node
+    /// too, or leaves that to the next search that finds it.
     pub fn remove(&mut self) -> bool {
         let Some(node) = self.node() else { return false };
         let removed = freeze(node);
@@ -503,7 +509,7 @@ impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
         removed
     }
 
-    /// Returns a guard of that node.
+    /// Returns a guard of the node that the last [`seek`](Cursor::seek) found.
     #[inline]
     #[must_use]
     pub fn into_guard(self) -> Option<NodeGuard<'c, T, F>> {

@@ -145,8 +145,8 @@ impl<F: Family> Cohort<F> {
     /// - A thread that protects the object borrows the cohort, or the structure around it, for as long as it protects
     ///   the object.
     /// - What the object borrows outlives the cohort. The cohort does not name the type of its objects, so the compiler
-    ///   does not check this by itself: the structure around the cohort has a `Drop` that is generic over the type, or a
-    ///   `PhantomData` of it, and lets nobody take the cohort out.
+    ///   does not check this by itself: the structure around the cohort has a `Drop` that is generic over the type, or
+    ///   a `PhantomData` of it, and lets nobody take the cohort out.
     ///
     /// (So the object does not have to be `'static`: if the cohort is leaked, the object is never freed.)
     ///

@@ -21,10 +21,11 @@ use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicPtr, LOOM, Number, yield_now};
 use crate::thread::{self, Local};
 
-/// The hazard pointers of one family, and the objects that wait until none of them protects them.
+/// A set of hazard pointers, and of the retired objects that wait until no hazard pointer of the set protects them.
 ///
 /// The hazard pointers of a domain protect objects that are retired to it, and no others. Most programs use
-/// [`Domain::global`] without naming it. [`domain!`](crate::domain!) makes another domain.
+/// [`Domain::global`] without naming it. [`domain!`](crate::domain!) makes another domain, and a type that names it,
+/// its [`Family`](crate::Family).
 ///
 /// ```
 /// use asymfence_hazard::{AtomicBox, Domain};

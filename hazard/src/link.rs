@@ -26,8 +26,8 @@ use crate::sync::{AtomicPtr, witness};
 /// # drop(unsafe { Box::from_raw(seven.as_ptr()) });
 /// ```
 ///
-/// A `Tagged` that is made from a reference is for comparisons: an exchange may expect it. The `Tagged` that the exchange
-/// *returns* has the box's own pointer, which can be retired:
+/// A `Tagged` that is made from a reference is for comparisons: an exchange may expect it. The `Tagged` that the
+/// exchange *returns* has the box's own pointer, which can be retired:
 ///
 /// ```
 /// use asymfence_hazard::{Domain, HazardPointer, Link, Tagged};
@@ -184,15 +184,15 @@ impl<T> fmt::Debug for Tagged<T> {
 ///
 /// # An object with several links
 ///
-/// In a queue, both the tail and the node before lead to the last node. Such an object may be retired only after *every*
-/// link to it has been changed or frozen. Decide which link is changed last: the thread that changes it retires the
-/// object. Before that, the other links must have left the object, and they must not come back to it. An exchange that
-/// expects a protected object cannot bring a link back, because the object's address is not reused.
+/// In a queue, both the tail and the node before lead to the last node. Such an object may be retired only after
+/// *every* link to it has been changed or frozen. Decide which link is changed last: the thread that changes it retires
+/// the object. Before that, the other links must have left the object, and they must not come back to it. An exchange
+/// that expects a protected object cannot bring a link back, because the object's address is not reused.
 ///
 /// # A place that is filled and taken
 ///
-/// Freezing also hands an object over to one thread: of all threads that freeze a link, only the first gets a value that
-/// is not frozen. Nothing can be stored there later. A link that was null when it was frozen stays null:
+/// Freezing also hands an object over to one thread: of all threads that freeze a link, only the first gets a value
+/// that is not frozen. Nothing can be stored there later. A link that was null when it was frozen stays null:
 ///
 /// ```
 /// use asymfence_hazard::{Link, Tagged};
@@ -260,10 +260,10 @@ impl<T, F: Family> Link<T, F> {
     ///
     /// # Safety
     ///
-    /// - LINKED: the object of `new` is valid, and is neither retired nor freed before this link has been changed or
-    ///   frozen. Afterwards it is either retired to this family's domain or to a [`Cohort`](crate::Cohort) of this family,
-    ///   or freed directly once no reference and no guard obtained through this link exists. (A [`Protected`] may
-    ///   outlive the structure, so dropping the structure is not enough.)
+    /// - The object of `new` is valid, and is neither retired nor freed before this link has been changed or frozen.
+    ///   Afterwards it is either retired to this family's domain or to a [`Cohort`](crate::Cohort) of this family, or
+    ///   freed directly once no reference and no guard obtained through this link exists. (A [`Protected`] may outlive
+    ///   the structure, so dropping the structure is not enough.)
     /// - A frozen link may only be given the value that it holds already.
     ///
     /// An unlinked node still points to the next one. So freeze its links before you unlink it.

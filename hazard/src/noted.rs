@@ -72,8 +72,8 @@ impl Noted {
 
     /// Replaces the moment.
     pub(crate) fn set(&self, moment: Moment) {
-        // Release: the moment is written, and its tails were loaded, so the objects before them are seen. Pairs with: the
-        // Acquire in `take`. Acquire: as there, for the one that is dropped.
+        // Release: the moment is written, and its tails were loaded, so the objects before them are seen. Pairs with:
+        // the Acquire in `take`. Acquire: as there, for the one that is dropped.
         // survives: what is dropped is memory without atomics or cells, and loom sees no other.
         let old = self.0.swap(Box::into_raw(Box::new(moment)), AcqRel);
         drop(boxed(old));

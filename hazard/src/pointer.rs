@@ -14,7 +14,8 @@ use crate::thread::{CAPACITY, Local};
 
 /// Protects one object at a time from being freed. One word.
 ///
-/// It belongs to the domain of its family. The compiler infers the family from the places that are read.
+/// It belongs to one [`Domain`](crate::Domain), by default that of the process. Its type parameter, the [`Family`],
+/// names the domain. The compiler infers the family from the places that are read.
 ///
 /// The protected object is borrowed from the hazard pointer, so the hazard pointer cannot protect another object
 /// meanwhile:
@@ -120,8 +121,6 @@ impl<F: Family> HazardPointer<F> {
     /// another hazard pointer, swap the two hazard pointers. To protect the same object with a second hazard pointer,
     /// repeat the load for that one too: a scan may read the second slot before it is written, and the first one after
     /// it is reset.
-    ///
-    /// It does the publication and the light fence; the load is yours.
     ///
     /// ```
     /// use asymfence_hazard::HazardPointer;

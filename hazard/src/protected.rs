@@ -59,8 +59,8 @@ impl<T, F: Family> Protected<T, F> {
 }
 
 impl<T: ?Sized, F: Family> Protected<T, F> {
-    /// A guard of a part of the object. It keeps the whole object valid. This is an associated function, so that it does
-    /// not hide a method of the object.
+    /// A guard of a part of the object. It keeps the whole object valid. This is an associated function, so that it
+    /// does not hide a method of the object.
     ///
     /// ```
     /// use asymfence_hazard::{AtomicBox, Protected};

@@ -84,9 +84,8 @@ impl<F: Family> Domain<F> {
     /// ```
     ///
     /// Allocates a few words: a retired object takes two, its address and how it is freed, and the second half of the
-    /// pointer of an unsized object needs a third. [`retire`](Domain::retire) allocates nothing for the object, and takes
-    /// sized objects
-    /// alone.
+    /// pointer of an unsized object needs a third. [`retire`](Domain::retire) allocates nothing for the object, and
+    /// takes sized objects alone.
     ///
     /// # Panics
     ///

@@ -363,8 +363,8 @@ pub(crate) struct Scan {
 
 #[derive(Debug)]
 struct Table {
-    /// A bit for the hash of each object, in at least [`FILTER`] times as many bits, a power of two. It says of most objects
-    /// that they are not protected, and stays in the first cache where the places do not.
+    /// A bit for the hash of each object, in at least [`FILTER`] times as many bits, a power of two. It says of most
+    /// objects that they are not protected, and stays in the first cache where the places do not.
     filter: Box<[u64]>,
     /// Addresses, and 0 where there is none: at least half of them. A power of two.
     places: Box<[usize]>,

@@ -7,8 +7,8 @@ use crate::ring::{Ring, Rings};
 use crate::slots::{BLOCK, Slot, Slots};
 use crate::sync::LOOM;
 
-/// How many slots a thread keeps: as many as a block has. In a model a thread keeps none, because the domain ends before
-/// the threads.
+/// How many slots a thread keeps: as many as a block has. In a model a thread keeps none, because the domain ends
+/// before the threads.
 pub(crate) const CAPACITY: usize = if LOOM || !cfg!(feature = "std") { 0 } else { BLOCK };
 
 /// The slots and the ring of this thread for one family. It has no destructor, so that access needs no check: [`End`]
