@@ -1,29 +1,29 @@
 //! An event count: a condition variable for conditions that no lock protects. It lets a lock-free structure
 //! put a thread to sleep until there is something in it.
 //!
-//! The thread that makes the condition true notifies, after every push for example. Nearly always no thread
-//! is asleep. So a notification is a light fence, a load and a branch. The sleeper announces itself, does
-//! the heavy fence, and looks once more before it parks.
+//! The thread that makes the condition true notifies, after every push for example. Nearly always no thread is asleep.
+//! Then a notification is a light fence, a load and a branch. The sleeper announces itself, executes a heavy fence, and
+//! looks at the condition once more before it parks.
 //!
 //! ```text
-//! scenario A       notifier                  sleeper
-//! (fence.rs)       condition = 1             waiters = 1
+//! A (store         notifier                  sleeper
+//! buffering)       condition = 1             waiters = 1
 //!                  light_fence()             heavy_fence()
 //!                  r1 = waiters              r2 = condition
 //!                  forbidden: r1 == 0 && r2 == 0
 //!                  (the one wakes nobody, and the other goes to sleep: a lost wake-up)
 //! ```
 //!
-//! Either the notifier sees the sleeper and takes the lock, or the sleeper sees the condition and stays
-//! awake. What comes after that is under the lock and needs no fence: a notification moves the epoch, and
-//! a sleeper that announced itself in an earlier epoch does not park, or is woken.
+//! Either the notifier sees the sleeper, or the sleeper sees the condition and stays awake. In the first case the
+//! notifier takes the lock of the event count and adds one to the number of notifications, the *epoch*. Under that lock
+//! no fence is needed: a sleeper that announced itself in an earlier epoch does not park, or is woken.
 //!
 //! # Cost
 //!
 //! A sleeper: microseconds each time it announces itself, whether it then parks or not. The heavy fence also interrupts
-//! the threads that run meanwhile. Sleepers that announce themselves while another one waits share one heavy fence, by a
-//! ticket. A notifier takes the lock and wakes a thread only if there is a sleeper that no notification has reached yet.
-//! Then further notifications take no lock until the next sleeper announces itself.
+//! the threads that run meanwhile. Sleepers that announce themselves while another one waits share one heavy fence, by
+//! a ticket. A notifier takes the lock and wakes a thread only if there is a sleeper that no notification has reached
+//! yet. Then further notifications take no lock until the next sleeper announces itself.
 //!
 //! If sleepers come more often than once in a millisecond, both sides switch to full fences, until no sleeper has come
 //! for a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond, and an event count
@@ -36,13 +36,12 @@
 //!
 //! # Modelled on
 //!
-//! Vyukov's event counts (1024cores.net). folly `synchronization/EventCount.h`@7997a1a: `prepareWait`, `wait`
-//! and `cancelWait` are [`listen`](EventCount::listen), [`wait`](Listener::wait) and the drop of a
-//! [`Listener`] here; its `notify` modifies the epoch every time. Eigen `ThreadPool/EventCount.h`: its
-//! `Notify` begins with the full fence that is light here.
-//! In Eigen a notification goes to a thread that is still awake, if there is one, and otherwise to a parked one. Here it
-//! goes to both. A task that was woken and is then dropped passes the notification on, as in event-listener 5 and tokio's
-//! `Notify`.
+//! Vyukov's event counts (1024cores.net). folly `synchronization/EventCount.h`@7997a1a: `prepareWait`, `wait` and
+//! `cancelWait` are [`listen`](EventCount::listen), [`wait`](Listener::wait) and the drop of a [`Listener`] here; its
+//! `notify` modifies the epoch every time. Eigen `ThreadPool/EventCount.h`: its `Notify` begins with the full fence
+//! that is light here. In Eigen a notification goes to a thread that is still awake, if there is one, and otherwise to
+//! a parked one. Here it goes to both. A task that was woken and is then dropped passes the notification on, as in
+//! event-listener 5 and tokio's `Notify`.
 
 use std::collections::BTreeMap;
 use std::future::{Future, IntoFuture};
@@ -119,14 +118,15 @@ const LOOKS: u32 = 16;
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl EventCount {
-    /// Nobody sleeps yet. Decides the strategy of the process if nothing has: see [`asymfence::init`].
+    /// Creates an event count. Calls [`asymfence::init`], which decides the strategy of the process if nothing has.
     #[must_use]
     pub fn new() -> Self {
         Self::with_looks(LOOKS)
     }
 
-    /// One whose [`wait_until`](Self::wait_until) looks that often, and once at least, before it announces
-    /// itself: the longer it stays awake, the fewer heavy fences.
+    /// Creates an event count whose [`wait_until`](Self::wait_until) calls its condition `looks` times (at least once)
+    /// before it announces itself. The longer a thread looks, the less often it sleeps, and the fewer heavy fences it
+    /// executes.
     #[must_use]
     pub fn with_looks(looks: u32) -> Self {
         EventCount {
@@ -152,10 +152,10 @@ impl EventCount {
 
     /// Wakes one thread or task, if any waits. Call it **after** the atomic access that made the condition true.
     ///
-    /// Listeners that are not parked yet will not park. Of those that are parked, any one wakes. So a
-    /// listener that leaves without having parked takes no wake-up away from one that is parked. All that
-    /// wait must be able to do what the notification is for, and the one that wakes must do it, or notify
-    /// in its turn; otherwise use [`notify_all`](Self::notify_all).
+    /// Listeners that are not parked yet will not park. Of the parked ones any one wakes. So a listener that leaves
+    /// without having parked takes no wake-up away from a parked one. Every thread that waits must be able to do what
+    /// the notification is for. The one that wakes must do it, or notify another; otherwise use
+    /// [`notify_all`](Self::notify_all).
     ///
     /// Orders the accesses before it against those after [`listen`](Self::listen): its light fence pairs with the heavy
     /// fence there. The thread or task that it wakes sees what came before the notification.
@@ -239,10 +239,10 @@ impl EventCount {
     /// Sleeps until `condition` returns something, and returns that. `condition` is called any number of
     /// times, without a lock held. If it panics, so does this, and nobody is left announced.
     ///
-    /// Costs one call of `condition` if that returns something. Then it looks a few times more; then, for
-    /// each time that it is about to sleep, a heavy fence. What it wakes to may be gone already: it sleeps
-    /// again. A `condition` that notifies this event count keeps its own thread awake, by a fence each
-    /// time.
+    /// If `condition` returns something at once, that call is the whole cost. Otherwise it is called a few times more,
+    /// and then a heavy fence is executed each time that the thread is about to sleep. If what the thread was woken for
+    /// is gone already, it sleeps again. If `condition` itself notifies this event count, the thread never sleeps, and
+    /// executes a fence each time.
     ///
     /// # Aborts
     ///
@@ -298,8 +298,8 @@ impl EventCount {
         }
     }
 
-    /// As [`wait_until`](Self::wait_until), for a task: waits without its thread, under whatever executor. It looks
-    /// once before it announces itself.
+    /// As [`wait_until`](Self::wait_until), for a task: it does not block the thread, and works with any executor. It
+    /// looks once before it announces itself.
     ///
     /// It may be dropped at any time, as by a timeout: a notification that has reached it is passed on.
     ///
@@ -396,9 +396,9 @@ impl fmt::Debug for EventCount {
     }
 }
 
-/// A thread or a task that has announced that it is about to sleep. Dropped, it stays awake.
+/// The announcement of a thread or a task that is about to sleep. If it is dropped, the thread or the task stays awake.
 ///
-/// One that is forgotten costs the next notification a lock, and no more.
+/// If it is forgotten, the next notification takes a lock for nothing.
 #[derive(Debug)]
 #[must_use = "look at the condition, and `wait` if it does not hold"]
 pub struct Listener<'e> {
@@ -414,8 +414,8 @@ impl Listener<'_> {
         self.wait_before(None);
     }
 
-    /// As [`wait`](Self::wait), but for so long at most. Whether there was a notification: if so, it is this
-    /// thread that is to do what it was for.
+    /// As [`wait`](Self::wait), but for so long at most. Returns whether there was a notification. If so, this thread
+    /// has to do what the notification was for.
     pub fn wait_timeout(self, timeout: Duration) -> bool {
         self.wait_before(now().checked_add(timeout))
     }
@@ -460,17 +460,17 @@ impl<'e> IntoFuture for Listener<'e> {
     type Output = ();
     type IntoFuture = Waiting<'e>;
 
-    /// Of a task that waits as a thread does in [`wait`](Self::wait).
+    /// The future of a task that waits as a thread does in [`wait`](Self::wait).
     fn into_future(self) -> Waiting<'e> {
         let Listener { event, epoch } = *mem::ManuallyDrop::new(self);
         Waiting { event, epoch, place: Place::Announced }
     }
 }
 
-/// A task that waits for a notification, with any executor. Dropped, it waits no longer: a notification that has
-/// reached it is passed on to another.
+/// The future of a task that waits for a notification, with any executor. If it is dropped, the task waits no longer,
+/// and a notification that has reached it is passed on to another.
 ///
-/// One that is forgotten may keep the notification that reaches it.
+/// If it is forgotten, it may keep the notification that reaches it.
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct Waiting<'e> {

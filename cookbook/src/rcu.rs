@@ -1,4 +1,5 @@
-//! Read-copy-update: readers read a value that writers replace as a whole, at the price of two stores.
+//! Read-copy-update: readers read a value that writers replace as a whole. A read costs a light fence, and two stores
+//! to a slot of the reader's own.
 //!
 //! For a value that is read all the time and replaced now and then: a routing table, a configuration, a list of
 //! listeners. A reader does not wait, and writes no memory that another reader writes. A writer that replaces the value
@@ -14,8 +15,8 @@
 //!                       forbidden: value is old, and the writer has not waited for it
 //! ```
 //!
-//! This is scenario A of the library, with a counter of periods. The heavy fence reaches a reader at one point of its
-//! program:
+//! This is store buffering (each side stores, fences, and loads what the other side stores), with a counter of periods.
+//! The heavy fence reaches a reader at one point of its program:
 //!
 //! - after the reader's light fence: then the writer sees the reader's slot (or a later store to it). The period in the
 //!   slot was read before the writer's increment, so it is an old one, and the writer waits for the reader;
@@ -27,9 +28,9 @@
 //!
 //! # Cost
 //!
-//! A reader: two loads, two stores and a light fence to begin (the stores to its own count of nested guards, and to its
-//! slot), two stores to end; for a nested guard a load and two stores in all. The stores to the slot are Release, which
-//! on x86 is a plain store.
+//! A reader: to begin, a load of the period, a store to its slot, a light fence and a load of the value; to end, a
+//! store to its slot. A nested guard costs only the load of the value. Every guard is also counted, in memory that only
+//! its thread uses. The stores to the slot are Release, which on x86 is a plain store.
 //!
 //! A writer: a swap, a heavy fence, a lock, a load of every slot, and the wait. A writer takes a ticket when it
 //! unlinks. It executes the heavy fence only when it checks or waits for the grace period, and not at all if some
@@ -52,12 +53,12 @@
 //!
 //! liburcu's memb flavour, `include/urcu/static/urcu-memb.h@v0.13.2` and `src/urcu.c` there. What differs:
 //!
-//! - The counter has 64 bits and only grows, and a grace period is one pass. liburcu's has one bit for the
-//!   phase, and a reader that is delayed between its load of the phase and its store may write one that
-//!   has come round again: so liburcu waits twice. Here such a number is old. (2⁶⁴ grace periods of 100 ns
-//!   take 58,000 years. It needs atomics of 64 bits.)
-//! - There is no heavy fence at the end of a grace period. liburcu's orders the plain store at the end of a
-//!   read; ours is a release, which the writer's look acquires. Another fence would have no partner.
+//! - The counter has 64 bits and only grows, and a grace period is one pass over the slots. liburcu's counter has one
+//!   bit, the phase. A reader that is delayed between its load of the phase and its store may write a phase that has
+//!   become current again. So liburcu makes two passes. Here such a reader writes a number that is too small, and the
+//!   writer waits for it. (2⁶⁴ grace periods of 100 ns take 58,000 years. It needs atomics of 64 bits.)
+//! - There is no heavy fence at the end of a grace period. liburcu has one there, because the store at the end of a
+//!   read is a plain one. Here that store is a release, and the writer's load of the slot acquires it.
 //! - A writer that waits spins, yields and sleeps for a time. There is no futex, so the end of a read needs no fence
 //!   and no look at one.
 //! - Deferred work has no thread of its own ([`Rcu::defer`]): the threads that defer run what is due, as with
@@ -92,8 +93,8 @@ use crate::sync::{Arc, Mutex, MutexGuard, Ticket, light_fence, rest};
 /// });
 /// ```
 ///
-/// `Rcu<()>` is for links of your own, which a reader follows as long as it has a guard, and which
-/// [`synchronize`](Rcu::synchronize) is called for.
+/// `Rcu<()>` is for links of your own. A reader follows them while it has a guard. A writer that has unlinked an object
+/// calls [`synchronize`](Rcu::synchronize) before it frees the object.
 #[derive(Debug)]
 pub struct Rcu<T> {
     /// From a box.
@@ -154,7 +155,7 @@ struct Slot(CachePadded<AtomicU64>);
 const OUTSIDE: u64 = 0;
 
 impl<T> Rcu<T> {
-    /// The first value.
+    /// Creates an `Rcu` that holds `value`.
     pub fn new(value: T) -> Self {
         Rcu {
             current: AtomicPtr::new(Box::into_raw(Box::new(value))),
@@ -167,8 +168,8 @@ impl<T> Rcu<T> {
         }
     }
 
-    /// Registers a reader: one for each thread that reads, and kept. Takes a lock, and memory while it has
-    /// that: not for allocators.
+    /// Registers a reader. Call it once for each thread that reads, and keep the reader. It takes a lock, and allocates
+    /// while it holds the lock, so an allocator must not call it.
     pub fn reader(&self) -> Reader<'_, T> {
         let slot = Arc::new(Slot(CachePadded::new(AtomicU64::new(OUTSIDE))));
         // A writer that does not find the slot here has published before: the lock shows it to us.
@@ -190,8 +191,12 @@ impl<T> Rcu<T> {
     ///
     /// # Aborts
     ///
-    /// As [`asymfence::heavy_fence`]. Not for signal handlers and allocators: it takes a lock, and memory while
-    /// it has that. Not for a child of fork(2) while other threads of its parent read: their guards stay.
+    /// As [`asymfence::heavy_fence`].
+    ///
+    /// # Who must not call it
+    ///
+    /// A signal handler or an allocator: it takes a lock, and allocates while it holds the lock. A child of fork(2), if
+    /// other threads of its parent were reading: the guards of those threads stay for ever.
     pub fn replace(&self, new: Box<T>) -> Box<T> {
         self.publish(new).wait()
     }
@@ -260,7 +265,7 @@ impl<T> Rcu<T> {
     /// # Aborts
     ///
     /// As [`replace`](Rcu::replace). The same callers must not use it: signal handlers, allocators, and forked children
-    /// while other threads of the parent read.
+    /// if other threads of the parent were reading.
     pub fn defer(&self, work: impl FnOnce() + Send + 'static) {
         let mut deferred = self.deferred();
         deferred.open.push_back(Box::new(work));
@@ -271,7 +276,8 @@ impl<T> Rcu<T> {
         }
     }
 
-    /// Does what was [deferred](Rcu::defer) and is due. It does not wait: what waits for a reader goes on waiting.
+    /// Runs the [deferred](Rcu::defer) work whose grace period is over. It does not wait: the other work stays
+    /// deferred.
     pub fn run_deferred(&self) {
         self.seal();
         while let Some(mut batch) = self.oldest() {
@@ -282,8 +288,8 @@ impl<T> Rcu<T> {
         }
     }
 
-    /// Waits for the grace periods of all that was [deferred](Rcu::defer) before, and does it. What another thread is
-    /// doing of it at that time is that thread's.
+    /// Waits for the grace periods of all work that was [deferred](Rcu::defer) before, and runs it. Work that another
+    /// thread has begun to run is left to that thread: this call does not wait for it.
     ///
     /// Waits for ever and aborts as [`replace`](Rcu::replace).
     pub fn run_all_deferred(&self) {
@@ -437,8 +443,9 @@ pub struct Reader<'r, T> {
 }
 
 impl<T> Reader<'_, T> {
-    /// The value of now, which stays as long as the guard. Guards may be nested: the first one counts, and
-    /// the last one that goes, so guards that overlap without end hold writers back without end.
+    /// The current value, which stays valid as long as the guard. Guards of one reader may be nested: the read begins
+    /// with the first guard, and ends when the last one is dropped. So a reader whose guards always overlap holds
+    /// writers back for ever.
     ///
     /// Wait-free. A handler of a signal may use a reader of its own.
     #[inline]
@@ -469,8 +476,8 @@ impl<T> Drop for Reader<'_, T> {
     }
 }
 
-/// A value that was current when it was read. Writers wait for the guard to be dropped; for one that was
-/// forgotten, until its [`Reader`] is.
+/// A value that was current when it was read. Writers wait until the guard is dropped. If it was forgotten, they wait
+/// until its [`Reader`] is dropped.
 pub struct Guard<'g, T> {
     /// No reference: it may end while the guard is being dropped.
     value: NonNull<T>,
@@ -504,10 +511,11 @@ impl<T: fmt::Debug> fmt::Debug for Guard<'_, T> {
     }
 }
 
-/// The time until the guards have gone under which something may be found that was unlinked before it.
+/// The time until every guard is dropped under which a reader may still find something that was unlinked before this
+/// value was made.
 ///
-/// Nothing is waited for, and no heavy fence executed, until it is asked: guards that come before then are
-/// waited for with the others.
+/// It begins with the first call of [`is_over`](Self::is_over) or [`wait`](Self::wait). Until then no heavy fence is
+/// executed, and guards that are taken meanwhile are waited for too.
 #[derive(Clone, Debug)]
 #[must_use = "it is not over yet"]
 pub struct GracePeriod {
@@ -528,10 +536,10 @@ struct Begun {
 }
 
 impl GracePeriod {
-    /// Whether it is over: then what was done under those guards happens before the return.
+    /// Whether the grace period is over: then what was done under those guards happens before the return.
     ///
-    /// The first time it executes a heavy fence, unless no reader is registered, or some thread of the process has
-    /// executed one since what it is for was unlinked. Aborts as [`asymfence::heavy_fence`].
+    /// The first call executes a heavy fence, unless no reader is registered, or some thread of the process has
+    /// executed one since this value was made. Aborts as [`asymfence::heavy_fence`].
     pub fn is_over(&mut self) -> bool {
         if self.begun.is_none() {
             // A reader that registers later finds what is new, and one that was registered and is gone has done. The
@@ -553,8 +561,8 @@ impl GracePeriod {
         begun.held_back_by.is_empty()
     }
 
-    /// Waits until it is over: spins, yields, and then sleeps, for as long as it has waited and a millisecond at most.
-    /// For ever, if a guard does not go.
+    /// Waits until the grace period is over: spins, yields, and then sleeps, each time for as long as it has waited
+    /// already, and a millisecond at most. Waits for ever if a guard is never dropped.
     pub fn wait(&mut self) {
         let mut tries = 0;
         while !self.is_over() {
@@ -563,8 +571,8 @@ impl GracePeriod {
     }
 }
 
-/// A value that has been replaced, and that readers may still see. If it is dropped it waits as
-/// [`wait`](Replaced::wait) does, and drops the value; if it is forgotten, so is the value.
+/// A value that has been replaced, and that readers may still see. Dropping it waits as [`wait`](Replaced::wait) does,
+/// and drops the value. If it is forgotten, the value is never dropped.
 #[derive(Debug)]
 #[must_use = "to drop it is to wait"]
 pub struct Replaced<T> {
