@@ -1,7 +1,8 @@
 //! A reader-writer lock for a value that is read all the time and written now and then, in place.
 //!
 //! It wraps an ordinary reader-writer lock, in which all readers write to one place in turn. While the wrapped lock is
-//! *biased*, a reader publishes in a slot of its own instead, and a writer *revokes* the bias before it goes in. Each reader registers once ([`BiasedRwLock::reader`]).
+//! *biased*, a reader publishes in a slot of its own instead, and a writer *revokes* the bias before it goes in. Each
+//! reader registers once ([`BiasedRwLock::reader`]).
 //!
 //! ```text
 //! A (store buffering)   reader              writer, holds the underlying lock
@@ -9,7 +10,11 @@
 //!                       light fence         heavy fence
 //!                       r1 = biased         r2 = slot
 //!                       forbidden: r1 && !r2
-//!                       and when it leaves, slot = false, forbidden: r1 && r2
+//!
+//! the same, leaving     slot = false        biased = false
+//!                       light fence         heavy fence
+//!                       r3 = biased         r4 = slot
+//!                       forbidden: r3 && r4
 //!
 //! the bias again        writer      a slow reader              a reader
 //!                       value = 1
@@ -20,9 +25,9 @@
 //! ```
 //!
 //! So either the reader sees that the bias was revoked, and takes the underlying lock, or the writer sees the reader,
-//! and sleeps. In the second case the reader sees when it leaves that the bias was revoked, and wakes the writer. One
-//! heavy fence serves both. The writer holds the underlying lock meanwhile, so new readers queue behind it and do not
-//! keep it out.
+//! and sleeps. In the second case the reader sees, when it leaves, that the bias was revoked, and wakes the writer. One
+//! heavy fence serves both pictures. The writer holds the underlying lock meanwhile, so new readers queue behind it and
+//! do not keep it out.
 //!
 //! BIAS-UNDER-LOCK: a thread changes the bias only while it holds the underlying lock. A writer turns it off before it
 //! writes, so it is off during every write. After a revocation a number of read sections use the underlying lock. The
@@ -47,11 +52,11 @@
 //!
 //! # Source
 //!
-//! Dave Dice and Alex Kogan, "BRAVO: Biased Locking for Reader-Writer Locks", USENIX ATC 2019: the bias, the
-//! rule for changing it, and that the bias stays off long enough to make up for a revocation. Their lock uses a clock and
-//! full fences, and its readers share a table of slots. That readers need no fence if the writer interrupts them
-//! is from Ran Liu, Heng Zhang and Haibo Chen, "Scalable Read-mostly Synchronization Using Passive
-//! Reader-Writer Locks", USENIX ATC 2014, which relies on total store order, where the fences here do not.
+//! Dave Dice and Alex Kogan, "BRAVO: Biased Locking for Reader-Writer Locks", USENIX ATC 2019: the bias, the rule for
+//! changing it, and that the bias stays off long enough to make up for a revocation. Their lock uses a clock and full
+//! fences, and its readers share a table of slots. That readers need no fence if the writer interrupts them is from Ran
+//! Liu, Heng Zhang and Haibo Chen, "Scalable Read-mostly Synchronization Using Passive Reader-Writer Locks", USENIX ATC
+//! 2014, which relies on total store order, where the fences here do not.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -66,7 +71,7 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::sync::{Bias, now, now_and_then, rest, sleep_on};
 
-/// A reader-writer lock whose readers, while there is no writer, do not meet.
+/// A reader-writer lock whose readers, while there is no writer, write no memory in common.
 ///
 /// As with most such locks, a thread that locks it again while it holds it, as a reader or as the writer,
 /// may wait for ever. There is no poisoning: a writer that panics lets go of the lock, and the next
@@ -186,8 +191,8 @@ impl<T: ?Sized> BiasedRwLock<T> {
 
     /// As [`write`](Self::write), but where that would wait, `None`.
     ///
-    /// It looks first: a reader that is in is mostly seen without a heavy fence. If it is seen behind that alone, the
-    /// bias stays as it was.
+    /// It looks at the slots first, so a reader that is in is mostly seen without a heavy fence. If a reader is seen
+    /// only after the heavy fence, the lock stays biased.
     pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
         self.write_before(Duration::ZERO)
     }
@@ -341,7 +346,8 @@ pub struct Reader<'l, T: ?Sized> {
 }
 
 impl<T: ?Sized> Reader<'_, T> {
-    /// Waits while a writer is in, or waits for others that are. Comes after all that earlier writers wrote.
+    /// Waits while a writer is in, and while a writer waits for readers that are in. What earlier writers wrote is
+    /// visible.
     ///
     /// While the lock is biased a read section takes two loads, a store and a light fence, and a load, a store and a
     /// light fence at its end. Its end makes a system call if a writer waits. After a busy phase of writers the end of

@@ -1,39 +1,40 @@
-//! A work-stealing deque whose owner pops without a fence instruction. It is for a pool of threads: each thread works on
-//! its own tasks, newest first, and takes the oldest task of another thread when it has none.
+//! A work-stealing deque whose owner pops without a fence instruction. It is for a pool of threads: each thread works
+//! on its own tasks, newest first, and takes the oldest task of another thread when it has none.
 //!
-//! The owner pushes and pops at the bottom, thieves take from the top. The owner and a thief must not both take the last
-//! item. So a pop first stores what it takes, and then loads the top. A thief first loads the top, and then the bottom.
-//! Both need a full fence in between. There are as many pops as tasks, but few steals in a pool that has enough to do. So
-//! the thief executes a heavy fence and the owner a light one.
+//! The owner pushes and pops at the bottom, thieves take from the top. The owner and a thief must not both take the
+//! last item. So a pop first stores what it takes, and then loads the top. A thief first loads the top, and then the
+//! bottom. Both need a full fence in between. There are as many pops as tasks, but few steals in a pool that has enough
+//! to do. So the thief executes a heavy fence and the owner a light one.
 //!
 //! ```text
 //! owner, pops item i            thief, steals item i
 //! bottom = i                    r2 = top
 //! light fence                   heavy fence
 //! r1 = top                      r3 = bottom
-//! takes i if r1 < i             takes i if r2 == i < r3, and it is who makes top i + 1
+//! takes i if r1 < i             takes i if r2 == i < r3, and its exchange makes top i + 1
 //!
 //! forbidden: r1 < i, and r2 == i, and r3 from before `bottom = i`
 //! ```
 //!
-//! It is scenario A, except that the thief has only read `top = i`. Another thief, or the owner, wrote it. That is the
-//! shape RWC with the fences HL, which is forbidden (`loom-tests/data/shapes.csv`).
+//! It is store buffering (each side stores, fences, and loads what the other side stores), except that the thief has
+//! only read `top = i`: another thief, or the owner, wrote it. The literature calls this shape RWC. With a heavy fence
+//! in the one fenced thread and a light fence in the other its outcome is forbidden (`loom-tests/data/shapes.csv`).
 //!
 //! # Why pairs of threads are enough
 //!
 //! A heavy fence orders nothing between two other threads. The deque does not need that:
 //!
 //! - A thief and the owner: the thief's heavy fence makes the owner execute a full fence.
-//!    - If that is before the owner's light fence, the owner loads the top after the thief did, and sees `i` at least. It
-//!      does not matter which thread wrote that, because the thief has *read* it before the fence. So for item `i` the
-//!      owner goes to the exchange.
-//!    - If it is after the owner's light fence, the thief sees `bottom = i` or a later store. It finds nothing at `i`, or
-//!      an item that was pushed there since.
+//!    - If that is before the owner's light fence, the owner loads the top after the thief did, and sees `i` at least.
+//!      It does not matter which thread wrote that, because the thief has *read* it before the fence. So the owner sees
+//!      that item `i` is the last one or gone, and competes for it with the thief, by a `compare_exchange` of the top.
+//!    - If it is after the owner's light fence, the thief sees `bottom = i` or a later store. It finds nothing at `i`,
+//!      or an item that was pushed there since.
 //! - A thief and another thief, and the owner at the last item: TOP-GROWS, the top only grows, by one, by
-//!   `compare_exchange`. So one of them has made it `i + 1`, and no thread makes it `i` again, however long a thief stops
-//!   between its load and its exchange: a counter of 64 bits does not wrap around.
+//!   `compare_exchange`. So one of them has made it `i + 1`, and no thread makes it `i` again, however long a thief
+//!   stops between its load and its exchange: a counter of 64 bits does not wrap around.
 //!
-//! # Half of it at once
+//! # Stealing half of the items at once
 //!
 //! A thief that steals a batch executes one heavy fence for it. First it *claims* the items that it wants:
 //!
@@ -43,22 +44,22 @@
 //! light fence                       heavy fence
 //! r1 = claim                        r2 = bottom, the items that are there
 //! if r1 > i: claim, r1 -> i         claim, end -> end and COMMITTED    (both by compare_exchange)
-//! takes i if that succeeds,         takes the items from top to before end, if it makes top end
+//! takes i if that succeeds,         takes the items from top to before end, if its exchange makes top end
 //! nothing if r1 is COMMITTED
 //! ```
 //!
-//! It is scenario A: either the owner sees the claim, or the thief sees the bottom. If each sees the other, the exchange
-//! of the claim decides. Either the owner takes the item back, or all items that are left belong to the thief. No thread
-//! waits. A thief that steals one item does not look at claims, and neither does the owner when it takes the oldest item.
-//! There the exchange of the top decides as usual, and the batch gets what is left. Batches take turns by a lock. A thief
-//! that finds the lock taken does not wait.
+//! It is store buffering: either the owner sees the claim, or the thief sees the bottom. If each sees the other, the
+//! exchange of the claim decides. Either the owner takes the item back, or all items that are left belong to the thief.
+//! No thread waits. A thief that steals one item does not look at claims, and neither does the owner when it takes the
+//! oldest item. There the exchange of the top decides as usual, and the batch gets what is left. Batches take turns by
+//! a lock. A thief that finds the lock taken does not wait.
 //!
 //! # Memory
 //!
 //! The buffer grows when it is full, and shrinks when an eighth of it is in use. Thieves may still read the old buffer.
-//! Each counts itself in before its heavy fence, and out after it has read. The owner publishes the new buffer, executes a
-//! light fence and loads the count. If the count is 0, no thief is in an old buffer, and none will come (scenario A
-//! again).
+//! Each counts itself in before its heavy fence, and out after it has read. The owner publishes the new buffer,
+//! executes a light fence and loads the count. If the count is 0, no thief is in an old buffer, and none will come
+//! (store buffering again).
 //!
 //! # When not to use it
 //!
@@ -91,7 +92,7 @@ use crate::sync::{Arc, Bias, Life, Mutex, NowAndThen, now};
 
 /// An empty deque: its owner, and a thief, which can be cloned.
 ///
-/// Either may go first. What is left is dropped with the last of them. Needs 64-bit atomics.
+/// Either may be dropped first. The items that are left are dropped with the last of them. Needs 64-bit atomics.
 ///
 /// ```
 /// use asymfence_cookbook::deque::{Steal, deque};
@@ -112,7 +113,8 @@ pub fn deque<T>() -> (Owner<T>, Stealer<T>) {
 ///
 /// # Panics
 ///
-/// If there is no such power of two, or no address space for it. (Want of memory aborts, as everywhere.)
+/// If no power of two that is at least `items` fits into a `usize`, or if there is no address space for so many items.
+/// (Lack of memory aborts, as everywhere.)
 #[must_use]
 pub fn with_capacity<T>(items: usize) -> (Owner<T>, Stealer<T>) {
     with_pause(items, PAUSE)
@@ -297,8 +299,9 @@ impl<T> Owner<T> {
     /// Puts `item` at the bottom. What happens before the push happens before the return of the
     /// steal that takes the item.
     ///
-    /// No fence and no read-modify-write. A push that finds the deque full allocates a buffer of twice the
-    /// size; the old one is freed when no thief is reading there. One that finds it nearly empty may do the opposite.
+    /// No fence and no read-modify-write. A push that finds the deque full allocates a buffer of twice the size. The
+    /// old buffer is freed when no thief is reading there. A push that finds the deque nearly empty may allocate a
+    /// smaller buffer.
     pub fn push(&self, item: Box<T>) {
         let shared = &*self.shared;
         let (bottom, top, buffer) = loop {
@@ -533,18 +536,18 @@ pub struct Stealer<T> {
 pub enum Steal<T> {
     /// The item that was at the top, the oldest.
     Taken(Box<T>),
-    /// Another was quicker, and there may be more. To try again costs as much again.
+    /// Another thread was quicker, and there may be more items. Another try costs as much again.
     Retry,
-    /// There is nothing: nothing that was pushed before, as far as this thread knows, and is still there.
+    /// As far as this thread knows, nothing that was pushed is still there.
     Empty,
 }
 
 impl<T> Stealer<T> {
     /// Takes the item at the top, the oldest.
     ///
-    /// A deque that looks empty costs two loads. Otherwise a heavy fence: microseconds while other threads
-    /// run, and those are interrupted; a full fence, if thieves come often. What came before the item's push
-    /// happens before the steal. The call does not loop.
+    /// If the deque looks empty, the call costs two loads. Otherwise it executes a heavy fence, which takes
+    /// microseconds while other threads run, and interrupts them; or a full fence, if thieves come often. What came
+    /// before the item's push happens before the steal. The call does not loop.
     ///
     /// # Aborts
     ///
@@ -587,8 +590,8 @@ impl<T> Stealer<T> {
     /// Takes the older half of the items, one at least, for one heavy fence: returns the oldest of them, and pushes the
     /// others to the deque of the thief, the oldest first.
     ///
-    /// [`Steal::Retry`] also if another thief is stealing a batch. Costs and aborts as [`steal`](Self::steal), and
-    /// memory for so many pointers.
+    /// Returns [`Steal::Retry`] also if another thief is stealing a batch. Costs and aborts as [`steal`](Self::steal),
+    /// and allocates memory for so many pointers.
     pub fn steal_batch(&self, into: &Owner<T>) -> Steal<T> {
         let shared = &*self.shared;
         // Relaxed, both: as in `steal`.

@@ -1,5 +1,6 @@
-//! Epoch-based reclamation. Readers read linked structures while writers unlink objects from them, at the price of one
-//! store. An unlinked object is freed when no reader can have it any more. Heavy fences are paced, so there are few.
+//! Epoch-based reclamation. Readers read linked structures while writers unlink objects from them. A read costs a light
+//! fence, and two stores to a slot of the reader's own. An unlinked object is freed when no reader can have it any
+//! more. Heavy fences are paced, so there are few.
 //!
 //! A reader *pins* the epoch while it reads. An unlinked object is kept with the epoch of that time, its *tag*. The
 //! epoch *advances* when all pinned readers have pinned the newest epoch. Three advances later no reader has the
@@ -14,24 +15,26 @@
 //! slot = free               tag + 3
 //! ```
 //!
-//! Why three. The tag may be old, but because of the fence before it the heavy fence of the *second* advance after the
-//! tag comes after the unlinking. A reader that holds the object after the second advance found it before that heavy
-//! fence, so it is pinned at an older epoch. The scan of the third advance comes after that heavy fence: it sees that
-//! this reader lags behind, and the third advance cannot happen until the reader leaves.
+//! Why three. Let `t` be the tag, and H the heavy fence of the advance from `t + 1` to `t + 2`. The thread that
+//! unlinked the object executed a full fence and then read `t`. So it did that before H reached it: after H it would
+//! have read `t + 1` or more. So the unlinking comes before H too. A reader that still has the object found it before H
+//! reached the reader, so it has pinned `t + 1` or an older epoch. The scan of the third advance, from `t + 2` to `t +
+//! 3`, comes after H. It sees the reader, and the epoch does not become `t + 3` before the reader leaves.
 //!
 //! # Pacing, which other schemes can copy
 //!
-//! An advance costs a heavy fence, so a thread asks a [`Pacer`] first: an advance is due when a batch of
-//! objects waits, or if anything waits and none was due for a millisecond. Then:
+//! An advance costs a heavy fence, so a thread asks a [`Pacer`] first: an advance is due when 1,024 objects wait, or if
+//! anything waits and no advance was due for a millisecond. Two rules save further heavy fences:
 //!
-//! 1. **Scan first.** If a reader lags behind, no heavy fence is made. The scan needs no fence of its own: that of the
-//!    advance before is enough.
+//! 1. **Scan first.** If a reader lags behind, no heavy fence is executed. The scan needs no fence of its own: that of
+//!    the advance before is enough.
 //! 2. **No advance while nothing waits.**
 //!
 //! # Cost
 //!
-//! A reader: two loads, a store and a light fence to pin, a store to leave; and every 128th time a check whether a heavy
-//! fence is due. A thread that retires: a push, and for every 64 objects a full fence and perhaps a heavy one.
+//! A reader: to pin, a load of the epoch, a store to its slot and a light fence; to leave, a store to its slot; and at
+//! every 128th pin a check whether a heavy fence is due. Pins and guards are also counted, in memory that only the
+//! reader's thread uses. A thread that retires: a push, and for every 64 objects a full fence and perhaps a heavy one.
 //!
 //! # When not to use it
 //!
@@ -118,14 +121,17 @@ trait Anything: Send {}
 impl<T: Send> Anything for T {}
 
 impl Collector {
-    /// Nobody reads yet.
+    /// Creates a collector. It executes a heavy fence when 1,024 objects wait, or when any wait and none was due for a
+    /// millisecond.
     #[must_use]
     pub fn new() -> Self {
         let (batch, pause) = PACE;
         Self::with_pacer(Pacer::new(batch).after(pause))
     }
 
-    /// One that pays when `pacer` says so. Its occasions are a handle's pins, of which each 128th is one.
+    /// Creates a collector that executes a heavy fence when `pacer` says so. A handle asks the pacer at each 128th pin,
+    /// and passes the number of its pins as `nth`. It also asks, with 1 as `nth`, when it has collected 64 retired
+    /// objects.
     #[must_use]
     pub fn with_pacer(pacer: Pacer) -> Self {
         Collector {
@@ -137,7 +143,8 @@ impl Collector {
         }
     }
 
-    /// Registers a reader: one for each thread, and kept. Takes a lock, and memory while it has that.
+    /// Registers a reader. Call it once for each thread, and keep the handle. It takes a lock, and allocates while it
+    /// holds the lock, so an allocator must not call it.
     pub fn handle(&self) -> Handle<'_> {
         let slot = Arc::new(Slot::new(AtomicUsize::new(FREE)));
         // A thread that advances without finding the slot here has had the lock before us. The lock shows
@@ -153,7 +160,7 @@ impl Collector {
         }
     }
 
-    /// How many objects wait that were counted: all but the last few of each handle.
+    /// How many objects wait, not counting the last few of each handle.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.pacer.waiting()
@@ -226,10 +233,11 @@ pub struct Handle<'c> {
 }
 
 impl Handle<'_> {
-    /// Pins the epoch: what is found from now on stays until the guard goes, also if it is unlinked and
-    /// retired. Guards may be nested: the first one counts, and the last one that goes.
+    /// Pins the epoch: what is found from now on stays valid until the guard is dropped, even if it is unlinked and
+    /// retired meanwhile. Guards of one handle may be nested: the epoch is pinned from the first guard until the last
+    /// one is dropped.
     ///
-    /// Wait-free but at each 128th pin, which may advance the epoch and drop objects.
+    /// Wait-free, except at each 128th pin, which may advance the epoch and drop objects.
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
         let guards = self.guards.get();
@@ -252,7 +260,8 @@ impl Handle<'_> {
         Guard { handle: self }
     }
 
-    /// Drops `object` when nobody has it any more, in this thread or in one that comes later.
+    /// Drops `object` when no reader can have it any more: in this thread or, if this handle is gone by then, in
+    /// another thread that uses the collector.
     ///
     /// # Safety
     ///
@@ -271,9 +280,9 @@ impl Handle<'_> {
         }
     }
 
-    /// Seals what was retired so far, advances the epoch if no reader lags behind, whether that is due or not,
-    /// and drops what nobody has any more. Three of these, without a guard anywhere, drop all that was
-    /// retired before.
+    /// Advances the epoch if no reader lags behind, whether an advance is due or not, and drops the objects that no
+    /// reader can have any more. If no guard exists, three calls drop everything that was retired before through this
+    /// handle.
     pub fn flush(&self) {
         self.seal();
         self.collector.try_advance();
@@ -354,7 +363,8 @@ impl fmt::Debug for Handle<'_> {
     }
 }
 
-/// The epoch is pinned while it lives. One that is forgotten holds everything back until its handle goes.
+/// The epoch stays pinned until the guard is dropped. If the guard is forgotten, everything that is retired waits until
+/// its handle is dropped.
 #[derive(Debug)]
 #[must_use = "it goes at once"]
 pub struct Guard<'h> {

@@ -84,8 +84,8 @@ mod modelled {
         if *tries <= 100 { hint::spin_loop() } else { thread::yield_now() }
     }
 
-    /// loom's condition variables know no time: with a deadline it wakes again and again, and gives way while that is to
-    /// come.
+    /// loom's condition variables know no time: with a deadline it wakes again and again, and gives way while that is
+    /// to come.
     pub(crate) fn sleep_on<'l, T>(
         condvar: &Condvar,
         lock: &'l Mutex<T>,
