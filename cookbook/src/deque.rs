@@ -27,7 +27,8 @@
 //! - A thief and the owner: the thief's heavy fence makes the owner execute a full fence.
 //!    - If that is before the owner's light fence, the owner loads the top after the thief did, and sees `i` at least.
 //!      It does not matter which thread wrote that, because the thief has *read* it before the fence. So the owner sees
-//!      that item `i` is the last one or gone, and competes for it with the thief, by a `compare_exchange` of the top.
+//!      that item `i` is gone, or that it is the last one. The owner and the thief compete for the last one by a
+//!      `compare_exchange` of the top.
 //!    - If it is after the owner's light fence, the thief sees `bottom = i` or a later store. It finds nothing at `i`,
 //!      or an item that was pushed there since.
 //! - A thief and another thief, and the owner at the last item: TOP-GROWS, the top only grows, by one, by
