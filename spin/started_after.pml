@@ -2,6 +2,8 @@
  * which is no instruction. Each caller stores its datum, makes a heavy fence, and looks at x; the reader stores x
  * and looks at the data. Forbidden: that neither sees the other.
  *
+ * The numbers are those of src/coalesce.rs. The leader's second fence, (5), is not in this model.
+ *
  * Twins, each of which must fail:
  *   IN_FLIGHT   shares the call that is in flight when it arrives
  *   LATE        counts the call as started when it has ended
@@ -57,7 +59,7 @@ proctype caller(byte me) {
 #ifdef LATE
                 store(STARTED, last + 1);
 #endif
-                store(ENDED, last + 1); /* (5) */
+                store(ENDED, last + 1); /* (6) */
             fi;
             store(LEADING, 0);
             break
@@ -68,7 +70,7 @@ proctype caller(byte me) {
             fi
        fi
     od;
-    full_fence(); /* (6) */
+    full_fence(); /* (7) */
     load(X, saw_x[me]);
     over++
 }

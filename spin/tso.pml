@@ -3,7 +3,8 @@
  * until the buffer is empty. (Sewell et al., x86-TSO, CACM 2010.)
  *
  * An interrupt is a full fence of the thread it interrupts, at any point of that thread; its sender waits until it
- * was taken. A thread that does not run has fenced when it was switched out, so it is the same.
+ * was taken. A thread that does not run has executed a full fence when it was switched out. The model has no switches:
+ * it takes that fence for the thread's interrupt.
  *
  * Before the include: THREADS, and ADDRESSES, the number of memory cells.
  */

@@ -19,9 +19,9 @@
 //! only earlier callers.
 //!
 //! Waiting is an optimisation and never necessary. It is bounded (`patience.rs`), and a caller that has waited too long
-//! takes over the lead, which is always right. So no caller hangs if the leader was left behind by a fork, was stopped,
-//! panicked, or was interrupted by the signal handler that now calls. The next callers share the call of the new
-//! leader.
+//! takes over the lead, which is always right. So no caller hangs if the leader is a thread that does not exist in this
+//! forked child, was stopped, panicked, or was interrupted by the signal handler that now calls. The next callers share
+//! the call of the new leader.
 
 use core::num::NonZeroU32;
 use core::sync::atomic::AtomicUsize as Number;
@@ -96,7 +96,8 @@ fn is_after(n: usize, arrived: usize) -> bool {
 }
 
 /// If the count is this far ahead of the last success, it stays there until the next success. So `served` never falls
-/// so far behind a ticket that the difference wraps (calls that fail, on 32 bits).
+/// so far behind a ticket that the difference wraps. (Without this limit very many failed calls in a row could bring
+/// that about, with counts of 32 bits.)
 const FAR: usize = usize::MAX / 8;
 
 /// The number of the call after `lead`, doubled.
@@ -131,7 +132,8 @@ impl Started<'_> {
     fn finish(self, call: impl FnOnce() -> Result<(), NonZeroU32>) -> Result<(), NonZeroU32> {
         // This executes (4): if a caller does not see (3), its accesses before (1), with which (4) pairs, come before
         // the call. It also executes (5): what other threads did before their barriers comes before (6). No access that
-        // they must order lies between (3) and (4), or between (5) and the exchange of the drop.
+        // the fences (4) and (5) must order lies between (3) and (4), or between (5) and the exchange in `drop`. So on
+        // x86 these exchanges serve as the fences (`fence_at_exchange`).
         let outcome = between_full_fences(sys::fence_at_exchange, call);
         if outcome.is_ok() {
             self.counts.serve(self.number);
@@ -145,8 +147,8 @@ impl Drop for Started<'_> {
     fn drop(&mut self) {
         let lead = &self.counts.lead;
         // Release: the next leader sees this call served, and does not have to make another. Pairs with the Acquire in
-        // `run_since`. If another caller took over the lead, the exchange fails. Acquire: where this exchange is the
-        // fence (5), later accesses stay after it.
+        // `run_since`. If another caller took over the lead, the exchange fails. Acquire: on x86 this exchange is the
+        // fence (5), and later accesses stay after it.
         // survives: a model's fence (5) is a fence of its own; without the Release a call is made that is not needed.
         let _ = lead.compare_exchange(self.number | LED, self.number, AcqRel, Acquire);
     }
@@ -158,7 +160,8 @@ impl Counts {
     fn start(&self, lead: usize) -> Option<Started<'_>> {
         // Relaxed: an old value is only further behind; see `FAR`.
         let number = next(lead, self.served.load(Relaxed));
-        // (3) The fence (4) follows it. AcqRel: where this exchange is that fence, nothing moves across it.
+        // (3) The fence (4) follows it. AcqRel: on x86 this exchange is the fence (4), and the compiler must move
+        // nothing across it.
         // Relaxed, if it fails: the caller tries again.
         // survives: a model's fence (4) is a fence of its own, not this exchange.
         let started = self.lead.compare_exchange(lead, number | LED, AcqRel, Relaxed).is_ok();
@@ -170,8 +173,8 @@ impl Counts {
         // Relaxed: the exchange looks again.
         let mut last = self.served.load(Relaxed);
         // `FAR` lets a later call be at most one call further ahead. A number that looks further ahead belongs to a
-        // leader that was stopped while other callers used more than half of all numbers. (On 32 bits this holds until
-        // they have used seven eighths of two billion.)
+        // leader that was stopped while others made more than half as many calls as there are numbers. (With counts of
+        // 32 bits such a leader is recognised until the others have made 7/8 of 2^31 calls.)
         while is_after(number, last) && number.wrapping_sub(last) <= FAR + ONE_CALL {
             // (6) Release: the call comes before everything that a thread does after it sees the call served. Pairs
             // with (7).
@@ -193,7 +196,7 @@ impl Default for Coalesce {
 /// The constructor, `const` where the atomics' is.
 macro_rules! new {
     ($($constness:ident)?) => {
-        /// Nobody has asked yet.
+        /// A new `Coalesce`, with all counts zero.
         #[must_use]
         pub $($constness)? fn new() -> Self {
             Coalesce {
@@ -217,10 +220,10 @@ impl Coalesce {
     /// fence. After the caller's own call that last fence is full, and after another's call it acquires and releases.
     ///
     /// `call` must make every other thread pass a full barrier before it returns. A caller waits for the call of
-    /// another about twice as long as calls usually take, at most about 0.2 s for each of up to four leaders in a row.
-    /// Then it makes its own call. So no caller hangs because of a forked child, a signal handler that interrupts a
-    /// caller, or a caller that is stopped. Callers sleep while they wait for a call that usually takes more than 50
-    /// µs. If `call` panics, so does `run`, and the next callers share as before.
+    /// another about twice as long as calls usually take: at most about 0.2 s for one call, and for at most four calls
+    /// of other callers in a row. Then it makes its own call. So no caller hangs because of a forked child, a signal
+    /// handler that interrupts a caller, or a caller that is stopped. Callers sleep while they wait for a call that
+    /// usually takes more than 50 µs. If `call` panics, so does `run`, and the next callers share as before.
     ///
     /// # Errors
     ///
@@ -415,7 +418,7 @@ mod tests {
         let panics = AssertUnwindSafe(|| shared.run(|| panic!("on purpose")));
         assert!(catch_unwind(panics).is_err());
         assert!(!is_led());
-        // The twin: who does not come back keeps it.
+        // The twin: a leader whose call does not return keeps it.
         core::mem::forget(shared.counts.start(shared.counts.lead.load(Relaxed)));
         assert!(is_led());
     }

@@ -56,9 +56,9 @@ calls! {
     PrivateExpeditedRseq: "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)",
     /// `membarrier(MEMBARRIER_CMD_GET_REGISTRATIONS)`
     GetRegistrations: "membarrier(MEMBARRIER_CMD_GET_REGISTRATIONS)",
-    /// `pthread_atfork`, whose lock a registration passes
+    /// `pthread_atfork`, which takes a lock that fork(2) holds: by it a registration waits for forks that have begun
     Atfork: "pthread_atfork",
-    /// `pthread_key_create`, whose lock a registration passes
+    /// `pthread_key_create`, which does the same on musl
     KeyCreate: "pthread_key_create",
     /// `mmap` of the page whose protection is dropped
     Mmap: "mmap of one anonymous page",

@@ -132,13 +132,12 @@ pub(crate) fn seldom() {}
 ///
 /// A message on standard error names the mechanism (the [rung](crate::Rung)), the call and the errno. The message is
 /// left out if writing it would block until somebody reads (a full pipe, for example), or if standard error is a
-/// terminal that the process cannot open again (another user's, no /proc, no free descriptor, the master side of a
-/// pseudo-terminal), a disk, or open only for reading.
+/// terminal that the process cannot open again (another user's, no /proc, no free descriptor), the master side of a
+/// pseudo-terminal, a block device, or open only for reading.
 ///
-/// Four things may keep the process from ending (see the limits): a handler of SIGABRT that does not return or jumps
-/// away, a filter that kills only this thread, a file system that does not answer, and another process that keeps the
-/// pipe of standard error locked, by splice(2) from a source that gives nothing. This function does not return in any
-/// of these cases.
+/// [The limits](crate::guide::limits) list what may keep the process from ending, for example a handler of SIGABRT that
+/// does not return or jumps away, or a filter that kills only this thread. This function does not return in any of
+/// these cases.
 ///
 /// Before `heavy_fence` aborts it tries what may help:
 ///
@@ -251,7 +250,8 @@ fn decided_or_first() -> Result<(), HeavyFenceError> {
     }
 }
 
-/// A heavy fence on a rung. With `since`, the count in a ticket, a call that started later serves instead of a new one.
+/// A heavy fence on a rung. `since` is the count in a ticket: if it is given, a call that started after the ticket was
+/// taken serves instead of a new one.
 #[inline(always)] // into each of its callers: see `barrier_elsewhere`
 pub(crate) fn heavy(since: Option<usize>, rung: Rung) -> Result<(), HeavyFenceError> {
     let instead = Cell::new(None);
@@ -288,7 +288,8 @@ fn barrier_elsewhere(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Res
     }
 }
 
-/// The other ways, also after a direct call that failed.
+/// What is tried after the direct call of the first rung has `failed`, and for a rung that is not the first: the call
+/// again, a new registration, and the other rungs.
 #[cold]
 fn other_ways(
     rung: Rung,

@@ -29,8 +29,9 @@
 //! Each command makes its targets pass a full barrier between its entry and its return; the table is that of
 //! membarrier(2). For the *caller* it is not a fence: the kernel returns before any barrier if the `mm` has one user
 //! (one thread, and no other process shares it) or if one processor is online (kernel/sched/membarrier.c@v6.9). Put
-//! `fence(SeqCst)` before and after it, as the fences of this crate do. On riscv before Linux 6.9 a target that is
-//! being switched in at that moment may pass no barrier (commit d6cfd1770f20).
+//! `fence(SeqCst)` before and after it, as the fences of this crate do. On riscv a target that is being switched in at
+//! that moment may pass no barrier, if the kernel lacks commit d6cfd1770f20 (which is in 6.9, and in the stable tree
+//! 6.6 from 6.6.51 on).
 //!
 //! # Errors
 //!
@@ -46,9 +47,9 @@
 //!
 //! # How it is called
 //!
-//! By rustix, through the same function as [`heavy_fence`](crate::heavy_fence). Calls that rustix does not offer go
-//! through `syscall` of the C library: GET_REGISTRATIONS, the errno of QUERY, and calls with a command or a flag that
-//! does not exist.
+//! By rustix, through the same function as [`heavy_fence`](crate::heavy_fence). Some calls go through `syscall` of the
+//! C library: GET_REGISTRATIONS, which rustix does not have; QUERY, because rustix does not return its errno; and calls
+//! with a command or a flag that does not exist.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -275,7 +276,7 @@ registrable! {
     PrivateExpeditedRseq, RegisterPrivateExpeditedRseq, PRIVATE;
 }
 
-/// Used for RSEQ too: from 5.10 to 5.16 QUERY does not list RSEQ although it works (fixed by commit 809232619f5b). A
+/// Used for RSEQ too: kernels from 5.10 to 5.16 without commit 809232619f5b have RSEQ, but QUERY does not list it. A
 /// kernel without RSEQ answers EINVAL.
 const PRIVATE: MembarrierQuery =
     MembarrierQuery::PRIVATE_EXPEDITED.union(MembarrierQuery::REGISTER_PRIVATE_EXPEDITED);
@@ -290,9 +291,9 @@ const PRIVATE: MembarrierQuery =
 /// # Errors
 ///
 /// EINVAL if QUERY does not list the command: the kernel does not have it, or not on this architecture. (RSEQ is tried
-/// even if it is not listed, because kernels from 5.10 to 5.16 have it and do not list it.) ENOMEM if the kernel has no
-/// memory for a cpumask, after some tries. ENOSYS; EPERM of a sandbox. With `std` also ENOMEM of pthread_atfork(3) or
-/// pthread_key_create(3), whose locks `register` uses to wait for forks.
+/// even if it is not listed, because most kernels from 5.10 to 5.16 have it and do not list it.) ENOMEM if the kernel
+/// has no memory for a cpumask, after some tries. ENOSYS; EPERM of a sandbox. With `std` also ENOMEM of
+/// pthread_atfork(3) or pthread_key_create(3), whose locks `register` uses to wait for forks.
 ///
 /// The errno is 0 if the answer to a command or a flag that does not exist is not the kernel's: then a sandbox or an
 /// emulator answers in its place. A sandbox that knows the commands and their flags is not detected.

@@ -62,7 +62,8 @@ use crate::sync::Ordering::Relaxed;
 /// # Signal safety
 ///
 /// Async-signal-safe: no function waits, locks, allocates or makes a system call. If a `Due` is lost (forgotten, or
-/// left behind by a fork), the things that it counted are no longer counted; nothing else is lost.
+/// held by a thread that a forked child does not have), the things that it counted are no longer counted; nothing else
+/// is lost.
 #[derive(Debug)]
 pub struct Pacer {
     counts: CachePadded<Counts>,

@@ -16,7 +16,7 @@ const LONG: u32 = 50_000;
 /// lower one is about the time between the end of one lead and the begin of the next.
 const SHORTEST: u32 = 500;
 const LONGEST: u32 = 100_000_000;
-/// A caller watches at most this many leaders. If none of them serves it, calls fail again and again.
+/// A caller watches at most this many leaders. If none of them serves it, their calls have failed.
 const LEADERS: u32 = 4;
 /// How often a caller checks before it first reads the clock.
 const SPINS: u32 = 4;
@@ -62,7 +62,8 @@ pub(crate) struct Watch<'e> {
     /// How often to check in all, instead of how long: for models, which have no clock.
     looks: Option<u32>,
     tries: u32,
-    /// The current leader, by the number of its call; how many leaders there were with it; and since when it leads.
+    /// The current leader, by the number of its call; how many leaders this wait has seen, the current one included;
+    /// and since when the current one leads.
     leader: usize,
     leaders: u32,
     since: u64,

@@ -1,7 +1,7 @@
-//! Pauses, and when something happened last, by the clocks of callers. In microseconds, which come round on 32 bits.
+//! Pauses, and when something happened last, by the clocks of callers. In microseconds, a count that wraps on 32 bits.
 //!
-//! A caller reads its clock, and may be delayed before its call. So a time may come behind a later one. It counts as the
-//! later one: else the difference would come round, and look like a very long pause.
+//! A caller reads its clock, and may be delayed before its call. So an earlier time may arrive after a later one. It
+//! counts as equal to the later one: otherwise the difference would wrap, and look like a very long pause.
 
 use core::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::sync::Ordering::Relaxed;
 /// The longest pause. More might not fit into 32 bits.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// How late a caller may be. On 32 bits a minute: what is long ago looks like a late caller for one minute in 71. On 64
-/// bits half of all differences.
+/// How late a caller may be. On 32 bits a minute. (The count of microseconds wraps every 71 minutes, so an event that
+/// is long ago is mistaken for a late caller's during one minute in each 71.) On 64 bits half of the range.
 const LATE: usize = if usize::BITS == 32 { 60_000_000 } else { usize::MAX / 2 };
 
 /// A pause in microseconds.
@@ -30,7 +30,7 @@ pub(crate) fn since(now: usize, then: usize) -> usize {
     if passed > usize::MAX - LATE { 0 } else { passed }
 }
 
-/// Puts `last` forward to `now`, and never back. How long it is since it was put forward.
+/// Puts `last` forward to `now`, and never back. Returns by how much: 0 for a caller that is late.
 pub(crate) fn put_forward(last: &AtomicUsize, now: usize) -> usize {
     // Relaxed: advice. The exchanges see to it that a late caller does not undo what a later one did.
     let mut then = last.load(Relaxed);

@@ -1,4 +1,4 @@
-//! Why a mechanism cannot be used here, in words, and packed into one for a lock-free record.
+//! Why a mechanism cannot be used here: as text, and packed into a 32-bit word for a lock-free record.
 
 use core::fmt;
 use core::num::NonZeroU32;
@@ -81,11 +81,12 @@ reasons! {
     AcceptsNonsense:
         "a membarrier command or flag that does not exist was not answered with EINVAL: a sandbox or an \
          emulator answers in the kernel's place; let the kernel answer",
-    /// The kernel has the call, but in this version it is not always a barrier (membarrier on riscv before Linux 6.9,
-    /// and between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12).
+    /// The kernel has the call, but in this version it may not always be a barrier (membarrier on riscv before Linux
+    /// 6.9, and between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12). Only the major and the minor version
+    /// are compared, so a kernel with a backport of the fix is refused too: 6.6.51 and later of 6.6 on riscv.
     KernelTooOld:
-        "in this kernel the call is not always a full barrier (membarrier on riscv before 6.9, and between \
-         processes from 5.4 to 5.11; mprotect from 4.3 to 4.12); update the kernel",
+        "in kernels of this version the call is not always a full barrier (membarrier on riscv before 6.9, and \
+         between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12); update the kernel",
     /// The kernel's documentation does not say that its switch between processes is the barrier that
     /// membarrier(2) relies on, for this architecture.
     ArchitectureNotListed:

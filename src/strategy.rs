@@ -106,7 +106,7 @@ impl fmt::Display for Rung {
 struct Decision {
     /// `UNDECIDED`, `SYMMETRIC`, or `FIRST_RUNG` plus the index of a rung.
     mode: AtomicU8,
-    /// For each rung its refusal as a word, 0 for none. Never loom's: no order depends on a report.
+    /// For each rung its refusal as a word, 0 for none. A plain atomic under loom too: no order depends on a report.
     refusals: [AtomicU32; LADDER.len()],
     /// For each rung what `admit` said at the decision, in the same form.
     admissions: [AtomicU32; LADDER.len()],
@@ -178,8 +178,9 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// On the mprotect rung a heavy fence makes two calls of mprotect(2), and calls nanosleep(2) while it waits for another
 /// thread's heavy fence. If more than four are under way at once, it also maps a page for itself, by mmap(2),
-/// madvise(2) and munmap(2). (A heavy fence that never ended, in a thread that a fork left behind, counts as one under
-/// way.) On every rung a call that fails for a temporary reason is followed by sched_yield(2).
+/// madvise(2) and munmap(2). (In a forked child, a heavy fence that another thread of the parent was executing during
+/// the fork counts as under way for ever.) On every rung a call that fails for a temporary reason is followed by
+/// sched_yield(2).
 ///
 /// The decision itself makes more calls: membarrier(2); the calls that read the files below; prctl(PR_GET_TSC)
 /// and, on x86, arch_prctl(ARCH_GET_CPUID), which tell whether this thread may read the time stamp counter and execute

@@ -125,7 +125,7 @@ impl SegmentStep {
                  a memfd"
             }
             (SegmentStep::ReadBootId, Errno::ACCESS | Errno::PERM) => {
-                "a sandbox forbids it; attach before it is closed"
+                "a sandbox forbids it; attach before the sandbox is installed"
             }
             (SegmentStep::Lock, Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP) => {
                 "the kernel is older than 3.15, or the file system has no such locks; take a memfd"
@@ -144,7 +144,7 @@ impl SegmentStep {
             }
             (_, Errno::INTR) => "EINTR: a signal interrupted it; try again",
             (_, Errno::BADF) => "EBADF: the descriptor is closed, or was opened with O_PATH",
-            _ => "a sandbox may forbid it; attach before it is closed",
+            _ => "a sandbox may forbid it; attach before the sandbox is installed",
         }
     }
 }

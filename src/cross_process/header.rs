@@ -361,7 +361,7 @@ impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Place<'_, W, N, L, H> {
     pub(super) fn is_held(&self) -> Result<bool, L::Error> {
         // The lock first: another holder changes the word before it shares its lock.
         let is_held = self.locks.lock_of(self.index)? == Lock::Shared;
-        // Relaxed: HELD-BY-LOCK, or not.
+        // Relaxed: HELD-BY-LOCK. If another process has the shared lock, its word is there already.
         Ok(is_held && self.header.places[self.index].load(Relaxed) == self.mine.0)
     }
 }

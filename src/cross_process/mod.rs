@@ -77,8 +77,8 @@
 //! So all processes must pass the same file, and its file system must keep a lock as long as a mapping. [`attach`]
 //! checks both. A memfd keeps the lock, and so does a file on tmpfs or ext4; overlayfs does not. The program itself
 //! must not lock those bytes. Once a process has been waited for, its lock is free, unless a child has a copy of the
-//! participant, or another process reads its memory at that moment (ps(1) at /proc/PID/cmdline, a debugger). Then the
-//! lock is free a moment later.
+//! participant. If another process reads its memory at that moment (ps(1) at /proc/PID/cmdline, a debugger), the lock
+//! is free a moment later.
 //!
 //! # What would go wrong silently
 //!
@@ -94,7 +94,7 @@
 //! | a program with another version of this crate | another protocol | the header holds a version; another one is refused |
 //! | a sandbox that is entered later | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] returns the error. The light side makes no call |
 //! | Linux 5.4 to 5.11 | a registration may miss the processor that it runs on | the kernel's version is read, and refused; also if it cannot be read |
-//! | riscv before 6.9 | the command is not always a full barrier | the same |
+//! | riscv before 6.9 | the command is not always a full barrier | the same; 6.6.51 and later have the fix, but are refused too, since only the major and the minor version are compared |
 //!
 //! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their namespaces.
 //! (systemd-nspawn shows each container a boot id of its own, so the segment is refused there.) Every process that can
@@ -164,7 +164,8 @@ use segment::{LockFile, over};
 pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(), SegmentError> {
     let header = over(words)?;
     let file = LockFile::of(file)?;
-    // First: who cannot read the boot id is told why, and cannot read the version either.
+    // Before the registration, which reads the kernel's version: without /proc neither can be read, and the error of
+    // the boot id says why.
     let common = file.common()?;
     if let Mode::Asymmetric = mode {
         participant::register()?;

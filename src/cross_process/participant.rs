@@ -14,7 +14,7 @@
 //! ```
 //!
 //! So if the heavy fence does not find the mark, everything that the participant does sees what the heavy side did
-//! before. And a thread that has seen anything that the participant did finds the mark.
+//! before. And a heavy fence of a thread that has seen anything that the participant did finds the mark.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -219,7 +219,8 @@ impl<'a, F: Fences> Participant<'a, F> {
     /// # Aborts
     ///
     /// Never panics. **Aborts the process** if it cannot keep its guarantee, as [`heavy_fence`](crate::heavy_fence)
-    /// does: a sandbox forbids the call since, or the kernel is out of memory. Async-signal-safe.
+    /// does, for example if a sandbox was installed that forbids the call, or if the kernel is out of memory.
+    /// Async-signal-safe.
     #[inline]
     pub fn heavy_fence(&self) {
         if let Err(failure) = self.try_heavy_fence() {

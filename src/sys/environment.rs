@@ -1,14 +1,14 @@
-//! The environment variable ASYMFENCE, looked up without an allocation where that can be had. Otherwise an
-//! allocator that fences would be called by its own first fence.
+//! The environment variable ASYMFENCE, looked up without an allocation if the system allows that. So an allocator may
+//! execute fences: its first fence does not call the allocator again.
 //!
 //! The standard library copies a variable that is set into an allocation, under a lock. The C library's getenv(3) does
 //! not, but races with a setenv(3) in another thread, which safe code may call (`std::env::set_var` before the edition
-//! of 2024). /proc/thread-self/environ is neither: the kernel copies what the process was started with (proc(5)), from
-//! memory of the process that some programs overwrite (setproctitle(3)). What the program set since is found by the
-//! standard library, which allocates only then.
+//! of 2024). Reading /proc/thread-self/environ neither allocates nor races: the kernel copies what the process was
+//! started with (proc(5)), from memory of the process that some programs overwrite (setproctitle(3)). What the program
+//! has set since is found by the standard library, which allocates only then.
 //!
 //! It is looked up once. A forked child may have inherited the standard library's lock from a thread that it does not
-//! have, and would wait for it for ever; what its parent found it has too.
+//! have, and would wait for it for ever. But it has also inherited what its parent found.
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -68,7 +68,7 @@ fn understand(word: &[u8]) -> Option<Switch> {
 pub(super) struct Search {
     /// The block's first bytes, as far as they are wanted.
     block: [u8; Search::ENOUGH],
-    /// Of any length.
+    /// The length of the whole block, which may be more than `ENOUGH`.
     length: usize,
     found: Option<Switch>,
 }

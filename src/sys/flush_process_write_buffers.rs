@@ -1,15 +1,15 @@
 //! FlushProcessWriteBuffers: Windows interrupts each processor that runs a thread of this process, and
 //! waits. Since Windows Vista, on every processor that Windows runs on.
 //!
-//! What is promised (learn.microsoft.com, `processthreadsapi.h`): "generates an interprocessor interrupt
-//! (IPI) to all processors that are part of the current process affinity. It guarantees the visibility of
-//! write operations performed on one processor to the other processors". Of loads it says nothing. That it is
-//! a full barrier also where those are reordered, on Arm, is what .NET builds on: by it every processor is
-//! "to flush pending writes (and invalidate speculative reads)" (dotnet/coreclr#198), and on Arm the collector
-//! calls it lest the other threads have read too early (dotnet/runtime#42243, #42721).
+//! What is promised (learn.microsoft.com, `processthreadsapi.h`): "generates an interprocessor interrupt (IPI) to all
+//! processors that are part of the current process affinity. It guarantees the visibility of write operations performed
+//! on one processor to the other processors". Of loads it says nothing. On Arm, where loads are reordered too, .NET
+//! relies on it as a full barrier. Its developers say that the call makes every processor "flush pending writes (and
+//! invalidate speculative reads)" (dotnet/coreclr#198), and on Arm the garbage collector calls it so that no load of
+//! another thread is executed too early (dotnet/runtime#42243, #42721).
 //!
-//! Wine and Proton implement the function by an empty one, or not, depending on their version and on the
-//! host's kernel, and it returns nothing that would tell. So they are refused.
+//! In Wine and Proton the function does nothing, or does its work, depending on their version and on the host's kernel.
+//! It returns nothing that would tell. So they are refused.
 
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
 use windows_sys::Win32::System::Threading::FlushProcessWriteBuffers;

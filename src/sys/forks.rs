@@ -16,9 +16,9 @@
 //! - musl holds it only if somebody has registered a handler before. But from 1.2.2 on it holds the lock of
 //!   pthread_key_create(3) for reading (src/process/fork.c, src/thread/pthread_key_create.c@1.2.5).
 //!
-//! No child makes a call for this, so a filter that is closed over the parent cannot harm one. A child of
-//! _Fork(3) or of a bare clone(2) takes no lock, and an older C library has none: for those the documents
-//! of `init`, `attach` and `register` say what holds.
+//! The child makes no system call for this, so a seccomp filter that it inherits from the parent cannot make it fail. A
+//! child of _Fork(3) or of a bare clone(2) takes no lock, and an older C library has none: for those the documents of
+//! `init`, `attach` and `register` say what holds.
 
 use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 

@@ -24,7 +24,7 @@ pub(super) struct Kernel {
     /// `6.18.0-rc3`: not yet what the version says.
     #[allow(dead_code, reason = "only the mprotect rung asks")]
     pub(super) is_candidate: bool,
-    /// Nothing else stands in for Linux on a processor of its own architecture.
+    /// This is Linux itself, on an x86 processor: no emulation of its system calls, no translation of the program.
     #[allow(dead_code, reason = "only the mprotect rung asks")]
     pub(super) plain_x86_linux: bool,
 }
@@ -75,12 +75,12 @@ fn read_some(file: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
 #[cfg(feature = "std")]
 pub(super) fn search_environment() -> Option<super::environment::Switch> {
     super::no_unwind(|| {
-        // Of this thread: that of /proc/self is empty when the thread has ended that the process began with.
+        // Of this thread: /proc/self/environ is empty once the first thread of the process has ended.
         let environment = open(c"/proc/thread-self/environ", READ, Mode::empty());
         let (environment, mut buffer) = (environment.ok()?, [0; 512]);
         let mut search = super::environment::Search::default();
-        // Bounded, since a sandbox may answer "one more byte" for ever. The kernel keeps 6 MiB at most, arguments included
-        // (`bprm_stack_limits`, fs/exec.c@v6.18), which is an eighth of that.
+        // Bounded, since a sandbox may answer "one more byte" for ever. The kernel keeps 6 MiB at most, arguments
+        // included (`bprm_stack_limits`, fs/exec.c@v6.18): an eighth of what 100,000 reads of 512 bytes can give.
         for _ in 0..100_000 {
             match read_some(&environment, &mut buffer[..]) {
                 Ok(0) => return search.found(),

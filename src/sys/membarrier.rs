@@ -1,7 +1,7 @@
 //! The one place that calls membarrier(2), and that decides whether to believe the answers.
 //!
-//! By rustix, except for what rustix 1.1 has no name for: GET_REGISTRATIONS, the errno of QUERY, and calls
-//! that do not exist. Those go through `syscall` of the C library.
+//! By rustix, except for GET_REGISTRATIONS, which rustix 1.1 does not have; QUERY, because rustix does not return its
+//! errno; and calls with a command or a flag that does not exist. Those go through `syscall` of the C library.
 
 use rustix::thread::{Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu};
 
@@ -29,7 +29,7 @@ pub(crate) fn issue_on((command, call): Command, cpu: u32) -> Result<(), Failure
     membarrier_cpu(command, cpu).map_err(|errno| Failure::new(call, errno.raw_os_error()))
 }
 
-/// Beneath an interpreter there is no kernel, and a call that it does not know ends it.
+/// Under Miri there is no kernel, and Miri stops the program at a system call that it does not know.
 #[inline]
 fn has_a_kernel(call: Call) -> Result<(), Failure> {
     if INTERPRETED { Err(Failure::new(call, Failure::ENOSYS.into())) } else { Ok(()) }
@@ -40,7 +40,7 @@ fn has_a_kernel(call: Call) -> Result<(), Failure> {
 fn raw(command: u32, flags: u32) -> Result<u32, i32> {
     // SAFETY: no command touches memory of ours.
     let answer = unsafe { libc::syscall(libc::SYS_membarrier, command, flags, 0) };
-    // An answer that is neither a mask nor -1 is no kernel's, and its errno is somebody else's.
+    // An answer that is neither a mask nor -1 does not come from a kernel. Then errno is not this call's.
     match (u32::try_from(answer), answer) {
         (Ok(mask), _) => Ok(mask),
         (_, -1) => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
@@ -101,8 +101,8 @@ super::on_linux! {
     }
 }
 
-/// Makes `call` ready: asks whether it is offered, registers, and tries it once. Whether the answers were a
-/// kernel's, [`refuses_nonsense`] tells.
+/// Makes `call` ready: asks whether it is offered, registers, and tries it once. [`refuses_nonsense`] tells whether a
+/// kernel gave the answers.
 pub(super) fn probe(
     needed: MembarrierQuery,
     registration: Command,
@@ -129,8 +129,8 @@ pub(crate) fn is_offered(needed: MembarrierQuery, registration: Command) -> Resu
     if offered.contains(needed) { Ok(()) } else { Err(Refusal::not_offered(offered.bits() as u16)) }
 }
 
-/// The canary: a command that does not exist must be answered EINVAL; and with a flag that does not exist
-/// neither of the two commands whose success is to be believed may succeed.
+/// The canary: a command that does not exist must be answered EINVAL. And the registration, and the command that it is
+/// for, must fail if they are called with a flag that does not exist.
 #[cfg(feature = "std")]
 pub(crate) fn refuses_nonsense((registration, _): Command) -> Result<(), Refusal> {
     /// Two bits: each command of the kernel is one, so that the mask of QUERY can list it. FreeBSD's are the

@@ -12,8 +12,8 @@ use crate::refusal::{Failure, Refusal};
 pub(crate) struct Mechanism {
     pub(crate) name: &'static str,
 
-    /// Judges the files and the processor, which a later `probe` may be unable to read. Before `probe`, and at the
-    /// decision for every rung, whichever is taken.
+    /// Judges the files and the processor, which a later `probe` may be unable to read. Called before `probe`. At the
+    /// decision it is called for every rung, also for those that are not taken.
     pub(crate) admit: fn() -> Result<(), Refusal>,
 
     /// Finds out whether `call` is a barrier on this machine, by what the system promises and by
@@ -30,8 +30,8 @@ pub(crate) struct Mechanism {
     /// nobody has measured whether sharing pays.
     pub(crate) waiting: Option<Waiting>,
 
-    /// Registers again for `call`, after the kernel answered that the process is not registered. `None` if the
-    /// rung needs no registration, so that a fork cannot separate it from the decision.
+    /// Registers again for `call`, after the kernel answered that the process is not registered. `None` if the rung
+    /// needs no registration. Then a fork cannot leave a child with the decision and without a registration.
     pub(crate) register: Option<fn() -> Result<(), Failure>>,
 }
 
@@ -132,8 +132,8 @@ pub(crate) mod patience;
 #[cfg_attr(any(miri, feature = "loom"), allow(dead_code, reason = "nobody registers"))]
 mod forks;
 
-/// FORKED-TOGETHER (`forks`): waits, between a registration and what is published because of it, until the
-/// forks of other threads have ended; once, as `done` remembers.
+/// FORKED-TOGETHER (`forks`): waits until the forks that other threads have begun have ended. Call it after a
+/// registration, and before anything is published because of that. It waits only once, as `done` records.
 ///
 /// Only on targets where a lost registration would not be reported, and where there is a C library to wait
 /// by. On FreeBSD a call that is not registered says so, and registers again.
@@ -229,7 +229,8 @@ fn cpuid_mode() -> isize {
 /// - arm64: switch_to();
 /// - arm, hexagon, mips (and alpha and arc, for which there is no Rust): spin_unlock() in finish_lock_switch();
 /// - powerpc: switch_mm(), by membarrier_arch_switch_mm();
-/// - riscv: the same, since 6.9 (commit d6cfd1770f20): before, there was no barrier.
+/// - riscv: the same, since 6.9 (commit d6cfd1770f20); before, there was no barrier. The stable tree 6.6 has it from
+///   6.6.51 on, but a [`Version`](kernel::Version) does not tell these releases apart.
 ///
 /// loongarch, csky, m68k, openrisc, parisc and xtensa are not listed.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -337,7 +338,8 @@ pub(crate) fn compiler_barrier() {
 ///
 /// On x86 the exchange itself is a full fence: loads and stores are not reordered with locked instructions (Intel 64
 /// and IA-32 Architectures SDM, volume 3A, section 9.2.3.9; AMD64 APM, volume 2, chapter 7). What is left is to hold
-/// the compiler back. Three exchanges and two fences around a system call of 130 ns were a tenth too many.
+/// the compiler back. With three exchanges besides the two fences, a system call of 130 ns took a tenth longer than
+/// between the two fences alone.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn fence_at_exchange(ordering: Ordering) {
@@ -362,10 +364,10 @@ pub(crate) const LOOKS: Option<u32> = if cfg!(feature = "loom") { Some(2) } else
 /// Nanoseconds since some moment, by a clock that is read without a system call; `None` where there is
 /// no such clock.
 ///
-/// On x86 the time stamp counter, at a guessed 3 ticks a nanosecond: right within a factor of 3, which is
-/// enough to say how much longer one wait is than another. (clock_gettime(2) of the C library is a system
-/// call where the kernel's clock is not that counter.) Neither it nor the counters of two processors must
-/// be in step with anything: a caller that is misled makes a call too many.
+/// On x86 the time stamp counter, at a guessed 3 ticks a nanosecond: right within a factor of 3, which is enough to say
+/// how much longer one wait is than another. (clock_gettime(2) of the C library is a system call where the kernel's
+/// clock is not that counter.) The guess need not be exact, and the counters of two processors need not agree: the
+/// worst is that a caller makes a call that was not needed.
 ///
 /// A thread may forbid itself the counter by prctl(PR_SET_TSC). A read of it is then SIGSEGV. So it is read
 /// only after [`may_read_the_clock`] found that the thread which decides may read it.

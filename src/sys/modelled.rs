@@ -1,27 +1,26 @@
 //! The fences as loom can check them, no stronger than the contract.
 //!
-//! A light fence of the thread `t` and a heavy fence of the thread `h` meet at the gate `[t][h]`: loom
-//! explores both orders of the two, and nothing is synchronised by passing. What the one that came first
-//! knew, its *past*, is handed to the other:
+//! A light fence of the thread `t` and a heavy fence of the thread `h` meet at the gate `[t][h]`: loom explores both
+//! orders of the two, and passing the gate synchronises nothing. The *past* of a fence is what its thread knew when it
+//! executed the fence. The fence that came first hands its past to the other:
 //!
 //! - the heavy fence came first: the light fence takes what stood before the heavy one;
 //! - the light fence came first: the heavy fence takes what stood before the light one.
 //!
-//! That is the one full fence that a heavy fence makes each other thread execute, at a point that the order
-//! at the gate tells.
+//! So the thread `t` executes one full fence for each heavy fence, before or after its light fence, as the order at the
+//! gate says.
 //!
 //! - Two light fences share no gate: light against light is unordered.
-//! - What a heavy fence met it learns by its closing fence.
-//! - What it hands over is what it knew when it began, and nothing that it has met since. Otherwise
-//!   it would hand one thread's past on to the next that it visits, while the kernel's interrupts are
-//!   concurrent, and would hide outcomes.
+//! - A heavy fence takes the pasts of the light fences that it met only at its closing fence.
+//! - It hands over what it knew when it began, and nothing that it has met since. Otherwise it would hand one thread's
+//!   past on to the next that it visits, while the kernel's interrupts are concurrent, and would hide outcomes.
 //! - Any one order of visiting the threads hides a few outcomes too; upward and downward together were
 //!   found exact. So a model is run once in each order.
-//! - loom does not see that two `fence(SeqCst)` conflict, and may skip an interleaving of them. A gate of
-//!   all full fences makes it look. A precaution: no program of loom-tests needs it.
+//! - loom does not see that two `fence(SeqCst)` conflict, and may skip an interleaving of them. All full fences pass
+//!   one common gate, so loom explores their orders. This is a precaution: no program of loom-tests needs it.
 //!
-//! Whatever is made here may be made by any thread, at any time, and synchronises nobody by that. Loom's
-//! atomics are not like that, so a world that begins decided has none.
+//! The objects here are created by whichever thread comes first. Creating them must not synchronise any threads.
+//! Creating one of loom's atomics does, so a world that begins decided has none.
 
 use core::{mem, ptr};
 use std::any::{Any, TypeId};
@@ -46,8 +45,8 @@ use crate::sync::Ordering::{self, Relaxed};
 pub(super) const RUNG: Mechanism =
     Mechanism { name: "modelled", admit: || Ok(()), probe, call, waiting: None, register: None };
 
-/// loom's five threads, and a row and a column for threads whose thread-locals were dropped: those have no number
-/// any more. Each fence there counts as one of a thread of its own.
+/// loom's five threads, and a row and a column for threads whose thread-locals were dropped: those have no number any
+/// more. Each of their fences counts as that of another thread.
 const THREADS: usize = 6;
 const LOCALS_GONE: usize = THREADS - 1;
 const OTHERS: usize = THREADS - 2;
@@ -63,7 +62,7 @@ enum Past {
 }
 
 impl Past {
-    /// As many as there are others, and one for each that takes it once more.
+    /// One for each thread that may take it, and a second one for a thread that takes it twice.
     const COPIES: usize = 2 * THREADS;
 
     #[track_caller]
@@ -74,8 +73,9 @@ impl Past {
     }
 }
 
-/// A mutex that is locked as long as the model's closure runs. To unlock it is no branch, unlike to lock it: what
-/// the first thread knows when the closure has ended is there at once.
+/// A mutex that is locked as long as the model's closure runs. When the closure has ended, the first thread publishes
+/// what it knows by unlocking it. loom may switch threads when a mutex is locked, but not when it is unlocked, so no
+/// other thread runs in between.
 struct Held {
     /// Of the mutex below.
     guard: Option<MutexGuard<'static, ()>>,
@@ -116,7 +116,8 @@ fn has_looked_at(past: &'static Lazy<()>) -> bool {
     }
 }
 
-/// The `n`th value of an execution. The same in every execution, so that only the longest makes new ones.
+/// The `n`th value of an execution. All executions share these values: a new one is made only if an execution needs
+/// more than any before it.
 fn lazy(n: usize) -> &'static Lazy<()> {
     static ALL: StdMutex<Vec<&'static Lazy<()>>> = StdMutex::new(Vec::new());
     let mut all = ALL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -179,12 +180,14 @@ struct World {
     pasts: Cell<usize>,
     /// The closure has ended.
     has_ended: Cell<bool>,
-    /// What the first thread knew then; from then on in place of every earlier past. Each is taken once, but the
-    /// last one, since unlocking a mutex releases too.
+    /// What the first thread knew when the closure ended, in mutexes that it has unlocked. From then on they stand for
+    /// every earlier past. Each of them is taken once, because the thread that unlocks it again releases what it knows
+    /// too. Only the last one may be taken more often.
     closing: RefCell<Vec<Held>>,
     /// How many of them were taken.
     closings: Cell<usize>,
-    /// The newest of loom's objects when the closure had ended: an execution has no other name.
+    /// The number of loom's newest object when the closure had ended. It tells this execution from a later one: loom
+    /// numbers its objects anew in each execution, and does not number the executions.
     newest: Cell<usize>,
     /// The values of the process.
     globals: RefCell<Vec<(TypeId, Box<dyn Any>)>>,
@@ -255,7 +258,7 @@ impl World {
                 mutex.iter().for_each(|mutex| drop(mutex.try_lock()));
             }
             Past::Copies(copies) => {
-                // Nobody left to take it: then everybody has.
+                // If no copy is left, every thread has taken this past.
                 let copy = copies.borrow_mut().pop();
                 copy.iter().for_each(|copy| drop(copy.lock()));
             }
@@ -301,11 +304,11 @@ fn name(thread: usize) -> String {
 }
 
 std::thread_local! {
-    /// What the next execution is, if it does not say. loom runs all threads of a model on one thread of the
-    /// system, and one model at a time.
+    /// How the next execution begins, if its closure does not say. loom runs all threads of a model on one thread of
+    /// the system, and one model at a time.
     static NEXT: Cell<Option<(Start, Visit)>> = const { Cell::new(None) };
     static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
-    /// A panic here is an answer.
+    /// While `quietly` asks loom something: then a panic of this thread is loom's answer, and is not printed.
     static ASKS: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -405,7 +408,7 @@ fn me() -> usize {
     INDEX.try_with(|index| *index).unwrap_or(LOCALS_GONE)
 }
 
-/// What is unwound now fences for nobody.
+/// Whether the execution has failed. While it unwinds, the fences in destructors do nothing.
 fn has_failed() -> bool {
     std::thread::panicking()
 }
@@ -445,8 +448,8 @@ fn running() -> Option<Rc<World>> {
         return Some(world);
     }
     match execution() {
-        // A destructor or a thread that outlives the closure; if it is not of an execution that had no fence
-        // until now.
+        // A destructor or a thread that outlives the closure. It belongs to this world's execution, and not to a later
+        // one that has had no fence yet: there loom's numbers have begun again.
         Execution::Closes if newest_object() > world.newest.get() => Some(world),
         _ => None,
     }
@@ -490,7 +493,7 @@ fn world() -> Rc<World> {
     world
 }
 
-/// What a model is that does not say.
+/// How a model begins whose closure does not say: as the environment says.
 fn from_environment() -> (Start, Visit) {
     let is = |name, value: &str| std::env::var_os(name).is_some_and(|set| set == *value);
     let start = if is("ASYMFENCE", "symmetric") { Start::Symmetric } else { Start::Asymmetric };
@@ -545,7 +548,7 @@ impl Mode {
     }
 }
 
-/// A value of the process that runs now, made when it is looked at first, by whomever.
+/// A value of the modelled process, made by the first thread that looks at it.
 #[track_caller]
 pub(crate) fn global<T: 'static>(key: TypeId, make: impl FnOnce() -> T) -> &'static T {
     let world = world();
@@ -611,7 +614,8 @@ pub(super) fn light_fence() {
             let met = &mut *pair.met.borrow_mut();
             let came_first = met.heavy.clone();
             if me != LOCALS_GONE {
-                // One thread's: it has taken them, and this past holds the last one's.
+                // This pair belongs to one thread. It takes these heavy fences now, and the past of this light fence
+                // includes that of its last one.
                 met.heavy.clear();
                 met.light.clear();
             }

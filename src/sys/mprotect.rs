@@ -2,12 +2,12 @@
 //! no processor keeps the permission in its TLB: it interrupts each processor that runs the process
 //! and waits for all of them, which under TSO orders both ways. `gate` says where that holds.
 //!
-//! The page must be present and dirty at the moment of the mprotect(2) that takes the permission away,
-//! or no flush is sent at all. So it is written before each call, after another mprotect(2) has given
-//! the permission. Whatever takes the page away between the two (reclaim, migration, KSM, a fork in
-//! another thread) does so after the fence began, and flushes, or leaves a flush that our mprotect(2)
-//! finishes before it returns: `flush_tlb_batched_pending` in mm/mprotect.c@v6.1. The standing page is
-//! locked into memory as well, to avoid that.
+//! The page must be present and dirty at the moment of the mprotect(2) that takes the permission away, or no flush is
+//! sent at all. So it is written before each call, after another mprotect(2) has given the permission. Whatever takes
+//! the page away between the two (reclaim, migration, KSM, a fork in another thread) does so after the fence began, and
+//! flushes, or leaves a flush that our mprotect(2) finishes before it returns: `flush_tlb_batched_pending` in
+//! mm/mprotect.c@v6.1. The first of the pages that this module keeps (`STANDING`) is locked into memory as well, to
+//! avoid that.
 
 mod gate;
 
@@ -45,10 +45,10 @@ struct Standing {
     busy: AtomicBool,
 }
 
-/// A caller that finds one page in use takes the next, and does not wait. The page's holder may be the code that this
-/// signal handler interrupted, or a thread that a fork left behind, which holds it for ever. All are mapped before the
-/// rung is taken, since the process may have no address space left later (RLIMIT_AS), and the first is locked into
-/// memory.
+/// A caller that finds one page in use takes the next, and does not wait. If the caller is a signal handler, the page
+/// may be held by the code that it interrupted. In a forked child it may be held for ever, by a thread that the child
+/// does not have. All pages are mapped before the rung is taken, since the process may reach RLIMIT_AS later, and the
+/// first is locked into memory.
 static STANDING: [CachePadded<Standing>; 4] =
     [const { CachePadded::new(Standing { page: OnceRef::new(), busy: AtomicBool::new(false) }) };
         4];
@@ -79,7 +79,7 @@ fn probe() -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Where every standing page is in use, it maps a page for this call, which needs no lock.
+/// If every standing page is in use, it maps a page for this call alone, which needs neither `busy` nor mlock(2).
 fn call() -> Result<(), Failure> {
     for standing in &STANDING {
         // Acquire: the last holder's mprotect stands before ours. Pairs with the Release below. Relaxed: in use.
@@ -136,7 +136,8 @@ impl Page {
         let page = page.map_err(|errno| Failure::new(Call::Mmap, errno.raw_os_error()))?;
         // Not merged with a neighbour that others map, so that its protection changes without a split of the
         // mapping, which may fail (`max_map_count`). Pages of this module that come to lie side by side may be merged.
-        // SAFETY: the content stays. Where the advice is refused, the mapping may only be split.
+        // SAFETY: the content stays. If the advice is refused, the only consequence is that a later mprotect(2) may
+        // have to split a mapping.
         let _ = unsafe { madvise(page, LENGTH, Advice::LinuxDontDump) };
         // SAFETY: the page was mapped just now, with zeros, which are a valid `AtomicU8`; every
         // access to it is atomic, and after `unmap` nobody holds it.
@@ -186,7 +187,8 @@ mod tests {
     /// The pages are the process's.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-    /// As a forked child finds them whose parent was in the middle of a call, or as a signal handler does.
+    /// The pages as a child finds them that was forked while its parent was in a call, or as a signal handler does that
+    /// interrupted a call.
     fn while_busy(standing: &[CachePadded<Standing>], body: impl FnOnce()) {
         let set = |busy| standing.iter().for_each(|standing| standing.busy.store(busy, Relaxed));
         set(true);

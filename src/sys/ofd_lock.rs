@@ -6,10 +6,10 @@
 //! fs/file_table.c@v6.18). So fork(2) copies the hold, exec(2) and the end of the process give it back, and
 //! closing descriptors does not. It needs no common PID namespace.
 //!
-//! Not every file system keeps it: overlayfs maps another file than the one that was opened
-//! (`ovl_mmap`, fs/overlayfs/file.c@v6.18). So the holder has to look afterwards, with [`find`]. That does not show
-//! everything: a child that another thread spawns meanwhile holds the description too, until it calls exec. So overlayfs
-//! is also [refused by its number](Description::is_layered).
+//! Not every file system keeps it: overlayfs maps another file than the one that was opened (`ovl_mmap`,
+//! fs/overlayfs/file.c@v6.18). So the holder has to look afterwards, with [`find`]. That is not enough: a child that
+//! another thread spawns meanwhile holds the description too, until it calls exec, and hides the loss. So overlayfs is
+//! also [refused by its number](Description::is_layered).
 //!
 //! A sandbox may answer 0 in the kernel's place. That is noticed: each question and each lock has a form to which
 //! only the kernel gives the right answer.
@@ -47,8 +47,9 @@ pub(crate) enum Lock {
 
 /// Which lock another description than `file`'s own has on one of the bytes.
 pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<Lock> {
-    // The length counts backwards from the start. That of a lock which the kernel has found counts forwards; so an
-    // answer of 0 that leaves everything as it is does not come from a kernel.
+    // We ask with a negative length, which counts backwards from the start. If the kernel finds a lock, it writes back
+    // a length that is not negative. So if the answer is 0 and the structure still has our lock in it, no kernel has
+    // answered.
     let length = (bytes.end - bytes.start) as i64;
     let asked = Flock::of(bytes.end, libc::F_WRLCK);
     let mut found = Flock { length: -length, ..asked };
@@ -80,8 +81,9 @@ impl Description {
         let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let file = super::no_unwind(|| open(path, flags, Mode::empty()))?;
-        // A mapping of a file on hugetlbfs is given back in whole huge pages, which is how its blocks are counted;
-        // everywhere else the kernel rounds up. No other length takes more than address space.
+        // munmap(2) of a file on hugetlbfs needs a length in whole huge pages, and `st_blksize` is the size of one. On
+        // other file systems the kernel rounds the length up to a page, and a large `st_blksize` costs only address
+        // space.
         let found = super::no_unwind(|| fstat(&file))?;
         let length = (found.st_blksize as usize).max(1);
         Ok(Description { file, identity: [found.st_dev, found.st_ino], length })

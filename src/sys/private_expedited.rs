@@ -3,13 +3,14 @@
 //! out. Since Linux 4.14; the contract is the man page's table.
 //!
 //! Not what the man page says (kernel/sched/membarrier.c@v6.8):
-//! - the call does block: expedited commands of the whole system queue on one mutex;
+//! - the call does block: since 6.8, and in stable kernels with commit 944d5fe50f3f, expedited commands of the whole
+//!   system queue on one mutex;
 //! - later calls can fail: ENOMEM for a cpumask, EPERM or ENOSYS from a seccomp filter;
 //! - with one user of the mm or one processor it returns before any barrier, so it orders nothing
 //!   for its caller.
 //!
-//! A sandbox that is closed over the process after the decision and answers 0 without calling the
-//! kernel cannot be told from success, short of a second system call in each fence.
+//! A sandbox that is installed after the decision, and answers 0 without calling the kernel, cannot be told from
+//! success, short of a second system call in each fence.
 
 use rustix::thread::{MembarrierCommand, MembarrierQuery};
 

@@ -61,7 +61,7 @@ impl Drop for NoWayOut {
     }
 }
 
-/// The number of this thread; with the C library also where a sandbox refuses to say it, which is then -1.
+/// The TID of this thread. With the C library it is -1 if a sandbox refuses gettid(2).
 fn this_thread() -> i32 {
     #[cfg(feature = "std")]
     // SAFETY: the call has no argument, and only answers.
@@ -70,13 +70,13 @@ fn this_thread() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
 }
 
-/// Whether this thread is stopping the process already, so that its handler of SIGABRT has fenced. Then the message
-/// is out, and the handler is not called again.
+/// Whether this thread is in `stop` already: then its handler of SIGABRT has called a heavy fence, which failed too.
+/// The message has been written, and the handler is not called again.
 fn comes_again() -> bool {
     static STOPPING: [AtomicI32; 64] = [const { AtomicI32::new(0) }; 64];
     let me = this_thread();
-    // Relaxed: a thread looks for its own number, which it has written here itself. (A forked child may find
-    // its number as another's of its parent's. It stops without a message.)
+    // Relaxed: a thread looks for its own TID, which it has written here itself. (A forked child inherits the table. If
+    // its TID equals one that a thread of the parent has written, it stops without a message.)
     let first =
         STOPPING.iter().find_map(|place| match place.compare_exchange(0, me, Relaxed, Relaxed) {
             Ok(_) => Some(true),
@@ -92,7 +92,7 @@ struct Line {
 }
 
 impl Line {
-    /// Of one page, so that a pipe takes it whole or not at all (PIPE_BUF).
+    /// At most PIPE_BUF (4096), so that a pipe takes the line whole or not at all.
     const SIZE: usize = 2048;
 
     fn text(&mut self) -> &[u8] {
@@ -120,8 +120,9 @@ fn write_at_once(text: &[u8]) -> io::Result<usize> {
         FileType::RegularFile => write(stderr, text), // has no reader to wait for
         FileType::Socket => send(stderr, text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
         FileType::Fifo => write_to_pipe(stderr, text),
-        // A terminal, which Ctrl-S stops, or a device like it. A descriptor of our own may be non-blocking. It is this
-        // thread's standard error: that of /proc/self may be another, or closed.
+        // A terminal, which Ctrl-S stops, or a similar device. It is opened again, because only a description of our
+        // own may be made non-blocking. By /proc/thread-self, which has this thread's descriptors: descriptor 2 of the
+        // first thread, in /proc/self, may be another file, or closed.
         FileType::CharacterDevice => {
             if fcntl_getfl(stderr)? & OFlags::RWMODE == OFlags::RDONLY {
                 return Err(Errno::BADF);
@@ -134,7 +135,7 @@ fn write_at_once(text: &[u8]) -> io::Result<usize> {
             }
             write(again, text)
         }
-        // Of a disk the first bytes would be overwritten.
+        // A block device, for example: opened again, it would be overwritten from its first byte on.
         _ => Err(Errno::NODEV),
     }
 }
@@ -142,7 +143,7 @@ fn write_at_once(text: &[u8]) -> io::Result<usize> {
 /// By RWF_NOWAIT, which pipes know since Linux 6.4 (commit afed6271f5b0), or else by vmsplice(2), which filters
 /// allow less often.
 fn write_to_pipe(pipe: impl AsFd, text: &[u8]) -> io::Result<usize> {
-    // An offset of -1 is write(2)'s own: a pipe has no other.
+    // An offset of -1 means the current one, as for write(2). A pipe allows no other.
     match pwritev2(pipe.as_fd(), &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::SPIPE) => {
             let slice = [IoSliceRaw::from_slice(text)];
@@ -185,7 +186,7 @@ fn raise_abort(may_be_handled: bool) {
     }
     // SAFETY: the default action of a signal is a valid one.
     unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
-    // In a handler of it, it is blocked.
+    // SIGABRT is blocked if this thread is in a handler of it. This unblocks it.
     block_signals();
     // SAFETY: as above.
     unsafe { libc::raise(libc::SIGABRT) };

@@ -53,7 +53,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 struct Witness {
-    /// What each slot protects by a look that found it linked.
+    /// For each slot the object that its reader has protected and has then found to be still linked.
     in_use: BTreeMap<usize, usize>,
     /// Addresses whose objects were freed, until they are linked again.
     freed: BTreeSet<usize>,

@@ -14,8 +14,8 @@
 pub enum Start {
     /// Committed to an asymmetric strategy, as after [`init`](crate::init) on most machines.
     Asymmetric,
-    /// Committed to the symmetric one: both fences are full. What a crate's users get in a sandbox,
-    /// and what other crates take for a model of the asymmetric one.
+    /// Committed to the symmetric one: both fences are full. This is what a crate's users get in a sandbox. (Models of
+    /// other crates often use full fences on both sides in place of asymmetric fences, too. That hides outcomes.)
     Symmetric,
     /// Not committed yet: the first heavy fence decides.
     Undecided {

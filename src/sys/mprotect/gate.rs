@@ -6,17 +6,20 @@
 //!
 //! # Whom the flush passes over, and why that is sound
 //!
-//! `flush_tlb_mm_range` (arch/x86/mm/tlb.c@v6.18) counts up `tlb_gen`, a locked instruction and a full barrier, and
-//! interrupts each processor in `mm_cpumask`, and waits for it, but for those that `should_flush_tlb` takes out:
+//! `flush_tlb_mm_range` (arch/x86/mm/tlb.c@v6.18) increments `tlb_gen` by a locked instruction, which is a full
+//! barrier. Then it interrupts each processor in `mm_cpumask` and waits for it, except for those that
+//! `should_flush_tlb` excludes:
 //!
 //! - *Processors with another process.* A thread of ours that ran there has passed the full barrier of `__schedule`
-//!   (`rq_lock`, `smp_mb__after_spinlock`; kernel/sched/core.c), one that is to run there will pass the write to CR3 of
-//!   `switch_mm_irqs_off`, which serializes. In between stands `loaded_mm`: a processor that is seen with another process
-//!   has not written CR3 yet, so what comes after that write comes after the flush began. (From the write to CR3 until
-//!   `loaded_mm` says so, `LOADED_MM_SWITCHING` must be there for the flush to see: commit fea4e317f9e7.)
-//! - *Lazy processors*, which run a kernel thread with our page tables. The thread of ours passed `__schedule` on the way
-//!   there, and passes it again, and the `smp_mb()` of `switch_mm_irqs_off` for a process that is still loaded, on the
-//!   way back. Flush and return are ordered by `is_lazy` and `tlb_gen`: one of the two sees the other.
+//!   (`rq_lock`, `smp_mb__after_spinlock`; kernel/sched/core.c). One that is to run there will pass the write to CR3 of
+//!   `switch_mm_irqs_off`, which serializes. The flush decides by `loaded_mm`. If it reads another process there, the
+//!   processor has not written CR3 for ours yet, so whatever our thread does there comes after the flush began. (While
+//!   the processor switches, `loaded_mm` must be `LOADED_MM_SWITCHING`, so that the flush does not exclude it: commit
+//!   fea4e317f9e7.)
+//! - *Lazy processors*, which run a kernel thread with our page tables. Our thread passed the full barrier of
+//!   `__schedule` when the processor became lazy. Before our thread runs there again, the processor passes `__schedule`
+//!   once more, and the `smp_mb()` that `switch_mm_irqs_off` executes if our process is still loaded. The flush and
+//!   this return are ordered by `is_lazy` and `tlb_gen`: one of the two sees the other.
 //! - *Preempted vCPUs of a guest of KVM.* `kvm_flush_tlb_multi` (arch/x86/kernel/kvm.c@v6.18) does not interrupt a vCPU
 //!   that the host has marked preempted; it sets KVM_VCPU_FLUSH_TLB in the mark, by a locked exchange that fails if the
 //!   vCPU has come back. The host writes the mark after VM exit, and x86 keeps stores in order: a processor that sees
@@ -25,16 +28,18 @@
 //!
 //! # Kernels whose flush passes over one too many
 //!
-//! Commit 6db2526c1d69 (6.14) made the flush leave out processors whose `loaded_mm` is another's, also between the write
-//! to CR3 and that of `loaded_mm` (CVE-2025-37964). Commit fea4e317f9e7 closed the window (6.15-rc6). Its backports stand
-//! at the wrong place: `loaded_mm` is marked after `tlb_gen` was read, so that a processor may go on with a stale entry
-//! (S. Dolan, linux-kernel, 2025-10-09). Mainline had no barrier between the two until commit 83b0177a6c48 (6.17.5,
-//! 6.18-rc2; CVE-2025-40174). A stale entry is as bad here as an interrupt that is missing: through one that is still
-//! writable the page is written without a fault, stays read-only in the page table, and then there is nothing to flush.
+//! Since commit 6db2526c1d69 (6.14) the flush excludes processors whose `loaded_mm` is another process, also between
+//! the write to CR3 and that of `loaded_mm` (CVE-2025-37964). Commit fea4e317f9e7 closed this window (6.15-rc6). Its
+//! backports are at the wrong place: they mark `loaded_mm` after `tlb_gen` was read, so that a processor may go on with
+//! a stale TLB entry (S. Dolan, linux-kernel, 2025-10-09). Mainline had no barrier between the two until commit
+//! 83b0177a6c48 (6.18-rc2, and 6.17.5; CVE-2025-40174). A stale entry is as bad here as a missing interrupt. If it
+//! still permits writing, the next write to the page goes through it without a fault, and the page table entry stays
+//! read-only. Then the next mprotect(2) finds nothing to flush, and interrupts nobody.
 //!
 //! The first releases that have the fault are from the record of CVE-2025-37964: 5.15.179, 6.1.129, 6.6.79, 6.12.16,
-//! 6.13.4, 6.14. Of stable trees only 6.12.97 is known to have it mended (commit 0650f1c8b6b0). A tree of which the
-//! number does not tell what is in it, as a distribution's `6.1.0-44-amd64`, is refused.
+//! 6.13.4, 6.14. Of the older stable trees only 6.12 is known to have the repair, from 6.12.97 on (commit
+//! 0650f1c8b6b0). A kernel whose release number does not tell what is in it, as a distribution's `6.1.0-44-amd64`, is
+//! refused.
 
 use core::num::NonZeroU32;
 
@@ -47,14 +52,14 @@ use crate::sys::x86::__cpuid;
 /// were patches under discussion in 2025.)
 pub(super) const NEWEST_KNOWN: Version = (7, 2);
 
-/// Of those between, none was read.
+/// Kernels between 6.18 and the newest that was read: the flush of none of them was read.
 const NOT_READ: core::ops::Range<Version> = (6, 19)..NEWEST_KNOWN;
 
 /// The kernels in which a page that reclaim unmapped behind our back could go without a flush.
 const PENDING_FLUSH_LOST: core::ops::Range<Version> = (4, 3)..(4, 13);
 
-/// The kernels that have membarrier too, and may have got commit 6db2526c1d69 from somebody. What it changes is not
-/// there before 4.14 (`cpu_tlbstate.loaded_mm`, commit 3d28ebceaffa).
+/// The kernels to which somebody may have backported commit 6db2526c1d69. Before 4.14 there is nothing that it could
+/// change (`cpu_tlbstate.loaded_mm` came with commit 3d28ebceaffa).
 const MAY_SKIP: core::ops::Range<Version> = (4, 14)..(6, 18);
 
 /// The levels of stable trees in that range that are known to be sound.
@@ -88,9 +93,9 @@ pub(super) struct Cpu {
 pub(super) fn admit_processor(cpu: &Cpu) -> Result<(), Refusal> {
     let refuse = |reason| Err(Refusal::new(reason));
 
-    // An x86 program translated on another processor: its mprotect is the other architecture's,
-    // which broadcasts invalidations and interrupts nobody. Translators say the maker's name for
-    // compatibility and their own, or the true processor's, in the brand ("VirtualApple").
+    // An x86 program may be translated, and run on another architecture. Then its mprotect(2) is that architecture's,
+    // which may broadcast TLB invalidations and interrupt nobody. Translators report a known vendor, for compatibility,
+    // but their own name or that of the real processor in the brand string ("VirtualApple").
     let known_maker = match &cpu.vendor {
         b"GenuineIntel" => contains(&cpu.brand, b"Intel"),
         b"AuthenticAMD" => contains(&cpu.brand, b"AMD"),
@@ -99,7 +104,7 @@ pub(super) fn admit_processor(cpu: &Cpu) -> Result<(), Refusal> {
     if !known_maker {
         return refuse(Reason::ProcessorUnknown);
     }
-    // Hyper-V's flush is a hypercall, Xen's too; an emulator (TCG) may be anything below.
+    // Hyper-V's flush is a hypercall, Xen's too; and an emulator (TCG) may run on any processor.
     if cpu.hypervisor.is_some_and(|name| name != *b"KVMKVMKVM\0\0\0") {
         return refuse(Reason::Hypervisor);
     }
@@ -466,7 +471,8 @@ mod tests {
         }
     }
 
-    /// The kernel may hide what the processor has, so each of its flags must be seen, and not the other way.
+    /// The kernel may hide a feature that the processor has. So a feature that the kernel lists must be found by CPUID,
+    /// but not the other way round.
     #[cfg(feature = "std")]
     #[test]
     fn what_the_kernel_says_of_this_processor_is_seen() {
