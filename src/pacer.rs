@@ -76,9 +76,9 @@ pub struct Pacer {
 
 #[derive(Debug)]
 struct Counts {
-    /// What was added since a caller last got a `Due`.
+    /// How many things were added since a caller last got a `Due`.
     waiting: AtomicUsize,
-    /// What waited in the `Due`s that were dropped.
+    /// How many things the `Due`s had that were dropped: they still wait.
     held: AtomicUsize,
     /// The factor of the backing off, a power of two: doubled each time a heavy fence did not help.
     factor: AtomicUsize,
@@ -308,10 +308,10 @@ mod tests {
     fn where_it_does_not_help_it_comes_later_up_to_a_bound() {
         const MOST: usize = Pacer::MOST_IN_VAIN;
         let pacer = Pacer::new(8).each(8);
-        // At 8, 16, 32 and so on, and then each 64 times 8; the occasions of the next caller begin anew.
+        // At 8, 16, 32 and so on, and then after every 64 times 8. The second caller counts its occasions from 0.
         assert_eq!(told(&pacer, 8 * (2 * MOST - 1), 1, false), 7);
         assert_eq!(told(&pacer, 8 * 10 * MOST, 1, false), 11);
-        // What waits is all there, and is told after at most so many batches more.
+        // Everything still waits, and a caller gets it after at most so many batches more.
         assert_eq!(pacer.waiting(), 8 * (2 * MOST - 1) + 8 * 10 * MOST);
         pacer.add(8 * MOST);
         let due = pacer.due(1).expect("the bound on what backing off costs");

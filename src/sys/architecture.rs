@@ -3,7 +3,7 @@
 use super::kernel::Version;
 use crate::refusal::{Reason, Refusal};
 
-/// In every kernel that has the commands.
+/// The commands are full barriers in every kernel that has them.
 pub(super) const ALWAYS: Version = (0, 0);
 
 /// Admits what is listed, in a kernel that is new enough. Asks for the version only where it matters.

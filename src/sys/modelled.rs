@@ -77,7 +77,7 @@ impl Past {
 /// what it knows by unlocking it. loom may switch threads when a mutex is locked, but not when it is unlocked, so no
 /// other thread runs in between.
 struct Held {
-    /// Of the mutex below.
+    /// The guard of the mutex below.
     guard: Option<MutexGuard<'static, ()>>,
     mutex: Rc<Mutex<()>>,
 }
@@ -96,13 +96,14 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Of an execution that failed: there is no loom to unlock it for.
+        // A guard that is still there belongs to an execution that failed: loom is gone, and the mutex cannot be
+        // unlocked.
         mem::forget(self.guard.take());
     }
 }
 
-/// From now on this thread knows what the maker of the value knew. False where loom has dropped the values: the
-/// model's closure has ended.
+/// From now on this thread knows what the thread knew that made the value. False if loom has dropped the values,
+/// because the model's closure has ended.
 fn has_looked_at(past: &'static Lazy<()>) -> bool {
     let looked = quietly(|| {
         past.get();
@@ -167,18 +168,18 @@ struct World {
     visit: Visit,
     /// `[light thread][heavy thread]`
     pairs: [[Pair; THREADS]; THREADS],
-    /// What each thread's heavy calls have met, until its next fence.
+    /// For each thread the pasts that its heavy calls have met, until its next fence takes them.
     met: [RefCell<Vec<Past>>; THREADS],
-    /// Conflicts wherever two full fences do.
+    /// The gate that all full fences pass.
     full: Gate,
-    /// Of a process that decides: the rung was made ready. The kernel orders more than this relaxed flag does;
-    /// the library is not to rely on it.
+    /// In a process that decides: whether the rung was made ready. The flag is relaxed, although the kernel orders
+    /// more, because the library must not rely on that.
     ready: Option<AtomicBool>,
-    /// Heavy fences are counted, for tickets.
+    /// Whether heavy fences are counted, for tickets.
     counts: Cell<bool>,
-    /// How many pasts there are.
+    /// How many `Past::Lazy` there are.
     pasts: Cell<usize>,
-    /// The closure has ended.
+    /// Whether the closure has ended.
     has_ended: Cell<bool>,
     /// What the first thread knew when the closure ended, in mutexes that it has unlocked. From then on they stand for
     /// every earlier past. Each of them is taken once, because the thread that unlocks it again releases what it knows
@@ -227,7 +228,7 @@ impl World {
         (0..THREADS).map(nth).filter(move |&thread| thread != me || me == LOCALS_GONE)
     }
 
-    /// What the thread that runs knows now.
+    /// What the running thread knows now.
     #[track_caller]
     fn past(&self) -> Past {
         if self.has_ended.get() {
@@ -239,7 +240,7 @@ impl World {
         if has_looked_at(past) { Past::Lazy(past) } else { Past::copies() }
     }
 
-    /// The thread that runs knows from now on what was known then.
+    /// From now on the running thread knows what `past` says.
     #[track_caller]
     fn take(&self, past: &Past) {
         match past {
@@ -331,7 +332,7 @@ loom::lazy_static! {
     static ref END: End = End;
 }
 
-/// What loom means where its own message does not say.
+/// Explains a message of loom's that does not explain itself.
 fn explain(panic: &dyn Any) {
     let text = panic.downcast_ref::<&str>().copied();
     if text.is_some_and(|text| text.ends_with("self.threads.len() < self.max()")) {
@@ -647,7 +648,7 @@ pub(crate) fn barrier_elsewhere() {
     }
     let (world, me) = (world(), me());
     let at = world.heavy[me].get().map_or(Location::caller(), |heavy| heavy.at);
-    // What stands before our opening fence, and nothing that we meet.
+    // What this thread knew before its opening fence, and nothing that it meets from now on.
     let past = world.past();
     let mut all_met = Vec::new();
     for light in world.others(me) {

@@ -39,9 +39,9 @@ type Answer<T> = Result<T, c_int>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {
     Free,
-    /// Of one description.
+    /// One other description has an exclusive lock.
     Exclusive,
-    /// Of one description or more.
+    /// One or more other descriptions have a shared lock.
     Shared,
 }
 
@@ -133,7 +133,7 @@ impl Description {
 
     /// Keeps the description, and its locks, for as long as the mapping is there.
     pub(crate) fn hold(&self) -> Result<Hold, Errno> {
-        // No memory is set aside, of which hugetlbfs may have none.
+        // NORESERVE: hugetlbfs may have no memory to set aside.
         let (length, flags) = (self.length, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a new mapping, at a place that the kernel chooses.
         let start = super::no_unwind(|| unsafe {

@@ -154,7 +154,7 @@ fn write_to_pipe(pipe: impl AsFd, text: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// In this thread, which ends with the process.
+/// Blocks the signals in this thread. Nothing unblocks them, because the thread ends with the process.
 #[cfg(feature = "std")]
 fn block_signals() {
     use core::mem::MaybeUninit;
