@@ -22,8 +22,12 @@ const FACTS: [&str; 4] = ["version", "kernel", "processor", "strategy"];
 impl Earlier {
     pub(crate) fn read(file: &Path) -> Result<Self, String> {
         let name = file.display().to_string();
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| format!("{name} cannot be read: {error}"))?;
+        let cannot = |error: std::io::Error| format!("{name} cannot be read: {error}");
+        // A FIFO may have no writer, and a device no end.
+        if !std::fs::metadata(file).map_err(cannot)?.is_file() {
+            return Err(format!("{name} is not a regular file: write what --json prints into one"));
+        }
+        let text = std::fs::read_to_string(file).map_err(cannot)?;
         let json = jzon::parse(&text)
             .map_err(|error| format!("{name} is not what --json writes: {error}"))?;
         let lacks = |field: &str| format!("{name} is not what --json writes: it has no `{field}`");

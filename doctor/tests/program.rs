@@ -232,6 +232,20 @@ fn a_run_is_compared_with_an_earlier_one() {
     refused(&["--compare", name, "--json"], "leave one out");
 }
 
+#[cfg(unix)]
+#[test]
+fn what_may_have_no_end_is_not_read_for_comparison() {
+    let fifo = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("earlier.fifo");
+    let name = fifo.to_str().expect("a name");
+    let _ = std::fs::remove_file(&fifo);
+    let made = Command::new("mkfifo").arg(name).status().expect("mkfifo");
+    assert!(made.success(), "{made}");
+    // Nobody writes into it.
+    refused(&["--compare", name], "is not a regular file");
+    refused(&["--compare", "/dev/zero"], "is not a regular file");
+    std::fs::remove_file(&fifo).expect("its own file");
+}
+
 #[test]
 fn numbers_are_decoded() {
     let [out, err] = run(doctor().args(["--decode", "8"]));
