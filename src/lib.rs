@@ -120,6 +120,10 @@ mod failure;
 mod fence;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+#[cfg(all(test, feature = "std"))]
+#[allow(dead_code, reason = "some is for other tests")]
+#[path = "../tests/it/ledger.rs"]
+mod ledger;
 #[cfg(all(feature = "loom", doctest))]
 #[doc = include_str!("../docs/checking-under-loom.md")]
 mod checking_under_loom {}

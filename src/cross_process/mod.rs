@@ -105,6 +105,10 @@
 //! With the feature `loom` the fences of a participant are the modelled fences of one process. Attach in the model, and
 //! let threads stand for the processes. The segment itself is a real one.
 //!
+//! In Miri there is one process and no membarrier: [`create`] refuses [`Mode::Asymmetric`], and a symmetric segment
+//! works. Its locks are then in the memory of the process. Miri has no memfd: pass a file that is open for writing, and
+//! `-Zmiri-disable-isolation`.
+//!
 //! # Source
 //!
 //! membarrier(2); `membarrier_register_global_expedited` and `membarrier_global_expedited` in

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use asymfence::{Bias, Strategy, force, init, stats};
+use asymfence::{Bias, Strategy, force, stats};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter_all_threads;
 
 use crate::child::{Child, ledger};
 use crate::filter::{on_every_rung, on_protection_too};
+use crate::is_asymmetric;
 use crate::litmus::{Shared, longest_pause, scatter, two_cores};
 
 const PAUSE: Duration = Duration::from_millis(1);
@@ -69,7 +70,7 @@ fn a_pause_that_cannot_be_told_is_refused() {
 #[test]
 fn the_two_sides_do_not_miss_each_other_while_the_bias_goes_to_and_fro() {
     Child::default().run(|| {
-        if init() == Strategy::Symmetric {
+        if !is_asymmetric() {
             return;
         }
         if let Some((weak, seen)) = weak_rounds(|bias| bias.heavy_fence(|| Duration::ZERO)) {
@@ -82,7 +83,7 @@ fn the_two_sides_do_not_miss_each_other_while_the_bias_goes_to_and_fro() {
 #[test]
 fn a_full_fence_on_the_rare_side_is_not_enough() {
     Child::default().run(|| {
-        if init() == Strategy::Symmetric || two_cores().is_none() {
+        if !is_asymmetric() || ledger::on_two_cores(two_cores()).is_none() {
             return;
         }
         let full = |_: &Bias| std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
@@ -94,7 +95,7 @@ fn a_full_fence_on_the_rare_side_is_not_enough() {
 #[test]
 fn a_rare_side_that_is_rare_keeps_the_bias() {
     Child::default().run(|| {
-        if init() == Strategy::Symmetric {
+        if !is_asymmetric() {
             return;
         }
         let bias = biased();
@@ -111,7 +112,7 @@ fn a_rare_side_that_is_rare_keeps_the_bias() {
 #[test]
 fn the_first_rare_side_keeps_the_bias_at_whatever_time() {
     Child::default().run(|| {
-        if let Strategy::Symmetric = init() {
+        if !is_asymmetric() {
             return;
         }
         let bias = Bias::new(Duration::from_millis(10));
@@ -127,7 +128,7 @@ fn the_first_rare_side_keeps_the_bias_at_whatever_time() {
 #[test]
 fn no_more_than_two_heavy_fences_come_in_a_pause() {
     Child::default().run(|| {
-        if init() == Strategy::Symmetric {
+        if !is_asymmetric() {
             return;
         }
         for between in [1, 10, 100, 300, 700, 999, 1_000, 1_500, 3_000] {
@@ -152,7 +153,7 @@ fn no_more_than_two_heavy_fences_come_in_a_pause() {
 #[test]
 fn a_time_that_has_passed_already_is_no_pause() {
     Child::default().run(|| {
-        if init() == Strategy::Symmetric {
+        if !is_asymmetric() {
             return;
         }
         let at = Duration::from_micros;
@@ -172,7 +173,7 @@ fn a_time_that_has_passed_already_is_no_pause() {
 #[test]
 fn the_bias_returns_a_pause_after_the_last_rare_side_and_no_sooner() {
     Child::default().run(|| {
-        if init() == Strategy::Symmetric {
+        if !is_asymmetric() {
             return;
         }
         let bias = biased();
@@ -207,7 +208,7 @@ fn a_symmetric_process_has_no_bias() {
 #[test]
 fn a_heavy_fence_that_fails_leaves_both_sides_right() {
     Child::default().run(|| {
-        if init() == Strategy::Symmetric {
+        if !is_asymmetric() {
             return;
         }
         let (bias, other) = (biased(), Bias::new(PAUSE));

@@ -14,7 +14,7 @@ use nix::libc;
 use rustix::thread::MembarrierCommand;
 use seccompiler::SeccompAction;
 
-use crate::child::{Child, needs_procfs, this_binary};
+use crate::child::{Child, ledger, needs_procfs, this_binary};
 use crate::filter::{on_command, on_membarrier};
 use crate::fork::in_fork;
 
@@ -200,8 +200,11 @@ fn not_offered(failure: Failure, offered: Commands, command: Commands) {
 fn a_registration_that_does_not_work_is_not_listed() {
     Child::default().run(|| {
         const PRIVATE: Commands = Commands::REGISTER_PRIVATE_EXPEDITED;
-        if registrations().is_err() || register::<PrivateExpeditedSyncCore>().is_err() {
-            return; // before 6.3, or on an architecture without
+        if let Err(failure) = registrations() {
+            return ledger::skipped("GET_REGISTRATIONS", failure);
+        }
+        if let Err(failure) = register::<PrivateExpeditedSyncCore>() {
+            return ledger::skipped("PRIVATE_EXPEDITED_SYNC_CORE", failure);
         }
         let listed = raw(GET_REGISTRATIONS, 0, 0).map(Commands::from_bits_retain);
         assert!(

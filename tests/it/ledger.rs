@@ -4,9 +4,11 @@
 //! Each line goes directly to standard error, because the harness hides what passing tests print. It also goes to the
 //! file that `ASYMFENCE_TEST_LEDGER` names, from which `cargo xtask test` makes its list.
 
+use std::borrow::ToOwned;
 use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::string::{String, ToString};
 
 /// Begins the line of a test that could not run.
 pub(crate) const SKIPPED: &str = "skipped: ";
@@ -36,6 +38,27 @@ pub(crate) fn on_two_cores<T>(litmus: Option<T>) -> Option<T> {
         None => skipped("two cores", "one core shows no reordering: the litmus showed nothing"),
     }
     litmus
+}
+
+/// Whether there is procfs, which a test needs.
+#[allow(dead_code, reason = "not every binary has one")]
+pub(crate) fn has_procfs() -> bool {
+    let has = std::path::Path::new("/proc/self/stat").exists();
+    if has {
+        ran("procfs")
+    } else {
+        skipped("procfs", "there is none at /proc")
+    }
+    has
+}
+
+/// True in Miri, for a test of so many rounds that it would take minutes there: then the test is in the ledger.
+#[allow(dead_code, reason = "not every binary has one")]
+pub(crate) fn is_too_long() -> bool {
+    if cfg!(miri) {
+        skipped("so many rounds", "Miri would take minutes");
+    }
+    cfg!(miri)
 }
 
 /// Where another platform is emulated, it is said.

@@ -58,7 +58,7 @@ mod switches;
 #[cfg(not(asymfence_symmetric))]
 mod tickets;
 
-use asymfence::{ForceError, Rung, Strategy, Verdict, force, ladder};
+use asymfence::{ForceError, Rung, Strategy, Verdict, force, init, ladder};
 use child::ledger;
 use litmus::{Fence, Litmus};
 
@@ -69,6 +69,17 @@ fn rung(name: &str) -> Option<Rung> {
         Strategy::Symmetric => None,
     });
     rungs.find(|rung| rung.name() == name)
+}
+
+/// Decides. False, with a line in the ledger, where no rung works.
+fn is_asymmetric() -> bool {
+    let is = init() != Strategy::Symmetric;
+    if is {
+        ledger::ran("a rung");
+    } else {
+        ledger::skipped("a rung", "the process is symmetric");
+    }
+    is
 }
 
 /// Commits to mprotect. False, with a line in the ledger, where it is not admitted.

@@ -10,11 +10,11 @@ use nix::sys::signal::{SigHandler, Signal, raise, signal};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter_all_threads;
 
-use crate::child::Child;
+use crate::child::{Child, ledger};
 use crate::filter::{on_every_rung, on_protection_too};
-use crate::force_mprotect;
 use crate::fork::in_fork;
 use crate::litmus::{Shared, longest_pause, scatter, two_cores};
+use crate::{force_mprotect, is_asymmetric};
 
 /// Rounds in one go.
 const PORTION: usize = 500;
@@ -22,7 +22,7 @@ const PORTION: usize = 500;
 /// Counts weak rounds of a reader's light fence against `ticket`, while a third thread executes one heavy fence after the
 /// other.
 fn weak_rounds(rounds: usize, ticket: impl Fn() + Sync) -> Option<usize> {
-    let cores = two_cores()?;
+    let cores = ledger::on_two_cores(two_cores())?;
     let (mut scatter, shared) = (scatter(), Shared::default());
     let (stop, shared, ticket) = (AtomicBool::new(false), &shared, &ticket);
     let weak = thread::scope(|scope| {
@@ -91,7 +91,7 @@ fn a_ticket_that_another_thread_serves_by_mprotect_orders() {
 #[test]
 fn a_ticket_that_is_not_served_orders_nothing() {
     Child::default().run(|| {
-        if init() == Strategy::Symmetric || two_cores().is_none() {
+        if !is_asymmetric() || ledger::on_two_cores(two_cores()).is_none() {
             return;
         }
         let weak = |_| weak_rounds(PORTION, || _ = Ticket::now()) != Some(0);
@@ -102,7 +102,7 @@ fn a_ticket_that_is_not_served_orders_nothing() {
 #[test]
 fn a_wait_makes_a_call_only_if_the_ticket_is_not_served() {
     Child::default().run(|| {
-        if init() == Strategy::Symmetric {
+        if !is_asymmetric() {
             return;
         }
         let ticket = Ticket::now();
@@ -146,7 +146,7 @@ fn a_ticket_of_before_the_decision_waits_for_a_heavy_fence() {
 #[test]
 fn a_forked_child_serves_its_own_tickets() {
     Child::default().run(|| {
-        if init() == Strategy::Symmetric {
+        if !is_asymmetric() {
             return;
         }
         let stop = AtomicBool::new(false);
@@ -189,7 +189,7 @@ fn a_handler_takes_tickets_while_its_thread_fences() {
         }
     }
     Child::default().run(|| {
-        if init() == Strategy::Symmetric {
+        if !is_asymmetric() {
             return;
         }
         // SAFETY: a decided process's tickets and fences are async-signal-safe, and so are atomics.
@@ -211,7 +211,7 @@ fn a_handler_takes_tickets_while_its_thread_fences() {
 #[test]
 fn a_heavy_fence_that_fails_serves_nobody() {
     Child::default().run(|| {
-        if init() == Strategy::Symmetric {
+        if !is_asymmetric() {
             return;
         }
         let ticket = Ticket::now();
@@ -228,7 +228,7 @@ fn a_heavy_fence_that_fails_serves_nobody() {
 #[test]
 fn waiting_for_a_ticket_aborts_where_a_heavy_fence_does() {
     let outcome = Child::default().outcome(|| {
-        if init() == Strategy::Symmetric {
+        if !is_asymmetric() {
             std::process::abort();
         }
         let ticket = Ticket::now();

@@ -3,7 +3,7 @@
 use xshell::{Shell, cmd};
 
 use crate::show::run;
-use crate::{Result, ledger, target};
+use crate::{Result, miri, target};
 
 /// Without the feature, and with it.
 const OPTIONS: [&[&str]; 2] = [&[], &["--features", "asymmetric"]];
@@ -12,7 +12,8 @@ pub(crate) fn check(sh: &Shell) -> Result {
     without(sh)?;
     let with = OPTIONS[1];
     run(sh, cmd!(sh, "cargo test --package adopter {with...}"))?;
-    models(sh, with)
+    models(sh, with)?;
+    miri::adopter(sh)
 }
 
 /// What `cargo xtask test` has no other step for.
@@ -23,7 +24,7 @@ pub(crate) fn without(sh: &Shell) -> Result {
     for option in [without, with] {
         run(sh, cmd!(sh, "cargo check --package adopter --lib --no-default-features {option...}"))?;
     }
-    miri(sh)
+    Ok(())
 }
 
 fn models(sh: &Shell, option: &[&str]) -> Result {
@@ -31,16 +32,4 @@ fn models(sh: &Shell, option: &[&str]) -> Result {
     let target = target(sh, "loom");
     let test = ["test", "--release", "--package", "adopter", "--test", "it"];
     run(sh, cmd!(sh, "cargo {test...} --target-dir {target} {option...}"))
-}
-
-fn miri(sh: &Shell) -> Result {
-    if cmd!(sh, "cargo miri --version").quiet().ignore_stdout().ignore_stderr().run().is_err() {
-        return ledger::skipped(sh, "Miri", "this toolchain has none: the adopter");
-    }
-    let target = target(sh, "miri");
-    let test = ["test", "--package", "adopter", "--test", "it"];
-    for option in OPTIONS {
-        run(sh, cmd!(sh, "cargo miri {test...} --target-dir {target} {option...}"))?;
-    }
-    Ok(())
 }

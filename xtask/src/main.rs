@@ -66,8 +66,9 @@ Usage: cargo xtask COMMAND
   spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the
                   address sanitizer
-  miri            the structures on hazard pointers, and what safe code can do
-                  with them, in Miri (of this toolchain, or of nightly)
+  miri [WORD]     the library, the hazard pointers, the cookbook, the adopter and
+                  the examples of their documentation in Miri (of this toolchain,
+                  or of nightly), in steps
   platforms [--quick] [WORD]
                   other systems and processors: emulated, linked, type-checked
                   (on Debian, as root, it installs what they need); --quick
@@ -127,7 +128,7 @@ fn command() -> Result {
                 quick = true;
             }
             lexopt::Arg::Value(value)
-                if ["adopt", "elsewhere", "mutants", "platforms", "test"]
+                if ["adopt", "elsewhere", "miri", "mutants", "platforms", "test"]
                     .contains(&command.as_str()) =>
             {
                 word = value.to_string_lossy().into_owned();
@@ -161,7 +162,7 @@ fn command() -> Result {
         }
         "loom" => loom::models(&sh, if wide { Bounds::Deep } else { Bounds::Full }),
         "modelled" => modelled::check(&sh),
-        "miri" => miri::check(&sh),
+        "miri" => miri::check(&sh, &word),
         "mutants" => mutants::run(&sh, which, &word),
         "asan" => asan(&sh),
         "spin" => spin::models(&sh),
@@ -268,6 +269,9 @@ fn switched_off(sh: &Shell) -> Result {
     run(sh, cmd!(sh, "cargo test {packages...} --target-dir {target} {of_doctor...}"))
 }
 
+/// The test of the cookbook that leaks on purpose.
+const LEAKS: &str = "a_reader_that_was_forgotten_leaks_and_no_more";
+
 /// The tests of the hazard pointers and of the cookbook, where every access of freed memory is seen. The
 /// sanitizer comes with the stable toolchain; its flag does not.
 fn asan(sh: &Shell) -> Result {
@@ -282,8 +286,7 @@ fn asan(sh: &Shell) -> Result {
     // With a target given the flags are not for build scripts and macros.
     let build = ["--target", &host, "--target-dir", &asan, "--test", "it"];
     run(sh, cmd!(sh, "cargo test {build...} --package asymfence-hazard"))?;
-    // The one that leaks on purpose.
-    let but = ["--skip", "a_reader_that_was_forgotten_leaks_and_no_more"];
+    let but = ["--skip", LEAKS];
     run(sh, cmd!(sh, "cargo test {build...} --package asymfence-cookbook -- {but...}"))?;
     ledger::ran(sh, "the address sanitizer")
 }
@@ -321,7 +324,7 @@ fn ci(sh: &Shell) -> Result {
 fn deep(sh: &Shell) -> Result {
     adopt::check(sh, "")?;
     platforms::run(sh, "", true)?;
-    miri::check(sh)?;
+    miri::check(sh, "")?;
     loom::models(sh, Bounds::Deep)?;
     mutants::run(sh, mutants::Which::Models, "")
 }

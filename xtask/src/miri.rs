@@ -1,34 +1,131 @@
-//! Miri: undefined behaviour that no sanitizer sees.
+//! Miri: undefined behaviour that no sanitizer sees, leaks, and orders that this processor does not show.
 
 use xshell::{Shell, cmd};
 
 use crate::show::run;
-use crate::{Result, ledger, target};
+use crate::steps::{self, Step};
+use crate::{LEAKS, Result, ledger, target};
 
 /// The toolchains that may have it: the one in use, and the nightly one.
 const TOOLCHAINS: [&[&str]; 2] = [&[], &["+nightly"]];
 
-/// The structures on hazard pointers, what safe code can do with the types, and the cohorts. The other tests have
-/// processes of their own, which Miri does not run, or as many rounds as would take it hours.
-const TESTS: [&str; 4] = ["safe::", "promises::", "structures::", "cohorts::what_readers_see"];
+/// The steps, each with both models of what references may do.
+const STEPS: &[Step] = &[
+    ("library", |sh| {
+        both(sh, &["asymfence", "--lib"], &left_out(sh, OF_THE_LIBRARY)?)?;
+        both(sh, &["asymfence", "--test", "it"], &["cross_process::alone"])?;
+        both(sh, &["asymfence", "--doc"], &left_out(sh, OF_THE_PAGES)?)
+    }),
+    ("library without std", |sh| both(sh, &["asymfence", "--no-default-features", "--lib"], &[])),
+    ("hazard pointers", |sh| {
+        both(sh, &["asymfence-hazard", "--lib", "--test", "it"], &left_out(sh, OF_HAZARD)?)?;
+        both(sh, &["asymfence-hazard", "--doc"], &[])
+    }),
+    ("hazard pointers without std", |sh| {
+        both(
+            sh,
+            &["asymfence-hazard", "--no-default-features", "--test", "it"],
+            &["safe::", "promises::"],
+        )
+    }),
+    ("cookbook", |sh| {
+        both(sh, &["asymfence-cookbook", "--test", "it"], &left_out(sh, OF_THE_COOKBOOK)?)?;
+        both(sh, &["asymfence-cookbook", "--doc"], &[])
+    }),
+    ("adopter", adopter),
+    ("seeds", |sh| {
+        for (package, tests) in SMALL {
+            for model in MODELS {
+                let flags = format!("{model} -Zmiri-many-seeds=0..{SEEDS}");
+                miri(sh, flags.trim_start(), &[package, "--test", "it"], tests)?;
+            }
+        }
+        Ok(())
+    }),
+];
 
-pub(crate) fn check(sh: &Shell) -> Result {
-    let has = |toolchain: &&&[&str]| {
-        let toolchain = **toolchain;
-        cmd!(sh, "cargo {toolchain...} miri --version")
-            .quiet()
-            .ignore_stdout()
-            .ignore_stderr()
-            .run()
-            .is_ok()
-    };
-    let Some(&toolchain) = TOOLCHAINS.iter().find(has) else {
-        return ledger::skipped(sh, "Miri", "no toolchain has it: the hazard pointers");
-    };
-    let target = target(sh, "miri");
-    // The clock of the system, and its processors.
-    let _flags = sh.push_env("MIRIFLAGS", "-Zmiri-disable-isolation");
-    let test = ["test", "--package", "asymfence-hazard", "--test", "it"];
-    run(sh, cmd!(sh, "cargo {toolchain...} miri {test...} --target-dir {target} -- {TESTS...}"))?;
+/// Stacked Borrows, which is Miri's own choice, and Tree Borrows.
+const MODELS: [&str; 2] = ["", "-Zmiri-tree-borrows"];
+
+/// A seed chooses where threads are switched, which store a weak load sees, and where objects lie.
+const SEEDS: u32 = 8;
+
+/// Concurrent tests that take a moment each, for many seeds: packages, and tests of theirs.
+const SMALL: [(&str, &[&str]); 3] = [
+    ("asymfence", &["cross_process::alone"]),
+    ("asymfence-hazard", &["structures::"]),
+    ("asymfence-cookbook", &["every_item_comes_out_once_when_there_is_one"]),
+];
+
+/// What Miri cannot run, as the harness is told: the name, and why.
+const OF_THE_LIBRARY: &[(&str, &str)] = &[
+    ("kernel::tests::a_file_is_read_to_its_end_and_a_missing_one_is_told", "it reads procfs"),
+    ("kernel::tests::a_file_that_comes_in_pieces_is_read_to_its_end", "it opens a pipe anew"),
+    ("kernel::tests::a_fifo_in_place_of_a_file_does_not_stop_the_process", "it makes a FIFO"),
+];
+const OF_THE_PAGES: &[(&str, &str)] = &[];
+const OF_HAZARD: &[(&str, &str)] =
+    &[("ring::tests::an_owner_whose_ring_stays_locked_takes_another", "Miri would take minutes")];
+const OF_THE_COOKBOOK: &[(&str, &str)] = &[(LEAKS, "it leaks on purpose")];
+
+pub(crate) fn check(sh: &Shell, word: &str) -> Result {
+    if toolchain(sh).is_none() {
+        return ledger::skipped(
+            sh,
+            "Miri",
+            "no toolchain has it (rustup toolchain install nightly --component miri)",
+        );
+    }
+    steps::run(sh, "cargo xtask miri", STEPS, word)?;
     ledger::ran(sh, "Miri")
+}
+
+/// The crate that takes the fences as an option, without them and with them.
+pub(crate) fn adopter(sh: &Shell) -> Result {
+    for option in [&[][..], &["--features", "asymmetric"]] {
+        both(sh, &[&["adopter", "--test", "it"], option].concat(), &[])?;
+    }
+    Ok(())
+}
+
+fn toolchain(sh: &Shell) -> Option<&'static [&'static str]> {
+    let has = |toolchain: &&[&str]| {
+        let toolchain = *toolchain;
+        let asked = cmd!(sh, "cargo {toolchain...} miri --version");
+        asked.quiet().ignore_stdout().ignore_stderr().run().is_ok()
+    };
+    TOOLCHAINS.into_iter().find(has)
+}
+
+/// The arguments that leave these out, each in the ledger.
+fn left_out(sh: &Shell, tests: &[(&'static str, &str)]) -> Result<Vec<&'static str>> {
+    let mut arguments = Vec::new();
+    for (name, why) in tests {
+        arguments.extend(["--skip", name]);
+        ledger::skipped(sh, &format!("on Miri: {name}"), why)?;
+    }
+    Ok(arguments)
+}
+
+fn both(sh: &Shell, what: &[&str], harness: &[&str]) -> Result {
+    MODELS.iter().try_for_each(|model| miri(sh, model, what, harness))
+}
+
+/// `what` is a package and more for cargo, `harness` is for the harness of the tests.
+fn miri(sh: &Shell, flags: &str, what: &[&str], harness: &[&str]) -> Result {
+    let Some(toolchain) = toolchain(sh) else {
+        return ledger::skipped(sh, "Miri", format!("no toolchain has it: {}", what[0]));
+    };
+    let _platform = ledger::at(sh, "Miri");
+    // The clock and the files of the system, and its processors.
+    let always = "-Zmiri-disable-isolation -Zmiri-strict-provenance";
+    let _flags = sh.push_env("MIRIFLAGS", format!("{always} {flags}").trim_end());
+    let target = target(sh, "miri");
+    run(
+        sh,
+        cmd!(
+            sh,
+            "cargo {toolchain...} miri test --target-dir {target} --package {what...} -- {harness...}"
+        ),
+    )
 }

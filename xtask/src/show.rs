@@ -7,13 +7,14 @@ use xshell::{Cmd, Shell};
 use crate::Result;
 
 /// The variables that commands here are given. A line says those of them that xtask has set.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 11] = [
     "ASYMFENCE_LOOM_DEEP",
     "ASYMFENCE_LOOM_QUICK",
     "CARGO_PROFILE_DEV_DEBUG",
     "CARGO_PROFILE_DEV_OPT_LEVEL",
     "LD_LIBRARY_PATH",
     "LOOM_MAX_PREEMPTIONS",
+    "MIRIFLAGS",
     "RUSTC",
     "RUSTC_BOOTSTRAP",
     "RUSTDOCFLAGS",

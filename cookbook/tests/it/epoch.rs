@@ -81,7 +81,7 @@ fn a_drop_may_pin_and_retire() {
 /// Readers of one object that another thread replaces, with paced heavy fences.
 #[test]
 fn what_is_pinned_is_alive_and_what_is_retired_dies_once() {
-    const REPLACEMENTS: usize = 20_000;
+    const REPLACEMENTS: usize = if cfg!(miri) { 200 } else { 20_000 };
     let (collector, deaths) = (Collector::new(), Arc::default());
     let current = AtomicPtr::new(Box::into_raw(Box::new(Canary::new(0, &deaths))));
     let stop = AtomicBool::new(false);

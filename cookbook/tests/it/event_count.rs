@@ -127,7 +127,7 @@ fn a_condition_may_notify_and_wait_itself() {
 /// Whether it was notified before it left, or parked, or neither.
 #[test]
 fn who_cancels_takes_no_wake_up_from_who_sleeps() {
-    for _ in 0..1_000 {
+    for _ in 0..if cfg!(miri) { 10 } else { 1_000 } {
         let (event, listening, ready) = (drowsy(), Barrier::new(2), AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -149,20 +149,21 @@ fn who_cancels_takes_no_wake_up_from_who_sleeps() {
 #[test]
 fn notify_all_wakes_all() {
     const SLEEPERS: usize = 8;
+    const ROUNDS: usize = if cfg!(miri) { 5 } else { 500 };
     let event = drowsy();
     let (round, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let back = drowsy();
     thread::scope(|scope| {
         for _ in 0..SLEEPERS {
             scope.spawn(|| {
-                for mine in 1..=500 {
+                for mine in 1..=ROUNDS {
                     event.wait_until(|| (round.load(Acquire) >= mine).then_some(()));
                     done.fetch_add(1, Release);
                     back.notify_one();
                 }
             });
         }
-        for next in 1..=500 {
+        for next in 1..=ROUNDS {
             round.store(next, Release);
             event.notify_all();
             back.wait_until(|| (done.load(Acquire) == next * SLEEPERS).then_some(()));
@@ -175,6 +176,7 @@ fn notify_all_wakes_all() {
 /// Two threads that sleep at every single item: one wake-up lost, and both sleep for ever.
 #[test]
 fn ping_pong_loses_no_wake_up() {
+    const ROUNDS: u64 = if cfg!(miri) { 100 } else { 20_000 };
     let (rings, events) = ([Ring::<1>::new(), Ring::new()], [drowsy(), drowsy()]);
     let pop = |side: usize| events[side].wait_until(|| rings[side].try_pop());
     let push = |side: usize, item| {
@@ -182,8 +184,8 @@ fn ping_pong_loses_no_wake_up() {
         events[side].notify_one();
     };
     thread::scope(|scope| {
-        scope.spawn(|| (0..20_000).for_each(|_| push(1, pop(0) + 1)));
-        for round in 0..20_000 {
+        scope.spawn(|| (0..ROUNDS).for_each(|_| push(1, pop(0) + 1)));
+        for round in 0..ROUNDS {
             push(0, 2 * round);
             assert_eq!(pop(1), 2 * round + 1);
         }
@@ -208,16 +210,17 @@ fn a_ring_that_is_empty_or_full_hands_everything_over_in_order() {
             }
         });
     }
-    hand_over::<1>(drowsy, 20_000);
-    hand_over::<7>(drowsy, 50_000);
-    hand_over::<1024>(EventCount::new, 2_000_000);
+    let items = if cfg!(miri) { [50, 100, 2_000] } else { [20_000, 50_000, 2_000_000] };
+    hand_over::<1>(drowsy, items[0]);
+    hand_over::<7>(drowsy, items[1]);
+    hand_over::<1024>(EventCount::new, items[2]);
 }
 
 /// Several conditions on one event count: each consumer waits for rings of its own.
 #[test]
 fn several_producers_and_consumers_on_one_event_count_lose_no_wake_up() {
     const PAIRS: usize = 3;
-    const ITEMS: u64 = 20_000;
+    const ITEMS: u64 = if cfg!(miri) { 100 } else { 20_000 };
     let rings: [_; PAIRS] = array::from_fn(|_| Ring::<64>::new());
     let (filled, emptied) = (drowsy(), drowsy());
     thread::scope(|scope| {
@@ -253,7 +256,7 @@ impl Drop for Canary<'_> {
 #[test]
 fn notify_one_is_enough_for_consumers_that_are_alike() {
     const THREADS: usize = 4;
-    const ITEMS: usize = 20_000;
+    const ITEMS: usize = if cfg!(miri) { 50 } else { 20_000 };
     let ends = AtomicUsize::new(0);
     let (queue, filled) = (Injector::new(), drowsy());
     let try_take = || match queue.steal() {
@@ -391,7 +394,7 @@ fn a_waker_may_use_the_event_count() {
 /// Threads and tasks, of which some give up now and then, on one queue.
 #[test]
 fn tasks_and_threads_that_give_up_lose_no_wake_up() {
-    const ITEMS: usize = 20_000;
+    const ITEMS: usize = if cfg!(miri) { 50 } else { 20_000 };
     let (queue, filled) = (Injector::new(), drowsy());
     let taken = AtomicUsize::new(0);
     let try_take = || match queue.steal() {

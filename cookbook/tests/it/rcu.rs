@@ -15,7 +15,8 @@ use crate::{alone, asked};
 /// new reader takes the place of one.
 #[test]
 fn what_is_read_is_alive_and_what_is_replaced_dies_once() {
-    const REPLACED: usize = 300;
+    const REPLACED: usize = if cfg!(miri) { 10 } else { 300 };
+    const READS: usize = if cfg!(miri) { 20 } else { 1_000 };
     let deaths = Arc::default();
     let rcu = Rcu::new(Canary::new(0, &deaths));
     let stop = AtomicBool::new(false);
@@ -25,7 +26,7 @@ fn what_is_read_is_alive_and_what_is_replaced_dies_once() {
                 let mut reads = 0;
                 while !stop.load(Relaxed) {
                     let reader = rcu.reader();
-                    for _ in 0..1_000 {
+                    for _ in 0..READS {
                         let outer = reader.read();
                         outer.assert_alive();
                         let inner = reader.read();
@@ -289,7 +290,7 @@ fn what_is_deferred_waits_for_readers_and_is_done_in_order() {
 
 #[test]
 fn what_is_replaced_later_dies_once_and_not_before_its_readers() {
-    const REPLACED: usize = 10_000;
+    const REPLACED: usize = if cfg!(miri) { 100 } else { 10_000 };
     let deaths = Arc::default();
     let rcu = Rcu::new(Canary::new(0, &deaths));
     let stop = AtomicBool::new(false);

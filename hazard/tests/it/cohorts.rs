@@ -10,6 +10,7 @@ use asymfence_hazard::{Family, domain};
 use {nix::libc, seccompiler::SeccompAction::Errno, seccompiler::apply_filter};
 
 use crate::child::Child;
+use crate::child::ledger;
 #[cfg(not(asymfence_symmetric))]
 use crate::filter::on_protection_too;
 use crate::slot::Slot;
@@ -18,7 +19,7 @@ use crate::{BY_NUMBERS, Canary};
 #[test]
 fn what_readers_see_of_a_cohort_is_alive_and_all_dies_with_it() {
     domain! { enum Tests {} = BY_NUMBERS; }
-    const ROUNDS: usize = if cfg!(miri) { 200 } else { 20_000 };
+    const ROUNDS: usize = if cfg!(miri) { 100 } else { 20_000 };
     let deaths: Arc<AtomicUsize> = Arc::default();
     let slot = Slot::<Canary, Tests>::new(64);
     thread::scope(|scope| {
@@ -77,6 +78,9 @@ fn a_cohort_that_is_dropped_frees_all_without_a_fence() {
 
 #[test]
 fn garbage_of_a_cohort_is_bounded() {
+    if ledger::is_too_long() {
+        return;
+    }
     domain! { enum Tests {} = BY_NUMBERS; }
     const THREADS: usize = 4;
     const ROUNDS: usize = 20_000;

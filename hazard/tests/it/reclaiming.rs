@@ -8,7 +8,7 @@ use std::thread;
 
 use asymfence_hazard::{AtomicBox, Family, HazardPointer, domain};
 
-use crate::child::Child;
+use crate::child::{Child, ledger};
 use crate::{BY_NUMBERS, Canary, bound, end, reclaim, replace, retire, stats, waiting};
 
 /// A domain of the test's own, which goes by numbers alone.
@@ -137,6 +137,7 @@ fn a_box_of_a_type_without_a_known_size_is_freed() {
 
 #[test]
 fn a_reader_that_stops_holds_back_only_what_it_protects() {
+    const COUNT: usize = if cfg!(miri) { 100 } else { 50_000 };
     own!();
     let (source, deaths) = (Source::null(), Arc::default());
     let mut stopped: [HazardPointer<Tests>; 20] = HazardPointer::array();
@@ -145,13 +146,13 @@ fn a_reader_that_stops_holds_back_only_what_it_protects() {
         replace(&source, &deaths);
         protected.push(hazard.protect(&source).expect("not null"));
     }
-    for _ in 0..50_000 {
+    for _ in 0..COUNT {
         replace(&source, &deaths);
         assert!(stats::<Tests>().waiting() <= bound::<Tests>(), "{:?}", stats::<Tests>());
     }
     assert_eq!(Tests::domain().reclaim_all().expect("a heavy fence").kept, 20);
     protected.iter().for_each(|object| object.assert_alive());
-    assert_eq!(deaths.load(Relaxed), 50_000 - 1);
+    assert_eq!(deaths.load(Relaxed), COUNT - 1);
     end(&source);
 }
 
@@ -168,13 +169,14 @@ fn fewer_objects_than_make_a_reclaim_worth_it_wait() {
 #[test]
 fn garbage_is_bounded_while_many_threads_retire() {
     const THREADS: usize = 4;
+    const EACH: usize = if cfg!(miri) { 20 } else { 20_000 };
     own!();
     let deaths = Arc::default();
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 let source = Source::null();
-                for _ in 0..20_000 {
+                for _ in 0..EACH {
                     replace(&source, &deaths);
                     let waiting = waiting::<Tests>();
                     // Each other may be preempted while it makes a heavy fence.
@@ -186,7 +188,7 @@ fn garbage_is_bounded_while_many_threads_retire() {
         }
     });
     assert_eq!(Tests::domain().reclaim_all().expect("a heavy fence").kept, 0);
-    assert_eq!(deaths.load(Relaxed), THREADS * 20_000);
+    assert_eq!(deaths.load(Relaxed), THREADS * EACH);
 }
 
 domain! { enum Chained {} = BY_NUMBERS; }
@@ -288,6 +290,9 @@ fn a_destructor_that_panics_keeps_no_other_from_running() {
 #[cfg(feature = "std")]
 #[test]
 fn garbage_is_bounded_while_destructors_panic() {
+    if ledger::is_too_long() {
+        return;
+    }
     own!();
     let deaths = Arc::<AtomicUsize>::default();
     let mut panics = 0;
@@ -372,6 +377,9 @@ fn reclaim_all_waits_for_what_another_thread_has_in_hand() {
 /// Each has up to 64 objects in hand, and holds back no others.
 #[test]
 fn threads_that_stop_in_the_middle_of_a_reclaim_hold_back_what_they_have_in_hand() {
+    if ledger::is_too_long() {
+        return;
+    }
     const THREADS: usize = 50;
     const IN_HAND: usize = 64;
     static STOPPED: [Barrier; 2] = [Barrier::new(2), Barrier::new(THREADS + 1)];
@@ -408,6 +416,9 @@ fn threads_that_stop_in_the_middle_of_a_reclaim_hold_back_what_they_have_in_hand
 
 #[test]
 fn what_destructors_retire_is_freed_by_later_retires() {
+    if ledger::is_too_long() {
+        return;
+    }
     own!();
     /// An object whose destructor retires four others.
     struct Litter(Arc<AtomicUsize>);
@@ -452,6 +463,9 @@ fn a_reclaim_frees_what_an_idle_thread_has_retired() {
 
 #[test]
 fn those_who_go_on_retiring_free_what_an_idle_thread_has_retired() {
+    if ledger::is_too_long() {
+        return;
+    }
     own!();
     frees_what_an_idle_thread_has_retired::<Tests>(|| {
         (0..10_000).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
@@ -460,6 +474,9 @@ fn those_who_go_on_retiring_free_what_an_idle_thread_has_retired() {
 
 #[test]
 fn threads_that_come_and_go_leave_no_more_than_the_bound() {
+    if ledger::is_too_long() {
+        return;
+    }
     own!();
     for _ in 0..200 {
         let retire = || (0..100).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
@@ -470,6 +487,9 @@ fn threads_that_come_and_go_leave_no_more_than_the_bound() {
 
 #[test]
 fn what_many_threads_leave_when_they_end_is_freed_by_those_who_go_on() {
+    if ledger::is_too_long() {
+        return;
+    }
     const THREADS: usize = 200;
     own!();
     let barrier = Barrier::new(THREADS);
@@ -524,6 +544,9 @@ fn a_destructor_that_reclaims_does_not_nest() {
 
 #[test]
 fn a_reclaim_is_put_off_until_there_are_as_many_objects_as_hazard_pointers() {
+    if ledger::is_too_long() {
+        return;
+    }
     own!();
     let deaths = Arc::default();
     let hazards: [HazardPointer<Tests>; 3_000] = HazardPointer::array();

@@ -197,7 +197,7 @@ fn hammer_keys(structure: &impl Keyed, rounds: usize) {
 
 #[test]
 fn values_are_alive_when_they_are_seen_and_die_once() {
-    hammer(if cfg!(miri) { 40 } else { 50_000 });
+    hammer(if cfg!(miri) { 15 } else { 50_000 });
 }
 
 #[test]

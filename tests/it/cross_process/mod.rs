@@ -1,5 +1,6 @@
 //! Fences between real processes over real shared memory.
 
+mod alone;
 mod believing;
 mod dying;
 mod headers;

@@ -1,0 +1,112 @@
+//! What `ofd_lock` does, for Miri, which knows none of its system calls and runs one process: the locks are in the
+//! memory of that process. A description's locks last as long as the description or a [`Hold`] of it.
+
+use core::ffi::c_int;
+use core::ops::Range;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::vec::Vec;
+
+use rustix::io::Errno;
+
+/// Device and inode. Miri knows statx(2), by which the standard library asks.
+pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
+    let found = file.try_clone_to_owned().and_then(|file| File::from(file).metadata());
+    let found =
+        found.map_err(|error| Errno::from_raw_os_error(error.raw_os_error().unwrap_or(0)))?;
+    Ok([found.dev(), found.ino()])
+}
+
+type Answer<T> = Result<T, c_int>;
+
+/// What lock a byte has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    Free,
+    Exclusive,
+    Shared,
+}
+
+/// The locks of a description, by their bytes.
+struct Open {
+    identity: [u64; 2],
+    locks: Mutex<BTreeMap<u64, Lock>>,
+}
+
+impl Open {
+    fn locks(&self) -> MutexGuard<'_, BTreeMap<u64, Lock>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All descriptions. Its guard is held for each change of a lock.
+static ALL: Mutex<Vec<Weak<Open>>> = Mutex::new(Vec::new());
+
+fn all() -> MutexGuard<'static, Vec<Weak<Open>>> {
+    ALL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A lock of a description of this file on one of the bytes.
+fn lock_among(all: &[Weak<Open>], identity: [u64; 2], bytes: Range<u64>) -> Lock {
+    let opened = all.iter().filter_map(Weak::upgrade).filter(|open| open.identity == identity);
+    let mut found = opened.filter_map(|open| Some(*open.locks().range(bytes.clone()).next()?.1));
+    found.next().unwrap_or(Lock::Free)
+}
+
+/// Which lock a description has on one of the bytes. (`file`'s own has none: only a [`Description`] locks.)
+pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<Lock> {
+    let identity = identity(file).map_err(Errno::raw_os_error)?;
+    Ok(lock_among(&all(), identity, bytes))
+}
+
+/// An open file description of its own.
+pub(crate) struct Description(Arc<Open>);
+
+impl Description {
+    pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let open = Arc::new(Open { identity: identity(file)?, locks: Mutex::default() });
+        let mut all = all();
+        all.retain(|open| open.strong_count() != 0);
+        all.push(Arc::downgrade(&open));
+        Ok(Description(open))
+    }
+
+    pub(crate) fn identity(&self) -> [u64; 2] {
+        self.0.identity
+    }
+
+    pub(crate) fn try_lock(&self, byte: u64) -> Answer<bool> {
+        let all = all();
+        let is_free = lock_among(&all, self.0.identity, byte..byte + 1) == Lock::Free;
+        if is_free {
+            self.0.locks().insert(byte, Lock::Exclusive);
+        }
+        Ok(is_free)
+    }
+
+    pub(crate) fn share(&self, byte: u64) -> Answer<()> {
+        let _all = all();
+        self.0.locks().insert(byte, Lock::Shared);
+        Ok(())
+    }
+
+    pub(crate) fn unlock(&self, byte: u64) {
+        let _all = all();
+        self.0.locks().remove(&byte);
+    }
+
+    pub(crate) fn is_layered(&self) -> Result<bool, Errno> {
+        Ok(false)
+    }
+
+    pub(crate) fn hold(&self) -> Result<Hold, Errno> {
+        Ok(Hold { _open: Arc::clone(&self.0) })
+    }
+}
+
+pub(crate) struct Hold {
+    _open: Arc<Open>,
+}
