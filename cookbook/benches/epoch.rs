@@ -63,9 +63,7 @@ macro_rules! epochs {
                 let handle = self.collector.handle();
                 move || {
                     let old = self.newest.swap(Box::into_raw(Box::new([1; 4])), AcqRel);
-                    // SAFETY: from a box.
-                    let old = unsafe { Box::from_raw(old) };
-                    // SAFETY: unlinked just now, by us alone.
+                    // SAFETY: from a box, unlinked just now, by us alone.
                     unsafe { handle.retire(old) };
                     self.collector.waiting()
                 }

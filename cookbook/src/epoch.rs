@@ -91,7 +91,7 @@ const FREE: usize = 0;
 ///     let handle = collector.handle();
 ///     let old = newest.swap(Box::into_raw(Box::new(2)), AcqRel);
 ///     // SAFETY: from a box, unlinked just now, by us alone.
-///     unsafe { handle.retire(Box::from_raw(old)) };
+///     unsafe { handle.retire(old) };
 /// });
 /// // SAFETY: nobody else is left.
 /// drop(unsafe { Box::from_raw(newest.into_inner()) });
@@ -113,12 +113,25 @@ type Slot = CachePadded<AtomicUsize>;
 /// Objects that were unlinked before a full fence, and the epoch after that.
 struct Sealed {
     tag: usize,
-    objects: Vec<Box<dyn Anything>>,
+    objects: Vec<Retired>,
 }
 
 /// What can be dropped in any thread.
 trait Anything: Send {}
 impl<T: Send> Anything for T {}
+
+/// What was retired. A pointer and no box: readers may have references to it, and a box would assert that nobody has.
+struct Retired(*mut dyn Anything);
+
+// SAFETY: what it points to can be dropped in any thread, and nothing else is done with it.
+unsafe impl Send for Retired {}
+
+impl Drop for Retired {
+    fn drop(&mut self) {
+        // SAFETY: it came from a box, is dropped once, and nobody has it any more.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
 
 impl Collector {
     /// Creates a collector. It executes a heavy fence when 1,024 objects wait, or when any wait and none was due for a
@@ -227,7 +240,7 @@ pub struct Handle<'c> {
     /// How many guards there are.
     guards: Cell<usize>,
     /// Retired, and not sealed yet.
-    objects: RefCell<Vec<Box<dyn Anything>>>,
+    objects: RefCell<Vec<Retired>>,
     /// Sealed, the oldest first.
     sealed: RefCell<VecDeque<Sealed>>,
 }
@@ -265,14 +278,17 @@ impl Handle<'_> {
     ///
     /// # Safety
     ///
-    /// The object was unlinked before: no reader that pins from now on finds it. What it borrows lives as
-    /// long as the [`Collector`] does, and its drop may run in any thread.
-    pub unsafe fn retire<T: Send>(&self, object: Box<T>) {
-        let object: Box<dyn Anything + '_> = object;
+    /// The object came from [`Box::into_raw`], and is retired once. It was unlinked before: no reader that pins from now
+    /// on finds it. What it borrows lives as long as the [`Collector`] does, and its drop may run in any thread.
+    ///
+    /// Do not make a box of it meanwhile: while readers have references, that is undefined behaviour.
+    pub unsafe fn retire<T: Send>(&self, object: *mut T) {
+        let object: *mut (dyn Anything + '_) = object;
         // SAFETY: the caller's promise that what it borrows lives long enough.
-        let object = unsafe { mem::transmute::<Box<dyn Anything + '_>, Box<dyn Anything>>(object) };
+        let object =
+            unsafe { mem::transmute::<*mut (dyn Anything + '_), *mut dyn Anything>(object) };
         let mut objects = self.objects.borrow_mut();
-        objects.push(object);
+        objects.push(Retired(object));
         if objects.len() >= BATCH {
             drop(objects);
             self.seal();

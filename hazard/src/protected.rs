@@ -86,7 +86,7 @@ impl<T: ?Sized, F: Family> Protected<T, F> {
     ///
     /// let route = AtomicBox::<u32>::from(Box::new(7));
     /// let other = String::from("north");
-    /// let name: Protected<str> = Protected::map(route.load().expect("not null"), |_| &other);
+    /// let name: Protected<str> = Protected::map(route.load().expect("not null"), |_| other.as_str());
     /// ```
     #[inline]
     pub fn map<U: ?Sized>(guard: Self, part: impl FnOnce(&T) -> &U) -> Protected<U, F> {

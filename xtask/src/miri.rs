@@ -9,17 +9,17 @@ use crate::{LEAKS, Result, ledger, target};
 /// The toolchains that may have it: the one in use, and the nightly one.
 const TOOLCHAINS: [&[&str]; 2] = [&[], &["+nightly"]];
 
-/// The steps, each with both models of what references may do.
+/// The steps. Tests run with both models of what references may do, examples of the documentation with one.
 const STEPS: &[Step] = &[
     ("library", |sh| {
         both(sh, &["asymfence", "--lib"], &left_out(sh, OF_THE_LIBRARY)?)?;
         both(sh, &["asymfence", "--test", "it"], &["cross_process::alone"])?;
-        both(sh, &["asymfence", "--doc"], &left_out(sh, OF_THE_PAGES)?)
+        miri(sh, "", &["asymfence", "--doc"], &left_out(sh, OF_THE_EXAMPLES)?)
     }),
     ("library without std", |sh| both(sh, &["asymfence", "--no-default-features", "--lib"], &[])),
     ("hazard pointers", |sh| {
         both(sh, &["asymfence-hazard", "--lib", "--test", "it"], &left_out(sh, OF_HAZARD)?)?;
-        both(sh, &["asymfence-hazard", "--doc"], &[])
+        miri(sh, "", &["asymfence-hazard", "--doc"], &left_out(sh, OF_ITS_EXAMPLES)?)
     }),
     ("hazard pointers without std", |sh| {
         both(
@@ -30,7 +30,7 @@ const STEPS: &[Step] = &[
     }),
     ("cookbook", |sh| {
         both(sh, &["asymfence-cookbook", "--test", "it"], &left_out(sh, OF_THE_COOKBOOK)?)?;
-        both(sh, &["asymfence-cookbook", "--doc"], &[])
+        miri(sh, "", &["asymfence-cookbook", "--doc"], &[])
     }),
     ("adopter", adopter),
     ("seeds", |sh| {
@@ -53,8 +53,11 @@ const SEEDS: u32 = 8;
 /// Concurrent tests that take a moment each, for many seeds: packages, and tests of theirs.
 const SMALL: [(&str, &[&str]); 3] = [
     ("asymfence", &["cross_process::alone"]),
-    ("asymfence-hazard", &["structures::"]),
-    ("asymfence-cookbook", &["every_item_comes_out_once_when_there_is_one"]),
+    (
+        "asymfence-hazard",
+        &["cohorts::what_readers_see", "garbage_is_bounded_while_many_threads_retire"],
+    ),
+    ("asymfence-cookbook", &["epoch::what_is_pinned", "rcu::what_is_read", "ping_pong"]),
 ];
 
 /// What Miri cannot run, as the harness is told: the name, and why.
@@ -63,9 +66,12 @@ const OF_THE_LIBRARY: &[(&str, &str)] = &[
     ("kernel::tests::a_file_that_comes_in_pieces_is_read_to_its_end", "it opens a pipe anew"),
     ("kernel::tests::a_fifo_in_place_of_a_file_does_not_stop_the_process", "it makes a FIFO"),
 ];
-const OF_THE_PAGES: &[(&str, &str)] = &[];
+const OF_THE_EXAMPLES: &[(&str, &str)] =
+    &[("src/cross_process/", "they make a memfd"), ("src/membarrier.rs", "there is no membarrier")];
 const OF_HAZARD: &[(&str, &str)] =
     &[("ring::tests::an_owner_whose_ring_stays_locked_takes_another", "Miri would take minutes")];
+const OF_ITS_EXAMPLES: &[(&str, &str)] =
+    &[("reclaim_in_background", "its thread outlives the main one, which Miri calls a leak")];
 const OF_THE_COOKBOOK: &[(&str, &str)] = &[(LEAKS, "it leaks on purpose")];
 
 pub(crate) fn check(sh: &Shell, word: &str) -> Result {

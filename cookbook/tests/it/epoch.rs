@@ -16,7 +16,7 @@ fn what_is_retired_is_dropped_after_three_flushes_and_not_while_it_is_pinned() {
     let (handle, reader) = (collector.handle(), collector.handle());
     let guard = reader.pin();
     // SAFETY: nobody has found it.
-    unsafe { handle.retire(Box::new(Canary::new(0, &deaths))) };
+    unsafe { handle.retire(Box::into_raw(Box::new(Canary::new(0, &deaths)))) };
     (0..10).for_each(|_| handle.flush());
     assert_eq!(deaths.load(Relaxed), 0);
     drop(guard);
@@ -30,7 +30,7 @@ fn guards_nest() {
     let (handle, reader) = (collector.handle(), collector.handle());
     let [first, second] = [reader.pin(), reader.pin()];
     // SAFETY: nobody has found it.
-    unsafe { handle.retire(Box::new(Canary::new(0, &deaths))) };
+    unsafe { handle.retire(Box::into_raw(Box::new(Canary::new(0, &deaths)))) };
     drop(first);
     (0..10).for_each(|_| handle.flush());
     assert_eq!(deaths.load(Relaxed), 0);
@@ -44,7 +44,7 @@ fn what_a_handle_leaves_another_drops_or_the_collector() {
     let (collector, deaths) = (Collector::new(), Arc::default());
     let retire = || {
         // SAFETY: nobody has found it.
-        unsafe { collector.handle().retire(Box::new(Canary::new(0, &deaths))) };
+        unsafe { collector.handle().retire(Box::into_raw(Box::new(Canary::new(0, &deaths)))) };
     };
     retire();
     let other = collector.handle();
@@ -66,14 +66,20 @@ fn a_drop_may_pin_and_retire() {
                 let handle = self.0.handle();
                 let _guard = handle.pin();
                 // SAFETY: nobody has found it.
-                unsafe { handle.retire(Box::new(Nested(self.0, self.1 - 1, self.2.clone()))) };
+                unsafe {
+                    handle.retire(Box::into_raw(Box::new(Nested(
+                        self.0,
+                        self.1 - 1,
+                        self.2.clone(),
+                    ))))
+                };
             }
         }
     }
     let (collector, deaths) = (Collector::new(), Arc::default());
     let handle = collector.handle();
     // SAFETY: nobody has found it, and the collector drops it before it goes.
-    unsafe { handle.retire(Box::new(Nested(&collector, 3, Arc::clone(&deaths)))) };
+    unsafe { handle.retire(Box::into_raw(Box::new(Nested(&collector, 3, Arc::clone(&deaths))))) };
     (0..30).for_each(|_| handle.flush());
     assert_eq!(deaths.load(Relaxed), 4);
 }
@@ -105,9 +111,7 @@ fn what_is_pinned_is_alive_and_what_is_retired_dies_once() {
         for number in 1..=REPLACEMENTS {
             let new = Box::into_raw(Box::new(Canary::new(number, &deaths)));
             let old = current.swap(new, AcqRel);
-            // SAFETY: from a box.
-            let old = unsafe { Box::from_raw(old) };
-            // SAFETY: unlinked just now, by us alone.
+            // SAFETY: from a box, unlinked just now, by us alone.
             unsafe { handle.retire(old) };
             if number % 64 == 0 {
                 thread::yield_now();
@@ -138,7 +142,7 @@ fn nothing_is_paid_while_nothing_waits() {
             asked(|| {
                 let collector = Collector::new();
                 // SAFETY: nobody has found it.
-                unsafe { collector.handle().retire(Box::new(0)) };
+                unsafe { collector.handle().retire(Box::into_raw(Box::new(0))) };
                 // Three advances, a pause apart.
                 while collector.waiting() > 0 {
                     pins(&collector);
@@ -160,7 +164,7 @@ fn a_reader_that_lags_behind_costs_no_heavy_fence() {
         let fences = asked(|| {
             for _ in 0..1_000 {
                 // SAFETY: nobody has found it.
-                unsafe { handle.retire(Box::new(0)) };
+                unsafe { handle.retire(Box::into_raw(Box::new(0))) };
                 drop(handle.pin());
             }
         });

@@ -71,7 +71,7 @@ impl World {
     fn unlink(self: &Arc<Self>, handle: &Handle<'_>) {
         self.link.store(1, Release);
         // SAFETY: it was unlinked just now. The memory outlives the model's threads.
-        unsafe { handle.retire(Box::new(End(Arc::clone(self)))) };
+        unsafe { handle.retire(Box::into_raw(Box::new(End(Arc::clone(self))))) };
     }
 }
 
@@ -190,7 +190,7 @@ fn who_advances_sees_who_pinned_before_the_last_heavy_fence() {
         let world = World::of(Collector::with_pacer(Pacer::new(usize::MAX)));
         let handle = world.collector.handle();
         // SAFETY: nobody can find these. With the 64th that is retired they are sealed, without a heavy fence.
-        (0..63).for_each(|_| unsafe { handle.retire(Box::new(())) });
+        (0..63).for_each(|_| unsafe { handle.retire(Box::into_raw(Box::new(()))) });
         let reads = world.spawn(|world| {
             let handle = world.collector.handle();
             let guard = handle.pin();
