@@ -103,6 +103,7 @@ const FAR: usize = usize::MAX / 8;
 /// The number of the call after `lead`, doubled.
 fn next(lead: usize, served: usize) -> usize {
     let last = lead & !LED;
+    // guard survives: the bound by `<=` is the same. Both counts are even, and `FAR` is odd.
     if last.wrapping_sub(served) < FAR { last.wrapping_add(ONE_CALL) } else { last }
 }
 
@@ -175,6 +176,7 @@ impl Counts {
         // `FAR` lets a later call be at most one call further ahead. A number that looks further ahead belongs to a
         // leader that was stopped while others made more than half as many calls as there are numbers. (With counts of
         // 32 bits such a leader is recognised until the others have made 7/8 of 2^31 calls.)
+        // guard survives: the bound by `<` is the same, as in `next`.
         while is_after(number, last) && number.wrapping_sub(last) <= FAR + ONE_CALL {
             // (6) Release: the call comes before everything that a thread does after it sees the call served. Pairs
             // with (7).

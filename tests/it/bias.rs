@@ -190,6 +190,8 @@ fn the_bias_returns_a_pause_after_the_last_rare_side_and_no_sooner() {
         assert!(!bias.restore_at(start + PAUSE * 2 - Duration::from_micros(1)));
         assert!(bias.restore_at(start + PAUSE * 2));
         assert!(bias.light_fence());
+        bias.heavy_fence(|| start + PAUSE * 3 - Duration::from_micros(1));
+        assert!(!bias.is_biased(), "restoring was the first heavy fence of this pause");
     });
 }
 

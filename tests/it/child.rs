@@ -80,7 +80,7 @@ pub(crate) fn end() -> ! {
 pub(crate) struct Child {
     filter: Option<BpfProgram>,
     variable: Option<(&'static str, &'static str)>,
-    inject: Option<&'static str>,
+    inject: Option<(&'static str, String)>,
     log: Option<PathBuf>,
 }
 
@@ -117,8 +117,13 @@ impl Child {
 
     /// Lets strace answer its membarrier calls as `inject` says, in the syntax of strace(1). `None`, and a line in the
     /// ledger, where tracing is not allowed.
-    pub(crate) fn injected(inject: &'static str) -> Option<Self> {
-        let child = Child { inject: Some(inject), ..Child::default() };
+    pub(crate) fn injected(inject: &str) -> Option<Self> {
+        Child::injected_into("membarrier", inject)
+    }
+
+    /// The same for another system call.
+    pub(crate) fn injected_into(call: &'static str, inject: &str) -> Option<Self> {
+        let child = Child { inject: Some((call, inject.to_owned())), ..Child::default() };
         if std::env::var_os(MARK).is_some() {
             return Some(child); // it is traced, and may not trace
         }
@@ -143,8 +148,8 @@ impl Child {
     }
 
     /// Lets strace answer some of them too, as `injected`.
-    pub(crate) fn injected_too(self, inject: &'static str) -> Self {
-        Child { inject: Some(inject), ..self }
+    pub(crate) fn injected_too(self, inject: &str) -> Self {
+        Child { inject: Some(("membarrier", inject.to_owned())), ..self }
     }
 
     /// Runs `body`, which must be a closure in the test itself, in the child. Does not assert how the child ends.
@@ -169,10 +174,11 @@ impl Child {
         let mut command = this_binary();
         if self.inject.is_some() || self.log.is_some() {
             let mut strace = Command::new("strace");
-            strace.args(["-f", "-qq", "-e", "trace=membarrier", "-o"]);
+            let (call, inject) = self.inject.unwrap_or(("membarrier", String::new()));
+            strace.args(["-f", "-qq", "-e", &format!("trace={call}"), "-o"]);
             strace.arg(self.log.unwrap_or("/dev/null".into()));
-            if let Some(inject) = self.inject {
-                strace.args(["-e", &format!("inject=membarrier:{inject}")]);
+            if !inject.is_empty() {
+                strace.args(["-e", &format!("inject={call}:{inject}")]);
             }
             strace.arg(command.get_program()).args(command.get_args());
             command = strace;

@@ -83,6 +83,24 @@ pub(crate) fn on_fcntl(commands: &[i32], action: SeccompAction) -> BpfProgram {
     compile([(call, commands.iter().map(rule).collect())], action)
 }
 
+/// fstat meets `action`.
+pub(crate) fn on_fstat(action: SeccompAction) -> BpfProgram {
+    #[cfg(target_pointer_width = "64")]
+    let call = nix::libc::SYS_fstat;
+    #[cfg(target_pointer_width = "32")]
+    let call = nix::libc::SYS_fstat64;
+    compile([(call, Vec::new())], action)
+}
+
+/// fstatfs meets `action`.
+pub(crate) fn on_fstatfs(action: SeccompAction) -> BpfProgram {
+    #[cfg(target_pointer_width = "64")]
+    let call = nix::libc::SYS_fstatfs;
+    #[cfg(target_pointer_width = "32")]
+    let call = nix::libc::SYS_fstatfs64;
+    compile([(call, Vec::new())], action)
+}
+
 /// membarrier and mprotect meet `action`.
 pub(crate) fn on_protection_too(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new()), (SYS_mprotect, Vec::new())], action)

@@ -104,19 +104,22 @@ fn command() -> Result {
         return Ok(());
     }
     let (mut wide, mut quick) = (false, false);
-    let mut which = mutants::Which::Models;
+    let mut which = mutants::Which { all: false, part: mutants::Part::Every };
     let mut word = String::new();
     while let Some(argument) = arguments.next()? {
         match argument {
             lexopt::Arg::Long("deep") if command == "loom" => wide = true,
             lexopt::Arg::Long("all") if command == "mutants" => {
-                which = mutants::Which::All;
+                which.all = true;
             }
             lexopt::Arg::Long("quick") if command == "mutants" => {
-                which = mutants::Which::Quick;
+                which.part = mutants::Part::Quick;
             }
             lexopt::Arg::Long("new") if command == "mutants" => {
-                which = mutants::Which::New;
+                which.part = mutants::Part::New;
+            }
+            lexopt::Arg::Long("list") if command == "mutants" => {
+                which.part = mutants::Part::List;
             }
             lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => {
                 print!("{HELP}");
@@ -312,7 +315,7 @@ fn ci(sh: &Shell) -> Result {
     steps::run(sh, ALL, ALL_STEPS, "")?;
     loom::models(sh, Bounds::Full)?;
     spin::models(sh)?;
-    mutants::run(sh, mutants::Which::Quick, "")?;
+    mutants::run(sh, mutants::Which { all: false, part: mutants::Part::Quick }, "")?;
     msrv::check(sh)?;
     codegen::foreign(sh)?;
     asan(sh)?;
@@ -326,7 +329,7 @@ fn deep(sh: &Shell) -> Result {
     platforms::run(sh, "", true)?;
     miri::check(sh, "")?;
     loom::models(sh, Bounds::Deep)?;
-    mutants::run(sh, mutants::Which::Models, "")
+    mutants::run(sh, mutants::Which { all: false, part: mutants::Part::Every }, "")
 }
 
 /// The picture of the README, roughly.

@@ -17,7 +17,7 @@ mod segments;
 
 use judges::{IT, Judge, models};
 
-pub(crate) use generated::{Which, run};
+pub(crate) use generated::{Part, Which, run};
 
 /// One change: what is done, the file, the text there, and what stands in its place.
 struct Mutant(&'static str, &'static str, &'static str, &'static str);

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::judges::{Binary, Judge, is_model};
-use super::rewrite::Mutant;
+use super::rewrite::{Kind, Mutant};
 use crate::Result;
 
 /// The number of the mutant; what else reads it is in `CHOOSER`.
@@ -50,10 +49,17 @@ struct Trial {
     judges: Vec<&'static Judge>,
     /// Once it has passed what is not mutated.
     known: OnceLock<Known>,
-    /// Held by the worker that finds that out. Says whether it takes long.
-    is_long: Mutex<bool>,
+    /// Held by the worker that finds that out. Says why it is not known.
+    why_not: Mutex<Option<WhyNot>>,
     /// The files whose mutants it caught, one entry a mutant.
     caught: Mutex<Vec<String>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WhyNot {
+    TakesLong,
+    /// Without a mutant. It judges none.
+    Fails,
 }
 
 /// How long a test takes, and which mutants it comes to.
@@ -62,26 +68,43 @@ struct Known {
     reached: Vec<u8>,
 }
 
-/// What a process used of the processors, and what the clock said.
+/// What a test used of the processors, and what the clock said.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Time {
+struct Time {
     busy: Duration,
     wall: Duration,
 }
 
-/// How long a test may take that is tried first. A clock says little on a busy machine.
-pub(super) const SHORT: Time =
-    Time { busy: Duration::from_secs(3), wall: Duration::from_secs(3600) };
+/// How long a test may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limit {
+    pub(super) busy: Duration,
+    pub(super) wall: Duration,
+    /// How long it may use no processor.
+    still: Duration,
+}
 
-/// How long any may take.
-pub(super) const LONG: Time =
-    Time { busy: Duration::from_secs(1200), wall: Duration::from_secs(7200) };
+const HOUR: Duration = Duration::from_secs(3600);
 
-/// How long a model may use no processor. It does not sleep, but a mutant that frees twice may leave the allocator locked,
-/// and the report of the fault then waits for that lock for ever.
-const STILL: Duration = Duration::from_secs(60);
+/// Of a test that is tried first. A clock says little on a busy machine.
+pub(super) const SHORT: Limit = Limit { busy: Duration::from_secs(3), wall: HOUR, still: HOUR };
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Of any.
+pub(super) const LONG: Limit = Limit { busy: Duration::from_secs(1200), wall: HOUR, still: HOUR };
+
+/// Of one that tries a mutant: that much more than it takes without a mutant. A test may wait for what a mutant
+/// never does. Also a model may stand still: a mutant that frees twice may leave the allocator locked, and the report
+/// of the fault waits for that lock.
+const GRACE: Limit = Limit {
+    busy: Duration::from_secs(30),
+    wall: Duration::from_secs(1800),
+    still: Duration::from_secs(10),
+};
+
+/// What keeps a mutant from harming the machine: prlimit(1) bounds the memory, the size of a file, and the core dump.
+const BOUNDS: [&str; 3] = ["--as=8589934592", "--fsize=1073741824", "--core=0"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Passed,
     Failed,
@@ -94,7 +117,7 @@ pub(super) struct Court<'b> {
     binaries: &'b Binaries,
     tree: &'b Path,
     trials: Vec<Trial>,
-    /// Real threads want the cores for themselves.
+    /// Real threads that run long want the cores for themselves.
     threads: Mutex<()>,
 }
 
@@ -124,7 +147,7 @@ impl<'b> Court<'b> {
                         test,
                         judges: vec![judge],
                         known: OnceLock::new(),
-                        is_long: Mutex::new(false),
+                        why_not: Mutex::new(None),
                         caught: Mutex::new(Vec::new()),
                     }),
                 }
@@ -146,42 +169,41 @@ impl<'b> Court<'b> {
         Ok(list.lines().filter_map(|line| Some(line.strip_suffix(": test")?.to_owned())).collect())
     }
 
-    /// Runs the short tests once, and says how many these are. The others are run when no short one catches.
-    pub(super) fn learn(&self) -> Result<usize> {
-        let next = AtomicUsize::new(0);
-        // Relaxed: a number for each worker to take.
-        let take = || self.trials.get(next.fetch_add(1, Relaxed));
-        workers(|worker| {
-            while let Some(trial) = take() {
-                self.known(trial, SHORT, worker)?;
-            }
-            Ok(())
-        })?;
-        Ok(self.trials.iter().filter(|trial| trial.known.get().is_some()).count())
-    }
-
-    /// `None` if the test takes longer than `limit`. It must pass what is not mutated.
-    fn known<'t>(&self, trial: &'t Trial, limit: Time, worker: usize) -> Result<Option<&'t Known>> {
-        let mut is_long = trial.is_long.lock().expect("no worker panics");
+    /// `None` if the test takes longer than `limit`, or fails without a mutant.
+    fn known<'t>(
+        &self,
+        trial: &'t Trial,
+        limit: Limit,
+        worker: usize,
+    ) -> Result<Option<&'t Known>> {
+        let mut why_not = trial.why_not.lock().expect("no worker panics");
         if let Some(known) = trial.known.get() {
             return Ok(Some(known));
         }
-        if *is_long && limit == SHORT {
+        if *why_not == Some(WhyNot::Fails) || why_not.is_some() && limit == SHORT {
             return Ok(None);
         }
         let reached = self.tree.with_file_name(format!("reached-{worker}"));
         std::fs::write(&reached, vec![0; 1 << 16])?;
         let (outcome, took) = self.run(trial, 0, Some(&reached), limit)?;
-        match outcome {
-            Outcome::Hung if limit == SHORT => {
-                *is_long = true;
-                return Ok(None);
-            }
-            Outcome::Passed => {}
-            _ => return Err(format!("without a mutant, {} fails", trial.test).into()),
+        if outcome == Outcome::Passed {
+            let reached = std::fs::read(&reached)?;
+            return Ok(Some(trial.known.get_or_init(|| Known { took, reached })));
         }
-        let reached = std::fs::read(&reached)?;
-        Ok(Some(trial.known.get_or_init(|| Known { took, reached })))
+        let is_only_long = outcome == Outcome::Hung && limit == SHORT;
+        *why_not = Some(if is_only_long { WhyNot::TakesLong } else { WhyNot::Fails });
+        if !is_only_long {
+            println!("FAILS WITHOUT A MUTANT: {}", trial.test);
+        }
+        Ok(None)
+    }
+
+    /// The tests that failed without a mutant.
+    pub(super) fn failed(&self) -> impl Iterator<Item = &str> {
+        let has_failed = |trial: &&Trial| {
+            *trial.why_not.lock().expect("no worker panics") == Some(WhyNot::Fails)
+        };
+        self.trials.iter().filter(has_failed).map(|trial| &*trial.test)
     }
 
     /// The tests of the judges that come to the mutant, one by one until one fails: first that which is said to
@@ -191,7 +213,7 @@ impl<'b> Court<'b> {
         number: usize,
         mutant: &Mutant,
         judges: &[&'static Judge],
-        limit: Time,
+        limit: Limit,
         hint: Option<&str>,
         worker: usize,
     ) -> Result<(Fate<'_>, String)> {
@@ -202,26 +224,31 @@ impl<'b> Court<'b> {
         {
             return Ok(caught);
         }
-        let mut trials = Vec::new();
-        for trial in self.trials.iter().filter(is_of) {
-            let known = self.known(trial, SHORT, worker)?;
-            let caught = trial.caught.lock().expect("no worker panics");
-            let near = caught.iter().filter(|&file| *file == mutant.file).count();
-            // The short ones first, and those that caught others of this file.
-            let weight = known.map_or(LONG, |known| known.took).busy / (1 + u32::try_from(near)?);
-            trials.push((weight, trial));
-        }
-        trials.sort_by_key(|&(weight, _)| weight);
+        let (models, tests) = self.trials.iter().filter(is_of).partition(|t| is_model(t.binary));
+        // A guard is often seen by a test, which is quick; an ordering only by a model.
+        let groups: [Vec<&Trial>; 2] =
+            if mutant.kind == Kind::Guard { [tests, models] } else { [models, tests] };
         let mut tried = 0;
-        for (_, trial) in trials {
-            let Some(known) = self.known(trial, limit, worker)? else { continue };
-            if known.reached[number] != 0 {
-                tried += 1;
-                // A short one has passed already, when the long ones are asked.
-                if limit == LONG && known.took.busy <= SHORT.busy {
+        for group in groups {
+            let mut trials = Vec::new();
+            for trial in group {
+                let known = self.known(trial, SHORT, worker)?;
+                let caught = trial.caught.lock().expect("no worker panics");
+                let near = caught.iter().filter(|&file| *file == mutant.file).count();
+                // The short ones first, and those that caught others of this file.
+                let busy = known.map_or(LONG.busy, |known| known.took.busy);
+                trials.push((busy / (1 + u32::try_from(near)?), trial));
+            }
+            trials.sort_by_key(|&(weight, _)| weight);
+            for (_, trial) in trials {
+                let Some(known) = self.known(trial, limit, worker)? else { continue };
+                if known.reached[number] == 0 {
                     continue;
                 }
-                if let Some(caught) = self.try_on(number, mutant, trial, worker)? {
+                tried += 1;
+                // A short one has passed already, when the long ones are asked.
+                let has_passed = limit == LONG && known.took.busy <= SHORT.busy;
+                if !has_passed && let Some(caught) = self.try_on(number, mutant, trial, worker)? {
                     return Ok(caught);
                 }
             }
@@ -239,12 +266,14 @@ impl<'b> Court<'b> {
         worker: usize,
     ) -> Result<Option<(Fate<'t>, String)>> {
         let Some(known) = self.known(trial, LONG, worker)? else { return Ok(None) };
-        let is_model = is_model(trial.binary);
-        let _alone = (!is_model).then(|| self.threads.lock());
+        let Time { busy, wall } = known.took;
+        let is_long = !is_model(trial.binary) && busy > SHORT.busy;
+        let _alone = is_long.then(|| self.threads.lock());
         // By the processor's time: on a busy machine the clock says little.
-        let patience = Time {
-            busy: known.took.busy * 10 + Duration::from_secs(60),
-            wall: known.took.wall * 10 + Duration::from_secs(if is_model { 3600 } else { 120 }),
+        let patience = Limit {
+            busy: busy * 10 + GRACE.busy,
+            wall: wall * 10 + GRACE.wall,
+            still: wall + GRACE.still,
         };
         let outcome = match self.run(trial, number, None, patience)? {
             (Outcome::Passed, _) => return Ok(None),
@@ -261,55 +290,75 @@ impl<'b> Court<'b> {
         trial: &Trial,
         number: usize,
         reached: Option<&Path>,
-        patience: Time,
+        patience: Limit,
     ) -> Result<(Outcome, Time)> {
-        let mut command = Command::new(self.path(trial.binary)?);
+        let mut command = Command::new("prlimit");
+        command.args(BOUNDS).arg(self.path(trial.binary)?);
         command.args(["--exact", &trial.test, "--test-threads=1"]);
         command.env(VARIABLE, number.to_string()).current_dir(self.tree);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if let Some(reached) = reached {
             command.env(REACHED, reached);
         }
-        // A group of its own: its children end with it.
-        let mut child = command.process_group(0).spawn()?;
-        let start = Instant::now();
-        let mut moved = start;
-        let mut took = Time::default();
-        let mut pause = Duration::from_millis(1);
-        loop {
-            let busy = busy(child.id()).unwrap_or_default();
-            if busy > took.busy {
-                (took.busy, moved) = (busy, Instant::now());
-            }
-            let status = child.try_wait()?;
-            took.wall = start.elapsed();
-            if let Some(status) = status {
-                // What ends between two looks.
-                took.busy = took.busy.max(Duration::from_millis(1));
-                let outcome = if status.success() { Outcome::Passed } else { Outcome::Failed };
-                return Ok((outcome, took));
-            }
-            let is_still = is_model(trial.binary) && moved.elapsed() > STILL;
-            if is_still || took.busy > patience.busy || took.wall > patience.wall {
-                let group = format!("-{}", child.id());
-                Command::new("kill").args(["-KILL", "--", &group]).status()?;
-                child.wait()?;
-                return Ok((Outcome::Hung, took));
-            }
-            thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(50));
-        }
+        watch(&mut command, patience)
     }
 }
 
-/// The processor's time of a process, by proc_pid_stat(5): `utime` and `stime`, in hundredths of a second.
-fn busy(process: u32) -> Option<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let ticks = |field: &str| field.parse::<u64>().ok();
-    let mut times = fields.split(' ').skip(11);
-    let (user, system) = (ticks(times.next()?)?, ticks(times.next()?)?);
-    Some(Duration::from_millis((user + system) * 10))
+/// Runs the command and its children in a process group of their own, and ends what is left of it.
+fn watch(command: &mut Command, patience: Limit) -> Result<(Outcome, Time)> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.process_group(0).spawn()?;
+    let end = |child: u32| {
+        let group = format!("-{child}");
+        Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status()
+    };
+    let start = Instant::now();
+    let mut moved = start;
+    let mut took = Time::default();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let busy = busy(child.id());
+        if busy > took.busy {
+            (took.busy, moved) = (busy, Instant::now());
+        }
+        let status = child.try_wait()?;
+        took.wall = start.elapsed();
+        if let Some(status) = status {
+            // What ends between two looks.
+            took.busy = took.busy.max(Duration::from_millis(1));
+            if status.success() {
+                return Ok((Outcome::Passed, took));
+            }
+            end(child.id())?;
+            return Ok((Outcome::Failed, took));
+        }
+        let is_still = moved.elapsed() > patience.still;
+        if is_still || took.busy > patience.busy || took.wall > patience.wall {
+            end(child.id())?;
+            child.wait()?;
+            return Ok((Outcome::Hung, took));
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+/// The processor's time of a process group, by proc_pid_stat(5): `pgrp`; and `utime`, `stime`, `cutime` and `cstime`,
+/// in hundredths of a second.
+fn busy(group: u32) -> Duration {
+    let of_process = |stat: String| {
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let is_of_group = fields.get(2)?.parse() == Ok(group);
+        let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok());
+        is_of_group.then(|| Duration::from_millis(ticks.sum::<u64>() * 10))
+    };
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Duration::ZERO };
+    let stats = processes.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let is_process = path.file_name()?.to_str()?.parse::<u32>().is_ok();
+        is_process.then(|| std::fs::read_to_string(path.join("stat")).ok())?
+    });
+    stats.filter_map(of_process).sum()
 }
 
 /// Does the work once for each processor, at the same time. Each is told its number.
@@ -324,4 +373,48 @@ pub(super) fn workers(work: impl Fn(usize) -> Result + Sync) -> Result {
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(script: &str, patience: Limit) -> Outcome {
+        watch(Command::new("sh").args(["-c", script]), patience).expect("sh").0
+    }
+
+    #[test]
+    fn a_test_ends_by_itself_or_is_ended() {
+        assert_eq!(outcome("exit 0", LONG), Outcome::Passed);
+        assert_eq!(outcome("exit 1", LONG), Outcome::Failed);
+        assert_eq!(outcome("kill -ABRT $$", LONG), Outcome::Failed);
+    }
+
+    #[test]
+    fn who_stands_still_is_ended_with_its_children() {
+        let still = Limit { still: Duration::from_millis(50), ..LONG };
+        let file = std::env::temp_dir().join(format!("asymfence-court-{}", std::process::id()));
+        let script = format!("sleep 3600 & echo $! > {}; wait", file.display());
+        assert_eq!(outcome(&script, still), Outcome::Hung);
+        let sleeper = std::fs::read_to_string(&file).expect("written before the wait");
+        std::fs::remove_file(&file).expect("ours");
+        // It has its signal, and ends soon.
+        let stat = Path::new("/proc").join(sleeper.trim()).join("stat");
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn who_is_busy_for_too_long_is_ended_also_if_its_child_is() {
+        let busy = Limit { busy: Duration::from_millis(50), ..LONG };
+        assert_eq!(outcome("while :; do :; done", busy), Outcome::Hung);
+        assert_eq!(outcome("while :; do :; done & wait", busy), Outcome::Hung);
+    }
+
+    #[test]
+    fn the_clock_ends_it_too() {
+        let wall = Limit { wall: Duration::ZERO, ..LONG };
+        assert_eq!(outcome("sleep 3600", wall), Outcome::Hung);
+    }
 }

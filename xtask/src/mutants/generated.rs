@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Instant;
 
 use xshell::{Shell, cmd};
 
@@ -27,6 +26,12 @@ const CAUGHT_BY: &str = "xtask/src/mutants/caught-by.tsv";
 /// nothing may be read, or allocated.
 const CHOOSER: &str = r#"
 extern crate self as asymfence;
+#[cfg(not(any(feature = "loom", doc)))]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "what changes with a name ask for, also where tests judge")]
+pub mod model {
+    pub use core::sync::atomic::fence;
+}
 #[doc(hidden)]
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "of a copy that nobody reads")]
 pub mod mutant {
@@ -75,6 +80,26 @@ pub mod mutant {
         CHOSEN.load(Relaxed) == number
     }
 
+    pub trait Outcome {
+        fn is_error(&self) -> bool;
+    }
+    impl<T, E> Outcome for Result<T, E> {
+        fn is_error(&self) -> bool {
+            self.is_err()
+        }
+    }
+    impl<T> Outcome for Option<T> {
+        fn is_error(&self) -> bool {
+            self.is_none()
+        }
+    }
+    pub fn tried<T: Outcome>(number: usize, outcome: T) -> T {
+        if chosen(number) && outcome.is_error() {
+            core::panic!()
+        }
+        outcome
+    }
+
     pub fn lt<T: PartialOrd + ?Sized>(number: usize, a: &T, b: &T) -> bool {
         if chosen(number) { a <= b } else { a < b }
     }
@@ -92,15 +117,21 @@ pub mod mutant {
 
 /// Which mutants are tried, and who judges them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Which {
-    /// Those that a test has caught before, each by that test first, and what is new, by models.
+pub(crate) struct Which {
+    /// Also guards, by models and tests. Otherwise orderings, fences, and what has a name, by models.
+    pub(crate) all: bool,
+    pub(crate) part: Part,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Every,
+    /// Those that a test has caught before, each by that test first, and those that are new.
     Quick,
-    /// Those that no test has caught before and that have no reason to survive, by models.
+    /// Those that no test has caught before and that have no reason to survive.
     New,
-    /// Orderings, fences, and those with a name, by models.
-    Models,
-    /// Every one, by models and tests.
-    All,
+    /// None: they are counted.
+    List,
 }
 
 /// A mutant's number, itself, its key in the list, and its judges.
@@ -118,12 +149,16 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
     let before = caught_by(sh)?;
     let mut cases = choose(&mutants, which, word);
     let is_known = |case: &Case| before.contains_key(&case.key);
-    match which {
-        Which::Quick => cases.retain(|case| is_known(case) || case.mutant.excuse.is_none()),
-        Which::New => cases.retain(|case| !is_known(case) && case.mutant.excuse.is_none()),
-        Which::Models | Which::All => {}
+    match which.part {
+        Part::Quick => cases.retain(|case| is_known(case) || case.mutant.excuse.is_none()),
+        Part::New => cases.retain(|case| !is_known(case) && case.mutant.excuse.is_none()),
+        Part::Every => {}
+        Part::List => {
+            list(&cases, &before);
+            return Ok(());
+        }
     }
-    if cases.is_empty() && which == Which::New {
+    if cases.is_empty() && which.part == Part::New {
         println!("no mutant is new");
         return Ok(());
     }
@@ -133,11 +168,16 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
     println!("{} mutants, of which {} are tried", mutants.len(), cases.len());
     let binaries = build(sh, &root, &tree, &cases)?;
     let court = Court::open(&tree, &binaries, cases.iter().flat_map(|case| &case.judges))?;
-    if which != Which::Quick {
-        let opening = Instant::now();
-        println!("{} short tests pass without a mutant: {:.0?}", court.learn()?, opening.elapsed());
-    }
-    let (mut caught_by, mut fates) = (before.clone(), Vec::new());
+    let (caught_by, mut fates) = (Mutex::new(before.clone()), Vec::new());
+    // At once: a run of hours may be stopped.
+    let note = |case: &Case, fate: &Fate| -> Result {
+        let mut caught_by = caught_by.lock().expect("no worker panics");
+        match fate {
+            Fate::Caught(test) => caught_by.insert(case.key.clone(), (*test).to_owned()),
+            _ => caught_by.remove(&case.key),
+        };
+        write(&root, &caught_by, &mutants)
+    };
     let mut open: Vec<&Case> = cases.iter().collect();
     // Most are caught by a short test.
     for limit in [SHORT, LONG] {
@@ -151,6 +191,11 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
                 let (fate, how) = court.judge(number, mutant, judges, limit, hint, worker)?;
                 if limit == LONG || matches!(fate, Fate::Caught(_)) {
                     println!("{}: {mutant} ({how})", fate.word());
+                    if which.part != Part::Quick {
+                        note(case, &fate)?;
+                    }
+                } else {
+                    println!("not by a short test: {mutant} ({how})");
                 }
                 judged.lock().expect("no worker panics").push((fate, case));
             }
@@ -159,17 +204,6 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
         let judged = judged.into_inner().expect("no worker panics");
         let (caught, others): (Vec<_>, Vec<_>) =
             judged.into_iter().partition(|(fate, _)| matches!(fate, Fate::Caught(_)));
-        if which != Which::Quick {
-            for (fate, case) in &caught {
-                if let Fate::Caught(test) = fate {
-                    caught_by.insert(case.key.clone(), (*test).to_owned());
-                }
-            }
-            if limit == LONG {
-                others.iter().for_each(|(_, case)| _ = caught_by.remove(&case.key));
-            }
-            write(sh, &caught_by, &mutants)?;
-        }
         fates.extend(caught);
         if limit == LONG {
             fates.extend(others);
@@ -177,7 +211,7 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
             open = others.into_iter().map(|(_, case)| case).collect();
         }
     }
-    report(&fates, which)
+    report(&fates, which, court.failed())
 }
 
 fn choose<'m>(mutants: &'m [Mutant], which: Which, word: &str) -> Vec<Case<'m>> {
@@ -188,18 +222,12 @@ fn choose<'m>(mutants: &'m [Mutant], which: Which, word: &str) -> Vec<Case<'m>> 
         let count = alike.entry(what.clone()).or_default();
         *count += 1;
         let key = format!("{what}\t{count}");
-        let judges: Vec<_> = judges(mutant)
-            .iter()
-            .filter(|judge| which == Which::All || is_model(judge.binary))
-            .collect();
-        let is_tried = match which {
-            // What no model judges takes processes, and long.
-            Which::Quick | Which::New | Which::Models => {
-                mutant.kind != Kind::Guard && !judges.is_empty()
-            }
-            Which::All => true,
-        };
-        if is_tried && mutant.to_string().contains(word) {
+        let judges: Vec<_> =
+            judges(mutant).iter().filter(|judge| which.all || is_model(judge.binary)).collect();
+        // What no model judges takes processes, and long.
+        let is_tried = which.all || mutant.kind != Kind::Guard && !judges.is_empty();
+        let shown = mutant.to_string();
+        if is_tried && word.split(',').any(|word| shown.contains(word)) {
             cases.push(Case { number: index + 1, mutant, key, judges });
         }
     }
@@ -216,12 +244,29 @@ fn caught_by(sh: &Shell) -> Result<BTreeMap<String, String>> {
 }
 
 /// Without the mutants that are gone.
-fn write(sh: &Shell, caught_by: &BTreeMap<String, String>, mutants: &[Mutant]) -> Result {
-    let all = choose(mutants, Which::All, "");
-    let tests = all.iter().filter_map(|case| caught_by.get_key_value(&case.key));
+fn write(root: &Path, caught_by: &BTreeMap<String, String>, mutants: &[Mutant]) -> Result {
+    let every = choose(mutants, Which { all: true, part: Part::Every }, "");
+    let tests = every.iter().filter_map(|case| caught_by.get_key_value(&case.key));
     let mut lines: Vec<String> = tests.map(|(key, test)| format!("{key}\t{test}\n")).collect();
     lines.sort();
-    Ok(sh.write_file(CAUGHT_BY, lines.concat())?)
+    Ok(std::fs::write(root.join(CAUGHT_BY), lines.concat())?)
+}
+
+/// What is known of each file's mutants.
+fn list(cases: &[Case], before: &BTreeMap<String, String>) {
+    let mut files: BTreeMap<(&str, &str), [usize; 3]> = BTreeMap::new();
+    for Case { mutant, key, .. } in cases {
+        let kind = if mutant.kind == Kind::Guard { "guards" } else { "orderings, named" };
+        let counts = files.entry((kind, &mutant.file)).or_default();
+        let is_caught = before.contains_key(key);
+        if !is_caught && mutant.excuse.is_none() {
+            println!("open: {mutant}");
+        }
+        counts[if is_caught { 0 } else { 1 + usize::from(mutant.excuse.is_none()) }] += 1;
+    }
+    for ((kind, file), [caught, excused, open]) in files {
+        println!("{kind}, {file}: {caught} caught, {excused} with a reason, {open} open");
+    }
 }
 
 /// Who judges it: its suite, or its area.
@@ -235,7 +280,11 @@ fn judges(mutant: &Mutant) -> &'static [Judge] {
 }
 
 /// New survivors are a fault, and so is an excuse where every mutant of its line was caught.
-fn report(fates: &[(Fate, &Case)], which: Which) -> Result {
+fn report<'t>(
+    fates: &[(Fate, &Case)],
+    which: Which,
+    failed: impl Iterator<Item = &'t str>,
+) -> Result {
     let count = |is: fn(&Fate) -> bool| fates.iter().filter(|(fate, _)| is(fate)).count();
     let not_caught = || fates.iter().filter(|(fate, _)| !matches!(fate, Fate::Caught(_)));
     println!(
@@ -253,10 +302,13 @@ fn report(fates: &[(Fate, &Case)], which: Which) -> Result {
         faults.sort();
         faults.insert(0, "no test catches, and no comment `survives: …` says why:".to_owned());
     }
+    faults.extend(failed.map(|test| format!("without a mutant, {test} fails")));
     // Where tests judge too they may catch what no model can.
-    if which == Which::Models {
+    if which.part == Part::Every {
+        let is_judged = |case: &Case| which.all == (case.mutant.kind == Kind::Guard);
         let excuses = fates
             .iter()
+            .filter(|(_, case)| is_judged(case))
             .filter_map(|(_, case)| Some((&case.mutant.file, case.mutant.excuse.as_ref()?)));
         let needed: Vec<_> = not_caught()
             .filter_map(|(_, case)| Some((&case.mutant.file, case.mutant.excuse.as_ref()?)))

@@ -89,7 +89,7 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
                 &["coalesce", "hand_on", "pairing", "isa2", "store_buffers", "ticket"],
             ),
             judge("library", LIB, &["coalesce"]),
-            judge("library", IT, &["coalescing"]),
+            judge("library", IT, &["coalescing", "tickets", "calls", "forking", "signals"]),
         ],
     ),
     (
@@ -104,30 +104,27 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
         &[
             judge("models", "tests/segments.rs", &[]),
             judge("models", IT, &["between_processes"]),
-            judge("library", LIB, &["cross_process"]),
-            judge("library", IT, &["cross_process"]),
+            judge("library", LIB, &[]),
+            judge("library", IT, &["cross_process", "registering", "switches"]),
         ],
     ),
     (
         "src/sys/mod.rs",
         &[
             judge("models", IT, &["pairing", "coalesce", "hand_on"]),
-            judge("library", LIB, &["sys"]),
-            judge("library", IT, &["deciding", "sandboxes", "signals", "interrupts", "coalescing"]),
+            judge("library", LIB, &[]),
+            judge("library", IT, &[]),
         ],
     ),
+    ("src/sys/", &[judge("library", LIB, &[]), judge("library", IT, &[])]),
     (
-        "src/sys/",
+        "hazard/src/",
         &[
-            judge("library", LIB, &["sys"]),
-            judge(
-                "library",
-                IT,
-                &["deciding", "sandboxes", "forking", "signals", "interrupts", "coalescing"],
-            ),
+            judge("models", "tests/hazard.rs", &[]),
+            judge("hazard", "src/lib.rs", &[]),
+            judge("hazard", IT, &[]),
         ],
     ),
-    ("hazard/src/", &[judge("models", "tests/hazard.rs", &[]), judge("hazard", IT, &[])]),
     ("cookbook/src/rcu.rs", cookbook!("rcu::")),
     ("cookbook/src/deque.rs", cookbook!("deque::")),
     ("cookbook/src/event_count.rs", cookbook!("event_count::")),
@@ -146,7 +143,7 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
                 &["pairing", "deciding", "lazily", "misuse", "ticket", "pacer", "bias"],
             ),
             judge("library", LIB, &[]),
-            judge("library", IT, &["deciding", "sandboxes", "switches", "conformance", "signals"]),
+            judge("library", IT, &[]),
         ],
     ),
 ];

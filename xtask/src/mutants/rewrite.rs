@@ -18,7 +18,7 @@ pub(super) struct Mutant {
     pub(super) line: usize,
     pub(super) what: String,
     pub(super) kind: Kind,
-    /// Why it may survive: the words of the line's comment `survives: …`.
+    /// Why it may survive: the words of the line's comment `survives: …`, or of a guard's, `guard survives: …`.
     pub(super) excuse: Option<String>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Mutant {
 pub(super) enum Kind {
     /// An ordering one step weaker, or a fence removed.
     Order,
-    /// A condition inverted, a bound moved by one, an error ignored.
+    /// A condition inverted, a bound moved by one, an error ignored, a way out that panics.
     Guard,
     /// What no rule makes: a text in the place of another.
     Named,
@@ -99,7 +99,7 @@ impl Finder<'_> {
             line,
             what: what.into(),
             kind,
-            excuse: excuse(self.text, line),
+            excuse: excuse(self.text, line, kind),
         });
         self.mutants.len() // 0 is no mutant
     }
@@ -286,12 +286,37 @@ impl<'ast> Visit<'ast> for Finder<'_> {
         self.behind(expression.span(), "))");
     }
 
+    /// `work()?`, whose value is used: there is none to go on with, so the error panics.
+    fn visit_expr_try(&mut self, attempt: &'ast syn::ExprTry) {
+        let shown = shown(self.text, attempt.span());
+        let number = self.mutant(attempt.span(), Kind::Guard, format!("{shown}: its error panics"));
+        self.before(attempt.span(), format!("{}::tried({number}, ", self.module));
+        self.visit_expr(&attempt.expr);
+        self.behind(attempt.expr.span(), ")");
+    }
+
+    fn visit_local(&mut self, local: &'ast syn::Local) {
+        let Some(init) = &local.init else { return };
+        self.visit_expr(&init.expr);
+        if let Some((_, otherwise)) = &init.diverge
+            && let syn::Expr::Block(otherwise) = &**otherwise
+        {
+            let shown = shown(self.text, init.expr.span());
+            let number =
+                self.mutant(otherwise.span(), Kind::Guard, format!("else of {shown}: panics"));
+            let chosen = self.chosen(number);
+            let begin = otherwise.block.brace_token.span.open();
+            self.behind(begin, &format!(" if {chosen} {{ ::core::panic!() }} "));
+            self.visit_block(&otherwise.block);
+        }
+    }
+
     /// `work()?;`, whose value nobody wants.
     fn visit_stmt(&mut self, statement: &'ast syn::Stmt) {
         let syn::Stmt::Expr(syn::Expr::Try(attempt), Some(_)) = statement else {
             return visit::visit_stmt(self, statement);
         };
-        // An attribute, as of conditional compilation, is the whole statement's.
+        // An attribute, as of conditional compilation, belongs to the whole statement.
         if self.text[attempt.span().byte_range()].starts_with('#') {
             return;
         }
@@ -382,10 +407,10 @@ fn shown(text: &str, span: Span) -> String {
 }
 
 /// What a comment on the line says, or in the comment directly above it. An attribute may stand between.
-fn excuse(text: &str, line: usize) -> Option<String> {
-    const MARK: &str = "survives: ";
+fn excuse(text: &str, line: usize, kind: Kind) -> Option<String> {
+    let mark = if kind == Kind::Guard { "// guard survives: " } else { "// survives: " };
     let lines: Vec<&str> = text.lines().collect();
-    let found = |line: &str| Some(line.split_once("//")?.1.split_once(MARK)?.1.to_owned());
+    let found = |line: &str| Some(line.split_once(mark)?.1.to_owned());
     let above = lines[..line - 1]
         .iter()
         .rev()
@@ -447,6 +472,12 @@ mod tests {
         assert_eq!(what, ["`a.b()?`: its error ignored"]);
         assert_eq!(new, "{ let outcome = a.b(); if !m::chosen(1) { outcome?; } };");
         assert_eq!(of("match a { b if c => 1, _ => 2 }").0, ["the arm's if `c`: inverted"]);
+        let (what, new) = of("let a = b()?.c()?;");
+        assert_eq!(what, ["`b()?.c()?`: its error panics", "`b()?`: its error panics"]);
+        assert_eq!(new, "let a = m::tried(1, m::tried(2, b())?.c())?;");
+        let (what, new) = of("let Some(a) = b else { return };");
+        assert_eq!(what, ["else of `b`: panics"]);
+        assert_eq!(new, "let Some(a) = b else { if m::chosen(1) { ::core::panic!() }  return };");
     }
 
     #[test]
@@ -478,8 +509,15 @@ mod tests {
         let text = "fn f() {\n    // survives: a hint\n    a.load(Acquire);\n    b.load(Acquire); // survives: too\n    c.load(Acquire);\n}";
         let mut mutants = Vec::new();
         rewrite("a.rs", text, "m", &[], &mut mutants).expect("it parses");
-        let excuses: Vec<Option<&str>> =
-            mutants.iter().map(|mutant| mutant.excuse.as_deref()).collect();
-        assert_eq!(excuses, [Some("a hint"), Some("too"), None]);
+        let excuses = |mutants: &[Mutant]| -> Vec<Option<String>> {
+            mutants.iter().map(|mutant| mutant.excuse.clone()).collect()
+        };
+        let some = |words: &str| Some(words.to_owned());
+        assert_eq!(excuses(&mutants), [some("a hint"), some("too"), None]);
+        // A guard and an ordering on one line have a reason each.
+        let text = "fn f() {\n    // survives: one\n    // guard survives: two\n    if a.load(Acquire) { b() }\n}";
+        let mut mutants = Vec::new();
+        rewrite("a.rs", text, "m", &[], &mut mutants).expect("it parses");
+        assert_eq!(excuses(&mutants), [some("two"), some("one")]);
     }
 }

@@ -1,0 +1,140 @@
+//! System calls that fail: an error names each, and nothing is left.
+
+use std::mem::forget;
+use std::sync::atomic::Ordering::SeqCst;
+
+use asymfence::cross_process::{
+    self, Attached, Mode, PARTICIPANTS, Participant, SegmentError, SegmentStep, SymmetricFences,
+    WORDS,
+};
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use seccompiler::SeccompAction::Errno;
+use seccompiler::apply_filter;
+
+use super::{Header, attach, create, fresh, reap};
+use crate::child::Child;
+use crate::filter::{on_fcntl, on_fstat, on_fstatfs};
+
+#[track_caller]
+fn symmetric(header: Header<'_>) -> Participant<'_, SymmetricFences> {
+    create(header, Mode::Symmetric).expect("a memfd can be locked");
+    let Ok(Attached::Symmetric(me)) = attach(header) else { panic!("{:?}", attach(header)) };
+    me
+}
+
+/// Each call on the locks fails once: the question of who creates, and of who attaches the two trials of a lock, the
+/// question who has it, the share, and the question again.
+#[test]
+fn each_call_on_the_locks_that_fails_is_an_error_and_leaves_nothing() {
+    let call = if cfg!(target_pointer_width = "32") { "fcntl64" } else { "fcntl" };
+    let mut failed = 0;
+    for nth in 1.. {
+        let Some(child) = Child::injected_into(call, &format!("error=EIO:when={nth}")) else {
+            return;
+        };
+        let outcome = child.outcome(|| {
+            let segment = fresh();
+            let header = segment.header();
+            let goes_through = || {
+                create(header, Mode::Symmetric)?;
+                let Attached::Symmetric(me) = attach(header)? else { panic!("symmetric") };
+                me.renew()?;
+                drop(me);
+                forget(attach(header)?);
+                super::lose_the_lock_of("/memfd:locks");
+                reap(header, |_| ())
+            };
+            match goes_through() {
+                // A place that could not be asked for is not given back.
+                Ok(reaped) => assert!((1..=2).contains(&reaped)),
+                Err(SegmentError::Failed(SegmentStep::Lock, libc::EIO)) => println!("EIO"),
+                Err(error) => panic!("{error:?}"),
+            }
+            // It fails once: so nothing is in the way.
+            if segment.words[0].load(SeqCst) == 0 {
+                create(header, Mode::Symmetric).expect("nothing was written");
+            }
+            reap(header, |_| ()).expect("no lock is left");
+            assert!(matches!(attach(header), Ok(Attached::Symmetric(_))));
+        });
+        assert!(outcome.succeeded(), "{nth}: {}", outcome.output());
+        if outcome.count("EIO") == 0 && nth > 20 {
+            break;
+        }
+        failed += outcome.count("EIO");
+    }
+    assert!(failed >= 12, "{failed}");
+}
+
+#[test]
+fn who_may_not_ask_which_file_it_is_is_told() {
+    Child::default().run(|| {
+        let (segment, other) = (fresh(), fresh());
+        let header = segment.header();
+        let me = symmetric(header);
+        let filter = on_fstat(Errno(libc::EPERM as u32));
+        apply_filter(&filter).expect("the filter is accepted");
+        for outcome in [
+            create(other.header(), Mode::Symmetric),
+            attach(header).map(|_| ()),
+            reap(header, |_| ()).map(|_| ()),
+            me.reap(|_| ()).map(|_| ()),
+            me.renew(),
+        ] {
+            let expected = SegmentError::Failed(SegmentStep::Identify, libc::EPERM);
+            assert_eq!(outcome, Err(expected));
+        }
+    });
+}
+
+#[test]
+fn who_may_not_ask_which_file_system_it_is_takes_no_place() {
+    Child::default().run(|| {
+        let segment = fresh();
+        create(segment.header(), Mode::Symmetric).expect("a memfd can be locked");
+        let filter = on_fstatfs(Errno(libc::EPERM as u32));
+        apply_filter(&filter).expect("the filter is accepted");
+        let error = attach(segment.header()).expect_err("refused");
+        assert_eq!(error, SegmentError::Failed(SegmentStep::Map, libc::EPERM));
+        assert_eq!(reap(segment.header(), |place| panic!("{place} was left")), Ok(0));
+    });
+}
+
+#[test]
+fn who_may_not_ask_whether_those_that_have_all_places_live_is_told() {
+    Child::default().run(|| {
+        let segment = fresh();
+        let header = segment.header();
+        create(header, Mode::Symmetric).expect("a memfd can be locked");
+        (0..PARTICIPANTS).for_each(|_| forget(attach(header).expect("a place is free")));
+        assert_eq!(attach(header).expect_err("full"), SegmentError::Full { ended: 0 });
+        let filter = on_fcntl(&[libc::F_OFD_GETLK], Errno(libc::EPERM as u32));
+        apply_filter(&filter).expect("the filter is accepted");
+        let error = attach(header).expect_err("full");
+        assert_eq!(error, SegmentError::Failed(SegmentStep::Lock, libc::EPERM));
+    });
+}
+
+#[test]
+fn who_renews_without_a_descriptor_left_is_told() {
+    Child::default().run(|| {
+        let segment = fresh();
+        let me = symmetric(segment.header());
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        setrlimit(Resource::RLIMIT_NOFILE, 0, most).expect("a lower one");
+        let error = SegmentError::Failed(SegmentStep::ReadBootId, libc::EMFILE);
+        assert_eq!(me.renew(), Err(error));
+    });
+}
+
+#[test]
+fn who_reaps_what_is_no_segment_is_told() {
+    Child::default().run(|| {
+        let segment = fresh();
+        let header = segment.header();
+        assert_eq!(reap(header, |_| ()), Err(SegmentError::NotCreated));
+        let short = cross_process::reap(&header.words[1..], header.file, |_| ());
+        assert_eq!(short, Err(SegmentError::TooShort(WORDS - 1)));
+    });
+}
