@@ -89,7 +89,7 @@ struct Counts {
 /// The constructor, `const` where the atomics' is.
 macro_rules! new {
     ($($constness:ident)?) => {
-        /// Due when `batch` things wait.
+        /// Creates a pacer: a heavy fence is due when `batch` things wait.
         ///
         /// # Panics
         ///
@@ -168,8 +168,8 @@ impl Pacer {
         self.is_due(nth).then(|| self.take()).flatten()
     }
 
-    /// The same for a pacer that also goes [by time](Pacer::after). `now` is the time since a moment that is the same
-    /// for all callers, by a monotonic clock. Fractions of a microsecond are ignored.
+    /// As [`due`](Pacer::due), for a pacer that also counts [time](Pacer::after). `now` is the time since a moment that
+    /// is the same for all callers, by a monotonic clock. Fractions of a microsecond are ignored.
     #[inline]
     pub fn due_at(&self, nth: usize, now: Duration) -> Option<Due<'_>> {
         let now = now.as_micros() as usize;

@@ -73,9 +73,9 @@ use crate::sync::{Bias, now, now_and_then, rest, sleep_on};
 
 /// A reader-writer lock whose readers, while there is no writer, write no memory in common.
 ///
-/// As with most such locks, a thread that locks it again while it holds it, as a reader or as the writer,
-/// may wait for ever. There is no poisoning: a writer that panics lets go of the lock, and the next
-/// thread finds the value as it was left. Not for signal handlers.
+/// As with most such locks, a thread that locks it again while it holds it, as a reader or as the writer, may wait for
+/// ever. There is no poisoning: a writer that panics unlocks, and the next thread finds the value as the writer left
+/// it. A signal handler must not use the lock.
 ///
 /// ```
 /// use asymfence_cookbook::biased_lock::BiasedRwLock;
@@ -124,14 +124,15 @@ impl<T> BiasedRwLock<T> {
     /// that interrupts one thread: a revocation is to be a fraction of what goes on between two.
     const PATIENCE: usize = 4096;
 
-    /// A lock that is biased at first.
+    /// Creates a lock, which is biased at first.
     pub fn new(value: T) -> Self {
         Self::with_patience(value, Self::PATIENCE)
     }
 
-    /// As [`new`](Self::new), with a choice of how many read sections go by the underlying lock after a
-    /// revocation until the lock is biased again: `patience` for each registered reader, since a
-    /// revocation interrupts and visits each. With `usize::MAX` of 64 bits it is not biased again.
+    /// As [`new`](Self::new), with a choice of when the lock is biased again after a revocation: when as many read
+    /// sections have used the underlying lock as `patience` times the number of registered readers. (A revocation
+    /// interrupts each reader that runs, and looks at the slot of each.) With `usize::MAX` on 64 bits the lock is never
+    /// biased again.
     ///
     /// # Panics
     ///
@@ -150,8 +151,8 @@ impl<T> BiasedRwLock<T> {
         }
     }
 
-    /// A lock whose fences become full ones if writers revoke the bias more often than once in a `pause`. They are
-    /// asymmetric again after a pause without such a writer. The default pause is a millisecond.
+    /// Sets the pause. If writers revoke the bias more often than once in a `pause`, the fences become full ones. They
+    /// are asymmetric again after a pause without such a writer. The default pause is a millisecond.
     ///
     /// # Panics
     ///
@@ -169,8 +170,8 @@ impl<T> BiasedRwLock<T> {
 }
 
 impl<T: ?Sized> BiasedRwLock<T> {
-    /// Registers a reader, with a slot of its own: once in a thread, not once in a read section. Waits for
-    /// no reader and no writer, except while they register too, or look through the slots.
+    /// Registers a reader, with a slot of its own. Call it once for each thread, not once for each read section. It
+    /// waits for no reader and no writer, except while one registers too or looks through the slots.
     pub fn reader(&self) -> Reader<'_, T> {
         let slot = Arc::new(Slot::new(AtomicBool::new(false)));
         // A writer locks the slots after it has turned the bias off: if it does so before us, then we see
@@ -179,17 +180,18 @@ impl<T: ?Sized> BiasedRwLock<T> {
         Reader { lock: self, slot }
     }
 
-    /// Waits until it is alone. Comes after all that earlier writers wrote and earlier readers read.
+    /// Locks for writing: waits until no reader and no other writer is in. What earlier writers wrote is visible, and
+    /// what earlier readers read was read before.
     ///
-    /// If the lock is biased, revokes that: a heavy fence, or a full one if writers come often, and a look at every
-    /// slot; otherwise as the underlying lock. The heavy fence **aborts the process** if the system
-    /// refuses a call that it granted before.
+    /// If the lock is biased, this call revokes the bias: it executes a heavy fence, or a full one if writers come
+    /// often, and looks at every slot. Otherwise it costs what it costs on the underlying lock. The heavy fence
+    /// **aborts the process** if the system refuses a call that it granted before.
     pub fn write(&self) -> WriteGuard<'_, T> {
         let underlying = self.underlying.write().unwrap_or_else(PoisonError::into_inner);
         self.alone(underlying, None).expect("there is no deadline")
     }
 
-    /// As [`write`](Self::write), but where that would wait, `None`.
+    /// As [`write`](Self::write), but returns `None` where that would wait.
     ///
     /// It looks at the slots first, so a reader that is in is mostly seen without a heavy fence. If a reader is seen
     /// only after the heavy fence, the lock stays biased.
@@ -303,7 +305,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
         self.value.get_mut()
     }
 
-    /// Whether readers go by their slots, at this moment. For reports.
+    /// Whether readers use their slots at this moment, and not the underlying lock. For reports.
     pub fn is_biased(&self) -> bool {
         // Relaxed: nothing depends on it.
         self.biased.load(Relaxed)
@@ -338,7 +340,7 @@ impl<T: ?Sized> fmt::Debug for BiasedRwLock<T> {
     }
 }
 
-/// A registered reader: in one read section at a time. Any thread may use it, one after another.
+/// A registered reader. It is in one read section at a time. Threads may use it one after the other.
 #[derive(Debug)]
 pub struct Reader<'l, T: ?Sized> {
     lock: &'l BiasedRwLock<T>,
@@ -358,7 +360,7 @@ impl<T: ?Sized> Reader<'_, T> {
         ReadGuard { reader: self, underlying }
     }
 
-    /// As [`read`](Self::read), but where that would wait, `None`.
+    /// As [`read`](Self::read), but returns `None` where that would wait.
     #[inline]
     pub fn try_read(&mut self) -> Option<ReadGuard<'_, T>> {
         let underlying =
@@ -452,7 +454,7 @@ impl<T: ?Sized> Drop for Reader<'_, T> {
     }
 }
 
-/// A read section. It ends on the thread on which it began:
+/// A read section. It must end on the thread on which it began:
 ///
 /// ```compile_fail,E0277
 /// let lock = asymfence_cookbook::biased_lock::BiasedRwLock::new(1);
@@ -461,7 +463,7 @@ impl<T: ?Sized> Drop for Reader<'_, T> {
 /// std::thread::scope(|scope| _ = scope.spawn(move || assert_eq!(*value, 1)));
 /// ```
 ///
-/// where what it lends may go to others, and so may the reader:
+/// A reference from it may go to another thread, and so may the reader:
 ///
 /// ```
 /// let lock = asymfence_cookbook::biased_lock::BiasedRwLock::new(1);
@@ -484,7 +486,7 @@ pub struct ReadGuard<'r, T: ?Sized> {
 }
 
 impl<T: ?Sized> ReadGuard<'_, T> {
-    /// Whether this section goes by the reader's slot. For reports.
+    /// Whether this section uses the reader's slot, and not the underlying lock. For reports.
     pub fn is_biased(section: &Self) -> bool {
         section.underlying.is_none()
     }

@@ -91,7 +91,7 @@ use crate::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
 use crate::sync::{Arc, Bias, Life, Mutex, NowAndThen, now};
 
-/// An empty deque: its owner, and a thief, which can be cloned.
+/// Creates an empty deque, and returns its two sides: the owner, and a thief, which can be cloned.
 ///
 /// Either may be dropped first. The items that are left are dropped with the last of them. Needs 64-bit atomics.
 ///
@@ -110,7 +110,7 @@ pub fn deque<T>() -> (Owner<T>, Stealer<T>) {
     with_capacity(64)
 }
 
-/// The same, with room for so many items, or up to twice as many, before it grows.
+/// As [`deque`], with room for `items` items, rounded up to a power of two, before the deque grows.
 ///
 /// # Panics
 ///
@@ -124,8 +124,8 @@ pub fn with_capacity<T>(items: usize) -> (Owner<T>, Stealer<T>) {
 /// If thieves come more often than once in this time, both sides switch to full fences.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The same, with fences that become full ones if thieves come more often than once in a `pause`. They are
-/// asymmetric again after a pause without a thief. The default pause is a millisecond.
+/// As [`with_capacity`], with a choice of the pause. If thieves come more often than once in a `pause`, the fences
+/// become full ones. They are asymmetric again after a pause without a thief. The default pause is a millisecond.
 ///
 /// # Panics
 ///
@@ -273,10 +273,9 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-/// The side that pushes and pops. A signal handler that interrupts one of its calls must not make
-/// another.
+/// The side that pushes and pops. A signal handler that interrupts a call of it must not make another.
 ///
-/// It may go to another thread, but two threads do not share it:
+/// It may be sent to another thread, but two threads cannot share it:
 ///
 /// ```
 /// let (owner, _thief) = asymfence_cookbook::deque::deque::<u32>();

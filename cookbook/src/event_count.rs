@@ -58,9 +58,8 @@ use crate::sync::{Bias, Condvar, Mutex, MutexGuard, Ticket, now, now_and_then, s
 
 /// What threads and tasks sleep on until a condition holds. The thread that makes it hold notifies.
 ///
-/// The condition is the user's, and must be looked at and made true by **atomic** accesses, relaxed or
-/// stronger: those are what the fences order. Other data that goes with it is published by the condition's
-/// own Release and Acquire, as without an event count.
+/// The condition is yours. Look at it and make it true by **atomic** accesses, relaxed or stronger: these are what the
+/// fences order. Other data is published by the Release and Acquire of your condition, as without an event count.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -138,7 +137,7 @@ impl EventCount {
         }
     }
 
-    /// An event count whose fences become full ones if sleepers come more often than once in a `pause`. They are
+    /// Sets the pause. If sleepers come more often than once in a `pause`, the fences become full ones. They are
     /// asymmetric again after a pause without a sleeper. The default pause is a millisecond.
     ///
     /// # Panics

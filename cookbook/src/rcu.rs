@@ -229,7 +229,7 @@ impl<T> Rcu<T> {
         self.grace_period().wait();
     }
 
-    /// The same, but does not wait: the result can be checked, and waited for.
+    /// As [`synchronize`](Rcu::synchronize), but does not wait: the result can be checked, and waited for.
     pub fn grace_period(&self) -> GracePeriod {
         GracePeriod { readers: Arc::clone(&self.readers), unlinked: Ticket::now(), begun: None }
     }

@@ -50,7 +50,8 @@ pub struct HazardCell<T: Send + Sync + 'static, F: Family = Global> {
 /// The constructor, `const` where the atomics' is.
 macro_rules! from_static {
     ($($constness:ident)?) => {
-        /// For a `static`. Allocates nothing until the value is replaced. The value must not be zero-sized.
+        /// Creates a cell for a `static`. Allocates nothing until the value is replaced. The value must not be
+        /// zero-sized.
         #[must_use]
         pub $($constness)? fn from_static(value: &'static T) -> Self {
             const { assert!(size_of::<T>() != 0, "boxes of no size may have the address of a static") };

@@ -117,7 +117,7 @@ impl Drop for Counting<'_> {
 /// The constructor, `const` where the atomics' is.
 macro_rules! new {
     ($($constness:ident)?) => {
-        /// Reclaims when `enough` objects have been retired since the last time.
+        /// Creates a cohort. It reclaims when `enough` objects have been retired since it last reclaimed.
         #[must_use]
         pub $($constness)? fn new(enough: usize) -> Self {
             Cohort {
