@@ -12,10 +12,10 @@ impl<F: 'static> Domain<F> {
     /// [`retire`](Domain::retire) runs no destructor and executes no heavy fence, in any thread. If there is such a
     /// thread already, this does nothing.
     ///
-    /// The thread sleeps while nothing waits, but looks once a second, and ends with the program. A retire wakes it.
-    /// (Up to three retires of a thread that had retired before do not; what they retired is freed within two seconds.)
-    /// Objects that wait at the end of the program are not freed. If a destructor panics, the panic hook reports it,
-    /// and the thread continues.
+    /// The thread sleeps while nothing waits, but looks once a second, and ends with the program. A retire wakes it. (A
+    /// thread that has retired objects before this call may retire up to three more without waking it. They are freed
+    /// within two seconds.) Objects that wait at the end of the program are not freed. If a destructor panics, the
+    /// panic hook reports it, and the thread continues.
     ///
     /// Threads that retire are not slowed down. If they retire faster than one thread frees, garbage grows.
     ///

@@ -73,8 +73,7 @@ impl<F: Family> Domain<F> {
         self.put(unsafe { Item::with(object, deleter) }, size_of::<T>());
     }
 
-    /// Frees `object` with the next reclaim. For objects that have never been linked: the reclaiming thread frees them
-    /// together with others.
+    /// Frees `object` at a later reclaim, together with others. For objects that have never been linked.
     ///
     /// ```
     /// use asymfence_hazard::Domain;
@@ -83,9 +82,9 @@ impl<F: Family> Domain<F> {
     /// Domain::global().retire_box(object);
     /// ```
     ///
-    /// Allocates a few words: a retired object takes two, its address and how it is freed, and the second half of the
-    /// pointer of an unsized object needs a third. [`retire`](Domain::retire) allocates nothing for the object, and
-    /// takes sized objects alone.
+    /// Allocates a few words. (A retired object takes two words, its address and how it is freed. The second half of
+    /// the pointer to an unsized object needs a third word.) [`retire`](Domain::retire) allocates nothing for the
+    /// object, and takes sized objects alone.
     ///
     /// # Panics
     ///
