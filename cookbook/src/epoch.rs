@@ -170,6 +170,7 @@ impl Collector {
             guards: Cell::new(0),
             objects: RefCell::default(),
             sealed: RefCell::default(),
+            dropping: Cell::new(false),
         }
     }
 
@@ -243,6 +244,8 @@ pub struct Handle<'c> {
     objects: RefCell<Vec<Retired>>,
     /// Sealed, the oldest first.
     sealed: RefCell<VecDeque<Sealed>>,
+    /// Whether this thread is dropping objects.
+    dropping: Cell<bool>,
 }
 
 impl Handle<'_> {
@@ -298,7 +301,7 @@ impl Handle<'_> {
 
     /// Advances the epoch if no reader lags behind, whether an advance is due or not, and drops the objects that no
     /// reader can have any more. If no guard exists, three calls drop everything that was retired before through this
-    /// handle.
+    /// handle. In a destructor that this handle runs, the call drops nothing.
     pub fn flush(&self) {
         self.seal();
         self.collector.try_advance();
@@ -339,8 +342,19 @@ impl Handle<'_> {
         self.free();
     }
 
-    /// Drops what nobody has any more, also what others left. What a drop retires waits its turn.
+    /// Drops what nobody has any more, also what others left. In such a drop this does nothing: the stack must not grow
+    /// with what drops retire.
     fn free(&self) {
+        struct Done<'h>(&'h Cell<bool>);
+        impl Drop for Done<'_> {
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+        if self.dropping.replace(true) {
+            return;
+        }
+        let _done = Done(&self.dropping);
         // Acquire: what readers did with the objects is behind us. Pairs with: the exchange in `try_advance`.
         // survives: the lock of `left` acquires as much from a thread that has advanced and been here since. One that has
         // advanced and not come here yet would take a model of four threads.

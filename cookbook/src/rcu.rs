@@ -68,6 +68,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
@@ -260,7 +261,10 @@ impl<T> Rcu<T> {
     /// `Rcu` does. One call in 64 executes at most one heavy fence, and runs the work that is due. It does not wait for
     /// readers: while a guard is held, all deferred work is kept.
     ///
-    /// If a work panics, the call that runs it panics. The next call runs the other work that was due.
+    /// If a work panics, the call that runs it panics. The next call runs the other work that was due. The drop of the
+    /// `Rcu` runs all work, and then resumes the first panic.
+    ///
+    /// A work that itself defers may run other work that is due, so the stack may grow with what works defer.
     ///
     /// # Aborts
     ///
@@ -372,13 +376,29 @@ impl Readers {
 
 impl<T> Drop for Rcu<T> {
     fn drop(&mut self) {
-        // There is no reader, so each grace period is over. What is done may panic: then the rest is not done.
+        // Each work runs, and the value is dropped, also after a panic. The first panic is resumed.
+        let mut first = None;
+        let mut run = |work: Box<dyn FnOnce() + '_>| {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+                match first {
+                    None => first = Some(panic),
+                    // The payload may panic when it is dropped.
+                    Some(_) => std::mem::forget(panic),
+                }
+            }
+        };
+        // There is no reader, so each grace period is over.
         let Deferred { open, sealed } = std::mem::take(&mut *self.deferred());
-        sealed.into_iter().flat_map(|batch| batch.work).chain(open).for_each(|work| work());
-        // Relaxed: nobody borrows it, and whatever made that sure orders us behind the last writer.
+        let works = sealed.into_iter().flat_map(|batch| batch.work).chain(open);
+        works.for_each(|work| run(work));
+        // Relaxed: nobody borrows the `Rcu`, and whatever made that sure orders us behind the last writer.
         let last = self.current.load(Relaxed);
         // SAFETY: from a box, and never unlinked; readers borrow the `Rcu`, so there is none.
-        drop(unsafe { Box::from_raw(last) });
+        let last = unsafe { Box::from_raw(last) };
+        run(Box::new(move || drop(last)));
+        if let Some(panic) = first {
+            resume_unwind(panic);
+        }
     }
 }
 

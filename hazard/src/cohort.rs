@@ -166,12 +166,14 @@ impl<F: Family> Cohort<F> {
             && self.looked_at.compare_exchange(looked_at, count, Relaxed, Relaxed).is_ok()
         {
             // After an error the garbage is kept.
-            let reclaim = || _ = self.reclaim();
-            thread::outermost(ptr::from_ref(self).cast(), true, reclaim, reclaim);
+            let _ = self.reclaim();
         }
     }
 
     /// Frees every object of the cohort that no hazard pointer protects: one heavy fence for all of them.
+    ///
+    /// In a destructor that the cohort runs, this frees nothing. Instead the outer call reclaims again, as in
+    /// [`Domain::reclaim`](crate::Domain::reclaim).
     ///
     /// # Errors
     ///
@@ -181,6 +183,12 @@ impl<F: Family> Cohort<F> {
     ///
     /// As [`Domain::retire`](crate::Domain::retire).
     pub fn reclaim(&self) -> Result<Reclaimed, HeavyFenceError> {
+        let again = || _ = self.reclaim_now();
+        let done = thread::outermost(ptr::from_ref(self).cast(), true, || self.reclaim_now(), again);
+        done.unwrap_or(Ok(Reclaimed::default()))
+    }
+
+    fn reclaim_now(&self) -> Result<Reclaimed, HeavyFenceError> {
         // Relaxed: a number that decides when the next reclaim begins.
         self.looked_at.store(self.bag.retired(), Relaxed);
         let mut taken = InHand { garbage: self.bag.take(), bag: &self.bag };

@@ -25,6 +25,10 @@ impl<F: 'static> Domain<F> {
     /// process has ended and a later descendant reuses its number. In such a child no retire frees anything, and
     /// calling this again starts no thread; but [`reclaim`](Domain::reclaim) frees what is retired.
     ///
+    /// A process that shares the memory of its parent (a child of vfork(2), or of clone(2) with `CLONE_VM` and without
+    /// `CLONE_THREAD`) must not retire. It has another process number, so the domain would take the thread for lost:
+    /// all threads would reclaim again, and calling this again would start a second thread.
+    ///
     /// ```
     /// use asymfence_hazard::{AtomicBox, Family, domain};
     ///

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 use std::thread;
 
 use asymfence::Pacer;
-use asymfence_cookbook::epoch::Collector;
+use asymfence_cookbook::epoch::{Collector, Handle};
 
 use crate::canary::Canary;
 use crate::{alone, asked};
@@ -85,6 +85,45 @@ fn a_drop_may_pin_and_retire() {
 }
 
 /// Readers of one object that another thread replaces, with paced heavy fences.
+/// A list, each part of which retires the rest of it when it is dropped, and flushes.
+struct Chain(Option<Box<Chain>>, &'static Handle<'static>);
+
+// SAFETY: for the test below, in which one thread has the handle and drops everything.
+unsafe impl Send for Chain {}
+
+static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        DROPPED.fetch_add(1, Relaxed);
+        if let Some(next) = self.0.take() {
+            // SAFETY: nobody has found it, and it borrows for ever.
+            unsafe { self.1.retire(next) };
+            (0..3).for_each(|_| self.1.flush());
+        }
+    }
+}
+
+#[test]
+fn drops_that_retire_and_flush_do_not_nest() {
+    const LENGTH: usize = 10_000;
+    let work = || {
+        let collector: &'static Collector = Box::leak(Box::default());
+        let handle: &'static Handle<'_> = Box::leak(Box::new(collector.handle()));
+        let mut first = Box::new(Chain(None, handle));
+        for _ in 1..LENGTH {
+            first = Box::new(Chain(Some(first), handle));
+        }
+        // SAFETY: nobody has found it.
+        unsafe { handle.retire(first) };
+        // Each round drops one. Three flushes drop the last.
+        (0..LENGTH + 3).for_each(|_| handle.flush());
+        assert_eq!(DROPPED.load(Relaxed), LENGTH);
+    };
+    let small = thread::Builder::new().stack_size(64 * 1024);
+    small.spawn(work).expect("a thread").join().expect("no panic");
+}
+
 #[test]
 fn what_is_pinned_is_alive_and_what_is_retired_dies_once() {
     const REPLACEMENTS: usize = if cfg!(miri) { 200 } else { 20_000 };

@@ -333,3 +333,22 @@ fn what_is_deferred_may_defer_and_panic() {
     rcu.run_all_deferred();
     assert_eq!(done.load(Relaxed), 2);
 }
+
+#[test]
+fn a_dropped_rcu_runs_every_work_also_if_some_panic() {
+    let done = Arc::new(AtomicUsize::new(0));
+    let rcu = Rcu::new(Canary::new(0, &done));
+    for number in 0..10 {
+        let count = Arc::clone(&done);
+        rcu.defer(move || {
+            if number % 2 == 0 {
+                panic::resume_unwind(Box::new(number));
+            }
+            count.fetch_add(1, Relaxed);
+        });
+    }
+    let payload = panic::catch_unwind(panic::AssertUnwindSafe(|| drop(rcu))).expect_err("a panic");
+    assert_eq!(payload.downcast_ref(), Some(&0), "the first one");
+    // Five works, and the value.
+    assert_eq!(done.load(Relaxed), 6);
+}
