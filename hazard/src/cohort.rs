@@ -184,7 +184,8 @@ impl<F: Family> Cohort<F> {
     /// As [`Domain::retire`](crate::Domain::retire).
     pub fn reclaim(&self) -> Result<Reclaimed, HeavyFenceError> {
         let again = || _ = self.reclaim_now();
-        let done = thread::outermost(ptr::from_ref(self).cast(), true, || self.reclaim_now(), again);
+        let done =
+            thread::outermost(ptr::from_ref(self).cast(), true, || self.reclaim_now(), again);
         done.unwrap_or(Ok(Reclaimed::default()))
     }
 

@@ -5,7 +5,7 @@ use core::num::NonZeroU32;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, Mode, OFlags, access, open};
-use rustix::io::{Errno, read};
+use rustix::io::{Errno, pread};
 
 use super::patience::ATTEMPTS;
 
@@ -51,9 +51,9 @@ fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errn
     super::no_unwind(|| {
         let file = open(path, READ, Mode::empty())?;
         let mut length = 0;
-        // A read(2) may give less than there is.
+        // One call may give less than there is.
         loop {
-            match read_some(&file, &mut buffer[length..])? {
+            match read_some(&file, &mut buffer[length..], length)? {
                 0 => return Ok(&buffer[..length]),
                 more => length += more,
             }
@@ -61,16 +61,17 @@ fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errn
     })
 }
 
-/// Reads again if a signal interrupts it, a bounded number of times, since a sandbox may answer
+/// Reads from the position `at`. Not read(2): a handler that interrupts us may fork, and the child shares the position of
+/// the file with its parent. Reads again if a signal interrupts it, a bounded number of times, since a sandbox may answer
 /// EINTR each time.
-fn read_some(file: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+fn read_some(file: &OwnedFd, buffer: &mut [u8], at: usize) -> Result<usize, Errno> {
     for _ in 1..ATTEMPTS {
-        match read(file, &mut *buffer) {
+        match pread(file, &mut *buffer, at as u64) {
             Err(Errno::INTR) => {}
             answer => return answer,
         }
     }
-    read(file, buffer)
+    pread(file, buffer, at as u64)
 }
 
 /// The switch in the environment that this process was started with, as far as its memory still
@@ -84,10 +85,14 @@ pub(super) fn search_environment() -> Option<super::environment::Switch> {
         let mut search = super::environment::Search::default();
         // Bounded, since a sandbox may answer "one more byte" for ever. The kernel keeps 6 MiB at most, arguments
         // included (`bprm_stack_limits`, fs/exec.c@v6.18): an eighth of what 100,000 reads of 512 bytes can give.
+        let mut at = 0;
         for _ in 0..100_000 {
-            match read_some(&environment, &mut buffer[..]) {
+            match read_some(&environment, &mut buffer[..], at) {
                 Ok(0) => return search.found(),
-                Ok(length) => search.read(&buffer[..length]),
+                Ok(length) => {
+                    search.read(&buffer[..length]);
+                    at += length;
+                }
                 Err(_) => return None,
             }
         }
@@ -206,11 +211,8 @@ mod tests {
             std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("no zero in a path");
         mknodat(CWD, &name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
         let mut buffer = [0; 64];
-        assert_eq!(beginning(&name, &mut buffer), Ok(&b""[..]), "with no writer");
-        let writer =
-            open(&name, OFlags::RDWR, Mode::empty()).expect("a writer that writes nothing");
-        assert_eq!(beginning(&name, &mut buffer), Err(Errno::AGAIN));
-        drop(writer);
+        // A FIFO has no positions.
+        assert_eq!(beginning(&name, &mut buffer), Err(Errno::SPIPE));
         unlink(&name).expect("its own file");
     }
 

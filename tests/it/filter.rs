@@ -42,9 +42,14 @@ pub(crate) fn on_signals_to_many() -> BpfProgram {
     compile([(SYS_kill, many.into())], SeccompAction::KillProcess)
 }
 
-/// read meets `action`.
+/// A read that moves the position of its file meets `action`.
 pub(crate) fn on_read(action: SeccompAction) -> BpfProgram {
     compile([(nix::libc::SYS_read, Vec::new())], action)
+}
+
+/// A read from a position that it names meets `action`.
+pub(crate) fn on_pread(action: SeccompAction) -> BpfProgram {
+    compile([(nix::libc::SYS_pread64, Vec::new())], action)
 }
 
 /// prctl(PR_GET_TSC) meets `action`.

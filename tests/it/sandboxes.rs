@@ -20,7 +20,7 @@ use asymfence::{
 use crate::child::{Child, cannot_run, end, needs_procfs};
 use crate::filter::{
     on_all_but, on_arguments, on_command, on_every_rung, on_everything_but, on_membarrier,
-    on_protection_too, on_read,
+    on_pread, on_protection_too, on_read,
 };
 use crate::{fences_hold, mprotect_is_refused, rung, verdict};
 
@@ -176,11 +176,24 @@ fn want_of_memory_that_does_not_pass_costs_the_rung() {
 #[test]
 fn a_sandbox_that_interrupts_every_read_holds_nobody_up() {
     Child::default().run(|| {
-        install(on_read(Errno(libc::EINTR as u32)));
+        install(on_pread(Errno(libc::EINTR as u32)));
         assert!(matches!(init(), Strategy::Asymmetric(_)), "membarrier needs no file");
         assert_eq!(try_heavy_fence(), Ok(()));
         #[cfg(feature = "std")]
         crate::cross_process::a_fresh_segment_fails_with(libc::EINTR);
+        end();
+    });
+}
+
+/// A handler that interrupts the call may fork. Parent and child share the positions of their files, so neither moves one.
+/// The twin is above: these reads are made.
+#[test]
+fn no_file_is_read_by_its_position() {
+    Child::default().run(|| {
+        install(on_read(KillProcess));
+        assert!(matches!(init(), Strategy::Asymmetric(_)));
+        #[cfg(feature = "std")]
+        crate::cross_process::a_fresh_segment_is_made();
         end();
     });
 }
