@@ -256,13 +256,16 @@ impl Handle<'_> {
     /// Wait-free, except at each 128th pin, which may advance the epoch and drop objects.
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
-        let guards = self.guards.get();
-        if guards == 0 {
+        if self.guards.get() == 0 {
             let pins = self.pins.get().wrapping_add(1);
             self.pins.set(pins);
             if pins & (PINS - 1) == 0 {
                 self.collect(pins);
             }
+        }
+        // Not before: a destructor that `collect` runs may pin, and keep its guard.
+        let guards = self.guards.get();
+        if guards == 0 {
             // Relaxed: one that is old only holds an advance back.
             let epoch = self.collector.epoch.load(Relaxed);
             // Release: what we did under earlier guards stands before it, for a thread that does not see the

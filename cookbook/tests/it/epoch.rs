@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -5,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 use std::thread;
 
 use asymfence::Pacer;
-use asymfence_cookbook::epoch::{Collector, Handle};
+use asymfence_cookbook::epoch::{Collector, Guard, Handle};
 
 use crate::canary::Canary;
 use crate::{alone, asked};
@@ -85,6 +86,47 @@ fn a_drop_may_pin_and_retire() {
 }
 
 /// Readers of one object that another thread replaces, with paced heavy fences.
+/// Pins when it is dropped, and keeps the guard.
+struct Keeps(&'static Handle<'static>);
+
+// SAFETY: for the test below, in which one thread has the handles and drops everything.
+unsafe impl Send for Keeps {}
+
+thread_local!(static KEPT: Cell<Option<Guard<'static>>> = const { Cell::new(None) });
+
+impl Drop for Keeps {
+    fn drop(&mut self) {
+        KEPT.set(Some(self.0.pin()));
+    }
+}
+
+#[test]
+fn a_guard_that_a_destructor_keeps_inside_a_pin_holds() {
+    let (collector, deaths): (&'static Collector, _) = (Box::leak(Box::default()), Arc::default());
+    let [first, second]: [&'static Handle<'_>; 2] =
+        [(); 2].map(|()| &*Box::leak(Box::new(collector.handle())));
+    // SAFETY: nobody has found it, and it borrows for ever.
+    unsafe { first.retire(Box::into_raw(Box::new(Keeps(first)))) };
+    first.flush();
+    // The epoch advances, but the first handle drops nothing, until a pin of its own does.
+    (0..3).for_each(|_| second.flush());
+    while !KEPT.with(|kept| {
+        let guard = kept.take();
+        let is_there = guard.is_some();
+        kept.set(guard);
+        is_there
+    }) {
+        drop(first.pin());
+    }
+    // SAFETY: nobody has found it.
+    unsafe { second.retire(Box::into_raw(Box::new(Canary::new(0, &deaths)))) };
+    (0..10).for_each(|_| second.flush());
+    assert_eq!(deaths.load(Relaxed), 0, "the guard is kept");
+    KEPT.set(None);
+    (0..3).for_each(|_| second.flush());
+    assert_eq!(deaths.load(Relaxed), 1);
+}
+
 /// A list, each part of which retires the rest of it when it is dropped, and flushes.
 struct Chain(Option<Box<Chain>>, &'static Handle<'static>);
 
@@ -98,7 +140,7 @@ impl Drop for Chain {
         DROPPED.fetch_add(1, Relaxed);
         if let Some(next) = self.0.take() {
             // SAFETY: nobody has found it, and it borrows for ever.
-            unsafe { self.1.retire(next) };
+            unsafe { self.1.retire(Box::into_raw(next)) };
             (0..3).for_each(|_| self.1.flush());
         }
     }
@@ -115,7 +157,7 @@ fn drops_that_retire_and_flush_do_not_nest() {
             first = Box::new(Chain(Some(first), handle));
         }
         // SAFETY: nobody has found it.
-        unsafe { handle.retire(first) };
+        unsafe { handle.retire(Box::into_raw(first)) };
         // Each round drops one. Three flushes drop the last.
         (0..LENGTH + 3).for_each(|_| handle.flush());
         assert_eq!(DROPPED.load(Relaxed), LENGTH);
