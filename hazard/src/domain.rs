@@ -15,7 +15,7 @@ use crate::clock;
 use crate::freed::Freed;
 use crate::noted::{Moment, Noted};
 use crate::panics::through_panics;
-use crate::ring::{AT_ONCE, Batch, Ring, Rings, Speed};
+use crate::ring::{AT_ONCE, Batch, Extended, Ring, Rings, Speed};
 use crate::slots::Slots;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicPtr, LOOM, Number, yield_now};
@@ -313,7 +313,7 @@ impl<F> Domain<F> {
                 } else {
                     done.kept += looked.kept;
                 }
-                self.free(ring, &mut batch, false);
+                self.free(ring, &mut batch);
             }
         });
         Ok(done)
@@ -403,6 +403,7 @@ impl<F> Domain<F> {
     }
 
     /// How many objects a thread retires between two checks of its ring.
+    #[inline]
     fn stride(&self) -> usize {
         // Each object is announced to a background reclaimer.
         #[cfg(feature = "std")]
@@ -410,7 +411,11 @@ impl<F> Domain<F> {
             return 1;
         }
         // A power of two, so that steps meet the end of a block.
-        1 << STRIDE.min(self.thresholds.objects / 2).max(1).ilog2()
+        match self.thresholds.objects {
+            0..4 => 1,
+            4..8 => 2,
+            _ => STRIDE,
+        }
     }
 
     /// The owner's work once in a few objects: it counts what it has retired, executes a heavy fence if one is due,
@@ -421,28 +426,15 @@ impl<F> Domain<F> {
     ///
     /// By the owner of `ring`.
     pub(crate) unsafe fn step(&self, ring: &Ring, frees: bool) -> bool {
-        let Thresholds { objects, bytes, .. } = self.thresholds;
         // First, so that destructors find room.
         // SAFETY: by the owner.
-        let new = unsafe { ring.extend(self.stride()) };
+        let Extended { new, bytes, is_time } = unsafe { ring.extend(self.stride()) };
         // Objects are few at a time. Bytes may be many, so all rings together keep no more than the threshold
         // uncounted.
         let share = SHARE.max(self.rings.owned());
-        let units = [(objects / SHARE).clamp(1, AT_ONCE), (bytes / share).max(1)];
-        let left = self.rings.left(units[0], units[1]);
-        if let Some(left) = left {
-            self.count(left);
-        }
+        let is_time = is_time || bytes.saturating_mul(share) >= self.thresholds.bytes;
         // SAFETY: as above.
-        let own = unsafe { ring.to_count(units[0], units[1]) };
-        if let Some((objects, bytes)) = own {
-            self.count((objects, bytes));
-            if self.waited_of(9, 8) {
-                // SAFETY: as above.
-                unsafe { ring.settle(objects, 0, 0) };
-            }
-        }
-        let counted = left.is_some() || own.is_some();
+        let counted = is_time && unsafe { self.count_new(ring, share) };
         #[cfg(feature = "std")]
         if self.background.is_there() {
             if counted {
@@ -455,9 +447,39 @@ impl<F> Domain<F> {
             return true;
         }
         // SAFETY: as above.
-        let look = || unsafe { self.look(ring, new, counted) };
+        let look = || unsafe { self.look(ring, new, is_time, counted) };
         // In a destructor the outer call uses the ring.
         thread::outermost(self.address(), false, look, || _ = self.reclaim_now()).unwrap_or(true)
+    }
+
+    /// How many objects a thread retires before the domain counts them.
+    fn unit(&self) -> usize {
+        (self.thresholds.objects / SHARE).clamp(1, AT_ONCE)
+    }
+
+    /// Counts what the owner has retired, and what other owners have left uncounted, if it is enough: of bytes this share
+    /// of the threshold.
+    ///
+    /// # Safety
+    ///
+    /// By the owner of `ring`.
+    #[inline(never)]
+    unsafe fn count_new(&self, ring: &Ring, share: usize) -> bool {
+        let units = [self.unit(), (self.thresholds.bytes / share).max(1)];
+        let left = self.rings.left(units[0], units[1]);
+        if let Some(left) = left {
+            self.count(left);
+        }
+        // SAFETY: by the owner.
+        let own = unsafe { ring.to_count(units[0], units[1]) };
+        if let Some((objects, bytes)) = own {
+            self.count((objects, bytes));
+            if self.waited_of(9, 8) {
+                // SAFETY: as above.
+                unsafe { ring.settle(objects, 0, 0) };
+            }
+        }
+        left.is_some() || own.is_some()
     }
 
     /// Counts objects and bytes that have been retired.
@@ -467,12 +489,14 @@ impl<F> Domain<F> {
         self.due.counted[1].fetch_add(bytes, Relaxed);
     }
 
-    /// False if the ring's lock cannot be had.
+    /// The owner's work once in so many objects as the domain counts at a time, or as often as the owner reads the clock.
+    /// It executes a heavy fence if one is due. Returns how many objects may be freed now.
     ///
     /// # Safety
     ///
     /// By the owner of `ring`.
-    unsafe fn look(&self, ring: &Ring, new: usize, counted: bool) -> bool {
+    #[inline(never)]
+    unsafe fn review(&self, ring: &Ring, new: usize, counted: bool) -> usize {
         let now = || self.thresholds.pause.and_then(|_| clock::now());
         // SAFETY: by the owner.
         let speed = unsafe { ring.speed(now) };
@@ -486,13 +510,30 @@ impl<F> Domain<F> {
             // An error is counted, and the garbage kept.
             let _ = self.fence(&self.tails());
         }
+        let least = if self.waited_of(8, 1) { AT_ONCE } else { 0 };
         // SAFETY: as above.
-        let debt = unsafe { ring.debt() };
-        let most = match speed {
+        unsafe { ring.reviewed(self.unit(), least) };
+        match speed {
             // These objects left the cache long ago; each costs a quarter of a microsecond.
             Speed::Slow(_) => 4 * STRIDE,
-            _ if self.waited_of(8, 1) => AT_ONCE,
-            _ => debt.min(new + STRIDE),
+            // SAFETY: as above.
+            _ => unsafe { ring.most(new + STRIDE) },
+        }
+    }
+
+    /// False if the ring's lock cannot be had.
+    ///
+    /// # Safety
+    ///
+    /// By the owner of `ring`.
+    #[inline]
+    unsafe fn look(&self, ring: &Ring, new: usize, is_time: bool, counted: bool) -> bool {
+        let most = if is_time {
+            // SAFETY: by the owner.
+            unsafe { self.review(ring, new, counted) }
+        } else {
+            // SAFETY: as above.
+            unsafe { ring.most(new + STRIDE) }
         };
         let mut batch = Batch::new();
         // The share of a ring if all rings hold the same number of objects and no preempted thread blocks one.
@@ -504,9 +545,12 @@ impl<F> Domain<F> {
             unsafe { ring.forgive() };
         }
         if !batch.is_empty() {
-            self.free(ring, &mut batch, true);
+            self.free_all(ring, &mut batch, true);
         }
-        self.help();
+        // Relaxed: a first look.
+        if !self.behind.load(Relaxed).is_null() {
+            self.help();
+        }
         had
     }
 
@@ -659,11 +703,8 @@ impl<F> Domain<F> {
     }
 
     /// Frees a few objects of rings whose owners are stalled, are gone, or have become slower.
+    #[inline(never)]
     fn help(&self) {
-        // Relaxed: a first look.
-        if self.behind.load(Relaxed).is_null() {
-            return;
-        }
         let mut most = match () {
             () if self.waited_of(8, 1) => AT_ONCE,
             () if self.waited_of(9, 8) => 4 * STRIDE,
@@ -680,7 +721,7 @@ impl<F> Domain<F> {
                 let mut batch = Batch::new();
                 is_done = !ring.take_for_owner(&self.slots, until, most, &mut batch);
                 freed = batch.len();
-                self.free(ring, &mut batch, false);
+                self.free(ring, &mut batch);
             }
             if is_done {
                 self.set_behind(self.rings.behind(ring).find(|ring| ring.behind().is_some()));
@@ -690,39 +731,42 @@ impl<F> Domain<F> {
         }
     }
 
-    /// Frees the objects of the batch, which were taken out of `ring`: by its owner, if `own`.
-    #[inline]
-    fn free(&self, ring: &Ring, batch: &mut Batch, own: bool) {
+    /// Frees the objects of the batch, which were taken out of `ring`.
+    fn free(&self, ring: &Ring, batch: &mut Batch) {
+        self.free_all(ring, batch, false);
+    }
+
+    /// As `free`: by the owner of the ring, if `own`.
+    #[inline(always)]
+    fn free_all(&self, ring: &Ring, batch: &mut Batch, own: bool) {
         struct Freeing<'d, F> {
             domain: &'d Domain<F>,
             ring: &'d Ring,
             batch: &'d mut Batch,
             own: bool,
-            objects: usize,
             bytes: usize,
         }
 
         impl<F> Drop for Freeing<'_, F> {
             #[inline]
             fn drop(&mut self) {
+                let objects = self.batch.taken();
                 // Without `std` a panic leaves some.
                 while let Some(item) = self.batch.next() {
                     self.ring.keep(item);
                 }
                 if self.own {
                     // SAFETY: by the owner.
-                    unsafe { self.ring.settle(0, self.objects, self.bytes) };
+                    unsafe { self.ring.settle(0, objects, self.bytes) };
                 } else {
-                    self.domain.freed.add(self.objects, self.bytes);
+                    self.domain.freed.add(objects, self.bytes);
                 }
             }
         }
 
-        let (objects, bytes) = (0, 0);
-        let mut freeing = Freeing { domain: self, ring, batch, own, objects, bytes };
+        let mut freeing = Freeing { domain: self, ring, batch, own, bytes: 0 };
         through_panics(|| {
             while let Some(item) = freeing.batch.next() {
-                freeing.objects += 1;
                 freeing.bytes = freeing.bytes.wrapping_add(item.weight());
                 // SAFETY: unlinked before a heavy fence, and not protected at a scan after it (SCANNED). Threads that
                 // used it are done with it, by the Acquire of the scan. No other thread frees it (ONCE).

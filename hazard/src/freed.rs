@@ -31,6 +31,7 @@ impl Freed {
     }
 
     /// Counts, where only the caller does.
+    #[inline]
     pub(crate) fn add_alone(&self, objects: usize, bytes: usize) {
         // Relaxed, both: only the caller writes these numbers. Release, both: as in `add`.
         self.bytes.store(self.bytes.load(Relaxed).wrapping_add(bytes), Release);

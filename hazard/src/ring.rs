@@ -74,9 +74,11 @@ pub(crate) fn after(a: usize, b: usize) -> bool {
     a.wrapping_sub(b) as isize > 0
 }
 
+type Place = UnsafeCell<MaybeUninit<Item>>;
+
 #[derive(Debug)]
 struct Block {
-    items: [UnsafeCell<MaybeUninit<Item>>; BLOCK],
+    items: [Place; BLOCK],
     /// Written by the owner before it puts an object into that block.
     next: UnsafeCell<*mut Block>,
 }
@@ -94,17 +96,21 @@ impl Block {
 #[derive(Debug)]
 struct Own {
     tail: usize,
-    /// The block of the next object, and the number of objects in it. There is room.
+    /// The block of the next object, which is the first in it if the block was full. Position `BLOCK * n` is the first of a
+    /// block.
     last: *mut Block,
-    used: usize,
     /// The position at which the owner next checks the ring.
     limit: usize,
-    /// The position of the last check; objects and bytes that the domain has counted.
+    /// The position of the last check, and that of the next review.
     looked: usize,
+    review: usize,
+    /// Objects and bytes that the domain has counted.
     counted: usize,
     counted_bytes: usize,
     /// Objects put in minus objects freed: how many the owner has to free.
     debt: usize,
+    /// The maximum number of objects that the owner frees at the next checks, whatever it owes.
+    most: usize,
     pace: Pace,
 }
 
@@ -193,6 +199,21 @@ impl Batch {
         self.count += 1;
     }
 
+    /// Adds the items in these places. There is room.
+    ///
+    /// # Safety
+    ///
+    /// They were written, and no thread writes them now.
+    #[inline]
+    unsafe fn copy(&mut self, places: &[Place]) {
+        let end = self.count + places.len();
+        for (item, place) in self.items[self.count..end].iter_mut().zip(places) {
+            // SAFETY: the contract of this function.
+            *item = place.with(|place| unsafe { *place });
+        }
+        self.count = end;
+    }
+
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
@@ -200,6 +221,12 @@ impl Batch {
 
     pub(crate) fn len(&self) -> usize {
         self.count
+    }
+
+    /// How many objects were taken out of the batch.
+    #[inline]
+    pub(crate) fn taken(&self) -> usize {
+        self.next
     }
 
     /// The next object. It leaves the batch before its destructor runs.
@@ -235,6 +262,16 @@ pub(crate) struct Looked {
     pub(crate) more: bool,
 }
 
+/// What came since the last check, and since the domain last counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extended {
+    /// Objects.
+    pub(crate) new: usize,
+    pub(crate) bytes: usize,
+    /// Whether it is time to count them, or to read the clock.
+    pub(crate) is_time: bool,
+}
+
 /// The result of a reading of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speed {
@@ -254,12 +291,13 @@ impl Ring {
             own: UnsafeCell::new(Own {
                 tail: 0,
                 last: block,
-                used: 0,
                 limit: first.min(BLOCK),
                 looked: 0,
+                review: 0,
                 counted: 0,
                 counted_bytes: 0,
                 debt: 0,
+                most: 0,
                 pace: Pace { every: 1, at: 0, last: 0 },
             }),
             bytes: Number::new(0),
@@ -307,10 +345,9 @@ impl Ring {
         self.bytes.store(self.bytes.load(Relaxed).wrapping_add(weight), Relaxed);
         let put = |own: &mut Own| {
             // SAFETY: the last block lives until all its objects are taken, and there is room in it.
-            let place = unsafe { &(&(*own.last).items)[own.used] };
+            let place = unsafe { &(&(*own.last).items)[own.tail % BLOCK] };
             // SAFETY: the owner's until `tail` is stored.
             place.with_mut(|place| unsafe { *place = MaybeUninit::new(item) });
-            own.used += 1;
             own.tail = own.tail.wrapping_add(1);
             // Release: the object was unlinked, the item and the link to its block written. Pairs with: the
             // Acquire in `tail`. FENCED.
@@ -321,33 +358,46 @@ impl Ring {
         unsafe { self.own(put) }
     }
 
-    /// Makes room, and sets how many objects may come before the next check. Returns how many came since the last one.
+    /// Makes room, and sets how many objects may come before the next check. Returns what came since the last one.
     ///
     /// # Safety
     ///
-    /// Called by the owner.
-    pub(crate) unsafe fn extend(&self, stride: usize) -> usize {
-        // SAFETY: the contract of this function.
-        let is_full = unsafe { self.own(|own| own.used == BLOCK) };
-        // Not inside `own`: an allocator may do anything.
-        let block = if is_full { self.spare_block() } else { ptr::null_mut() };
-        let extend = |own: &mut Own| {
-            if is_full {
+    /// Called by the owner, after a `put`.
+    #[inline]
+    pub(crate) unsafe fn extend(&self, stride: usize) -> Extended {
+        // SAFETY: the contract of this function. The last block has at least one object.
+        let is_full = unsafe { self.own(|own| own.tail % BLOCK == 0) };
+        if is_full {
+            // Not inside `own`: an allocator may do anything.
+            let block = self.spare_block();
+            let link = |own: &mut Own| {
                 // SAFETY: the last block lives until all its objects are taken, and no thread goes beyond it before
                 // `tail` is stored.
                 unsafe { &(*own.last).next }.with_mut(|next| unsafe { *next = block });
-                (own.last, own.used) = (block, 0);
-            }
-            own.limit = own.tail.wrapping_add(stride.min(own.pace.every).min(BLOCK - own.used));
+                own.last = block;
+            };
+            // SAFETY: the contract of this function.
+            unsafe { self.own(link) };
+        }
+        // Relaxed: only we write this number.
+        let bytes = self.bytes.load(Relaxed);
+        let extend = |own: &mut Own| {
+            let room = BLOCK - own.tail % BLOCK;
+            own.limit = own.tail.wrapping_add(stride.min(own.pace.every).min(room));
             let new = own.tail.wrapping_sub(own.looked);
             own.looked = own.tail;
             own.debt = own.debt.saturating_add(new);
-            new
+            Extended {
+                new,
+                bytes: bytes.wrapping_sub(own.counted_bytes),
+                is_time: !after(own.review, own.tail),
+            }
         };
         // SAFETY: the contract of this function.
         unsafe { self.own(extend) }
     }
 
+    #[inline(never)]
     fn spare_block(&self) -> *mut Block {
         // Acquire: its items were read. Pairs with: the Release in `Inside::next_block`.
         let spare = self.spare.load(Acquire);
@@ -412,18 +462,33 @@ impl Ring {
         unsafe { self.own(look) }
     }
 
-    /// How many objects the owner has to free: no more than there are.
+    /// Ends a review. From now on the owner frees at least `most` objects at a check. The next review comes when
+    /// `objects` more than the domain has counted are in the ring, or when it is time to read the clock.
     ///
     /// # Safety
     ///
     /// Called by the owner.
-    pub(crate) unsafe fn debt(&self) -> usize {
-        let debt = |own: &mut Own| {
+    pub(crate) unsafe fn reviewed(&self, objects: usize, most: usize) {
+        let reviewed = |own: &mut Own| {
+            // No more than there are: other threads may have freed some.
             own.debt = own.debt.min(self.waiting(own.tail));
-            own.debt
+            own.most = most;
+            let counts = own.counted.wrapping_add(objects);
+            own.review = if after(counts, own.pace.at) { own.pace.at } else { counts };
         };
         // SAFETY: the contract of this function.
-        unsafe { self.own(debt) }
+        unsafe { self.own(reviewed) }
+    }
+
+    /// How many objects the owner frees at this check, at which `pace` objects may be freed.
+    ///
+    /// # Safety
+    ///
+    /// Called by the owner.
+    #[inline]
+    pub(crate) unsafe fn most(&self, pace: usize) -> usize {
+        // SAFETY: the contract of this function.
+        unsafe { self.own(|own| own.debt.min(pace).max(own.most)) }
     }
 
     /// Records that there is nothing left for the owner to free. What it has put in since the last heavy fence it frees
@@ -442,6 +507,7 @@ impl Ring {
     /// # Safety
     ///
     /// Called by the owner.
+    #[inline]
     pub(crate) unsafe fn settle(&self, more: usize, freed: usize, bytes: usize) {
         let settle = |own: &mut Own| own.debt = own.debt.saturating_add(more).saturating_sub(freed);
         // SAFETY: the contract of this function.
@@ -677,26 +743,46 @@ impl Inside {
     }
 
     /// Takes out up to `most` objects before `until`, and keeps the protected ones.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, ring: &Ring, until: usize, most: usize, batch: &mut Batch) {
         let most = most.min(AT_ONCE);
+        if self.unexamined > 0 {
+            self.take_kept(most, batch);
+        }
+        let until = if after(until, self.condemned) { self.condemned } else { until };
+        while batch.count < most && after(until, self.head) {
+            let there = until.wrapping_sub(self.head);
+            // SAFETY: they are before `condemned`, and so before `tail`.
+            let places = unsafe { self.go_on(ring, there.min(most - batch.count)) };
+            if self.scan.is_empty() {
+                // SAFETY: we hold the lock.
+                unsafe { batch.copy(places) };
+                continue;
+            }
+            for place in places {
+                // SAFETY: only read, because we hold the lock.
+                let item = place.with(|place| unsafe { *place });
+                // SAFETY: written before the store of `tail`, which came before the last heavy fence.
+                let item = unsafe { item.assume_init() };
+                if self.scan.contains(item.object()) {
+                    self.kept.push(item);
+                } else {
+                    batch.push(item);
+                }
+            }
+        }
+        self.prefetch();
+    }
+
+    /// Takes out up to `most` of the objects that were kept until the last scan.
+    #[inline(never)]
+    fn take_kept(&mut self, most: usize, batch: &mut Batch) {
         while self.unexamined > 0 && batch.count < most {
             self.unexamined -= 1;
             if !self.scan.contains(self.kept[self.unexamined].object()) {
                 batch.push(self.kept.swap_remove(self.unexamined));
             }
         }
-        let until = if after(until, self.condemned) { self.condemned } else { until };
-        while batch.count < most && after(until, self.head) {
-            // SAFETY: before `tail`, because it is before `condemned`.
-            let item = unsafe { self.go_on(ring) };
-            if self.scan.contains(item.object()) {
-                self.kept.push(item);
-            } else {
-                batch.push(item);
-            }
-        }
-        self.prefetch();
     }
 
     /// Fetches the objects that the next call takes out, as far as they are in this block.
@@ -715,25 +801,23 @@ impl Inside {
         }
     }
 
-    /// Takes out the next item.
+    /// Moves on by up to `most` objects, and returns the places of those.
     ///
     /// # Safety
     ///
-    /// There is one.
+    /// There are so many. The places are used before the next call, and before the lock is given back.
     #[inline]
-    unsafe fn go_on(&mut self, ring: &Ring) -> Item {
+    unsafe fn go_on<'a>(&mut self, ring: &Ring, most: usize) -> &'a [Place] {
         if self.used == BLOCK {
             // SAFETY: there is an item after this block, so the owner has linked the next block.
             unsafe { self.next_block(ring) };
         }
         // SAFETY: a block lives until all its objects are taken, and we hold the lock.
-        let place = unsafe { &(&(*self.first).items)[self.used] };
-        self.used += 1;
-        self.head = self.head.wrapping_add(1);
-        // SAFETY: written before the store of `tail`, which came before the last heavy fence.
-        let item = place.with(|place| unsafe { *place });
-        // SAFETY: as above.
-        unsafe { item.assume_init() }
+        let places = unsafe { &(&(*self.first).items)[self.used..] };
+        let places = &places[..most.min(places.len())];
+        self.used += places.len();
+        self.head = self.head.wrapping_add(places.len());
+        places
     }
 
     /// Passes a block whose objects are all taken to the owner, or frees it.
@@ -773,9 +857,14 @@ impl Drop for Ring {
                 }
                 while inside.head != tail {
                     // SAFETY: before `tail`.
-                    let item = unsafe { inside.go_on(this) };
-                    // SAFETY: as above.
-                    unsafe { item.free() };
+                    for place in unsafe { inside.go_on(this, 1) } {
+                        // SAFETY: as above.
+                        let item = place.with(|place| unsafe { *place });
+                        // SAFETY: as above.
+                        let item = unsafe { item.assume_init() };
+                        // SAFETY: as above.
+                        unsafe { item.free() };
+                    }
                 }
             });
             // The last block, and an empty one that the owner may have linked behind it.
@@ -820,6 +909,7 @@ impl Rings {
     crate::sync::const_where_possible!(new);
 
     /// How many rings have an owner.
+    #[inline]
     pub(crate) fn owned(&self) -> usize {
         // Relaxed: a size, for thresholds and reports.
         self.owned.load(Relaxed)

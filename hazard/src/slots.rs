@@ -394,6 +394,11 @@ impl Scan {
     }
 
     #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_none()
+    }
+
+    #[inline]
     pub(crate) fn contains(&self, object: *mut ()) -> bool {
         let Some(table) = &self.table else { return false };
         let object = object.addr();
