@@ -25,6 +25,7 @@ mod queues;
 #[path = "../examples/structures/stack.rs"]
 mod stack;
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 use std::ptr;
@@ -492,6 +493,19 @@ const CHURN: &[Contender] = &[
             later.push(sources.floor.swap(boxed(1), AcqRel));
             if later.len() == 1_024 {
                 later.drain(..).for_each(free);
+            }
+        });
+        later.drain(..).for_each(free);
+    }),
+    // As many wait as here, and as many are freed at a time: the rest of our time is our own work.
+    Contender("freed by 4 when 2,048 wait, no reclamation", replace_nothing, |sources, times| {
+        let mut later = VecDeque::with_capacity(2_052);
+        // SAFETY: a box's, and no reader is there.
+        let free = |object| drop(unsafe { Box::from_raw(object) });
+        repeat(times, || {
+            later.push_back(sources.floor.swap(boxed(1), AcqRel));
+            if later.len() == 2_052 {
+                later.drain(..4).for_each(free);
             }
         });
         later.drain(..).for_each(free);

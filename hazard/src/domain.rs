@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use core::ptr;
 use core::time::Duration;
 
-use asymfence::{HeavyFenceError, Ticket, try_heavy_fence};
+use asymfence::{HeavyFenceError, try_heavy_fence};
 use crossbeam_utils::CachePadded;
 
 #[cfg(feature = "std")]
@@ -52,14 +52,15 @@ use crate::thread::{self, Local};
 ///   been retired since a thread last began a heavy fence, one thread executes the next, which serves all threads. From
 ///   then on each thread frees one object for each one that it retires, and also a few objects of threads that are
 ///   stalled or have ended. A stalled reader holds back only what it protects.
-/// - **Other fences**: when half of `E` objects have come, the domain takes a [`Ticket`]. If any thread of the process
-///   then executes a heavy fence, for whatever purpose, before `E` objects have come, that fence serves the half that
-///   came before the ticket. The domain executes none of its own then, and counts to `E` again from the ticket on.
+/// - **Other fences**: when half of `E` objects have come, the domain takes a [`Ticket`](asymfence::Ticket). If any
+///   thread of the process then executes a heavy fence, for whatever purpose, before `E` objects have come, that fence
+///   serves the half that came before the ticket. The domain executes none of its own then, and counts to `E` again from
+///   the ticket on.
 /// - **Slow fences**: while a heavy fence is slow, or its thread is preempted, another thread executes one for the next
 ///   `E` objects. So at most `T` heavy fences are under way, and at most `4·E + H + T·E` objects wait.
-/// - **Threads that end**: `T` falls, and `E` with it. The objects that they leave count from the next retire on.
-///   Threads that continue to retire free up to 64 of these objects at every fourth retire. If no thread retires, the
-///   objects wait.
+/// - **Threads that end**: `T` falls, and `E` with it. The objects that they leave count when another thread has retired
+///   up to 64 more. Then threads that continue to retire free up to 64 of these objects at every fourth retire. If no
+///   thread retires, the objects wait.
 /// - **Bytes**: at most the sum of four times [`Thresholds::bytes`], the same threshold once more for each heavy fence
 ///   under way, what is protected, and the last four objects of each thread, which it has not counted yet. An object
 ///   counts with the size of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
@@ -580,10 +581,7 @@ impl<F> Domain<F> {
             return false;
         }
         let counted = self.due.numbers(&self.due.counted);
-        let tails = self.tails();
-        // After the tails were read: FENCED of `ring.rs`.
-        let ticket = Ticket::now();
-        self.noted.set(Moment::new(ticket, &tails, counted));
+        self.noted.set(Moment::now(|| self.tails(), counted));
         false
     }
 

@@ -24,8 +24,18 @@ pub(crate) struct Moment {
 type Served<'r> = (Vec<(&'r Ring, usize)>, [usize; 2]);
 
 impl Moment {
-    /// `tails` were read before the ticket was taken. So what came before them was unlinked before the heavy fence that
-    /// serves the ticket: FENCED of `ring.rs`.
+    /// `tails` reads the tails of rings. The ticket is taken after that. So what came before these tails was unlinked before
+    /// the heavy fence that serves the ticket: FENCED of `ring.rs`.
+    pub(crate) fn now<'r>(
+        tails: impl FnOnce() -> Vec<(&'r Ring, usize)>,
+        counted: [usize; 2],
+    ) -> Self {
+        let tails = tails();
+        let ticket = Ticket::now();
+        Moment::new(ticket, &tails, counted)
+    }
+
+    /// `tails` were read before the ticket was taken.
     pub(crate) fn new(ticket: Ticket, tails: &[(&Ring, usize)], counted: [usize; 2]) -> Self {
         let tails = tails.iter().map(|&(ring, tail)| (ptr::from_ref(ring), tail)).collect();
         Moment { ticket, tails, counted }

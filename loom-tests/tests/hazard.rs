@@ -1092,6 +1092,49 @@ fn a_noted_moment_is_complete() {
     });
 }
 
+/// A reader protects an object. A heavy fence comes `before` the object is unlinked and retired, while the tails are being
+/// read for a moment, or behind the moment. Whether the moment is served, and so the object freed, because the reader's
+/// protection is not seen.
+fn frees_what_a_moment_has_noted(before: bool) -> bool {
+    let world = Arc::new([true, false].map(atomic::AtomicBool::new));
+    let theirs = world.clone();
+    let reader = thread::spawn(move || {
+        let [linked, protected] = &*theirs;
+        // Relaxed, both: the fences alone order them.
+        protected.store(true, atomic::Ordering::Relaxed);
+        asymfence::light_fence();
+        linked.load(atomic::Ordering::Relaxed) // then it uses the object
+    });
+    let [linked, protected] = &*world;
+    let moment = noted::Moment::now(
+        || {
+            if before {
+                asymfence::heavy_fence(); // of any thread
+            }
+            // Relaxed: as above.
+            linked.store(false, atomic::Ordering::Relaxed);
+            Vec::new()
+        },
+        [0; 2],
+    );
+    if !before {
+        asymfence::heavy_fence();
+    }
+    // SAFETY: of no ring.
+    let is_served = unsafe { moment.served() }.is_some();
+    let is_freed = is_served && !protected.load(atomic::Ordering::Relaxed);
+    let is_used = reader.join().expect("no panic");
+    assert!(!(is_used && is_freed), "freed while it is used");
+    is_freed
+}
+
+/// A heavy fence serves a moment only if it comes behind what the moment has noted.
+#[test]
+fn a_heavy_fence_serves_a_moment_that_came_before_it() {
+    assert!(is_ever(Start::Asymmetric, || frees_what_a_moment_has_noted(false)));
+    assert!(!is_ever(Start::Asymmetric, || frees_what_a_moment_has_noted(true)));
+}
+
 /// What `background.rs`, `freed.rs`, `noted.rs` and `slots.rs` import from their crate.
 mod sync {
     pub(crate) use asymfence::model::witness;

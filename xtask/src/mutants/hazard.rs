@@ -117,8 +117,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if !self.ticket.is_served() {",
         "if false && !self.ticket.is_served() {",
     ),
-    // That the ticket is taken after the tails were read would need three preemptions and hours to tell: another thread
-    // executes the fence and protects, one more retires. The order of tails and fence has the mutants above.
+    Mutant(
+        "a ticket taken before the tails are read",
+        "hazard/src/noted.rs",
+        "        let tails = tails();\n        let ticket = Ticket::now();\n",
+        "        let ticket = Ticket::now();\n        let tails = tails();\n",
+    ),
     // That `fenced` is raised by a Release no model can tell: a heavy fence is a full fence to its caller.
     Mutant(
         "fenced read without an acquire",
