@@ -18,10 +18,15 @@ fn file(name: &str) -> File {
             rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd"),
         );
     }
-    let path = std::env::temp_dir().join(format!("asymfence-{name}-{}", std::process::id()));
     let mut options = File::options();
     options.read(true).write(true).create_new(true);
-    let file = options.open(&path).expect("a file of its own");
+    // Seeds run at once, in processes of the same number.
+    let (path, file) = (0..1_000)
+        .find_map(|number| {
+            let path = std::env::temp_dir().join(format!("asymfence-{name}-{number}"));
+            options.open(&path).ok().map(|file| (path, file))
+        })
+        .expect("a file of its own");
     std::fs::remove_file(path).expect("its own file");
     file
 }
