@@ -216,28 +216,6 @@ mod tests {
         unlink(&name).expect("its own file");
     }
 
-    /// A pipe of packets gives one of them at each read(2).
-    #[cfg(feature = "std")]
-    #[test]
-    fn a_file_that_comes_in_pieces_is_read_to_its_end() {
-        use std::os::fd::AsRawFd;
-
-        use rustix::pipe::{PipeFlags, pipe_with};
-
-        if !crate::ledger::has_procfs() {
-            return;
-        }
-        let (reader, writer) = pipe_with(PipeFlags::DIRECT).expect("a pipe");
-        for piece in [&b"6.1"[..], b"8", b".44\n"] {
-            assert_eq!(rustix::io::write(&writer, piece), Ok(piece.len()));
-        }
-        drop(writer);
-        let name = std::format!("/proc/self/fd/{}\0", reader.as_raw_fd());
-        let name = CStr::from_bytes_with_nul(name.as_bytes()).expect("one zero, at the end");
-        let mut buffer = [0; 64];
-        assert_eq!(beginning(name, &mut buffer), Ok(&b"6.18.44\n"[..]));
-    }
-
     #[cfg(feature = "std")]
     #[test]
     fn a_boot_id_is_32_digits() {
