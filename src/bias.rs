@@ -102,7 +102,7 @@ pub struct Bias {
 struct Times {
     /// When a rare side executed a heavy fence while the bias held.
     heavy: AtomicUsize,
-    /// When the rare side was last known to be quiet, if the state is QUIET.
+    /// Since when the rare side has been quiet, as far as is known, if the state is QUIET.
     quiet: AtomicUsize,
 }
 
@@ -183,9 +183,10 @@ impl Bias {
     #[inline(always)]
     pub fn light_fence(&self) -> bool {
         // (1) A light fence: the bias holds in asymmetric processes alone.
-        // Pairs with: the heavy fences (5) and of the rare side.
+        // Pairs with: the heavy fence (5), and the heavy fences that the rare side executes while the bias holds or
+        // changes.
         sys::compiler_barrier();
-        // (2) Acquire: what the rare side did before the bias was restored. Pairs with the Release in `restore`.
+        // (2) Acquire: what the rare side did before the bias was restored. Pairs with the Release in `restore_from`.
         let is_biased = self.word.load(Acquire) & STATE == BIASED;
         if !is_biased {
             seldom();
@@ -223,7 +224,8 @@ impl Bias {
         match word & STATE {
             SEEN => Ok(()),
             QUIET => {
-                // Relaxed: a hint. If the bias is restored meanwhile, it is restored after (3).
+                // Relaxed: a hint. The full fence (3) is enough: (4) has read QUIET, so the heavy fence (6) of a later
+                // restoration reaches this thread after (3).
                 let _ = self.word.compare_exchange(word, word + SEEN - QUIET, Relaxed, Relaxed);
                 Ok(())
             }
@@ -303,8 +305,8 @@ impl Bias {
     }
 
     /// As [`restore`](Bias::restore), but by time: it restores the bias no sooner than a pause after a call of
-    /// `heavy_fence`. `now` is the time since a moment that is the same for all callers. If it is earlier than the time
-    /// of a call before, this call counts as made at the time of that call before.
+    /// `heavy_fence`. `now` is the time since a moment that is the same for all callers. If it is earlier than in a
+    /// previous call, the time of that call is used.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {
@@ -397,8 +399,8 @@ impl Bias {
             return Err(error);
         }
         let biased = returning - RETURNING + BIASED;
-        // Release: what the rare side did before comes before it. Pairs with (2). If the rare side came meanwhile it
-        // has changed the word: then the fences stay full.
+        // Release: what the rare side did before comes before this store. Pairs with (2). If the rare side came
+        // meanwhile it has changed the word: then the fences stay full.
         // survives: a heavy fence ends with a full fence, which releases too.
         Ok(self.word.compare_exchange(returning, biased, Release, Relaxed).is_ok())
     }

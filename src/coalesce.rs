@@ -132,9 +132,9 @@ impl Started<'_> {
     #[inline(always)]
     fn finish(self, call: impl FnOnce() -> Result<(), NonZeroU32>) -> Result<(), NonZeroU32> {
         // This executes (4): if a caller does not see (3), its accesses before (1), with which (4) pairs, come before
-        // the call. It also executes (5): what other threads did before their barriers comes before (6). No access that
-        // the fences (4) and (5) must order lies between (3) and (4), or between (5) and the exchange in `drop`. So on
-        // x86 these exchanges serve as the fences (`fence_at_exchange`).
+        // the call. It also executes (5): what other threads did before their barriers comes before (6). On x86 the
+        // exchanges beside them serve as these fences (`fence_at_exchange`): (3) as (4), and (6) or the exchange in
+        // `drop` as (5). No access that a fence must order lies between it and its exchange.
         let outcome = between_full_fences(sys::fence_at_exchange, call);
         if outcome.is_ok() {
             self.counts.serve(self.number);
@@ -222,7 +222,7 @@ impl Coalesce {
     /// fence. After the caller's own call that last fence is full, and after another's call it acquires and releases.
     ///
     /// `call` must make every other thread pass a full barrier before it returns. A caller waits for the call of
-    /// another about twice as long as calls usually take: at most about 0.2 s for one call, and for at most four calls
+    /// another 1.75 times as long as calls usually take: at most about 0.2 s for one call, and for at most four calls
     /// of other callers in a row. Then it makes its own call. So no caller hangs because of a forked child, a signal
     /// handler that interrupts a caller, or a caller that is stopped. Callers sleep while they wait for a call that
     /// usually takes more than 50 µs. If `call` panics, so does `run`, and the next callers share as before.

@@ -1,7 +1,7 @@
 //! The pages of `docs/`: how to use the fences, where they work, what they cost, and why they are right.
 
-/// Where the pages' links lead here. In the repository each page ends with definitions of its own; of two the first
-/// one counts.
+/// Where the pages' links lead in rustdoc. In the repository each page ends with its own definitions of these labels. If a
+/// label is defined twice the first definition counts, which is the one here.
 macro_rules! links {
     () => {
         "\

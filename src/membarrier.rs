@@ -324,8 +324,8 @@ pub fn register<C: Registrable>() -> Result<Registration<C>, Failure> {
 /// let proof: Registration<PrivateExpedited> = Registration { registered: std::marker::PhantomData };
 /// ```
 ///
-/// The registration lasts as long as the value. Any thread may use the value. A child of fork(2) inherits it together
-/// with the registration, and a child of vfork(2) or `CLONE_VM` shares both. exec(2) clears both.
+/// The registration outlives the value: it lasts until exec(2) or the end of the process. Any thread may use the value.
+/// A child of fork(2) inherits it together with the registration, and a child of vfork(2) or `CLONE_VM` shares both.
 ///
 /// In two cases a process may have the value without the registration, and must register again:
 ///

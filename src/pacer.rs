@@ -197,7 +197,7 @@ impl Pacer {
             return false;
         }
         let factor = counts.factor.load(Relaxed);
-        // `factor` is a power of two, and `occasions` one less than that.
+        // `factor` is a power of two, and `occasions` is one less than another power of two.
         let occasions = (self.occasions + 1).wrapping_mul(factor).wrapping_sub(1);
         waiting >= self.batch.saturating_mul(factor) || self.occasions != 0 && nth & occasions == 0
     }

@@ -1,4 +1,4 @@
-//! How long a caller waits for the heavy call of another: about twice as long as a call takes.
+//! How long a caller waits for the heavy call of another: 1.75 times as long as a call usually takes.
 //!
 //! All of it is advice, and Relaxed: a caller that stops waiting makes a call of its own, which is always right. Only
 //! callers that wait update the estimate, by what they see.
@@ -65,7 +65,9 @@ pub(crate) struct Watch<'e> {
     /// The current leader, by the number of its call; how many leaders this wait has seen, the current one included;
     /// and since when the current one leads.
     leader: usize,
+    /// How many leaders this wait has seen, the current one included.
     leaders: u32,
+    /// When the current leader was first seen.
     since: u64,
     /// The guessed time since then, where there is no clock.
     guessed: u64,

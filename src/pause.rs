@@ -32,7 +32,7 @@ pub(crate) fn since(now: usize, then: usize) -> usize {
 
 /// Puts `last` forward to `now`, and never back. Returns by how much: 0 for a caller that is late.
 pub(crate) fn put_forward(last: &AtomicUsize, now: usize) -> usize {
-    // Relaxed: advice. The exchanges see to it that a late caller does not undo what a later one did.
+    // Relaxed: advice. The exchange ensures that a late caller does not put it back.
     let mut then = last.load(Relaxed);
     loop {
         let passed = since(now, then);

@@ -208,7 +208,8 @@ pub fn strategy() -> Option<Strategy> {
 ///   /proc/thread-self/environ (no /proc, another system). In such a program the allocator must call
 ///   [`force`]`(Strategy::Symmetric)` first.
 /// - An allocator that replaces glibc's malloc(3) must decide before the program registers its 49th pthread_atfork(3)
-///   handler: for that handler glibc allocates, while it holds the lock that the first call takes.
+///   handler: for that handler glibc allocates while it holds the lock of pthread_atfork(3), which the first call of
+///   `init` takes.
 ///
 /// `ASYMFENCE` is read once, by the first function that needs it, which may be one of
 /// [`cross_process`](crate::cross_process). On Linux the value at the start of the process takes precedence, even if

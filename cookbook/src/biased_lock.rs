@@ -1,8 +1,8 @@
 //! A reader-writer lock for a value that is read all the time and written now and then, in place.
 //!
-//! It wraps an ordinary reader-writer lock, in which all readers write to one place in turn. While the wrapped lock is
-//! *biased*, a reader publishes in a slot of its own instead, and a writer *revokes* the bias before it goes in. Each
-//! reader registers once ([`BiasedRwLock::reader`]).
+//! It wraps an ordinary reader-writer lock, the *underlying* lock, in which all readers write to one place in turn.
+//! While the `BiasedRwLock` is *biased*, a reader publishes in a slot of its own instead, and a writer *revokes* the
+//! bias before it goes in. Each reader registers once ([`BiasedRwLock::reader`]).
 //!
 //! ```text
 //! A (store buffering)   reader              writer, holds the underlying lock
@@ -120,8 +120,8 @@ unsafe impl<T: ?Sized + Send + Sync> Sync for BiasedRwLock<T> {}
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl<T> BiasedRwLock<T> {
-    /// As many uncontended read sections of the underlying lock take a few times as long as a heavy fence
-    /// that interrupts one thread: a revocation is to be a fraction of what goes on between two.
+    /// So many uncontended read sections of the underlying lock take a few times as long as a heavy fence that
+    /// interrupts one thread. So revocations take a fraction of a reader's time.
     const PATIENCE: usize = 4096;
 
     /// Creates a lock, which is biased at first.
@@ -194,7 +194,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
     /// As [`write`](Self::write), but returns `None` where that would wait.
     ///
     /// It looks at the slots first, so a reader that is in is mostly seen without a heavy fence. If a reader is seen
-    /// only after the heavy fence, the lock stays biased.
+    /// only after the heavy fence, the bias is turned on again.
     pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
         self.write_before(Duration::ZERO)
     }
@@ -212,7 +212,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
         let is_in = |slot: &Arc<Slot>| slot.load(Relaxed);
         let underlying = try_before(deadline, || {
             let underlying = unless_it_waits(self.underlying.try_write())?;
-            // Relaxed, both: a caller that does not wait pays no heavy fence in vain. `revoke` looks again.
+            // Relaxed, both: this only saves a caller that does not wait a heavy fence in vain. `revoke` looks again.
             let is_vain =
                 deadline.is_zero() && self.biased.load(Relaxed) && self.slots().iter().any(is_in);
             (!is_vain).then_some(underlying)
@@ -238,7 +238,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
     /// writer would find the bias off, and go in among them.
     #[cold]
     fn revoke(&self, _underlying: &RwLockWriteGuard<'_, ()>, deadline: Option<Duration>) -> bool {
-        // Relaxed: it hands on nothing. A reader that sees it takes the underlying lock.
+        // Relaxed: it releases nothing. A reader that sees it takes the underlying lock.
         self.biased.store(false, Relaxed);
         // Heavy fence: the bias is off before we look at the slots.
         // Pairs with: the light fence in `Reader::enter` (scenario A).
@@ -250,12 +250,12 @@ impl<T: ?Sized> BiasedRwLock<T> {
         self.fences.heavy_fence(now);
         let mut slots = self.slots();
         let mut is_over = false;
-        // Acquire: what the readers read they read before we write. Pairs with: the Release in
-        // `Reader::leave`. A reader publishes once more at most, and then sees that the bias is off.
+        // Acquire: the readers have read before we write. Pairs with: the Release in `Reader::leave`. A reader
+        // publishes at most once more, and then sees that the bias is off.
         while slots.iter().any(|slot| slot.load(Acquire)) {
             if is_over {
-                // Relaxed: the heavy fence above releases what earlier writers wrote. BIAS-UNDER-LOCK: we have not
-                // written, and readers are in as before.
+                // Relaxed: the heavy fence above releases what earlier writers wrote. Pairs with: the Acquire in
+                // `Reader::enter`. BIAS-UNDER-LOCK: we have not written, and readers are in as before.
                 self.biased.store(true, Relaxed);
                 return false;
             }
@@ -278,19 +278,19 @@ impl<T: ?Sized> BiasedRwLock<T> {
     /// Wakes the writer that waits for a slot, if one does. The slot is empty by now.
     #[cold]
     fn wake(&self) {
-        // A writer that has found the slot taken has gone to sleep when we get the lock.
+        // A writer that found the slot taken holds this lock until it sleeps: we notify after that.
         drop(self.slots());
-        // One: no other waits, since it would have to hold the underlying lock.
+        // One: no other writer waits for a slot, since it would have to hold the underlying lock.
         self.emptied.notify_one();
     }
 
     /// A slow read section has begun.
     fn count(&self, _underlying: &RwLockReadGuard<'_, ()>) {
-        // Relaxed: a number. Those that are in when it reaches 0 take it below: it is set anew by the next
-        // revocation, and a bias that is turned on twice is on.
+        // Relaxed: a number. Later sections take it below 0. That does no harm: the next revocation sets it anew, and
+        // turning the bias on twice does none either.
         if self.slow_sections_left.fetch_sub(1, Relaxed) == 1 {
-            // Release: hands on what earlier writers wrote, which we have by the underlying lock, to
-            // readers that come by their slots. Pairs with: the Acquire in `Reader::enter`.
+            // Release: readers that go in by their slots see what earlier writers wrote. We see that by the underlying
+            // lock. Pairs with: the Acquire in `Reader::enter`.
             // BIAS-UNDER-LOCK: no writer is in, and the next one finds the bias on.
             self.biased.store(true, Release);
         }
@@ -389,7 +389,7 @@ impl<T: ?Sized> Reader<'_, T> {
         if self.lock.biased.load(Relaxed) {
             // Relaxed: a writer that sees it waits, and learns nothing else from it.
             self.slot.store(true, Relaxed);
-            // Light fence: our publication stands before the second look.
+            // Light fence: our publication comes before the second look.
             // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).
             self.light_fence();
             // Acquire: what was written before the bias came on. Pairs with: the Release in
@@ -398,8 +398,8 @@ impl<T: ?Sized> Reader<'_, T> {
                 return true;
             }
         }
-        // Published in vain; or the guard of an earlier section was forgotten. A writer may wait for us, and
-        // we are about to wait for it. Relaxed: nobody else writes to it.
+        // We published in vain, or the guard of an earlier section was forgotten. A writer may wait for our slot, and
+        // we are about to wait for the writer. Relaxed: only we write to the slot.
         if self.slot.load(Relaxed) {
             self.leave();
         }
@@ -408,8 +408,8 @@ impl<T: ?Sized> Reader<'_, T> {
 
     #[inline]
     fn leave(&self) {
-        // Release: what we have read in this section we have read before the slot is empty. Pairs with: the
-        // Acquire in `BiasedRwLock::revoke`. (A publication that is taken back has nothing to release.)
+        // Release: the reads of this section come before the empty slot. Pairs with: the Acquire in
+        // `BiasedRwLock::revoke`. (A publication that is taken back has nothing to release.)
         self.slot.store(false, Release);
         // Light fence: the slot is empty before we look whether somebody waits for that.
         // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).
@@ -435,7 +435,7 @@ impl<T: ?Sized> Reader<'_, T> {
         Some(underlying)
     }
 
-    /// The light fence behind a store to our slot.
+    /// The light fence after a store to our slot.
     #[inline]
     fn light_fence(&self) {
         if !self.lock.fences.light_fence() && now_and_then() {
@@ -445,9 +445,10 @@ impl<T: ?Sized> Reader<'_, T> {
 }
 
 impl<T: ?Sized> Drop for Reader<'_, T> {
-    /// No guard is left but one that was forgotten, and what it lent is out of use.
+    /// No guard is left, except perhaps a forgotten one, and what that lent is not used any more.
     fn drop(&mut self) {
-        // The lock of the slots has our reads before the writer that finds no slot of ours.
+        // Our reads come before we release the lock of the slots. So they come before what a writer does that takes
+        // that lock later, and finds no slot of ours.
         self.lock.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
         // A writer may have waited for the slot of a forgotten guard.
         self.lock.emptied.notify_one();

@@ -2,7 +2,7 @@
 //! on its own tasks, newest first, and takes the oldest task of another thread when it has none.
 //!
 //! The owner pushes and pops at the bottom, thieves take from the top. The owner and a thief must not both take the
-//! last item. So a pop first stores what it takes, and then loads the top. A thief first loads the top, and then the
+//! last item. So a pop first stores the new bottom, and then loads the top. A thief first loads the top, and then the
 //! bottom. Both need a full fence in between. There are as many pops as tasks, but few steals in a pool that has enough
 //! to do. So the thief executes a heavy fence and the owner a light one.
 //!
@@ -75,8 +75,8 @@
 //! D. Chase and Y. Lev, "Dynamic Circular Work-Stealing Deque" (SPAA 2005), with the orderings of N. M. Lê,
 //! A. Pop, A. Cohen and F. Zappa Nardelli, "Correct and Efficient Work-Stealing for Weak Memory Models"
 //! (PPoPP 2013), or weaker ones, each with its reason. The exchanges are not `SeqCst`: they pair with no
-//! fence. Every store of the bottom releases, where the paper has a release fence in the push ahead of them
-//! all.
+//! fence. Every store of the bottom is a Release. The paper has a release fence in the push instead, which serves the
+//! later stores of the bottom too.
 
 use std::cell::Cell;
 use std::fmt;
@@ -168,16 +168,16 @@ struct Shared<T> {
     bias: Bias,
     /// Held by the thief that has a claim. Nobody waits for it.
     batch: Mutex<()>,
-    /// As behind a mutex, items go from thread to thread, and no two threads have the same.
+    /// As behind a mutex, items go from thread to thread, and no two threads have the same item.
     items: PhantomData<Mutex<Box<T>>>,
 }
 
-/// What thieves write, and the owner looks at behind each light fence.
+/// What thieves write, and the owner loads after each light fence.
 struct Front {
     /// TOP-GROWS: only ever grows, by `compare_exchange`.
     top: AtomicU64,
-    /// Twice the index behind the last item that a thief claims, and `COMMITTED`; or 0. A thief writes it, under the
-    /// lock; the owner makes it less.
+    /// 0, or twice the index after the last item that a thief claims, plus `COMMITTED` or 0. A thief writes it, while
+    /// it holds the lock `batch`; the owner makes it smaller.
     claim: AtomicU64,
 }
 
@@ -185,10 +185,10 @@ struct Front {
 const COMMITTED: u64 = 1;
 
 struct Buffer<T> {
-    /// A power of two of them; an item's is its index modulo that. Atomic, since a thief may read one
-    /// while the owner writes there; that thief's exchange fails.
+    /// Their number is a power of two, and the slot of an item is its index modulo this number. Atomic, since a thief
+    /// may read a slot while the owner writes to it; that thief's exchange fails.
     slots: Box<[AtomicPtr<T>]>,
-    /// The buffer before this one, or null, which a thief may be reading in. Only the owner looks at it.
+    /// The buffer before this one, in which thieves may still be reading; or null. Only the owner looks at it.
     older: AtomicPtr<Buffer<T>>,
     life: Life,
 }
@@ -199,15 +199,15 @@ impl<T> Buffer<T> {
         Box::into_raw(Box::new(Buffer { slots, older: AtomicPtr::new(older), life: Life::new() }))
     }
 
-    /// Frees those before this one.
+    /// Frees the buffers before this one.
     ///
     /// # Safety
     ///
-    /// Nobody has one of them, and nobody else calls this.
+    /// No thread uses one of them, and no other thread calls this.
     unsafe fn free_older(&self) {
         // Relaxed, both: only the owner looks at it.
         let mut next = self.older.load(Relaxed);
-        // First: freeing is up to the allocator, which may use the deque.
+        // Before freeing, because the allocator may use the deque.
         self.older.store(ptr::null_mut(), Relaxed);
         while !next.is_null() {
             // SAFETY: from a box, each is linked once, and nobody else has it.
@@ -233,19 +233,19 @@ impl<T> Shared<T> {
 
     /// As many items as there were at some moment, or about as many.
     fn len(&self) -> usize {
-        // Relaxed, both: a number that is old when it is there.
+        // Relaxed, both: the number may be out of date when it is returned.
         let top = self.front.top.load(Relaxed);
         self.bottom.load(Relaxed).saturating_sub(top) as usize
     }
 
-    /// Whether the item is the owner's as far as the thief is concerned that claims it.
+    /// The owner takes the item back from the thief that claims it. False if that claim is committed.
     #[cold]
     fn takes_back(&self, mut claim: u64, index: u64) -> bool {
         while claim / 2 > index {
             if claim & COMMITTED != 0 {
                 return false;
             }
-            // Acquire, both: as where the claim was loaded. It releases nothing: the thief only learns its share.
+            // Acquire, both: as the load of the claim in `pop`. No Release: the thief only learns which items are left.
             match self.front.claim.compare_exchange(claim, 2 * index, Acquire, Acquire) {
                 Ok(_) => return true,
                 Err(newer) => claim = newer,
@@ -262,7 +262,7 @@ impl<T> Drop for Shared<T> {
         let buffer = self.buffer(Relaxed);
         // SAFETY: what was pushed and not taken is from a box, and ours.
         let boxed = |index| unsafe { Box::from_raw(buffer.slot(index).load(Relaxed)) };
-        // As a vector, which drops all of them even if one panics.
+        // As a vector, which drops all items even if one drop panics.
         let left: Vec<Box<T>> = (top..bottom).map(boxed).collect();
         // SAFETY: nobody is left.
         unsafe { buffer.free_older() };
@@ -289,7 +289,7 @@ pub struct Owner<T> {
     shared: Arc<Shared<T>>,
     /// The capacity that is kept.
     least: usize,
-    /// Whether to ask for the bias, while it is gone.
+    /// Whether to ask for the bias at this call, while the fences are full.
     to_restore: NowAndThen,
     /// `Send`, and not `Sync`.
     one_thread: PhantomData<Cell<()>>,
@@ -327,8 +327,8 @@ impl<T> Owner<T> {
         self.give_back(buffer.slots.len(), bottom - top);
     }
 
-    /// Publishes a buffer of this capacity with the items in it, unless the allocator, which may be anybody's
-    /// code, has used the deque meanwhile.
+    /// Publishes a buffer of this capacity with the items in it, unless the allocator has used the deque meanwhile (it
+    /// may be any code).
     #[cold]
     fn resize(&self, capacity: usize) {
         let shared = &*self.shared;
@@ -339,8 +339,8 @@ impl<T> Owner<T> {
         let is_untouched =
             shared.buffer.load(Relaxed) == before && shared.bottom.load(Relaxed) == bottom;
         // Acquire: as in `push`.
-        // survives: without it a thief could take an item by what it reads in a buffer that is stored later. loom executes
-        // each thread in order, so no thread reads what is stored later.
+        // survives: without it a thief could take an item by what it reads in a buffer that is stored later. loom
+        // executes each thread in order, so no thread reads what is stored later.
         let items: Range<u64> = shared.front.top.load(Acquire)..bottom;
         if !is_untouched || items.end - items.start > capacity as u64 {
             // SAFETY: from a box, and nobody has seen it.
@@ -356,7 +356,7 @@ impl<T> Owner<T> {
         shared.buffer.store(new, Release);
     }
 
-    /// Frees the older buffers, if no thief can be there. Whether there are none any more.
+    /// Frees the older buffers, if no thief can be there. Returns whether none is left.
     fn free_older(&self) -> bool {
         let shared = &*self.shared;
         // Relaxed, both: written by us alone.
@@ -366,13 +366,14 @@ impl<T> Owner<T> {
         }
         // Light fence: the newest buffer was published before we look at the count.
         // Pairs with: the heavy fence in `Stealer::enter` (scenario A).
-        //  - the thief's count came first: we see it, and come again;
+        //  - the thief's count came first: we see it, and try again later;
         //  - our store came first: the thief finds the newest buffer.
         shared.bias.light_fence();
-        // Acquire: thieves that have left have done with it. Pairs with: `Stealer::leave`.
+        // Acquire: what thieves that have left read there comes before we free it. Pairs with: the Release in
+        // `Stealer::leave`.
         let nobody = shared.reading.load(Acquire) == 0;
         if nobody {
-            // SAFETY: only we call it, and no thief has one, as above.
+            // SAFETY: only the owner calls it, and no thief is in an older buffer, as above.
             unsafe { buffer.free_older() };
         }
         nobody
@@ -388,14 +389,14 @@ impl<T> Owner<T> {
 
     #[cold]
     fn shrink(&self, capacity: usize) {
-        // One at a time: so what thieves hold back is bounded.
+        // Only if no older buffer is left: so thieves hold back a bounded amount of memory.
         if self.free_older() {
             self.resize(capacity / 2);
             self.free_older();
         }
     }
 
-    /// The light fence behind an announcement.
+    /// The light fence after an announcement.
     #[inline]
     fn light_fence(&self) {
         if !self.shared.bias.light_fence() && self.to_restore.is_now() {
@@ -422,29 +423,29 @@ impl<T> Owner<T> {
         let index = shared.bottom.load(Relaxed) - 1;
         // Release: as in `push`, for the items that are still below.
         shared.bottom.store(index, Release);
-        // Light fence: our announcement stands before the looks at the claim and the top.
+        // Light fence: our announcement comes before our looks at the claim and the top.
         // Pairs with: the heavy fences in `steal` and `steal_batch`.
-        //  - our store came first: the thief sees that `index` is not to be had;
-        //  - the heavy fence came first: if the thief saw that `index` is at the top, or claimed it, so do we.
+        //  - our store came first: the thief sees that it cannot have `index`;
+        //  - the heavy fence came first: if the thief saw `index` at the top, or claimed it, we see the same.
         self.light_fence();
-        // Acquire: if a thief has claimed the item and has done, so that we see a later claim or none, we see the top
-        // that it has made. Pairs with: the stores of the claim in `steal_batch`.
+        // Acquire: if a thief claimed the item and has finished, we see a later claim or none. Then we also see the top
+        // that this thief stored. Pairs with: the stores of the claim in `steal_batch`.
         let claim = shared.front.claim.load(Acquire);
         if claim / 2 > index && !shared.takes_back(claim, index) {
             // Release: as above. This item and all below are that thief's.
-            // survives: only a thief that comes between the two exchanges of the batch can take an item by this bottom. loom
-            // does not get there with three threads and two preemptions.
+            // survives: only a thief that comes between the two exchanges of the batch can take an item by this bottom.
+            // loom does not get there with three threads and two preemptions.
             shared.bottom.store(index + 1, Release);
             return None;
         }
         // Relaxed: the fence orders it, and we read nothing that a thief has written.
         let top = shared.front.top.load(Relaxed);
-        // One that is not at the top is ours, and no thief comes so far before it sees our announcement.
+        // An item that is not at the top is ours: a thief that gets so far sees our announcement first.
         let mut is_ours = top < index;
         if !is_ours {
             if top == index {
-                // The last. Relaxed: which of us gets it is up to the top alone; the item is our own, and
-                // the loser reads nothing that the winner has written.
+                // The last item. Relaxed: the top alone decides who gets it. We pushed the item ourselves, and the
+                // loser reads nothing that the winner has written.
                 let top = &shared.front.top;
                 is_ours = top.compare_exchange(index, index + 1, Relaxed, Relaxed).is_ok();
             }
@@ -556,22 +557,23 @@ impl<T> Stealer<T> {
         let shared = &*self.shared;
         // Relaxed: the fence orders it, and we read nothing by it.
         let top = shared.front.top.load(Relaxed);
-        // Relaxed: whether it is worth a heavy fence, and no more. Of what we know to have been pushed and
-        // is still there, any bottom that we can see is above.
+        // Relaxed: this only decides whether a heavy fence is worth its cost. Every bottom that we can see lies above
+        // the items that we know to have been pushed and that are still there.
         if shared.bottom.load(Relaxed) <= top {
             return Steal::Empty;
         }
-        // Heavy fence: the look at the top stands before the look at the bottom.
+        // Heavy fence: the look at the top comes before the look at the bottom.
         // Pairs with: the light fence in `pop`, see there.
         self.enter();
-        // Acquire: the item, its slot, the buffer. Pairs with: every store of the bottom.
+        // Acquire: we see the item, its slot and the buffer. Pairs with: every store of the bottom, all Release.
         if shared.bottom.load(Acquire) <= top {
             self.leave();
             return Steal::Empty;
         }
-        // Acquire: a buffer newer than that is complete, too. Pairs with: the Release in `resize`.
+        // Acquire: a buffer that is newer than this bottom is complete too. Pairs with: the Release in `resize`.
         let buffer = shared.buffer(Acquire);
-        // Relaxed: the bottom brought it. If the owner writes there meanwhile, the top has grown.
+        // Relaxed: the Acquire of the bottom orders it. If the owner has written another item there, the top has grown,
+        // and our exchange fails.
         let item = buffer.slot(top).load(Relaxed);
         // Release: we have read the slot. Pairs with: the Acquire of the top in `push`. The loser reads
         // nothing, so Relaxed.
@@ -606,7 +608,7 @@ impl<T> Stealer<T> {
         let mut claim = 2 * (top + wanted);
         // Release: an owner that sees this claim sees the top of the last batch. Pairs with: the Acquire in `pop`.
         shared.front.claim.store(claim, Release);
-        // Heavy fence: the claim stands before the look at the bottom.
+        // Heavy fence: the claim comes before the look at the bottom.
         // Pairs with: the light fence in `pop`, see there.
         self.enter();
         // Acquire: as in `steal`.
@@ -663,7 +665,7 @@ impl<T> Stealer<T> {
         self.len() == 0
     }
 
-    /// A heavy fence, behind which a buffer may be read.
+    /// A heavy fence, after which a buffer may be read.
     fn enter(&self) {
         // Relaxed: the fence orders it before the look for the buffer. Pairs with: the light fence in
         // `Owner::free_older`, see there.
@@ -672,7 +674,7 @@ impl<T> Stealer<T> {
     }
 
     fn leave(&self) {
-        // Release: we have done with the buffer. Pairs with: the Acquire in `Owner::free_older`.
+        // Release: our reads of the buffer come before this. Pairs with: the Acquire in `Owner::free_older`.
         self.shared.reading.fetch_sub(1, Release);
     }
 }

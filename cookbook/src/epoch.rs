@@ -26,8 +26,8 @@
 //! An advance costs a heavy fence, so a thread asks a [`Pacer`] first: an advance is due when 1,024 objects wait, or if
 //! anything waits and no advance was due for a millisecond. Two rules save further heavy fences:
 //!
-//! 1. **Scan first.** If a reader lags behind, no heavy fence is executed. The scan needs no fence of its own: that of
-//!    the advance before is enough.
+//! 1. **Scan first.** If a reader lags behind, no heavy fence is executed. The scan needs no fence of its own: the
+//!    heavy fence of the advance before is enough.
 //! 2. **No advance while nothing waits.**
 //!
 //! # Cost
@@ -58,11 +58,11 @@ use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{Arc, Mutex, MutexGuard, Pacer, full_fence, heavy_fence, light_fence, now};
 
-/// Objects that wait are sealed, and counted, by so many.
+/// Retired objects are sealed, and counted, in batches of so many.
 const BATCH: usize = 64;
 /// Pins between two looks whether a heavy fence is due: a power of two.
 const PINS: usize = 128;
-/// So many objects wait for a heavy fence, or they wait for so long.
+/// A heavy fence is due when so many objects wait, or when they have waited for so long.
 const PACE: (usize, Duration) = (16 * BATCH, Duration::from_millis(1));
 /// Advances after which nobody has what was unlinked.
 const GRACE: usize = 3;
@@ -97,20 +97,20 @@ const FREE: usize = 0;
 /// drop(unsafe { Box::from_raw(newest.into_inner()) });
 /// ```
 pub struct Collector {
-    /// The number of the epoch, from 1. (64 bits do not come round, nor do 32 in 4 billion heavy fences.)
+    /// The number of the epoch, from 1. (64 bits do not wrap, nor do 32 bits in 4 billion heavy fences.)
     epoch: CachePadded<AtomicUsize>,
     pacer: Pacer,
     /// How many objects have a tag, by its last two bits. For the pacer.
     tagged: [AtomicUsize; 4],
     slots: Mutex<Vec<Arc<Slot>>>,
-    /// What handles left behind that are gone.
+    /// What dropped handles have left.
     left: Mutex<VecDeque<Sealed>>,
 }
 
 /// What a reader shows of itself: `FREE`, or the epoch that it has pinned.
 type Slot = CachePadded<AtomicUsize>;
 
-/// Objects that were unlinked before a full fence, and the epoch after that.
+/// Objects that were unlinked before a full fence, and the epoch that was read after the fence.
 struct Sealed {
     tag: usize,
     objects: Vec<Retired>,
@@ -160,8 +160,8 @@ impl Collector {
     /// holds the lock, so an allocator must not call it.
     pub fn handle(&self) -> Handle<'_> {
         let slot = Arc::new(Slot::new(AtomicUsize::new(FREE)));
-        // A thread that advances without finding the slot here has had the lock before us. The lock shows
-        // us what had been unlinked before its heavy fence.
+        // A scan that does not find the slot here had the lock before us, and came after the heavy fence of the advance
+        // before. So we see what had been unlinked before that fence.
         self.slots().push(Arc::clone(&slot));
         Handle {
             collector: self,
@@ -191,32 +191,35 @@ impl Collector {
     /// Whether each reader that is pinned has pinned `epoch`.
     fn all_are_at(&self, epoch: usize) -> bool {
         self.slots().iter().all(|slot| {
-            // Relaxed: the heavy fence of `try_advance` acquires it. A reader that has left, or come again, has done
-            // with what it read. Pairs with: the Releases in `Handle::pin` and `Guard::drop`.
+            // Relaxed: the heavy fence of `try_advance`, which follows, acquires it. A reader that has left, or has
+            // left and pinned again, does not use any more what it found before. Pairs with: the Releases in
+            // `Handle::pin` and `Guard::drop`.
             let pinned = slot.load(Relaxed);
             pinned == FREE || pinned == epoch
         })
     }
 
-    /// Advances the epoch by one, if no reader lags behind. How many objects nobody has any more since then.
+    /// Advances the epoch by one, if no reader lags behind. Returns how many objects can be freed since then.
     fn try_advance(&self) -> Option<usize> {
-        // Acquire: the heavy fence of the advance before stands before our scan. Pairs with: the exchange below.
+        // Acquire: the heavy fence of the advance before comes before our scan. Pairs with: the exchange below.
         let epoch = self.epoch.load(Acquire);
         if !self.all_are_at(epoch) {
             return None;
         }
-        // Heavy fence: what was unlinked, and the epoch as we saw it, stand before the scan of the next advance.
+        // Heavy fence: what was unlinked, and the epoch as we saw it, come before the scan of the next advance.
         // Pairs with: the light fence in `Handle::pin` (scenario A).
-        //  - it strikes a reader after its light fence: that scan sees its slot;
-        //  - before: the reader does not find what was unlinked.
-        // Pairs with: the full fence in `Handle::seal`. A tag from before `epoch` was taken after its objects
-        // were unlinked, and that stands before this fence.
+        //  - it reaches a reader after the reader's light fence: that scan sees the reader's slot;
+        //  - it reaches a reader before that: the reader does not find what was unlinked.
+        // Pairs with: the full fence in `Handle::seal`. If a tag is less than `epoch`, it was loaded before the `epoch`
+        // that we have read was stored. So the full fence before that load, and the unlinking before it, come before
+        // this heavy fence.
         heavy_fence();
         let next = epoch + 1;
         // Relaxed: the fence releases what readers did with the objects, and the scan that saw them leave. Pairs with:
-        // the Acquire above, and that in `Handle::free`. If another was quicker it is as good.
+        // the Acquire above, and the Acquire in `Handle::free`. If another thread was quicker its advance is as good.
         self.epoch.compare_exchange(epoch, next, Relaxed, Relaxed).ok()?;
-        // Relaxed: a number for the pacer. The tag before has the same two bits as the next one to come.
+        // Relaxed: a number for the pacer. The objects with the tag `next - 3` can be freed. The next tag to come,
+        // `next + 1`, has the same last two bits, so its count begins at 0.
         Some(self.tagged[next.wrapping_sub(GRACE) % 4].swap(0, Relaxed))
     }
 }
@@ -266,12 +269,12 @@ impl Handle<'_> {
         // Not before: a destructor that `collect` runs may pin, and keep its guard.
         let guards = self.guards.get();
         if guards == 0 {
-            // Relaxed: one that is old only holds an advance back.
+            // Relaxed: an old epoch only holds an advance back.
             let epoch = self.collector.epoch.load(Relaxed);
-            // Release: what we did under earlier guards stands before it, for a thread that does not see the
-            // slot free in between. Pairs with: the heavy fence behind the scan in `Collector::try_advance`.
+            // Release: what we did under earlier guards comes before this store, for a thread that does not see the
+            // slot free in between. Pairs with: the heavy fence after the scan in `Collector::try_advance`.
             self.slot.store(epoch, Release);
-            // Light fence: our slot stands before whatever we find.
+            // Light fence: our slot is stored before we look for anything.
             // Pairs with: the heavy fence in `Collector::try_advance` (scenario A).
             light_fence();
         }
@@ -284,10 +287,13 @@ impl Handle<'_> {
     ///
     /// # Safety
     ///
-    /// The object came from [`Box::into_raw`], and is retired once. It was unlinked before: no reader that pins from now
-    /// on finds it. What it borrows lives as long as the [`Collector`] does, and its drop may run in any thread.
-    ///
-    /// Do not make a box of it meanwhile: while readers have references, that is undefined behaviour.
+    /// - The object came from [`Box::into_raw`], and is retired once. Do not make a box of it meanwhile: while readers
+    ///   have references, that is undefined behaviour.
+    /// - It was unlinked before this call: a reader that pins from now on does not find it.
+    /// - Everyone that still uses the object found it under a guard of this collector, whichever handle it is of, and
+    ///   that handle stays pinned as long as the object is used. Users without a guard, or under a guard of another
+    ///   `Collector`, are not waited for.
+    /// - What the object borrows lives as long as the collector. Its drop may run in any thread.
     pub unsafe fn retire<T: Send>(&self, object: *mut T) {
         let object: *mut (dyn Anything + '_) = object;
         // SAFETY: the caller's promise that what it borrows lives long enough.
@@ -321,7 +327,7 @@ impl Handle<'_> {
         // Full fence: the objects were unlinked before the tag is taken.
         // Pairs with: the heavy fence of the second advance after the tag, in `Collector::try_advance`.
         full_fence();
-        // Relaxed: the fence orders it.
+        // Relaxed: the full fence orders it.
         let tag = self.collector.epoch.load(Relaxed);
         self.sealed.borrow_mut().push_back(Sealed { tag, objects });
         // Relaxed: a number for the pacer.
@@ -329,11 +335,11 @@ impl Handle<'_> {
         self.collector.pacer.add(count);
     }
 
-    /// Advances the epoch if that is due, and drops what nobody has any more.
+    /// Advances the epoch if that is due, and drops what no reader can have any more.
     #[cold]
     fn collect(&self, nth: usize) {
         let pacer = &self.collector.pacer;
-        // The time is asked for only if anything waits.
+        // The clock is read only if anything waits.
         let due = if pacer.waiting() > 0 { pacer.due_at(nth, now()) } else { None };
         if let Some(due) = due {
             let waiting = due.things();
@@ -345,8 +351,8 @@ impl Handle<'_> {
         self.free();
     }
 
-    /// Drops what nobody has any more, also what others left. In such a drop this does nothing: the stack must not grow
-    /// with what drops retire.
+    /// Drops what no reader can have any more, also what dropped handles have left. In such a drop this does nothing:
+    /// the stack must not grow with what drops retire.
     fn free(&self) {
         struct Done<'h>(&'h Cell<bool>);
         impl Drop for Done<'_> {
@@ -358,7 +364,8 @@ impl Handle<'_> {
             return;
         }
         let _done = Done(&self.dropping);
-        // Acquire: what readers did with the objects is behind us. Pairs with: the exchange in `try_advance`.
+        // Acquire: what readers did with the objects comes before we drop them. Pairs with: the exchange in
+        // `try_advance`.
         // survives: the lock of `left` acquires as much from a thread that has advanced and been here since. One that has
         // advanced and not come here yet would take a model of four threads.
         let epoch = self.collector.epoch.load(Acquire);
@@ -384,8 +391,8 @@ impl Drop for Handle<'_> {
     fn drop(&mut self) {
         self.seal();
         self.collector.left().append(&mut self.sealed.borrow_mut());
-        // There are no guards, or they were forgotten. The lock shows the thread that advances that
-        // we have done.
+        // There are no guards, or they were forgotten. A thread that takes the lock later to advance, and does not find
+        // the slot, sees that we use nothing any more.
         self.collector.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
     }
 }
@@ -399,7 +406,7 @@ impl fmt::Debug for Handle<'_> {
 /// The epoch stays pinned until the guard is dropped. If the guard is forgotten, everything that is retired waits until
 /// its handle is dropped.
 #[derive(Debug)]
-#[must_use = "it goes at once"]
+#[must_use = "it is dropped at once, and protects nothing"]
 pub struct Guard<'h> {
     handle: &'h Handle<'h>,
 }
@@ -410,7 +417,7 @@ impl Drop for Guard<'_> {
         let guards = self.handle.guards.get() - 1;
         self.handle.guards.set(guards);
         if guards == 0 {
-            // Release: what we found we have done with. Pairs with: the heavy fence behind the scan in
+            // Release: our uses of what we found come before this store. Pairs with: the heavy fence after the scan in
             // `Collector::try_advance`.
             self.handle.slot.store(FREE, Release);
         }

@@ -210,7 +210,8 @@ impl EventCount {
         let mut sleepers = self.lock();
         sleepers.epoch += 1;
         let tasks: Vec<Waker>;
-        // The condition variable under the lock: after it another may park, and would be woken instead.
+        // The condition variable is notified under the lock: once that is free another thread may park, and would be
+        // woken instead.
         if most >= sleepers.parked + sleepers.tasks.len() {
             sleepers.all_before = sleepers.epoch;
             sleepers.woken = 0;
@@ -228,9 +229,9 @@ impl EventCount {
             sleepers.parked -= most - first;
             (first..most).for_each(|_| self.condvar.notify_one());
         }
-        // Everybody else has been reached. Relaxed: as in `is_awaited`; writers are ordered by the lock.
+        // All other waiters have been reached. Relaxed: as in `is_awaited`; the lock orders the writers.
         self.waiters.store(sleepers.parked + sleepers.tasks.len(), Relaxed);
-        // A waker is anybody's code.
+        // A waker may be any code, so it runs without the lock.
         drop(sleepers);
         tasks.into_iter().for_each(Waker::wake);
     }
@@ -341,8 +342,7 @@ impl EventCount {
     /// [`asymfence::heavy_fence`].
     pub fn listen(&self) -> Listener<'_> {
         let mut sleepers = self.lock();
-        // Relaxed, both: the heavy fence orders it before the look that follows; writers are ordered by the
-        // lock.
+        // Relaxed, both: the heavy fence orders the store before the look that follows; the lock orders the writers.
         let others = self.waiters.load(Relaxed);
         self.waiters.store(others.checked_add(1).expect("fewer are forgotten"), Relaxed);
         // One ticket, hence one heavy fence, for all that listen while the count is not 0: a notifier that
@@ -354,8 +354,8 @@ impl EventCount {
         let epoch = sleepers.epoch;
         // Not under the lock: the fence takes long.
         drop(sleepers);
-        // Heavy fence, unless another has come since the count left 0: that stands before we look at the
-        // condition.
+        // Heavy fence: the announcement comes before our look at the condition. If another heavy fence has come since
+        // the count left 0, that one serves: the first announcement came before it.
         // Pairs with: the light fence in `is_awaited` (scenario A).
         match shared {
             Some(announced) => self.bias.wait(announced),
@@ -367,15 +367,14 @@ impl EventCount {
     /// Withdraws a sleeper that was announced in `epoch`: it stays awake.
     fn leave(&self, epoch: u64) {
         let sleepers = self.lock();
-        // Otherwise a notification has taken us off the count.
+        // In a later epoch a notification has taken us off the count.
         if sleepers.epoch == epoch {
-            // Relaxed: a notifier that still counts us takes the lock in vain. Writers are ordered
-            // by the lock.
+            // Relaxed: a notifier that still counts us takes the lock in vain. The lock orders the writers.
             self.waiters.fetch_sub(1, Relaxed);
         }
     }
 
-    /// Nothing panics while it is held, so a poisoned one is as good.
+    /// Nothing panics while it is held, so a poisoned lock is as good.
     fn lock(&self) -> MutexGuard<'_, Sleepers> {
         self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -402,7 +401,7 @@ impl fmt::Debug for EventCount {
 #[must_use = "look at the condition, and `wait` if it does not hold"]
 pub struct Listener<'e> {
     event: &'e EventCount,
-    /// That in which it was announced.
+    /// The epoch in which it was announced.
     epoch: u64,
 }
 
@@ -474,7 +473,7 @@ impl<'e> IntoFuture for Listener<'e> {
 #[must_use = "a future does nothing until it is polled"]
 pub struct Waiting<'e> {
     event: &'e EventCount,
-    /// That in which it was announced.
+    /// The epoch in which it was announced.
     epoch: u64,
     place: Place,
 }
@@ -482,7 +481,7 @@ pub struct Waiting<'e> {
 #[derive(Debug)]
 enum Place {
     Announced,
-    /// By this number among the tasks that are parked, or woken and taken out.
+    /// The task is parked under this number, or was woken and taken out.
     Parked(u64),
     Gone,
 }
@@ -491,7 +490,7 @@ impl Future for Waiting<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // Wakers are anybody's code: none is cloned or dropped under the lock.
+        // Wakers may be any code: none is cloned or dropped under the lock.
         let waker = context.waker().clone();
         let mut sleepers = self.event.lock();
         match self.place {
@@ -531,8 +530,8 @@ impl Drop for Waiting<'_> {
                     // Relaxed: as in `EventCount::leave`.
                     event.waiters.fetch_sub(1, Relaxed);
                 }
-                // Woken by a notification for one: another sleeper is to do what it is for. (A sleeper that
-                // parked later has listened after the notification, and has seen the condition.)
+                // A `notify` that did not reach all has woken this task: another sleeper is to do what it is for. (A
+                // sleeper that announced itself later has seen the condition.)
                 let passes_on = waker.is_none() && *epoch >= sleepers.all_before;
                 drop(sleepers);
                 drop(waker);

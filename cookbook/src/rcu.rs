@@ -73,7 +73,7 @@ use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
 use crate::sync::{Arc, Mutex, MutexGuard, Ticket, light_fence, rest};
 
@@ -103,11 +103,11 @@ pub struct Rcu<T> {
     /// Shared with every wait for a grace period, which may outlive the `Rcu`.
     readers: Arc<Readers>,
     deferred: Mutex<Deferred>,
-    /// A pointer would be for any thread.
+    /// `AtomicPtr<T>` is `Send` and `Sync` for every `T`. With this field the implementations below decide.
     owns: PhantomData<*mut T>,
 }
 
-// SAFETY: a box, which goes along.
+// SAFETY: it owns the value, as a box does.
 unsafe impl<T: Send> Send for Rcu<T> {}
 // SAFETY: threads that share it read the value (`Sync`), and the one that replaces it gets the old
 // value (`Send`).
@@ -173,7 +173,7 @@ impl<T> Rcu<T> {
     /// while it holds the lock, so an allocator must not call it.
     pub fn reader(&self) -> Reader<'_, T> {
         let slot = Arc::new(Slot(CachePadded::new(AtomicU64::new(OUTSIDE))));
-        // A writer that does not find the slot here has published before: the lock shows it to us.
+        // A writer that does not find the slot here had the lock before us: we see the value that it has published.
         self.readers.slots().push(Arc::clone(&slot));
         Reader { rcu: self, readers: &self.readers, slot, nesting: 0.into() }
     }
@@ -215,9 +215,12 @@ impl<T> Rcu<T> {
     }
 
     fn swap(&self, new: Box<T>) -> Unlinked<T> {
-        // Release: the value is complete before it is found. Pairs with: the load in `Reader::read`.
-        // And with another writer's heavy fence, which comes between its swap and its use of what we complete.
-        let old = self.current.swap(Box::into_raw(new), Release);
+        // Release: the value is complete before another thread finds it. Pairs with: the Acquire in `Reader::read`, and
+        // the Acquire here, of the writer that swaps the value out. Acquire: the old value is complete before it is
+        // dropped, in this thread or in another one that runs what is deferred. Pairs with: the Release here.
+        // survives: the full fence of a ticket acquires as much if this thread takes the ticket. loom's fences also
+        // acquire what other threads have read before, so in a model the ticket of any thread does.
+        let old = self.current.swap(Box::into_raw(new), AcqRel);
         Unlinked(NonNull::new(old).expect("from a box"))
     }
 
@@ -304,7 +307,7 @@ impl<T> Rcu<T> {
         }
     }
 
-    /// The grace period of what is open begins.
+    /// Begins the grace period of what is open.
     fn seal(&self) {
         let mut deferred = self.deferred();
         if !deferred.open.is_empty() {
@@ -317,7 +320,7 @@ impl<T> Rcu<T> {
         self.deferred().sealed.pop_front()
     }
 
-    /// Does it without a lock held: it may defer. What a panic leaves is put back.
+    /// Runs the work without holding the lock, because it may defer. What a panic leaves is put back.
     fn run(&self, batch: Batch) {
         struct Rest<'r, T>(&'r Rcu<T>, Batch);
         impl<T> Drop for Rest<'_, T> {
@@ -344,7 +347,7 @@ impl<T> Rcu<T> {
 #[derive(Debug)]
 struct Unlinked<T>(NonNull<T>);
 
-// SAFETY: until nobody else has the value, only the address is here; then it is a box, which goes along.
+// SAFETY: as long as readers may have the value this is only an address; then it owns the value, as a box does.
 unsafe impl<T: Send> Send for Unlinked<T> {}
 
 impl<T> Unlinked<T> {
@@ -358,11 +361,11 @@ impl<T> Unlinked<T> {
 }
 
 impl Readers {
-    /// What was unlinked before a heavy fence is not found by readers that begin from now on: here are the
-    /// others.
+    /// Called after a heavy fence. Begins a new period: readers that begin from now on do not find what was unlinked
+    /// before the fence. Returns the slots of the other readers.
     fn begin(&self) -> Begun {
-        // Relaxed: the heavy fence orders it. Before the fence it would be too early: a reader could take
-        // the new number, and after that the old value.
+        // Relaxed: the heavy fence orders it. An increment before the fence would be too early: a reader could read the
+        // new number, and after that the old value.
         let number = self.period.fetch_add(1, Relaxed) + 1;
         let holds_back = |slot: &&Arc<Slot>| slot.is_from_before(number);
         let held_back_by = self.slots().iter().filter(holds_back).cloned().collect();
@@ -391,7 +394,7 @@ impl<T> Drop for Rcu<T> {
         let Deferred { open, sealed } = std::mem::take(&mut *self.deferred());
         let works = sealed.into_iter().flat_map(|batch| batch.work).chain(open);
         works.for_each(|work| run(work));
-        // Relaxed: nobody borrows the `Rcu`, and whatever made that sure orders us behind the last writer.
+        // Relaxed: nobody borrows the `Rcu`, and whatever ensures that orders us after the last writer.
         let last = self.current.load(Relaxed);
         // SAFETY: from a box, and never unlinked; readers borrow the `Rcu`, so there is none.
         let last = unsafe { Box::from_raw(last) };
@@ -405,21 +408,21 @@ impl<T> Drop for Rcu<T> {
 impl Slot {
     #[inline]
     fn enter(&self, period: u64) {
-        // Release: what this reader did under earlier guards stands before it, for a writer that does not see
-        // the slot `OUTSIDE` in between. Pairs with: `is_from_before`.
+        // Release: what this reader did under earlier guards comes before this store, for a writer that does not see
+        // the slot `OUTSIDE` in between. Pairs with: the Acquire in `is_from_before`.
         self.0.store(period, Release);
     }
 
     #[inline]
     fn leave(&self) {
-        // Release: the value has been read before it is another's. Pairs with: `is_from_before`.
+        // Release: the reads of the value come before its writer gets it. Pairs with: the Acquire in `is_from_before`.
         self.0.store(OUTSIDE, Release);
     }
 
     /// Whether its reader began to read before that period, and has not left since.
     fn is_from_before(&self, period: u64) -> bool {
-        // Acquire: a reader that has left, or come again, has done with the value. Pairs with: `leave`
-        // and `enter`.
+        // Acquire: a reader that has left, or has left and begun again, does not use the value any more. Pairs with:
+        // the Releases in `leave` and `enter`.
         let since = self.0.load(Acquire);
         since != OUTSIDE && since < period
     }
@@ -458,7 +461,7 @@ pub struct Reader<'r, T> {
     rcu: &'r Rcu<T>,
     readers: &'r Readers,
     slot: Arc<Slot>,
-    /// How many guards there are. 64 bits, so that forgotten ones do not make it begin anew.
+    /// How many guards there are. 64 bits, so that forgotten guards do not make it wrap.
     nesting: std::cell::Cell<u64>,
 }
 
@@ -472,16 +475,16 @@ impl<T> Reader<'_, T> {
     pub fn read(&self) -> Guard<'_, T> {
         let nesting = self.nesting.get();
         if nesting == 0 {
-            // Relaxed: the fences alone order it, see the scenario. A number that is too old is waited for.
+            // Relaxed: the fences alone order it, see the scenario. A reader with an old number is waited for.
             self.slot.enter(self.readers.period.load(Relaxed));
-            // Light fence: our slot stands before the load of the value.
+            // Light fence: our slot is stored before we load the value.
             // Pairs with: the heavy fence in `GracePeriod::is_over`.
             light_fence();
         }
         self.nesting.set(nesting + 1);
-        // Acquire: the value is complete. Pairs with: the swap in `Rcu::publish`.
+        // Acquire: the value is complete. Pairs with: the Release in `Rcu::swap`.
         let value = self.rcu.current.load(Acquire);
-        // SAFETY: a box's is never null.
+        // SAFETY: the pointer of a box is never null.
         let value = unsafe { NonNull::new_unchecked(value) };
         Guard { value, reader: self }
     }
@@ -491,7 +494,8 @@ impl<T> Drop for Reader<'_, T> {
     fn drop(&mut self) {
         // There are no guards, or they were forgotten.
         self.slot.leave();
-        // The lock shows a writer that does not find the slot here that we have done.
+        // A writer that takes the lock later and does not find the slot here sees that we do not use the value any
+        // more.
         self.readers.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
     }
 }
@@ -509,7 +513,7 @@ impl<T> Deref for Guard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: a box's, which its writer does not touch before this reader has left.
+        // SAFETY: from a box, and its writer does not touch it before this reader has left.
         unsafe { self.value.as_ref() }
     }
 }
@@ -540,7 +544,7 @@ impl<T: fmt::Debug> fmt::Debug for Guard<'_, T> {
 #[must_use = "it is not over yet"]
 pub struct GracePeriod {
     readers: Arc<Readers>,
-    /// When it was unlinked.
+    /// Taken after the object was unlinked.
     unlinked: Ticket,
     /// `None` before the heavy fence.
     begun: Option<Begun>,
@@ -548,10 +552,10 @@ pub struct GracePeriod {
 
 #[derive(Clone, Debug)]
 struct Begun {
-    /// Of the period that begins with it.
+    /// The number of the period that began after the heavy fence.
     number: u64,
-    /// The slots that were from before when we looked last. A reader that has left is not waited
-    /// for again.
+    /// The slots whose readers began before that period, and had not left at our last look. A reader that has left is
+    /// not waited for again.
     held_back_by: Vec<Arc<Slot>>,
 }
 
@@ -562,17 +566,17 @@ impl GracePeriod {
     /// executed one since this value was made. Aborts as [`asymfence::heavy_fence`].
     pub fn is_over(&mut self) -> bool {
         if self.begun.is_none() {
-            // A reader that registers later finds what is new, and one that was registered and is gone has done. The
-            // lock shows both.
+            // A reader that registers later takes the lock after us, and finds the new value. A reader that is gone had
+            // the lock before us, and does not use the old value any more.
             if self.readers.slots().is_empty() {
                 self.begun = Some(Begun { number: OUTSIDE, held_back_by: Vec::new() });
                 return true;
             }
-            // Heavy fence, ours or another's: what was unlinked stands before the look at the slots, and
-            // before the new period.
+            // Heavy fence, ours or another thread's: the unlinking comes before our look at the slots, and before the
+            // new period.
             // Pairs with: the light fence in `Reader::read` (the scenario above; A, and C for the period).
-            //  - it strikes a reader after its light fence: we see its slot, with an older number;
-            //  - before: the reader does not see what was unlinked.
+            //  - it reaches a reader after the reader's light fence: we see the reader's slot, with an older number;
+            //  - it reaches a reader before that: the reader does not find what was unlinked.
             self.unlinked.wait();
             self.begun = Some(self.readers.begin());
         }
@@ -609,12 +613,12 @@ impl<T> Replaced<T> {
 
     /// Waits for the end of the grace period, as [`GracePeriod::wait`] does, and returns the value.
     pub fn wait(mut self) -> Box<T> {
-        self.take().expect("taken but once")
+        self.take().expect("taken only once")
     }
 
     fn take(&mut self) -> Option<Box<T>> {
         self.period.wait();
-        // SAFETY: the period began behind the swap, and is over.
+        // SAFETY: the period began after the swap, and is over.
         self.value.take().map(|value| unsafe { value.into_box() })
     }
 }

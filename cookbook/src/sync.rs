@@ -29,8 +29,8 @@ pub(crate) fn full_fence() {
     asymfence::model::fence(atomic::Ordering::SeqCst);
 }
 
-/// For what is to be asked now and then, and not each time. (The number is a prime, so that a thread that uses one for
-/// several structures in turn asks for each of them.)
+/// Says at which calls something is to be asked that need not be asked each time. (The interval is a prime, so that a
+/// thread that uses one counter for several structures in turn asks for each of them.)
 #[derive(Debug)]
 pub(crate) struct NowAndThen {
     /// Calls until the next time.
@@ -84,8 +84,8 @@ mod modelled {
         if *tries <= 100 { hint::spin_loop() } else { thread::yield_now() }
     }
 
-    /// loom's condition variables know no time: with a deadline it wakes again and again, and gives way while that is
-    /// to come.
+    /// loom's condition variables know no time. So with a deadline this does not sleep: it returns at once, after a
+    /// yield if the deadline has not passed.
     pub(crate) fn sleep_on<'l, T>(
         condvar: &Condvar,
         lock: &'l Mutex<T>,
@@ -104,8 +104,7 @@ mod modelled {
     }
 }
 
-/// How long something lives that threads share by its address. In a model a use that does not come before the end
-/// fails.
+/// The life of an object that threads share by its address. A model fails if a use does not happen before the end.
 #[derive(Debug)]
 pub(crate) struct Life {
     #[cfg(feature = "loom")]
@@ -120,7 +119,7 @@ impl Life {
         }
     }
 
-    /// It is used.
+    /// Records a use.
     #[inline(always)]
     pub(crate) fn go_on(&self) {
         #[cfg(feature = "loom")]

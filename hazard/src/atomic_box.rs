@@ -118,14 +118,14 @@ macro_rules! null {
     };
 }
 
-/// What comes in.
+/// The pointer of an object that is about to be stored. Tells the witness of a model about it.
 fn into_raw<T>(object: Option<Box<T>>) -> *mut T {
     let object = object.map_or(ptr::null_mut(), Box::into_raw);
     witness::linked(object);
     object
 }
 
-/// What comes in again.
+/// The pointer of an object that was in a place before, and is stored again.
 fn from_place<T: Send, F: Family>(object: Replaced<T, F>) -> NonNull<T> {
     assert!(object.is_box(), "an object that was never in a box cannot be put into an AtomicBox");
     object.into_inner()
@@ -351,7 +351,8 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     #[inline]
     #[must_use]
     pub fn as_ptr(&self) -> *mut T {
-        // Acquire: a caller that draws conclusions from the address sees what came before it was stored.
+        // Acquire: a caller that draws conclusions from the address sees what came before it was stored. Pairs with:
+        // the Release in `swap_raw` or `exchange` of the thread that stored it.
         self.pointer.load(Acquire)
     }
 

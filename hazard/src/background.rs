@@ -22,8 +22,8 @@ use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::threads::{Builder, Thread, current, park, park_timeout};
 use crate::sync::{AtomicBool, AtomicPtr, LOOM, Number};
 
-/// How long the thread waits for more objects before it reclaims, if fewer wait than make a heavy fence worth its cost.
-/// The upper bound of the wait, while what waits is protected.
+/// How long the thread waits for more objects before it reclaims, unless so many wait that a heavy fence is worth its
+/// cost. The wait begins with the first of these; while all that waits is protected it doubles, up to the second.
 pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)];
 
 /// The reclaimer of a domain, if there is one.
@@ -60,7 +60,7 @@ impl Background {
         self.process.load(Relaxed) != 0
     }
 
-    /// A child of fork(2) has no such thread.
+    /// Notices that this is a child of fork(2), which has no such thread.
     pub(crate) fn look_whether_it_is_there(&self) {
         let process = self.process.load(Relaxed);
         if process != 0 && process != process::id() as usize {
@@ -97,11 +97,11 @@ impl Background {
         let fenced = try_heavy_fence();
         match fenced {
             Ok(()) => {
-                // Relaxed: who wakes us has executed its light fence. If we do not see its object yet, we see it behind
-                // the heavy fence of the next `sleep`.
+                // Relaxed: the thread that wakes us has executed its light fence. If we do not see its object yet, we
+                // see it after the heavy fence of the next `sleep`.
                 while !waits() && self.asleep.load(Relaxed) {
-                    // A thread that retired before the reclaimer started announces its next objects together. (In a
-                    // model nobody wakes by himself, so that a lost wake is seen.)
+                    // With a timeout, because a thread that had retired before the reclaimer started does not announce
+                    // its next few objects one by one. (A model has no timeout, so that it finds a lost wake.)
                     if LOOM { park() } else { park_timeout(PAUSES[1]) }
                 }
             }

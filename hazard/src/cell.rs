@@ -138,6 +138,7 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
         let value = into_raw(Box::new(value));
         // As long as `current` is borrowed its address is not reused. Release: as in `swap`; the caller has the old
         // value already. Acquire on failure: a caller that draws conclusions sees what came before the other value.
+        // Pairs with: the Release of the `swap` or exchange that stored that value.
         match self.current.compare_exchange(current, value, Release, Acquire) {
             Ok(old) => Ok(self.replaced(old)),
             // SAFETY: from a box, and not stored.

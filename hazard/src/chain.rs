@@ -4,9 +4,10 @@
 //! ONE-LIVE-LINK: a node that is in a chain has one live link to it, from the root or from another node that is in the
 //! chain.
 //!
-//! - `insert` moves the live link of the node behind into the new node, by the exchange that links the new one.
-//! - A frozen link never changes: every exchange expects a link that is not frozen. So the node to which it leads stays
-//!   in the chain until the node around the link has left. Then the link of the node before is the live one.
+//! - `insert` moves the live link to the following node into the new node, by the exchange that links the new one.
+//! - A frozen link never changes: every exchange expects a link that is not frozen. So the node whose address a frozen
+//!   link holds stays in the chain until the node that contains this link is unlinked. From then on the predecessor's
+//!   link is the live one.
 //! - `unlink` removes a node whose link is frozen, by replacing the one live link to it. Only one thread can do so, and
 //!   that thread retires the node.
 //!

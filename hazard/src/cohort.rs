@@ -62,9 +62,10 @@ use crate::thread;
 /// assert_eq!(slot.read(|value| value.len()), Some(8));
 /// ```
 ///
-/// At most `enough` objects wait, plus one for each hazard pointer of the domain and for each thread in the middle of a
-/// retire, and as many again for each reclaim of the cohort that is under way. Not counted is what waits while heavy
-/// fences fail ([`CohortStats::failed`]). They are then tried less and less often, up to 64 times as late.
+/// Let `N` be the sum of `enough`, the number of hazard pointers of the domain, and the number of threads in the middle
+/// of a retire. At most `N` objects wait, and `N` more for each reclaim of the cohort that is under way. Not counted is
+/// what waits while heavy fences fail ([`CohortStats::failed`]). They are then tried less and less often, up to 64
+/// times as late.
 ///
 /// The domain's own numbers ([`DomainStats`](crate::DomainStats), [`Thresholds`](crate::Thresholds)) leave out the
 /// garbage of its cohorts.
@@ -136,7 +137,8 @@ macro_rules! new {
 impl<F: Family> Cohort<F> {
     crate::sync::const_where_possible!(new);
 
-    /// Frees `object`, which came from a box, as soon as no hazard pointer protects it, or when the cohort is dropped.
+    /// Retires `object`, which came from a box. A later reclaim of the cohort frees it, when no hazard pointer protects
+    /// it any more; or the drop of the cohort does.
     ///
     /// # Safety
     ///

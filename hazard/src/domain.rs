@@ -99,7 +99,7 @@ use crate::thread::{self, Local};
 ///   times as late. When they succeed again no single retire frees more than 128 objects.
 ///
 /// Each domain has its own bound, and takes less than a kilobyte. Each thread that retires to a domain has a ring of
-/// its own there, of some 1.5 KiB. The ring grows by as much for each 64 objects, and shrinks again. When the thread
+/// its own there, of some 1.3 KiB. The ring grows by a kilobyte for each 64 objects, and shrinks again. When the thread
 /// ends another thread uses the ring.
 ///
 /// # Fork
@@ -121,7 +121,7 @@ pub struct Domain<F> {
     rings: Rings,
     thresholds: Thresholds,
     due: CachePadded<Due>,
-    /// Half of the way to the next heavy fence.
+    /// The moment at which half of the objects had come that make the next heavy fence due.
     noted: Noted,
     /// Objects and bytes ever freed by threads other than the owners of the rings.
     freed: CachePadded<Freed>,
@@ -136,15 +136,15 @@ pub struct Domain<F> {
 struct Due {
     /// Objects and bytes retired, except the last few in each ring. The numbers wrap.
     counted: [Number; 2],
-    /// The numbers up to which a thread has begun a heavy fence.
+    /// The value of `counted` at the last heavy fence that was begun, or at the last moment that was served.
     looked_at: [Number; 2],
     /// How many times as late the next heavy fence comes, because the last ones failed.
     factor: Number,
     /// Objects and bytes that waited at the last heavy fence.
     waited: [Number; 2],
-    /// When a thread last began a heavy fence, in microseconds, and for how long after that none is executed for time
-    /// alone.
+    /// When the last heavy fence ended, in microseconds. While a thread executes one for time alone: when that began.
     fenced_at: Number,
+    /// For how many microseconds after that no heavy fence is executed for time alone.
     pause: Number,
     failed: Number,
 }
@@ -196,7 +196,7 @@ impl Default for Thresholds {
 /// caches for a thread (7), so that the next allocations find them there.
 const STRIDE: usize = 4;
 
-/// The part of a threshold that a thread retires before the domain counts it.
+/// A thread retires one part in so many of a threshold before the domain counts it.
 const SHARE: usize = 16;
 
 /// How many times as late a heavy fence comes at most, after failures.
@@ -251,7 +251,8 @@ impl<F> Domain<F> {
     ///
     /// # Safety
     ///
-    /// For `domain!`: the `Local` is the thread's own of this family, and nothing of this domain runs below this call.
+    /// For `domain!`: the `Local` is the calling thread's own of this family, and no other call on this domain is under
+    /// way on this thread's stack.
     #[doc(hidden)]
     pub unsafe fn __leave(&self, local: &Local) {
         local.leave(&self.slots, &self.rings);
@@ -555,8 +556,8 @@ impl<F> Domain<F> {
         had
     }
 
-    /// Whether more objects or bytes waited at the last heavy fence than this part of the number that makes one worth
-    /// its cost.
+    /// Whether more objects or bytes waited at the last heavy fence than `of / part` times the number that makes one
+    /// worth its cost.
     fn waited_of(&self, of: usize, part: usize) -> bool {
         let [objects, bytes] = self.due.numbers(&self.due.waited);
         let most = |enough: usize| (enough / part).saturating_mul(of);
@@ -565,7 +566,8 @@ impl<F> Domain<F> {
     }
 
     /// Whether a heavy fence is due by numbers, and this thread has to execute it. If another thread of the process has
-    /// executed one, whatever for, since half as many objects had come, then that one serves them.
+    /// executed one, for whatever purpose, since half of these objects had come, that one serves the half, and none is
+    /// due.
     fn is_due(&self) -> bool {
         if self.claim() {
             let moment = self.noted.take();
@@ -573,7 +575,8 @@ impl<F> Domain<F> {
             let served = moment.and_then(|moment| unsafe { moment.served() });
             let Some((tails, counted)) = served else { return true };
             for (looked_at, counted) in self.due.looked_at.iter().zip(counted) {
-                // Relaxed: numbers that decide when a fence is made. What came after the moment counts again.
+                // Relaxed: numbers that decide when a fence is made. What came after the moment counts towards the
+                // next.
                 looked_at.store(counted, Relaxed);
             }
             self.served(&tails);
@@ -595,8 +598,8 @@ impl<F> Domain<F> {
             && due.looked_at[0].compare_exchange(looked_at, counted, Relaxed, Relaxed).is_ok()
     }
 
-    /// Whether so many objects or bytes have come since a thread last began a heavy fence as make the next worth its
-    /// cost, or this part of them.
+    /// Whether enough objects or bytes have come since a thread last began a heavy fence to make the next one worth its
+    /// cost; or, with a `part` of 2, half as many.
     fn is_enough(&self, part: usize) -> bool {
         let due = &*self.due;
         let [counted, looked_at] = [&due.counted, &due.looked_at].map(|of| due.numbers(of));

@@ -186,8 +186,9 @@ impl<T> fmt::Debug for Tagged<T> {
 ///
 /// In a queue, both the tail and the node before lead to the last node. Such an object may be retired only after
 /// *every* link to it has been changed or frozen. Decide which link is changed last: the thread that changes it retires
-/// the object. Before that, the other links must have left the object, and they must not come back to it. An exchange
-/// that expects a protected object cannot bring a link back, because the object's address is not reused.
+/// the object. Before that, every other link to the object must have been changed or frozen, and no link may be set to
+/// the object again. An exchange that expects a protected object cannot do that, because the object's address is not
+/// reused.
 ///
 /// # A place that is filled and taken
 ///

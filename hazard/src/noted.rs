@@ -20,7 +20,7 @@ pub(crate) struct Moment {
     counted: [usize; 2],
 }
 
-/// The tails of rings, and the numbers, as at a moment.
+/// The tails of the rings, and the counted objects and bytes, at a moment.
 type Served<'r> = (Vec<(&'r Ring, usize)>, [usize; 2]);
 
 impl Moment {
@@ -59,7 +59,7 @@ impl Moment {
 // SAFETY: any thread may use the rings.
 unsafe impl Send for Moment {}
 
-/// The last moment of a domain.
+/// The latest moment that a domain has noted, until a heavy fence has used it.
 #[derive(Debug)]
 pub(crate) struct Noted(AtomicPtr<Moment>);
 
@@ -84,7 +84,7 @@ impl Noted {
     pub(crate) fn set(&self, moment: Moment) {
         // Release: the moment is written, and its tails were loaded, so the objects before them are seen. Pairs with:
         // the Acquire in `take`. Acquire: as there, for the one that is dropped.
-        // survives: what is dropped is memory without atomics or cells, and loom sees no other.
+        // survives: what is dropped is plain memory, and loom checks only atomics and cells.
         let old = self.0.swap(Box::into_raw(Box::new(moment)), AcqRel);
         drop(boxed(old));
     }

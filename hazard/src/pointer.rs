@@ -134,7 +134,8 @@ impl<F: Family> HazardPointer<F> {
     pub fn protect_raw<T>(&mut self, object: *mut T) {
         self.slot.protect(object);
         // Light fence: our publication comes before the second load of the source.
-        // Pairs with: the heavy fences in `Domain::fence` and `Cohort::reclaim` (scenario A).
+        // Pairs with: the heavy fences in `Domain::fence` and `Cohort::reclaim`, and every other heavy fence that
+        // serves the ticket of a `Moment` (scenario A).
         //  - our store came first: the scan sees the hazard pointer and keeps the object;
         //  - the heavy fence came first: we see that the source changed, and try again.
         light_fence();
@@ -147,7 +148,7 @@ impl<F: Family> HazardPointer<F> {
     }
 
     /// Publishes what `source` holds, and repeats that until `source` has not changed meanwhile. Returns what it holds:
-    /// null, or an object that is protected if an object in `source` is not retired.
+    /// null, or an object. The object is protected if `source` keeps the rule that an object in it is not retired.
     #[inline]
     pub(crate) fn settle<T>(&mut self, source: &AtomicPtr<T>) -> *mut T {
         // Relaxed: a guess. What is used is what `look_again` finds.
@@ -162,12 +163,12 @@ impl<F: Family> HazardPointer<F> {
 
     /// As `settle`, without a store if `source` holds what was published last.
     ///
-    /// The light fence that followed that store stands before the load here, as it does before the first look: so
-    /// scenario A holds for this look as for that one, with whatever stands between.
+    /// The store that published the object was followed by a light fence. The load here comes after that fence, as the
+    /// first look did. So scenario A holds for this load too, whatever the thread did in between.
     #[inline]
     pub(crate) fn settle_again<T>(&mut self, source: &AtomicPtr<T>) -> *mut T {
-        // Acquire: the object is complete before we use it. Pairs with: the Release of the store that linked
-        // it. A hazard pointer that protects nothing publishes null.
+        // Acquire: the object is complete before we use it. Pairs with: the Release of the store that linked it. If
+        // `source` is empty and the hazard pointer protects nothing, both are null, and null is returned.
         let object = source.load(Acquire);
         if self.slot.protects(object) {
             self.slot.confirm(object);
@@ -176,9 +177,9 @@ impl<F: Family> HazardPointer<F> {
         self.settle(source)
     }
 
-    /// Publishes `object`, and checks whether `source` still holds `expected`: its address and its tags. Returns what
-    /// `source` holds in either case, because an equal address that was read earlier may be that of an object that is
-    /// gone.
+    /// Publishes `object`, and checks whether `source` still holds `expected`: its address and its tags. In either case
+    /// returns the pointer that it has just loaded, and the caller must use that one. A pointer with the same address
+    /// that was read earlier may have the provenance of an object that was freed.
     #[inline]
     pub(crate) fn look_again<T>(
         &mut self,
@@ -214,7 +215,8 @@ fn keep<F: Family>(slot: Slot) {
     }
 }
 
-/// If the thread has no room, or cannot end its `Local`.
+/// Called if the thread has no room: it has no `End` yet, is ending, or keeps enough slots. In the first case this
+/// registers the `End` and keeps the slot. Otherwise the slot goes back to the domain.
 #[cold]
 fn keep_slowly<F: Family>(slot: Slot) {
     let begin = |local: &Local| {

@@ -168,7 +168,7 @@
 //! assert_eq!(guard.len(), 3);
 //! ```
 //!
-//! # Objects that end before they are freed, or that other threads must not see
+//! # Objects that borrow what may end before they are freed, or that other threads must not see
 //!
 //! ```
 //! use asymfence_hazard::AtomicBox;

@@ -10,7 +10,8 @@ use crate::sync::LOOM;
 use crate::thread::Local;
 
 impl<F: Family> Domain<F> {
-    /// Frees `object`, which came from a box, as soon as no hazard pointer protects it.
+    /// Retires `object`, which came from a box. This or a later call of `retire` or [`reclaim`](Domain::reclaim), by
+    /// any thread, frees it when no hazard pointer protects it any more.
     ///
     /// Once in a while `retire` reclaims, like [`reclaim`](Domain::reclaim): it executes a heavy fence, and runs the
     /// destructors of objects that any thread has retired. So the caller must not hold a lock that one of these
@@ -46,7 +47,7 @@ impl<F: Family> Domain<F> {
         self.put(unsafe { Item::of_box(object) }, size_of::<T>());
     }
 
-    /// Frees `object` by calling `deleter`, as soon as no hazard pointer protects it.
+    /// As [`retire`](Domain::retire), but frees `object` by calling `deleter`.
     ///
     /// ```
     /// use asymfence_hazard::Domain;
@@ -73,7 +74,7 @@ impl<F: Family> Domain<F> {
         self.put(unsafe { Item::with(object, deleter) }, size_of::<T>());
     }
 
-    /// Frees `object` at a later reclaim, together with others. For objects that have never been linked.
+    /// Retires a box: this or a later reclaim frees it, together with others. For objects that have never been linked.
     ///
     /// ```
     /// use asymfence_hazard::Domain;
@@ -98,8 +99,7 @@ impl<F: Family> Domain<F> {
         self.put(unsafe { Item::weighing(object.cast::<()>(), weight, free) }, weight);
     }
 
-    /// Frees `object`, which came from a box, as soon as no hazard pointer protects it. `bytes` is what it holds,
-    /// including its own size.
+    /// As [`retire`](Domain::retire), with the size of `object`: `bytes` is what it holds, including its own size.
     ///
     /// The size of a type does not include memory that the object owns elsewhere. The bytes count towards
     /// [`Thresholds::bytes`](crate::Thresholds), so that less garbage waits. Allocates a few words.
@@ -133,8 +133,11 @@ impl<F: Family> Domain<F> {
     ///
     /// For threads that must not wait, and for threads that hold a lock that a destructor may take. The object is freed
     /// by other threads that retire, by a thread that [reclaims](Domain::reclaim), or by a later
-    /// [`retire`](Domain::retire) of this thread. If no thread does any of these, garbage grows. The call is wait-free
-    /// except for the allocator, from which it takes a kilobyte once in 64 calls.
+    /// [`retire`](Domain::retire) of this thread. If no thread does any of these, garbage grows.
+    ///
+    /// The call is wait-free except for the allocator, from which it takes a kilobyte once in 64 calls. The first call
+    /// of a thread takes a ring, which is lock-free; without the feature `std` each call does. If the domain reclaims
+    /// in a thread of its own, the call may wake that thread, by a system call.
     ///
     /// ```
     /// use asymfence_hazard::Domain;

@@ -18,24 +18,28 @@
 //!   `Own`.
 //! - The holder of `lock` writes `Inside`: `head`, `condemned`, the last scan, and the objects that were kept. No
 //!   destructor runs while the lock is held.
-//! - A thread that has made a heavy fence raises `fenced`.
+//! - A thread that knows of a heavy fence raises `fenced`.
 //!
 //! # Why an object is freed once, and not while it is protected
 //!
-//! FENCED: an object below `fenced` was retired before a heavy fence that has ended. The thread that executed the fence
-//! loaded `tail` *before* it (Acquire, which pairs with the owner's Release in `put`: the object was unlinked, and the
-//! item written). It raised `fenced` to that value *after* the fence (Release).
+//! FENCED: an object below `fenced` was retired before a heavy fence that has ended. Some thread loaded `tail` *before*
+//! that fence (Acquire, which pairs with the owner's Release in `put`: the object was unlinked, and the item written).
+//! Then it executed the fence, or it took a ticket, which a later fence of any thread served (`noted.rs`). `fenced` was
+//! raised to the loaded value *after* the fence (Release).
 //!
-//! SCANNED: an object is condemned by a scan of the slots that began *after* `fenced` was loaded (Acquire, which pairs
-//! with that Release), and only if its position is below the loaded value. So the order is unlink, heavy fence, scan:
-//! scenario A of the crate. If a scan finds an object protected, the object is kept until a later scan. That scan needs
-//! no other fence, because no reader can have begun to protect the object after the first scan.
+//! SCANNED: an object is condemned only by a scan of the slots that began *after* a heavy fence before which the object
+//! was retired. The object was below `fenced`, which was loaded before the scan (Acquire, which pairs with that
+//! Release). Or it was below a tail that a reclaim had loaded before its own heavy fence, and the scan is that
+//! reclaim's. So the order is unlink, heavy fence, scan: scenario A of the crate. If a scan finds an object protected,
+//! the object is kept until a later scan. That scan needs no other fence, because no reader can have begun to protect
+//! the object after the first scan.
 //!
-//! A scan that is older than `condemned` says nothing about the objects below `condemned`: [`Ring::take`] makes a new
-//! scan.
+//! While a reclaim scans, another thread may condemn objects beyond the reclaim's tail, by a later heavy fence. The
+//! scan of the reclaim says nothing about these objects, so [`Ring::take`] makes a new scan.
 //!
-//! ONCE: the holder of the lock copies an item out (its swap is an Acquire, its store a Release), and moves `head` past
-//! the item before it gives the lock back. Destructors run after that. The next holder begins at the new `head`.
+//! ONCE: the holder of the lock copies an item out, and moves `head` past the item before it gives the lock back.
+//! Destructors run after that. The lock is taken by an Acquire exchange and given back by a Release store, so the next
+//! holder begins at the new `head`.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -135,9 +139,9 @@ struct Inside {
     condemned: usize,
     /// The last scan, which condemned them.
     scan: Scan,
-    /// Objects that were taken out and are protected. The first of them, by this number, have not been compared with
-    /// the last scan yet.
+    /// Objects that were taken out and are protected.
     kept: Vec<Item>,
+    /// So many of the kept objects, from the first, have not been compared with the last scan yet.
     unexamined: usize,
 }
 
@@ -491,8 +495,9 @@ impl Ring {
         unsafe { self.own(|own| own.debt.min(pace).max(own.most)) }
     }
 
-    /// Records that there is nothing left for the owner to free. What it has put in since the last heavy fence it frees
-    /// one by one after the next: a burst would not fit into the allocator's cache.
+    /// Records that there is nothing left for the owner to free now. The objects that it has put in since the last
+    /// heavy fence are no debt: after the next one it frees an object for each that it puts in, and no burst, since
+    /// that would not fit into the allocator's cache.
     ///
     /// # Safety
     ///
@@ -536,7 +541,7 @@ impl Ring {
         self.bytes.load(Relaxed)
     }
 
-    /// About how many objects in the ring come before `position`.
+    /// About how many objects in the ring come before the position `tail`.
     pub(crate) fn waiting(&self, tail: usize) -> usize {
         // Relaxed: numbers that decide when something is done, never what.
         let waiting = tail.wrapping_sub(self.shared.gone.load(Relaxed)) as isize;
@@ -550,8 +555,8 @@ impl Ring {
         let mut fenced = self.shared.fenced.load(Relaxed);
         while after(tail, fenced) {
             // Release: the heavy fence has ended. Pairs with: the Acquire in `look`. FENCED.
-            // survives: the heavy fence is a full fence for its caller, so a relaxed store after it would release as much.
-            // A sanitizer sees no fences.
+            // survives: the heavy fence is a full fence for its caller, so a relaxed store after it would release as
+            // much. A sanitizer sees no fences.
             match self.shared.fenced.compare_exchange_weak(fenced, tail, Release, Relaxed) {
                 Ok(_) => break,
                 Err(found) => fenced = found,
@@ -589,7 +594,8 @@ impl Ring {
         is_free.then(|| Locked(self))
     }
 
-    /// As `lock`, but waits as long as a look takes, not for ever.
+    /// As `lock`, but waits if another thread holds the lock. That thread only looks, which is short. It may be
+    /// preempted or gone, so the wait ends after `LONGEST` or `TRIES`.
     fn lock_patiently(&self) -> Option<Locked<'_>> {
         let mut begun = None;
         for tries in 0..TRIES {
@@ -639,8 +645,8 @@ impl Ring {
         true
     }
 
-    /// A look by another thread, for an absent owner: as `take_own`, up to a position. Returns false if there is no
-    /// more.
+    /// A look by another thread, for an absent owner: as `take_own`, up to a position. Returns whether there may be
+    /// more: false if nothing is left there, or another thread holds the lock.
     pub(crate) fn take_for_owner(
         &self,
         slots: &Slots,
@@ -842,7 +848,8 @@ impl Inside {
 }
 
 impl Drop for Ring {
-    /// Frees the objects in it. The owner of the ring guarantees that no hazard pointer protects them any more.
+    /// Frees the objects in it. The caller, who drops the domain, guarantees that no hazard pointer protects them any
+    /// more.
     fn drop(&mut self) {
         // SAFETY: `&mut` shows that no other thread uses the ring.
         let tail = self.own.with(|own| unsafe { (*own).tail });

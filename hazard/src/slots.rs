@@ -90,7 +90,7 @@ impl Slot {
         self.place().protected.load(Relaxed) == object.cast()
     }
 
-    /// The object that this slot protects was still linked after it was published.
+    /// Tells the witness of a model that `object` was found still linked after this slot had published it.
     #[inline]
     pub(crate) fn confirm<T>(&self, object: *mut T) {
         witness::used(self.0.addr().get(), object);
@@ -315,7 +315,8 @@ impl Slots {
         })
     }
 
-    /// The addresses that are protected. The caller's fences decide what that means.
+    /// The addresses that are protected. An object that is missing here is unprotected only if a heavy fence came
+    /// between its unlinking and this scan: the caller ensures that.
     pub(crate) fn protected(&self) -> Scan {
         // Acquire: no slot of the slab has an owner, and the previous owners are done. Pairs with: the Release in
         // `release`.
@@ -363,10 +364,11 @@ pub(crate) struct Scan {
 
 #[derive(Debug)]
 struct Table {
-    /// A bit for the hash of each object, in at least [`FILTER`] times as many bits, a power of two. It says of most
-    /// objects that they are not protected, and stays in the first cache where the places do not.
+    /// A bit for the hash of each object, in at least [`FILTER`] times as many bits, a power of two. It answers for
+    /// most objects that are not protected, and fits into the first-level cache even if `places` does not.
     filter: Box<[u64]>,
-    /// Addresses, and 0 where there is none: at least half of them. A power of two.
+    /// A hash table of the addresses; 0 is an empty entry. The number of entries is a power of two, and at least half
+    /// of them are empty.
     places: Box<[usize]>,
 }
 

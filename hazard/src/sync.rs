@@ -1,4 +1,5 @@
-//! What a model replaces: atomics, and the values of a process. Only this file checks the feature `loom`.
+//! What a model replaces: atomics, and the values of a process. Only this file chooses between two versions by the
+//! feature `loom`; `lib.rs` declares crates by it.
 
 #[cfg(not(feature = "loom"))]
 mod chosen {

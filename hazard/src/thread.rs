@@ -15,14 +15,15 @@ pub(crate) const CAPACITY: usize = if LOOM || !cfg!(feature = "std") { 0 } else 
 /// ends it.
 #[derive(Debug)]
 pub struct Local {
-    /// The slot that is taken first, and whether it is in use. Its place depends on no number that the last call has
-    /// stored, so the processor need not wait for that store.
+    /// The slot that is taken first. It has a field of its own, not an index that the last call has stored, so the
+    /// processor need not wait for that store.
     own: Cell<Option<Slot>>,
+    /// Whether `own` is in use.
     busy: Cell<bool>,
-    /// Further slots.
+    /// Further slots: the first `count` are kept.
     slots: [Cell<Option<Slot>>; CAPACITY],
-    /// The number of further slots, from the first; and the maximum of all: 0 before there is an `End`, and after it.
     count: Cell<usize>,
+    /// How many slots the thread may keep, `own` included. 0 before the thread has an `End`, and after that.
     room: Cell<usize>,
     ring: Cell<Option<&'static Ring>>,
 }
@@ -67,12 +68,12 @@ impl Local {
     fn keep_further(&self, slot: Slot) -> bool {
         let (count, room) = (self.count.get(), self.room.get());
         if self.busy.get() && room > 0 {
-            // The one before is in use, perhaps by another thread. It is kept as any other when it is dropped.
+            // The slot that was `own` is in use, perhaps by another thread. It is kept as a further slot later.
             self.own.set(Some(slot));
             self.busy.set(false);
             return true;
         }
-        // One of all is `own`.
+        // `room` counts `own` too.
         if count + 1 >= room {
             return false;
         }
@@ -255,11 +256,11 @@ mod chosen {
     /// How many calls may be under way in the process at the same time.
     const MOST: usize = 256;
 
-    /// Stacks grow downward. A call of the same domain that is at most so many bytes above may be below this one on the
-    /// same stack: then a destructor that it runs led here.
+    /// Stacks grow downward. A call of the same domain at an address that is higher by less than this may be on the
+    /// same stack, an outer call: then a destructor that it runs led here.
     const NEAR: usize = 16 << 10;
 
-    /// If the frames of destructors are larger than that, calls nest. But no more of them than this, in so many bytes.
+    /// If the frames of destructors are larger than `NEAR`, calls nest: at most `DEPTH` of them within `STACK` bytes.
     const DEPTH: usize = 16;
     const STACK: usize = 8 << 20;
 

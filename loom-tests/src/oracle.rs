@@ -1,6 +1,6 @@
 //! An independent oracle: computes every outcome that the contract allows from axioms, without executing anything.
 //!
-//! It shares no code with the library's model, and does not use its slots. A heavy fence is written out
+//! It shares no code with the library's model, and does not use its gates. A heavy fence is written out
 //! as the kernel performs it: a full fence `open`; in every other thread one full fence at some
 //! point of its program; a full fence `close`; each of those points after `open` and before `close`.
 //! A light fence is nothing. The outcomes are those of all choices of points, judged by RC11 (Lahav
@@ -312,7 +312,7 @@ impl Execution {
         let fences = (0..count)
             .filter(|&event| self.events[event] == Event::Fence)
             .fold(0, |set, event| set | 1 << event);
-        // There are several edges only where an update reads and is read from.
+        // A chain of several reads-from edges needs a read-modify-write in the middle.
         let has_updates = reads.iter().any(|read| self.events[read.0].writes().is_some());
         let chains = if has_updates { reads_from.clone().closure() } else { reads_from.clone() };
         let synchronises =

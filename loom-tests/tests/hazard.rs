@@ -74,7 +74,7 @@ impl Object {
 
 impl Drop for Object {
     fn drop(&mut self) {
-        // SAFETY: loom fails the model if another thread has not done with it.
+        // SAFETY: loom fails the model if another thread may still use it.
         self.0.with_mut(|alive| unsafe { *alive = false });
     }
 }

@@ -35,12 +35,12 @@ pub(super) enum Lock {
 /// Waits until each fork that another thread has begun has ended. If `done` is set, a thread has waited
 /// already. Not async-signal-safe.
 pub(super) fn let_end(lock: Lock, done: &AtomicBool) -> Result<(), Failure> {
-    // Acquire: the wait of the thread that stored this stands before what we do next. Pairs with the
+    // Acquire: the wait of the thread that stored this comes before what we do next. Pairs with the
     // Release below.
     // survives: the wait is in the C library, which no model runs, and x86 keeps this order by itself.
     if !done.load(Acquire) {
         patiently(|| pass(lock))?;
-        // Release: our wait stands before what a thread does that sees it done. Pairs with the Acquire
+        // Release: our wait comes before what a thread does that sees it done. Pairs with the Acquire
         // above.
         // survives: like the Acquire above.
         done.store(true, Release);

@@ -82,12 +82,12 @@ fn probe() -> Result<(), Refusal> {
 /// If every standing page is in use, it maps a page for this call alone, which needs neither `busy` nor mlock(2).
 fn call() -> Result<(), Failure> {
     for standing in &STANDING {
-        // Acquire: the last holder's mprotect stands before ours. Pairs with the Release below. Relaxed: in use.
+        // Acquire: the last holder's mprotect comes before ours. Pairs with the Release below. Relaxed: in use.
         // survives: what it orders is system calls, which no model runs.
         if standing.busy.compare_exchange(false, true, Acquire, Relaxed).is_ok() {
             let page = standing.page(|_| Ok(()));
             let outcome = page.and_then(Page::drop_write_permission);
-            // Release: our mprotect stands before the next holder's. Pairs with the Acquire above.
+            // Release: our mprotect comes before the next holder's. Pairs with the Acquire above.
             // survives: like the Acquire above.
             standing.busy.store(false, Release);
             return outcome;

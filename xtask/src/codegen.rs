@@ -66,8 +66,8 @@ pub(crate) fn native(sh: &Shell) -> Result {
     own_domain(&assembly)
 }
 
-/// By the oldest Rust, for every architecture: `core` is built from source, since its package has that
-/// of one architecture alone. That leaves out what needs std, which is `Participant`.
+/// With the oldest Rust, for every architecture. `core` is built from source, since the compiler's package has it
+/// compiled for one architecture only. So `Participant` is left out, which needs std.
 pub(crate) fn foreign(sh: &Shell) -> Result {
     let Some(_compiler) = msrv::compiler(sh)? else { return Ok(()) };
     let _unstable = sh.push_env("RUSTC_BOOTSTRAP", "1");
@@ -110,9 +110,9 @@ fn own_domain(assembly: &str) -> Result {
         )
         .into());
     }
-    // The same eyes must see a check more.
+    // The twin: the same count must notice one more check.
     if checked <= own {
-        return Err("a check more was not seen".into());
+        return Err("one more check was not noticed".into());
     }
     println!(
         "a hazard pointer, taken and given back: {own} instructions in an own domain, {global} in that of the process"
@@ -120,8 +120,8 @@ fn own_domain(assembly: &str) -> Result {
     Ok(())
 }
 
-/// What the light fences may add to the hot path of their twin without a fence, and that the same eyes
-/// see what is too much.
+/// Checks that the light fences add no more than they may to the hot path of the twin without a fence; and that the
+/// same check finds a fence that is there.
 fn verify(assembly: &str, isa: &Isa, shape: &str, asks: &[&str], free: &[(&str, &str)]) -> Result {
     let path = |fence: &str| hot_path(assembly, &format!("{shape}_{fence}"));
     let (none, light) = (path("none")?, path("light")?);
@@ -143,16 +143,16 @@ fn verify(assembly: &str, isa: &Isa, shape: &str, asks: &[&str], free: &[(&str, 
         return Err(format!("light_fence takes registers from its caller: {call}").into());
     }
 
-    // The same eyes must see a fence where there is one.
+    // The twins: the same check must find a fence where there is one, and one light fence too many.
     let full = path("full")?;
     if !full.iter().any(|line| is_any_of(line, isa.full)) {
-        return Err(format!("no fence seen in fence(SeqCst): {full:?}").into());
+        return Err(format!("no fence found in fence(SeqCst): {full:?}").into());
     }
     if full == none || light == none {
-        return Err("a fence more was not seen".into());
+        return Err("one more fence was not noticed".into());
     }
     if self::branch(&path("light_twice")?, &none, asks).is_ok() {
-        return Err("a light fence more was not seen".into());
+        return Err("one more light fence was not noticed".into());
     }
     let full = added(&full, &none)?;
     println!("{}, {}: what a fence adds to the hot path", isa.arch, of_shape(shape));
@@ -167,9 +167,9 @@ fn of_shape(shape: &str) -> &'static str {
     if shape == "walk" { "each round of a loop" } else { "once" }
 }
 
-/// What `light` has and `none` has not, if that is `asks`. The address of what is loaded is not counted:
-/// the linker makes it a constant, and a loop forms it before it begins. Nor is a copy from register to
-/// register that the allocator made.
+/// Returns the instructions that `light` has and `none` has not. An error if they are not those of `asks`. Not counted
+/// are the address of what is loaded, which the linker makes a constant and a loop forms before it begins, and copies
+/// from register to register that the register allocator made.
 fn branch(light: &[String], none: &[String], asks: &[&str]) -> Result<Vec<String>> {
     let is_address =
         |line: &str| ["@GOT", ":got", "%got", "%pcrel"].iter().any(|at| line.contains(at));
@@ -329,9 +329,9 @@ once_full:
     fn controls_that_control_nothing_are_found() {
         is_found("once_full:\n", "other:\n", "no function once_full");
         let full = "once_full:\n\tmovq\t%rdx, (%rdi)\n\tlock\t\torl\t$0, -64(%rsp)\n";
-        is_found(full, "once_full:\n\tmovq\t%rdx, (%rdi)\n", "no fence seen");
+        is_found(full, "once_full:\n\tmovq\t%rdx, (%rdi)\n", "no fence found");
         let twice = "\tjbe\t.LBB2_1\n\tmovzbl\t(%rax), %eax\n\tcmpb\t$1, %al\n\tjbe\t.LBB2_1\n";
-        is_found(twice, "\tjbe\t.LBB2_1\n", "a light fence more was not seen");
+        is_found(twice, "\tjbe\t.LBB2_1\n", "one more light fence was not noticed");
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub(crate) fn table(sh: &Shell, quick: bool) -> Result {
     for row in sh.read_file(ROWS)?.lines().skip_while(|line| !line.starts_with("# ")) {
         if let Some(bench) = row.strip_prefix("# ") {
             let bench = ["-p", "cookbook-benches", "--bench", bench];
-            // Criterion lists its groups, and does not run them: what is measured in turn is all.
+            // With `--list` criterion only lists its groups. What runs is the measurement in which all contenders
+            // alternate.
             let output = cmd!(sh, "cargo bench --quiet {bench...} -- {quick...} --list").read()?;
             figures = parse(&output);
         } else if !row.is_empty() {

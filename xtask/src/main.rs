@@ -191,15 +191,15 @@ fn target(sh: &Shell, name: &str) -> PathBuf {
     sh.current_dir().join(sh.var_os("CARGO_TARGET_DIR").unwrap_or("target".into())).join(name)
 }
 
-/// Those that show a newcomer that all is well here. None builds what the benches need, which takes longer than all of
-/// them: so the doctor observes the table, and not the tests of the fences.
+/// The steps that show a newcomer that all is well here. None of them builds what the benches need, because that takes
+/// longer than all the steps. So the doctor checks the table of the fences, and the tests of the fences are left out.
 const QUICK: &[Step] = &[
     ("fences on real cores", |sh| run(sh, cmd!(sh, "cargo doctor"))),
     ("hazard pointers", |sh| run(sh, cmd!(sh, "cargo test --package asymfence-hazard --test it"))),
     ("a model and its mutant", |sh| loom::named(sh, "reader_and_writer")),
 ];
 
-/// Those that need nothing of Linux: for the jobs on other systems.
+/// The steps that need nothing of Linux: for the jobs on other systems.
 const ELSEWHERE: &[Step] = &[
     ("fences", |sh| {
         run(sh, cmd!(sh, "cargo test --lib --test everywhere --test windows --test readme"))
@@ -332,7 +332,7 @@ fn deep(sh: &Shell) -> Result {
     mutants::run(sh, mutants::Which { all: false, part: mutants::Part::Every }, "")
 }
 
-/// The picture of the README, roughly.
+/// The picture of docs/costs.md, roughly.
 fn costs(sh: &Shell) -> Result {
     if std::thread::available_parallelism()?.get() == 1 {
         return ledger::skipped(sh, "two cores", "the costs: one core has nobody to interrupt");

@@ -29,8 +29,8 @@ pub(crate) fn check(sh: &Shell) -> Result {
 /// In the ledger.
 const WHAT: &str = "the oldest Rust";
 
-/// That compiler is cargo's for as long as the answer lives. `None`, and said in the ledger, where it cannot
-/// be had.
+/// cargo uses that compiler as long as the returned value lives. If it cannot be had, records that in the ledger and
+/// returns `None`.
 pub(crate) fn compiler(sh: &Shell) -> Result<Option<[PushEnv<'_>; 2]>> {
     let root = match fetch(sh) {
         Ok(root) => root,

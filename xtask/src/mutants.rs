@@ -34,7 +34,7 @@ const COOKBOOK: &str = "tests/cookbook/main.rs";
 const SUITES: &[Suite] = &[
     Suite {
         name: "fences",
-        // Of the litmus tables not the longest.
+        // Not the longest of the litmus tables.
         judges: &[
             models(IT, &["--skip", "exact"]),
             models(IT, &["exact", "--skip", "iriw", "--skip", "z6"]),

@@ -1,4 +1,5 @@
-//! The time, and how a thread lets it pass. On the `sync` above: this crate's, or the benches' of the symmetric twins.
+//! The time, and how a thread waits. Two files include this one: this crate's `sync.rs`, and that of the benches, for
+//! the symmetric twins. So `super` is either of them.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use super::{Condvar, Mutex, MutexGuard, hint, thread};
 
 /// The time since some moment, the same one for all threads.
 pub(crate) fn now() -> Duration {
-    /// When the first call was. No `OnceLock`: a child that is forked in the middle would wait in it for ever.
+    /// When the first call was. No `OnceLock`: a child forked while it is being set would wait in it for ever.
     static START: OnceBox<Instant> = OnceBox::new();
     START.get_or_init(|| Box::new(Instant::now())).elapsed()
 }
@@ -41,7 +42,7 @@ pub(crate) fn sleep_on<'l, T>(
     };
     let left = deadline.saturating_sub(now());
     if left.is_zero() {
-        // To sleep for no time takes some 50 microseconds.
+        // Sleeping for no time takes some 50 microseconds.
         return (guard, true);
     }
     let (guard, outcome) =

@@ -31,7 +31,7 @@ unsafe impl Send for End {}
 
 impl Drop for End {
     fn drop(&mut self) {
-        // SAFETY: loom fails the model if another thread has not done with it.
+        // SAFETY: loom fails the model if another thread may still use it.
         self.0.alive[0].with_mut(|alive| unsafe { *alive = false });
     }
 }

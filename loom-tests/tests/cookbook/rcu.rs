@@ -31,7 +31,7 @@ impl Object {
     }
 
     fn end(&self) {
-        // SAFETY: loom fails the model if another thread has not done with it.
+        // SAFETY: loom fails the model if another thread may still use it.
         self.0.with_mut(|alive| unsafe { *alive = false });
     }
 }
@@ -222,11 +222,11 @@ fn two_writers_wait_for_a_reader() {
     });
 }
 
-/// Objects behind a link of the user's own.
+/// Objects that a link of the user's own leads to.
 struct Linked {
     rcu: Rcu<()>,
-    /// To object 0, and then to object 1. Relaxed, all accesses: both objects are there from the beginning, and the fences
-    /// order the rest.
+    /// To object 0, and then to object 1. Relaxed, all accesses: both objects are there from the beginning, and the
+    /// fences order the rest.
     link: AtomicUsize,
     objects: [Object; 2],
 }

@@ -79,7 +79,7 @@ impl World {
     }
 
     fn unpin(&self) {
-        // Release: what was read stands before it. Pairs with: the Acquire in `advance`.
+        // Release: what was read comes before it. Pairs with: the Acquire in `advance`.
         self.slot.store(FREE, Release);
     }
 
@@ -113,7 +113,7 @@ impl World {
     }
 
     fn free(&self, tag: usize) {
-        // Acquire: the readers of the object have done with it. Pairs with: the Release in `advance`.
+        // Acquire: the readers of the object do not use it any more. Pairs with: the Release in `advance`.
         if self.epoch.load(Acquire) >= tag + self.scheme.grace {
             // SAFETY: loom fails the model if another thread uses it at the same time.
             self.alive.with_mut(|alive| unsafe { *alive = false });

@@ -85,7 +85,7 @@ fn biased_lock(fences: Fences) {
             if !revoked.load(Relaxed) {
                 assert!(!writing.load(Relaxed), "a reader beside the writer");
             }
-            // Release: what we read stands before what the writer writes after it.
+            // Release: what we read comes before what the writer writes after it.
             inside.store(false, Release);
         })
     };

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Fault;
 use super::source::Source;
 
-/// Circles that are there, to be cut.
+/// Known circles, which the check ignores.
 const CIRCLES: [[&str; 2]; 1] = [["src/sync.rs", "src/sys/modelled.rs"]];
 
 /// For each file the files that it uses, and the line of the first use.

@@ -23,7 +23,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "the light fence before the publication",
         FILE,
-        "            self.slot.store(true, Relaxed);\n            // Light fence: our publication stands before the second look.\n            // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).\n            self.light_fence();\n",
+        "            self.slot.store(true, Relaxed);\n            // Light fence: our publication comes before the second look.\n            // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).\n            self.light_fence();\n",
         "            self.light_fence();\n            self.slot.store(true, Relaxed);\n",
     ),
     Mutant(

@@ -15,7 +15,7 @@ use crate::Result;
 /// The number of the mutant; what else reads it is in `CHOOSER`.
 const VARIABLE: &str = "ASYMFENCE_MUTANT";
 
-/// A file with a byte for each mutant, which one that is reached sets.
+/// A file with a byte for each mutant. A mutant sets its byte when its place is executed.
 const REACHED: &str = "ASYMFENCE_MUTANTS_REACHED";
 
 /// The test binaries, by the name of their build and their source.
@@ -25,9 +25,9 @@ pub(super) type Binaries = BTreeMap<(&'static str, String), PathBuf>;
 pub(super) enum Fate<'t> {
     /// By this test.
     Caught(&'t str),
-    /// Tests of its area run there, and pass.
+    /// Tests of its area execute its place, and pass.
     Survives,
-    /// No test of its area comes there.
+    /// No test of its area executes its place.
     Unreached,
 }
 
@@ -45,9 +45,9 @@ impl Fate<'_> {
 struct Trial {
     binary: Binary,
     test: String,
-    /// Those that name it.
+    /// The judges that name it.
     judges: Vec<&'static Judge>,
-    /// Once it has passed what is not mutated.
+    /// Set when it has passed without a mutant.
     known: OnceLock<Known>,
     /// Held by the worker that finds that out. Says why it is not known.
     why_not: Mutex<Option<WhyNot>>,

@@ -39,8 +39,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "the heavy fence before the look at the top",
         FILE,
-        "        self.enter();\n        // Acquire: the item",
-        "        self.enter();\n        let top = shared.front.top.load(Relaxed);\n        // Acquire: the item",
+        "        self.enter();\n        // Acquire: we see the item",
+        "        self.enter();\n        let top = shared.front.top.load(Relaxed);\n        // Acquire: we see the item",
     ),
     Mutant(
         "the last item popped without an exchange",
@@ -81,8 +81,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "another buffer without an acquire",
         FILE,
-        "        let buffer = shared.buffer(Acquire);\n        // Relaxed: the bottom",
-        "        let buffer = shared.buffer(Relaxed);\n        // Relaxed: the bottom",
+        "        let buffer = shared.buffer(Acquire);\n        // Relaxed: the Acquire of the bottom",
+        "        let buffer = shared.buffer(Relaxed);\n        // Relaxed: the Acquire of the bottom",
     ),
     Mutant(
         "a push that does not acquire the slot",

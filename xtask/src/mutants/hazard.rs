@@ -123,7 +123,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        let tails = tails();\n        let ticket = Ticket::now();\n",
         "        let ticket = Ticket::now();\n        let tails = tails();\n",
     ),
-    // That `fenced` is raised by a Release no model can tell: a heavy fence is a full fence to its caller.
+    // There is no mutant that raises `fenced` without a Release. No model can catch it, since a heavy fence is a full
+    // fence for its caller.
     Mutant(
         "fenced read without an acquire",
         "hazard/src/ring.rs",

@@ -84,8 +84,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a value published without a release",
         "cookbook/src/rcu.rs",
-        "self.current.swap(Box::into_raw(new), Release)",
-        "self.current.swap(Box::into_raw(new), Relaxed)",
+        "self.current.swap(Box::into_raw(new), AcqRel)",
+        "self.current.swap(Box::into_raw(new), Acquire)",
     ),
     Mutant(
         "the ticket before the value is unlinked",

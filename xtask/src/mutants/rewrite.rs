@@ -67,7 +67,8 @@ pub(super) fn rewrite(
         return Err(format!("{}: its text is in no function of {file}", change.what).into());
     }
     let mut edits = finder.edits;
-    // Stable: at one place the outer beginning is pushed first, and the inner end.
+    // The sort is stable. Of several edits at one place, the beginning of an outer expression was pushed before that of
+    // the inner one, and the end of the inner one before that of the outer one.
     edits.sort_by_key(|(range, _)| range.start);
     let mut out = String::new();
     let mut at = 0;
@@ -329,7 +330,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
         self.instead(attempt.question_token.span(), format!("; if !{chosen} {{ outcome?; }} }}"));
     }
 
-    /// What is computed at compile time can ask for no variable, and tests are the judges.
+    /// Not a `const fn`, which cannot read the variable at compile time; and no tests, which are the judges.
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
         if item.sig.constness.is_none() && !is_for_tests(&item.attrs) {
             self.body(&item.block, |finder| visit::visit_item_fn(finder, item));
@@ -370,7 +371,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     fn visit_type(&mut self, _: &'ast syn::Type) {}
     fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
 
-    /// What Linux alone has is declared by a macro that hands it on.
+    /// Items that only Linux has are declared in `on_linux!`, which returns them unchanged.
     fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
         if item.mac.path.segments.last().is_some_and(|name| name.ident == "on_linux")
             && let Ok(items) = syn::parse2::<syn::File>(item.mac.tokens.clone())

@@ -34,7 +34,7 @@ fn clippy(sh: &Shell, std: &str, features: &[&str]) -> Result {
     let _path = sh.push_env("PATH", format!("/usr/bin:{}", std::env::var("PATH")?));
     let targets: &Vec<&str> = &LINTED.iter().flat_map(|target| ["--target", target]).collect();
     let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
-    // It sees through some targets' `thread_local!` to what is no `const` there.
+    // On some targets clippy warns about a part of the expansion of `thread_local!` that is not `const` there.
     let lints = ["-D", "warnings", "-A", "clippy::missing-const-for-thread-local"];
     cmd!(
         sh,

@@ -70,7 +70,8 @@ pub(super) fn doctor_as_init(sh: &Shell) -> Result {
     .ignore_stderr()
     .read()?;
 
-    // The first process must not end; that the kernel says with which code it did is our exit code.
+    // The doctor is the first process. When the first process ends the kernel panics, and prints the exit code: that is
+    // how we learn it.
     for words in ["\"strategy\": \"private-expedited\"", "exitcode=0x00000000"] {
         if !said.contains(words) {
             return Err(format!("no {words} in:\n{said}").into());
