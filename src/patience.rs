@@ -62,8 +62,7 @@ pub(crate) struct Watch<'e> {
     /// How often to check in all, instead of how long: for models, which have no clock.
     looks: Option<u32>,
     tries: u32,
-    /// The current leader, by the number of its call; how many leaders this wait has seen, the current one included;
-    /// and since when the current one leads.
+    /// The number of the current leader's call.
     leader: usize,
     /// How many leaders this wait has seen, the current one included.
     leaders: u32,
