@@ -426,6 +426,31 @@ mod tests {
     }
 
     #[test]
+    fn only_the_call_of_who_waited_in_vain_is_measured() {
+        if !sys::may_read_the_clock() {
+            return;
+        }
+        sys::read_the_clock();
+        let shared = Coalesce::new();
+        let estimate = || std::format!("{:?}", shared.beside.estimate);
+        let unmeasured = estimate();
+        let run = || {
+            shared.run_since(shared.now(), None, Waiting::Awake, || {
+                let began = sys::clock();
+                // Longer than the least estimate.
+                while sys::clock() < began.map(|began| began + 10_000) {}
+                Ok(())
+            })
+        };
+        assert_eq!(run(), Ok(()));
+        assert_eq!(estimate(), unmeasured, "a call that nobody waited for");
+        // Relaxed: one thread. A leader that does not come back.
+        core::mem::forget(shared.counts.start(shared.counts.lead.load(Relaxed)));
+        assert_eq!(run(), Ok(()));
+        assert_ne!(estimate(), unmeasured);
+    }
+
+    #[test]
     fn the_counts_lie_in_one_line() {
         assert!(size_of::<Counts>() <= align_of::<CachePadded<Counts>>());
     }

@@ -303,6 +303,7 @@ fn other_ways(
     // All rungs pair with the same light fence, so any rung that is sound here will do.
     for other in Rung::all().filter(|&other| other != rung) {
         let stands_in = strategy::stand_in(other);
+        // guard survives: the probe makes the same call a moment before, so no test makes this one fail alone.
         let Err(refusal) = stands_in.and_then(|()| Ok(insist(other.mechanism())?)) else {
             return Ok(());
         };
@@ -469,6 +470,19 @@ mod tests {
         assert_eq!(insist_on!(failing: 1, errno: 1, registers: Ok(())), (Ok(()), 2, 1));
         assert_eq!(insist_on!(failing: 2, errno: 1, registers: Ok(())), (Err(EPERM), 2, 1));
         assert_eq!(insist_on!(failing: 1, errno: 1, registers: Err(ENOSYS)), (Err(EPERM), 1, 1));
+    }
+
+    #[test]
+    fn a_rung_without_a_registration_has_none_to_renew() {
+        let rung = Mechanism {
+            name: "failing",
+            admit: || Ok(()),
+            probe: || Ok(()),
+            waiting: None,
+            call: || Err(EPERM),
+            register: None,
+        };
+        assert_eq!(insist(&rung), Err(EPERM));
     }
 
     #[test]

@@ -65,6 +65,7 @@ fn probe() -> Result<(), Refusal> {
     // RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page: no reason to stop the process.
     let page = STANDING[0].page(Page::lock)?;
     for standing in &STANDING[1..] {
+        // guard survives: no test lets a process map one page and not four.
         standing.page(|_| Ok(()))?;
     }
     // A sandbox that answers 0 to everything takes this for a success too; the kernel does not.
@@ -93,6 +94,7 @@ fn call() -> Result<(), Failure> {
             return outcome;
         }
     }
+    // guard survives: no test takes the address space away where all standing pages are in use.
     let page = Page::map()?;
     let outcome = page.drop_write_permission();
     page.unmap();

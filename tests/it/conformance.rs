@@ -219,6 +219,18 @@ fn a_registration_that_does_not_work_is_not_listed() {
 }
 
 #[test]
+fn a_registration_that_is_refused_is_no_proof() {
+    let filter = on_command(
+        MembarrierCommand::RegisterGlobalExpedited,
+        SeccompAction::Errno(libc::EACCES as u32),
+    );
+    Child::under(filter).run(|| {
+        let error = register::<GlobalExpedited>().map(drop).expect_err("the sandbox refuses");
+        assert_eq!(error.errno(), libc::EACCES);
+    });
+}
+
+#[test]
 fn what_query_does_not_list_is_not_registered_for() {
     Child::under(on_membarrier(SeccompAction::Errno(0))).run(|| {
         assert_eq!(query(), Ok(Commands::empty()));

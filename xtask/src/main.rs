@@ -57,12 +57,14 @@ Usage: cargo xtask COMMAND
                   five, or without a bound
   modelled        crates that depend on this one as others do, checked by the
                   lines of the guide alone
-  mutants [--quick|--new|--all] [WORD]
+  mutants [--all] [--quick|--new|--list] [WORDS]
                   orderings weakened, fences removed, changes with a name: a
-                  model must fail; --quick without those that have a reason to
-                  survive, each first by the model that caught it last; --new
-                  those alone that no model has caught yet; --all inverts
-                  guards too, and has tests judge as well (hours)
+                  model must fail; --all inverts guards too, and has tests judge
+                  as well (hours); --quick without those that have a reason to
+                  survive, each first by what caught it last, and the guards
+                  of the files where all are settled; --new those alone that
+                  nothing has caught yet; --list counts them by file. With
+                  WORDS (a,b) those that have one in their description
   spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the
                   address sanitizer

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use xshell::{Shell, cmd};
 
 use super::court::{Binaries, Court, Fate, LONG, SHORT, workers};
-use super::judges::{AREAS, BUILDS, Judge, LEFT_OUT, is_model};
+use super::judges::{AREAS, BUILDS, GUARDED, Judge, LEFT_OUT, is_model};
 use super::rewrite::{Change, Kind, Mutant, rewrite};
 use super::{Mutant as Named, SUITES, Suite};
 use crate::Result;
@@ -126,7 +126,7 @@ pub(crate) struct Which {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Every,
-    /// Those that a test has caught before, each by that test first, and those that are new.
+    /// Those that a test has caught before, each by that test first, and those that are new. Also the guards of `GUARDED`.
     Quick,
     /// Those that no test has caught before and that have no reason to survive.
     New,
@@ -222,10 +222,13 @@ fn choose<'m>(mutants: &'m [Mutant], which: Which, word: &str) -> Vec<Case<'m>> 
         let count = alike.entry(what.clone()).or_default();
         *count += 1;
         let key = format!("{what}\t{count}");
+        let is_guard = mutant.kind == Kind::Guard;
+        let has_tests =
+            which.all || is_guard && which.part == Part::Quick && GUARDED.contains(&&*mutant.file);
         let judges: Vec<_> =
-            judges(mutant).iter().filter(|judge| which.all || is_model(judge.binary)).collect();
+            judges(mutant).iter().filter(|judge| has_tests || is_model(judge.binary)).collect();
         // What no model judges takes processes, and long.
-        let is_tried = which.all || mutant.kind != Kind::Guard && !judges.is_empty();
+        let is_tried = has_tests || !is_guard && !judges.is_empty();
         let shown = mutant.to_string();
         if is_tried && word.split(',').any(|word| shown.contains(word)) {
             cases.push(Case { number: index + 1, mutant, key, judges });
@@ -260,12 +263,12 @@ fn list(cases: &[Case], before: &BTreeMap<String, String>) {
         let counts = files.entry((kind, &mutant.file)).or_default();
         let is_caught = before.contains_key(key);
         if !is_caught && mutant.excuse.is_none() {
-            println!("open: {mutant}");
+            println!("not caught yet: {mutant}");
         }
         counts[if is_caught { 0 } else { 1 + usize::from(mutant.excuse.is_none()) }] += 1;
     }
     for ((kind, file), [caught, excused, open]) in files {
-        println!("{kind}, {file}: {caught} caught, {excused} with a reason, {open} open");
+        println!("{kind}, {file}: {caught} caught, {excused} with a reason, {open} not caught yet");
     }
 }
 
