@@ -5,7 +5,7 @@ use core::ffi::c_int;
 use core::ops::Range;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::vec::Vec;
@@ -15,9 +15,12 @@ use rustix::io::Errno;
 /// Device and inode. Miri knows statx(2), by which the standard library asks.
 pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
     let found = file.try_clone_to_owned().and_then(|file| File::from(file).metadata());
-    let found =
-        found.map_err(|error| Errno::from_raw_os_error(error.raw_os_error().unwrap_or(0)))?;
+    let found = found.map_err(errno)?;
     Ok([found.dev(), found.ino()])
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw_os_error(error.raw_os_error().unwrap_or(0))
 }
 
 type Answer<T> = Result<T, c_int>;
@@ -32,6 +35,8 @@ pub(crate) enum Lock {
 
 /// The locks of a description, by their bytes.
 struct Open {
+    /// As long as it is open, no other file has its inode.
+    _file: OwnedFd,
     identity: [u64; 2],
     locks: Mutex<BTreeMap<u64, Lock>>,
 }
@@ -67,7 +72,9 @@ pub(crate) struct Description(Arc<Open>);
 
 impl Description {
     pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let open = Arc::new(Open { identity: identity(file)?, locks: Mutex::default() });
+        let identity = identity(file)?;
+        let file = file.try_clone_to_owned().map_err(errno)?;
+        let open = Arc::new(Open { _file: file, identity, locks: Mutex::default() });
         let mut all = all();
         all.retain(|open| open.strong_count() != 0);
         all.push(Arc::downgrade(&open));
