@@ -48,7 +48,7 @@ const STEPS: &[Step] = &[
 const MODELS: [&str; 2] = ["", "-Zmiri-tree-borrows"];
 
 /// A seed chooses where threads are switched, which store a weak load sees, and where objects lie.
-const SEEDS: u32 = 8;
+const SEEDS: u32 = 5;
 
 /// Concurrent tests that take a moment each, for many seeds: packages, and tests of theirs.
 const SMALL: [(&str, &[&str]); 3] = [
