@@ -323,7 +323,7 @@ fn watch(command: &mut Command, patience: Limit) -> Result<(Outcome, Time)> {
         let status = child.try_wait()?;
         took.wall = start.elapsed();
         if let Some(status) = status {
-            // What ends between two looks.
+            // A process that has ended between two looks has shown no processor time: count a millisecond.
             took.busy = took.busy.max(Duration::from_millis(1));
             if status.success() {
                 return Ok((Outcome::Passed, took));

@@ -227,7 +227,7 @@ fn choose<'m>(mutants: &'m [Mutant], which: Which, word: &str) -> Vec<Case<'m>> 
             which.all || is_guard && which.part == Part::Quick && GUARDED.contains(&&*mutant.file);
         let judges: Vec<_> =
             judges(mutant).iter().filter(|judge| has_tests || is_model(judge.binary)).collect();
-        // What no model judges takes processes, and long.
+        // A mutant that no model judges needs tests in processes of their own, which take long.
         let is_tried = has_tests || !is_guard && !judges.is_empty();
         let shown = mutant.to_string();
         if is_tried && word.split(',').any(|word| shown.contains(word)) {
