@@ -1,8 +1,12 @@
 //! The loom models.
 
+use std::process::Command;
+use std::sync::Mutex;
+
 use xshell::{Shell, cmd};
 
-use crate::show::run;
+use crate::processes::{binaries, names, workers};
+use crate::show::{line, run};
 use crate::{Result, target};
 
 /// A target directory of its own: the flag would have the tests of the library built again.
@@ -33,13 +37,56 @@ pub(crate) fn models(sh: &Shell, bounds: Bounds) -> Result {
         Bounds::Deep => Some(sh.push_env("ASYMFENCE_LOOM_DEEP", "1")),
     };
     let target = &in_target(sh);
-    // How many executions each table took.
-    let output: &[&str] = if bounds == Bounds::Deep { &["--show-output"] } else { &[] };
-    run(sh, cmd!(sh, "cargo test --release {MODELLED...} --tests {target...} -- {output...}"))?;
+    apart(sh, bounds)?;
     // The examples of the guide and of the module `model`.
     let documented = ["checking_under_loom", "model::", "witness", "world"];
     let doc = ["--doc", "--package", "asymfence", "--features", "asymfence/loom"];
     run(sh, cmd!(sh, "cargo test --release {MODELLED...} {doc...} {target...} -- {documented...}"))
+}
+
+/// Every model, in a process of its own, and as many at a time as there are processors. loom maps a stack for each thread of
+/// each execution, and unmaps it: in one process, that would interrupt the processor that runs another model.
+fn apart(sh: &Shell, bounds: Bounds) -> Result {
+    let target = &in_target(sh);
+    let test = ["test", "--release", "--tests"];
+    let build = || cmd!(sh, "cargo {test...} {MODELLED...} {target...} --no-run");
+    run(sh, build())?;
+    // Nothing is left to build: this only names the binaries.
+    let built = build().quiet().output()?;
+    let mut models: Vec<(String, Command)> = Vec::new();
+    for (_, binary) in binaries(&String::from_utf8(built.stderr)?) {
+        let binary = sh.current_dir().join(binary);
+        for name in names(&binary, &sh.current_dir(), &[])? {
+            let options = ["--test-threads=1", "--show-output"];
+            let command = cmd!(sh, "{binary} --exact {name} {options...}");
+            models.push((line(sh, &command), command.into()));
+        }
+    }
+    let count = models.len();
+    println!("{count} models, each in a process of its own");
+    let (models, failed) = (Mutex::new(models.into_iter()), Mutex::new(Vec::new()));
+    let next = || models.lock().expect("no worker panics").next();
+    workers(|_| {
+        while let Some((line, mut command)) = next() {
+            let output = command.output()?;
+            let passed = output.status.success();
+            // How many executions each table took.
+            if bounds == Bounds::Deep || !passed {
+                let said = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy);
+                println!("$ {line}\n{}", said.concat());
+            }
+            if !passed {
+                failed.lock().expect("no worker panics").push(line);
+            }
+        }
+        Ok(())
+    })?;
+    let failed = failed.into_inner().expect("no worker panics");
+    if !failed.is_empty() {
+        return Err(format!("{} of {count} models:\n{}", failed.len(), failed.join("\n")).into());
+    }
+    println!("{count} models passed");
+    Ok(())
 }
 
 /// The models of one file.

@@ -14,6 +14,7 @@ mod modelled;
 mod msrv;
 mod mutants;
 mod platforms;
+mod processes;
 mod show;
 mod spin;
 mod steps;

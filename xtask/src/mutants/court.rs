@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::judges::{Binary, Judge, is_model};
 use super::rewrite::{Kind, Mutant};
 use crate::Result;
+use crate::processes::{names, workers};
 
 /// The number of the mutant; what else reads it is in `CHOOSER`.
 const VARIABLE: &str = "ASYMFENCE_MUTANT";
@@ -163,10 +164,7 @@ impl<'b> Court<'b> {
 
     /// The tests of a judge, by the harness's own list.
     fn names(&self, judge: &Judge) -> Result<Vec<String>> {
-        let mut command = Command::new(self.path(judge.binary)?);
-        let list = command.arg("--list").args(judge.filter).current_dir(self.tree).output()?;
-        let list = String::from_utf8(list.stdout)?;
-        Ok(list.lines().filter_map(|line| Some(line.strip_suffix(": test")?.to_owned())).collect())
+        names(self.path(judge.binary)?, self.tree, judge.filter)
     }
 
     /// `None` if the test takes longer than `limit`, or fails without a mutant.
@@ -359,20 +357,6 @@ fn busy(group: u32) -> Duration {
         is_process.then(|| std::fs::read_to_string(path.join("stat")).ok())?
     });
     stats.filter_map(of_process).sum()
-}
-
-/// Does the work once for each processor, at the same time. Each is told its number.
-pub(super) fn workers(work: impl Fn(usize) -> Result + Sync) -> Result {
-    let count = thread::available_parallelism()?.get();
-    thread::scope(|scope| {
-        let work = &work;
-        let start = |worker| scope.spawn(move || work(worker).map_err(|error| error.to_string()));
-        let workers: Vec<_> = (0..count).map(start).collect();
-        for worker in workers {
-            worker.join().expect("no worker panics")?;
-        }
-        Ok(())
-    })
 }
 
 #[cfg(test)]

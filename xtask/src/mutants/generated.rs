@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use xshell::{Shell, cmd};
 
-use super::court::{Binaries, Court, Fate, LONG, SHORT, workers};
+use super::court::{Binaries, Court, Fate, LONG, SHORT};
 use super::judges::{AREAS, BUILDS, GUARDED, Judge, LEFT_OUT, is_model};
 use super::rewrite::{Change, Kind, Mutant, rewrite};
 use super::{Mutant as Named, SUITES, Suite};
 use crate::Result;
+use crate::processes::{binaries as built, workers};
 
 /// The packages with mutants.
 const PACKAGES: [&str; 4] = ["src", "hazard/src", "cookbook/src", "examples/first"];
@@ -391,12 +392,8 @@ fn build(sh: &Shell, root: &Path, tree: &Path, cases: &[Case]) -> Result<Binarie
         if !output.status.success() {
             return Err(format!("the mutants of the {} do not build:\n{words}", build.name).into());
         }
-        // Cargo names them: `  Executable tests/it/main.rs (/…/deps/it-…)`, a library's `unittests src/lib.rs`.
-        for line in words.lines().filter_map(|line| line.trim().strip_prefix("Executable ")) {
-            let Some((source, path)) = line.split_once(" (") else { continue };
-            let source = source.trim_start_matches("unittests ").to_owned();
-            let path = tree.join(path.trim_end_matches(')'));
-            binaries.insert((build.name, source), path);
+        for (source, path) in built(&words) {
+            binaries.insert((build.name, source), tree.join(path));
         }
     }
     Ok(binaries)
