@@ -149,7 +149,7 @@ fn main() {
     }
     BIAS.restore();
     SHORT.restore();
-    println!("ns a round of the frequent side, its share of the rare one included; a sibling runs");
+    println!("ns per round of the frequent side, with its share of the rare side; a sibling runs");
     print!("{:>10}", "ratio");
     CONTENDERS.iter().for_each(|Contender(name, _)| print!(" {name:>10}"));
     println!("  biased of symmetric, and heavy fences a second");

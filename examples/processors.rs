@@ -1,5 +1,5 @@
-//! What heavy fences cost a machine of many processors, all of which retire objects: a simulation, with the
-//! pacer as it is. `docs/large-machines.md` has what it prints, and what follows.
+//! Simulates what heavy fences cost a machine of many processors, all of which retire objects. The pacer is the library's.
+//! `docs/large-machines.md` shows the output and the conclusions.
 //!
 //! `cargo run --release --example processors`, or with the nanoseconds that an interrupt costs:
 //! `cargo run --release --example processors -- 2000`
@@ -9,8 +9,8 @@ use std::collections::BinaryHeap;
 
 use asymfence::Pacer;
 
-/// Nanoseconds. What a running thread loses by an interrupt was measured (the doctor, under KVM); what a call
-/// takes is that, once, and a scan of the processors, which is an assumption.
+/// Nanoseconds. The time that a running thread loses by an interrupt was measured (the doctor, under KVM). A call takes
+/// that time once, and the time to scan the processors, which is an assumption.
 const INTERRUPT: u64 = 5_400;
 const SCAN_OF_A_PROCESSOR: u64 = 20;
 
@@ -24,21 +24,21 @@ struct Outcome {
     fences_each_second: f64,
     /// The share of all processors' time that interrupts take.
     interrupted: f64,
-    /// And that callers spend in their calls.
+    /// The share of all processors' time that callers spend in their calls.
     calling: f64,
 }
 
-/// `processors` that retire so many objects a second each, and share heavy fences for `batch` of them.
+/// Simulates `processors` that retire that many objects a second each, and share one heavy fence for `batch` objects.
 fn simulate(processors: u64, retired_each_second: u64, batch: usize, interrupt: u64) -> Outcome {
     let pacer = Pacer::new(batch);
     let work = AT_A_TIME * 1_000_000_000 / retired_each_second;
     let call = interrupt + SCAN_OF_A_PROCESSOR * processors;
-    // When each has its objects together; they begin one after another.
+    // When each processor has its next batch of objects. They start one after another.
     let mut ready: BinaryHeap<_> =
         (0..processors).map(|which| Reverse(work * which / processors + work)).collect();
-    // The last call that was asked for: when it begins. One is made at a time in the whole system.
+    // When the last requested call begins. The whole system makes one call at a time.
     let (mut begins, mut calls, mut called) = (0, 0, 0);
-    // How much later everybody is by the interrupts so far, all of which strike all.
+    // The delay of every processor by the interrupts so far. Each call interrupts all of them.
     let mut late = 0;
     while let Some(Reverse(planned)) = ready.pop() {
         let now = planned + late;
@@ -49,14 +49,15 @@ fn simulate(processors: u64, retired_each_second: u64, batch: usize, interrupt: 
         let mut next = planned + work;
         if let Some(due) = pacer.due(1) {
             if begins <= now || calls == 0 {
-                // A call of its own, behind the one that goes on. Otherwise one is about to begin: it is shared.
+                // No requested call has yet to begin: the caller requests one, to begin after the call that runs now. Otherwise
+                // the caller shares the call that is about to begin.
                 begins = now.max(begins + call);
                 calls += 1;
                 late += interrupt;
             }
             let ends = begins + call;
             called += ends - now;
-            // The caller works behind its call; it was not interrupted by that one.
+            // The caller works again when its call has ended. Its own call does not interrupt it.
             next = (ends + work).saturating_sub(late);
             due.paid();
         }
@@ -136,7 +137,7 @@ mod tests {
         for batch in BATCHES {
             let table = table(batch, INTERRUPT);
             assert!(page.contains(&table), "docs/large-machines.md is to show:\n{table}");
-            // The twin: interrupts that cost something else.
+            // The twin: interrupts of another cost.
             assert!(!page.contains(&super::table(batch, 2 * INTERRUPT)));
         }
     }

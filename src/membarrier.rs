@@ -325,6 +325,13 @@ pub fn register<C: Registrable>() -> Result<Registration<C>, Failure> {
 /// let proof: Registration<PrivateExpedited> = Registration { registered: std::marker::PhantomData };
 /// ```
 ///
+/// ```
+/// use asymfence::membarrier::{PrivateExpedited, Registration, register};
+///
+/// let proof: Option<Registration<PrivateExpedited>> = register().ok(); // `None` in a sandbox
+/// # let _ = proof;
+/// ```
+///
 /// The registration outlives the value: it lasts until exec(2) or the end of the process. Any thread may use the value.
 /// A child of fork(2) inherits it together with the registration, and a child of vfork(2) or `CLONE_VM` shares both.
 ///

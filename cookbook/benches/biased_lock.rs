@@ -1,5 +1,5 @@
-//! The biased lock against its symmetric twin and the locks that one would take otherwise: 1, 2 and 8
-//! readers, with a writer beside them that comes seldom, never, or too often; and those who try, or wait for a time.
+//! The biased lock against its symmetric twin and other locks: 1, 2 and 8 readers, beside a writer that writes rarely,
+//! never, or too often. Also attempts to lock that do not wait, and attempts with a time limit.
 //!
 //! `cargo bench -p cookbook-benches --bench biased_lock`, or with the beginning of a title: `-- "4 "`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
@@ -26,7 +26,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use in_turn::{is_quick, is_wanted};
 use sibling::{beside, cores, median};
 
-/// What is read, one word a section, and written as a whole.
+/// The protected value. A read section reads one word of it, a write replaces all of it.
 type Value = [u64; 8];
 
 fn change(value: &mut Value) {
@@ -35,12 +35,12 @@ fn change(value: &mut Value) {
 
 trait Lock: Sync {
     fn new() -> Self;
-    /// What a thread does to read, after it has registered.
+    /// A lock as a reading thread uses it, after it has registered.
     fn reader(&self) -> impl FnMut() -> u64;
     fn write(&self);
     /// Whether it wrote.
     fn try_write(&self) -> bool;
-    /// Does something as a reader that is in.
+    /// Calls the closure while the read lock is held.
     fn hold(&self, meanwhile: &mut dyn FnMut());
 }
 
@@ -51,7 +51,7 @@ trait Timed: Lock {
     fn write_for(&self, timeout: Duration) -> bool;
 }
 
-/// The structure, and its twin, which is another type.
+/// Implements the trait for the biased lock and for its symmetric twin, which is another type.
 macro_rules! biased_lock {
     ($module:ident) => {
         impl Lock for $module::BiasedRwLock<Value> {
@@ -186,7 +186,7 @@ fn read_on<L: Lock>(lock: &L) {
     (0..10_000).for_each(|_| _ = black_box(read()));
 }
 
-/// What came of one run.
+/// The result of one run.
 struct Sample {
     /// Nanoseconds of a core, for each read section.
     read: f64,
@@ -194,7 +194,7 @@ struct Sample {
     writes: Vec<f64>,
 }
 
-/// So many readers, over all cores, and a writer that rests so long after each write, if there is one.
+/// Runs `readers` threads, spread over all cores, and a writer that pauses that long after each write, if there is one.
 fn sample<L: Lock>(readers: usize, rest: Option<Duration>) -> Sample {
     const BATCH: u64 = 100;
     let (lock, stop) = (L::new(), AtomicBool::new(false));
@@ -243,10 +243,10 @@ fn sample<L: Lock>(readers: usize, rest: Option<Duration>) -> Sample {
     })
 }
 
-/// What becomes of so many attempts: nanoseconds of each, and which share of them went in.
+/// The nanoseconds of each attempt, and the share of attempts that got the lock.
 type Attempts = fn(u64) -> (f64, f64);
 
-/// No time limit that passes.
+/// A time limit that is never reached.
 const LONG: Duration = Duration::from_secs(10);
 
 fn attempts(times: u64, mut attempt: impl FnMut() -> bool) -> (f64, f64) {
@@ -260,7 +260,7 @@ fn try_to_write<L: Lock>(times: u64) -> (f64, f64) {
     beside(1, 0, || read_on(&lock), || attempts(times, || lock.try_write())).expect("a second core")
 }
 
-/// A reader is in all the time.
+/// A reader holds the lock all the time.
 fn try_in_vain<L: Lock>(times: u64) -> (f64, f64) {
     let lock = L::new();
     let (is_in, is_over) = (Barrier::new(2), AtomicBool::new(false));
@@ -295,7 +295,7 @@ fn read_for<L: Timed>(times: u64) -> (f64, f64) {
     beside(1, 0, || read_on(&lock), work).expect("a second core")
 }
 
-/// Those who try, and those who wait for a time.
+/// Attempts that do not wait, and attempts with a time limit.
 fn tries_in_turn(_: &mut Criterion) {
     type Ours = asymmetric::BiasedRwLock<Value>;
     type Twin = symmetric::BiasedRwLock<Value>;
@@ -403,7 +403,7 @@ fn table(readers: usize, rest: Option<Duration>) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        // Its plots panic where the samples of a row do not vary.
+        // Its plots panic if the samples of a row do not vary.
         .without_plots()
         .sample_size(20)
         .measurement_time(Duration::from_millis(500))

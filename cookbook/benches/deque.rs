@@ -1,8 +1,8 @@
-//! The deque against its symmetric twin and crossbeam-deque: an owner alone, an owner beside a thief that
-//! comes more or less often, and a fork-join program with large and small tasks.
+//! The deque against its symmetric twin and crossbeam-deque: an owner alone, an owner beside a thief that steals more or
+//! less often, and a fork-join program with large and small tasks.
 //!
-//! All contenders of a table run in turn, sample after sample, so that what else the machine does strikes
-//! all alike. Medians, and ratios to the first.
+//! The contenders of a table run sample by sample in turn, so that other work on the machine affects all alike. The table
+//! shows medians, and ratios to the first contender.
 //!
 //! `cargo bench -p cookbook-benches --bench deque`, or with the beginning of a title: `-- "one of 100 "`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
@@ -29,7 +29,7 @@ use crossbeam_utils::CachePadded;
 use self::in_turn::{is_quick, is_wanted};
 use self::sibling::{beside, cores};
 
-/// What the contenders have in common.
+/// The operations that all contenders have.
 trait Deque {
     type Owner: Send;
     type Thief: Sync;
@@ -37,7 +37,7 @@ trait Deque {
     fn push(owner: &Self::Owner, task: Box<u64>);
     fn pop(owner: &Self::Owner) -> Option<Box<u64>>;
     fn steal(thief: &Self::Thief) -> Option<Box<u64>>;
-    /// One item, and perhaps more for one's own deque.
+    /// Steals one item. An implementation may move more items into the thief's own deque.
     fn steal_into(thief: &Self::Thief, _mine: &Self::Owner) -> Option<Box<u64>> {
         Self::steal(thief)
     }
@@ -135,7 +135,7 @@ fn alone<D: Deque>(items: u64, rounds: u64) -> Duration {
     beside(0, 0, || (), work).expect("a core")
 }
 
-/// The same beside a thief on another core, which rests so long after each attempt.
+/// The same beside a thief on another core, which pauses that long after each attempt.
 fn beside_a_thief<D: Deque>(rest: Duration, rounds: u64) -> Duration {
     let (owner, thief) = D::make();
     let steal = || {
@@ -160,7 +160,7 @@ fn one_stolen<D: Deque>(batch: u64, batches: u64) -> Duration {
     };
     let (asked, done) = (&asked, &done);
     let work = move || {
-        // Once without a thief, so that the deque has grown.
+        // The first batch runs without a thief, so that the deque has its final size before anything is measured.
         (0..batch).for_each(|task| D::push(&owner, Box::new(task)));
         let mut spare: Vec<_> = (0..batch).map_while(|_| D::pop(&owner)).collect();
         let begin = Instant::now();
@@ -229,7 +229,7 @@ fn fib(n: u64) -> u64 {
     (0..n).fold((0, 1), |(this, next), _| (next, this + next)).0
 }
 
-/// What is measured: how, and the rounds of a sample.
+/// A measurement: its title, what it runs, and the rounds of a sample.
 #[derive(Clone, Copy)]
 enum Load {
     Alone { items: u64 },
@@ -302,7 +302,7 @@ fn loads() -> impl Iterator<Item = (&'static str, Load)> {
 fn groups(criterion: &mut Criterion) {
     println!("fences: {}", asymfence::init());
     for (what, load) in loads() {
-        // The others are run as a whole: they are in the table.
+        // Criterion measures these two loads. The fork-join programs are only in the table.
         if !matches!(load, Load::Alone { .. } | Load::BesideAThief { .. }) {
             continue;
         }
@@ -335,7 +335,7 @@ fn all_in_turn(_: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        // Its plots panic where the samples of a row do not vary.
+        // Its plots panic if the samples of a row do not vary.
         .without_plots()
         .sample_size(10)
         .measurement_time(Duration::from_millis(400))

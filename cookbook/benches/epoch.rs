@@ -1,5 +1,5 @@
-//! The epochs against their symmetric twin, their unpaced twin and crossbeam-epoch: to pin, alone and beside a
-//! thread that replaces; heavy fences a second, and how much garbage waits at most.
+//! The epochs against their symmetric twin, their unpaced twin and crossbeam-epoch: the cost of a pin, alone and beside a
+//! thread that replaces objects. Also the heavy fences in a second, and the largest number of objects that wait.
 //!
 //! `cargo bench -p cookbook-benches --bench epoch`, and with `-- --quick` for a rough answer
 #![allow(missing_docs, reason = "nobody calls it")]
@@ -24,13 +24,13 @@ use crossbeam_epoch::{Atomic, Owned};
 use in_turn::is_quick;
 use sibling::beside;
 
-/// What is read and replaced.
+/// The object that is read and replaced.
 type Object = [u64; 4];
 
 /// An object, and what frees the one before.
 trait Epochs: Sync + Sized {
     fn new() -> Self;
-    /// What a thread does to read, after it has registered.
+    /// A collector as a reading thread uses it, after it has registered.
     fn reader(&self) -> impl FnMut() -> u64;
     /// What one does to replace: how many objects wait then, if that is known.
     fn writer(&self) -> impl FnMut() -> usize;
@@ -81,7 +81,7 @@ macro_rules! epochs {
 
 epochs!(Here, asymmetric, asymmetric::Collector::new());
 epochs!(Twin, symmetric, symmetric::Collector::new());
-// Due at each look, if anything waits: what a straight swap of the fences does.
+// A heavy fence is due at each check if anything waits, as if the fences were swapped and nothing else changed.
 epochs!(Unpaced, asymmetric, asymmetric::Collector::with_pacer(Pacer::new(1).each(128)));
 
 struct Crossbeam {
@@ -115,7 +115,7 @@ impl Epochs for Crossbeam {
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 struct Sample {
     nanoseconds: f64,
     /// Heavy fences a second.
@@ -124,7 +124,7 @@ struct Sample {
     garbage: f64,
 }
 
-/// So many pins beside a thread that replaces, and rests so long after each time.
+/// Pins `times` times beside a thread that replaces the object and pauses that long after each replacement.
 fn pins<E: Epochs>(rest: Option<Duration>, times: u64) -> Sample {
     let (epochs, most) = (E::new(), AtomicUsize::new(0));
     let replace = || {
@@ -205,7 +205,7 @@ fn main() {
     if sibling::cores().len() < 2 {
         return println!("one core: nothing to measure");
     }
-    // `cargo test --benches` is for a look whether it runs.
+    // `cargo test --benches` only checks that the bench runs.
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let times = if is_bench { 2_000_000 } else { 1_000 };
     table("pin and leave, nobody else", None, times, contenders!(pins));

@@ -1,6 +1,6 @@
-//! The event count against its symmetric twin and against what one would take otherwise: behind each push
-//! to a ring while nobody sleeps; and, since that is the side that pays, what it costs to go to sleep, to wait for a
-//! time, and to be woken, alone or as one of many.
+//! The event count against its symmetric twin and other ways to sleep. The notifier is measured behind each push to a ring
+//! while nobody sleeps. The sleeper executes the heavy fence, so its costs are measured too: to go to sleep, to wait with a
+//! time limit, and to be woken, alone or as one of many.
 //!
 //! `cargo bench -p cookbook-benches --bench event_count`, or with the beginning of a title: `-- "7 "`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
@@ -37,14 +37,14 @@ use sibling::{beside, cores};
 trait Sleep: Default + Send + Sync + 'static {
     fn notify(&self);
     fn wait_until<T>(&self, condition: impl FnMut() -> Option<T>) -> T;
-    /// To announce oneself, and stay awake since the condition holds.
+    /// Announces the caller as a sleeper, and returns without sleeping because the condition holds.
     fn almost_sleep(&self);
 }
 
-/// One that wakes several at once, and waits for a time.
+/// A way to sleep that can also wake several threads at once, and wait with a time limit.
 trait Several: Sleep {
     fn notify_several(&self, most: usize);
-    /// Waits for so long for what does not come.
+    /// Waits that long for a condition that never holds.
     fn wait_in_vain(&self, timeout: Duration);
 }
 
@@ -86,7 +86,7 @@ macro_rules! event_count {
 event_count!(Asymmetric, asymfence_cookbook::event_count::EventCount);
 event_count!(Symmetric, symmetric::EventCount);
 
-/// As a task, whose thread has nothing else to do.
+/// The same as a task, on a thread that runs nothing else.
 #[derive(Default)]
 struct Task(Asymmetric);
 
@@ -148,7 +148,7 @@ impl Several for Event {
     }
 }
 
-/// A condition that the lock does not protect: the notifier passes through the lock all the same, or the
+/// A condition that the lock does not protect. The notifier must take the lock nevertheless: otherwise the
 /// sleeper might miss it between its look and its sleep.
 #[derive(Default)]
 struct ParkingLot(parking_lot::Mutex<()>, parking_lot::Condvar);
@@ -209,7 +209,7 @@ impl Sleep for Unpark {
     }
 }
 
-/// Nobody is ever woken.
+/// Never sleeps and never wakes: the base of the comparison.
 #[derive(Default)]
 struct Nothing;
 
@@ -226,7 +226,7 @@ impl Sleep for Nothing {
     fn almost_sleep(&self) {}
 }
 
-/// A ring, and what its consumer would sleep on.
+/// A ring, and the primitive on which its consumer sleeps.
 struct Channel<S> {
     ring: Ring<1024>,
     sleep: S,
@@ -249,7 +249,7 @@ impl<S: Sleep> Channel<S> {
 /// Pushes, notifies and pops, all in one thread: nothing but the instructions.
 fn alone<S: Sleep>(times: u64) -> Duration {
     let channel = Channel::<S>::new();
-    // A primitive that must know its sleeper has met it.
+    // Some primitives must know their sleeper. This call introduces it.
     channel.sleep.almost_sleep();
     let channel = black_box(&channel);
     let start = Instant::now();
@@ -260,7 +260,7 @@ fn alone<S: Sleep>(times: u64) -> Duration {
     start.elapsed()
 }
 
-/// Pushes and notifies, while a consumer on another core takes everything and never sleeps.
+/// Pushes and notifies, while a consumer on another core pops everything and never sleeps.
 fn beside_a_consumer<S: Sleep>(times: u64) -> Duration {
     let channel = Channel::<S>::new();
     let consumer = || _ = black_box(channel.ring.try_pop());
@@ -273,7 +273,7 @@ fn beside_a_consumer<S: Sleep>(times: u64) -> Duration {
     beside(1, 0, consumer, produce).expect("a second core")
 }
 
-/// Announces itself, and stays awake, while another thread runs.
+/// Announces itself and stays awake, while another thread runs on another core.
 fn almost_sleep<S: Sleep>(times: u64) -> Duration {
     let sleep = S::default();
     let announce = || {
@@ -284,7 +284,7 @@ fn almost_sleep<S: Sleep>(times: u64) -> Duration {
     beside(1, 0, spin_loop, announce).expect("a second core")
 }
 
-/// What a thread that runs loses by each announcement on another core: the same work takes longer.
+/// The time that a running thread loses by each announcement on another core: its work takes longer.
 fn what_others_lose<S: Sleep>(times: u64) -> Duration {
     let (sleep, announced) = (S::default(), AtomicU64::new(0));
     let announce = || {
@@ -303,7 +303,7 @@ fn what_others_lose<S: Sleep>(times: u64) -> Duration {
     Duration::from_secs_f64(lost * times as f64)
 }
 
-/// One item there and one back; both threads sleep for each.
+/// Sends one item to another thread and gets one back. Both threads sleep before each item.
 fn ping_pong<S: Sleep>(times: u64) -> Duration {
     let (there, back) = (Channel::<S>::new(), Channel::<S>::new());
     let pop = |channel: &Channel<S>| channel.sleep.wait_until(|| channel.ring.try_pop());
@@ -336,7 +336,7 @@ fn ping_pong<S: Sleep>(times: u64) -> Duration {
     })
 }
 
-/// Notifies several of whom none is there.
+/// Notifies several sleepers, of which there are none.
 fn notify_several<S: Several>(times: u64) -> Duration {
     let sleep = S::default();
     sleep.almost_sleep();
@@ -345,7 +345,7 @@ fn notify_several<S: Several>(times: u64) -> Duration {
     start.elapsed()
 }
 
-/// Waits for what does not come until its time is over, at once, while another thread runs.
+/// Waits for a condition that never holds, with a time limit that is over at once, while another thread runs.
 fn wait_in_vain<S: Several>(times: u64) -> Duration {
     let sleep = S::default();
     let wait = || {
@@ -356,7 +356,7 @@ fn wait_in_vain<S: Several>(times: u64) -> Duration {
     beside(1, 0, spin_loop, wait).expect("a second core")
 }
 
-/// Four threads sleep, and one notification wakes all: until all have said so, and again.
+/// Four threads sleep, and one notification wakes all. The next round starts when all have reported that they woke.
 fn wake_four<S: Several>(times: u64) -> Duration {
     let (turn, woken) = (AtomicU64::new(0), AtomicU64::new(0));
     let (sleep, last) = (S::default(), S::default());
@@ -381,7 +381,7 @@ fn wake_four<S: Several>(times: u64) -> Duration {
     })
 }
 
-/// How long it takes to do it so many times.
+/// The time of that many operations.
 type Body = fn(u64) -> Duration;
 
 /// What a table is about, how often it is done in a sample, and the contenders. The first one is the
@@ -423,7 +423,7 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
     ]
 });
 
-/// A difference, which may be nothing, and so not for criterion.
+/// A difference of two times. It may be zero, which criterion does not accept.
 static LOSS: LazyLock<Table> = LazyLock::new(|| {
     table!("5 what a thread that runs loses when another announces itself", 500, what_others_lose:
         "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event)
@@ -461,7 +461,7 @@ fn all_in_turn(_: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        // Its plots panic where the samples of a row do not vary.
+        // Its plots panic if the samples of a row do not vary.
         .without_plots()
         .sample_size(10)
         .measurement_time(Duration::from_millis(400))

@@ -1,5 +1,5 @@
-//! RCU against its symmetric twin, crossbeam-epoch, arc-swap and a reader-writer lock: to read, alone and
-//! beside a writer, and to replace, alone and beside a reader.
+//! RCU against its symmetric twin, crossbeam-epoch, arc-swap and a reader-writer lock: a read, alone and beside a writer;
+//! a replacement, alone and beside a reader.
 //!
 //! `cargo bench -p cookbook-benches --bench rcu`
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
@@ -25,7 +25,7 @@ use crossbeam_epoch::{Atomic, Owned};
 use in_turn::is_quick;
 use sibling::beside;
 
-/// What is read and replaced.
+/// The object that is read and replaced.
 type Object = [u64; 4];
 
 struct Sources {
@@ -34,7 +34,7 @@ struct Sources {
     epoch: Atomic<Object>,
     arc_swap: ArcSwap<Object>,
     locked: RwLock<Box<Object>>,
-    /// Never replaced.
+    /// An object that is never replaced.
     plain: std::sync::atomic::AtomicPtr<Object>,
 }
 
@@ -47,15 +47,15 @@ static SOURCES: LazyLock<Sources> = LazyLock::new(|| Sources {
     plain: std::sync::atomic::AtomicPtr::new(Box::into_raw(Box::new([0; 4]))),
 });
 
-/// One way to do it: to read so many times, and to replace once.
+/// A contender: its name, a function that reads that many times, and one that replaces once.
 struct Contender(&'static str, fn(&Sources, u64), fn(&Sources));
 
-/// Runs `work` so many times.
+/// Runs `work` that many times.
 fn repeat(times: u64, mut work: impl FnMut()) {
     (0..times).for_each(|_| work());
 }
 
-/// The first word of an object, so that it is read.
+/// Reads the first word of an object, so that the compiler cannot leave out the load.
 fn first(object: &Object) {
     black_box(object[0]);
 }
@@ -226,7 +226,7 @@ fn all_in_turn(_: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        // Its plots panic where the samples of a row do not vary.
+        // Its plots panic if the samples of a row do not vary.
         .without_plots()
         .sample_size(20)
         .warm_up_time(Duration::from_millis(300))

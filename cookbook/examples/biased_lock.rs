@@ -1,4 +1,4 @@
-//! Routes that workers look up all the time, and an operator changes in place now and then.
+//! A table of routes. Workers look routes up all the time, and an operator sometimes changes the table in place.
 //!
 //! `cargo run --release -p asymfence-cookbook --example biased_lock`
 
@@ -14,7 +14,7 @@ const WORKERS: usize = 3;
 const CHANGES: u64 = 40;
 const HOSTS: u64 = 64;
 
-/// Where the requests for each host go: all to one generation of servers, at any time.
+/// The server of each host. At any time all hosts have servers of the same generation.
 struct Routes {
     generation: u64,
     servers: BTreeMap<u64, u64>,

@@ -1,7 +1,7 @@
-//! The ways to put queens on a board so that none attacks another, counted by a pool of threads, each of which
-//! works off its own deque and steals when that is empty.
+//! Counts the ways to put queens on a board so that none attacks another, by a pool of threads. Each thread works on the
+//! tasks of its own deque, and steals if its deque is empty.
 //!
-//! A thread without work yields here; in a pool that has pauses it would sleep on an event count.
+//! Here a thread without work yields. In a pool that has idle times it would sleep on an event count.
 //!
 //! `cargo run --release -p asymfence-cookbook --example deque`
 
@@ -14,7 +14,7 @@ use asymfence_cookbook::deque::{Owner, Steal, Stealer, deque};
 
 const SIZE: u32 = 12;
 const SOLUTIONS: u64 = 14_200;
-/// A board with fewer rows is a task that makes others; the rest of one with as many is searched at once.
+/// A board with fewer rows is a task that creates other tasks. With this many rows, one task searches the rest.
 const TASK_ROWS: u32 = 6;
 
 /// The next row, and the columns and diagonals of it that are attacked.
@@ -26,7 +26,7 @@ struct Board {
 }
 
 impl Board {
-    /// With one queen more.
+    /// The board with one more queen.
     fn next(&self) -> impl Iterator<Item = Board> + use<> {
         let &Board { row, columns, left, right } = self;
         let free = !(columns | left | right) & ((1 << SIZE) - 1);

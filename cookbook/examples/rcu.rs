@@ -30,7 +30,7 @@ impl Table {
         Table { version: 0, routes: Vec::new() }
     }
 
-    /// Every table has a line for everything, `10.x.0.0/16` for some x, and `10.0.0.0/8`.
+    /// Every table has a default line, lines `10.x.0.0/16` for some x, and `10.0.0.0/8`.
     fn fill(&mut self, version: usize) {
         self.version = version;
         self.routes.clear();
@@ -73,7 +73,7 @@ fn main() {
         };
         let workers: [_; WORKERS] = std::array::from_fn(|_| scope.spawn(worker));
 
-        // The table that was replaced is the control thread's again: to be filled anew.
+        // No reader has the replaced table any more: the control thread fills it again.
         let mut spare = Box::new(Table::new());
         for version in 1..=VERSIONS {
             spare.fill(version);

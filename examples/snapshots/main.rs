@@ -1,5 +1,5 @@
-//! Snapshots that one process publishes and another reads, whose reader has no fence instruction, and
-//! what that saves against `fence(SeqCst)`. Linux only.
+//! One process publishes snapshots, and another reads them without a fence instruction. Prints what that saves against
+//! `fence(SeqCst)`. Linux only.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -44,11 +44,11 @@ mod measured {
     const READS: u64 = 5_000_000;
     const MODES: [Mode; 2] = [Mode::Asymmetric, Mode::Symmetric];
 
-    /// What the two processes share beside the header.
+    /// The memory that the two processes share, behind the header.
     #[repr(C)]
     struct Track {
         snapshots: Snapshots,
-        /// The run that the reader is to do, and the one that it has done.
+        /// The number of the run that the reader is to do, and of the last run that it has done.
         run: AtomicU64,
         done: AtomicU64,
         nanoseconds: AtomicU64,
@@ -67,7 +67,7 @@ mod measured {
         }
     }
 
-    /// Two cores, one for each process. `None` where there is one.
+    /// Two cores, one for each process. `None` if there is only one.
     fn pin(me: usize) -> Option<CoreId> {
         let cores = core_affinity::get_core_ids()?;
         cores.get(1)?;
@@ -139,7 +139,7 @@ mod measured {
     }
 
     fn read(paths: [&String; 2]) -> Result {
-        // A writer that dies has no use for a reader.
+        // If the writer dies, the reader ends too.
         set_parent_process_death_signal(Some(Signal::KILL))?;
         pin(1);
         let memories = [Memory::open(paths[0])?, Memory::open(paths[1])?];

@@ -1,4 +1,4 @@
-//! Memory that two processes share: a memfd, which cannot be made shorter.
+//! Memory that two processes share: a memfd that is sealed against shrinking.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub(crate) struct Memory {
     map: MmapRaw,
 }
 
-/// The header of a segment, and what is shared beside it.
+/// The header of a segment, and the shared value behind it.
 #[repr(C)]
 pub(crate) struct Layout<T> {
     pub(crate) header: [AtomicU32; WORDS],
@@ -37,12 +37,12 @@ impl Memory {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = File::from(memfd_create("asymfence", flags)?);
         file.set_len(size_of::<Layout<T>>() as u64)?;
-        // Who has the memory mapped can rely on its length: an access beyond it would be a SIGBUS.
+        // Processes that map the memory rely on its length: an access beyond it would raise SIGBUS.
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Memory::map(file)
     }
 
-    /// The memory of another process, found by what [`path`](Self::path) says there.
+    /// The memory of another process, by the path that [`path`](Self::path) returned there.
     pub(crate) fn open(path: &str) -> io::Result<Self> {
         Memory::map(File::options().read(true).write(true).open(path)?)
     }
@@ -52,7 +52,7 @@ impl Memory {
         Ok(Memory { file, map })
     }
 
-    /// Where other processes of the same user find it, as long as this one lives.
+    /// The path by which other processes of the same user open it, as long as this process lives.
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
     }

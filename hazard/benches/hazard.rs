@@ -1,12 +1,11 @@
-//! Hazard pointers against the crates that one would take otherwise: to protect, to take and release, a
-//! read-mostly cell, a list, a stack, and much garbage. Each safe form stands beside its raw one. Writers run
-//! meanwhile.
+//! Hazard pointers against other crates: a protection, a hazard pointer that is taken and released, a read-mostly cell, a
+//! list, a map, a stack, a queue, and retired objects. Each safe form is measured beside its raw form. In some tables a
+//! writer runs beside the readers.
 //!
-//! All contenders of a table run in turn, round after round, so that what else the machine does strikes
-//! all alike. Medians, and ratios to the first of each table. At the end all tables in one, as
-//! docs/hazard-pointers.md shows it.
+//! The contenders of a table run round by round in turn, so that other work on the machine affects all alike. A table has
+//! medians, and ratios to its first contender. The last table has all results, as docs/hazard-pointers.md shows them.
 //!
-//! `cargo bench -p hazard-benches`. With another allocator than the system's for all contenders, which has to be built:
+//! `cargo bench -p hazard-benches`. To build all contenders with another allocator than the system's:
 //! `RUSTFLAGS="--cfg asymfence_jemalloc" cargo bench -p hazard-benches --target-dir target/jemalloc`, or `mimalloc` in
 //! both places.
 
@@ -51,7 +50,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What is read and replaced.
+/// The object that is read and replaced.
 type Object = [u64; 4];
 
 fn boxed(version: u64) -> *mut Object {
@@ -64,11 +63,11 @@ domain! {
 }
 
 domain! {
-    /// In which nothing is freed but by an explicit reclaim.
+    /// A domain that frees only by an explicit reclaim.
     enum Explicit {} = Thresholds { objects: 1 << 30, bytes: usize::MAX, pause: None };
 }
 
-/// An object with the header that kovan wants.
+/// An object with the header that kovan needs.
 #[repr(C)]
 struct KovanNode {
     retired: kovan::RetiredNode,
@@ -202,16 +201,16 @@ fn replace_nothing(_: &Sources) {}
 type Replace = fn(&Sources);
 type Body = fn(&Sources, u64);
 
-/// One way to do what a table is about: its name, what its writers do, and what is timed, so many times. The first of a
-/// table is ours. Of the others those whose names begin with one of [`PEERS`] are in the table of all.
+/// A contender of a table: its name, what its writers do, and the function that is timed, which runs its work that many
+/// times. The first contender of a table is ours. The last table has also those whose names begin with one of [`PEERS`].
 struct Contender(&'static str, Replace, Body);
 
-/// Runs `work` so many times.
+/// Runs `work` that many times.
 fn repeat(times: u64, mut work: impl FnMut()) {
     (0..times).for_each(|_| work());
 }
 
-/// The first word of an object, so that it is read.
+/// Reads the first word of an object, so that the compiler cannot leave out the load.
 fn first(object: &Object) -> u64 {
     object[0]
 }
@@ -296,7 +295,7 @@ const PROTECT: &[Contender] = &[
     }),
 ];
 
-/// How a contender of [`TAKE`] reads.
+/// The timed function of a contender of [`TAKE`].
 fn take(name: &str) -> Body {
     let named = TAKE.iter().find(|contender| contender.0 == name);
     named.expect("a contender of that table").2
@@ -402,7 +401,7 @@ const CELL: &[Contender] = &[
     }),
 ];
 
-/// The cell by those who keep something at hand.
+/// The cell, read by contenders that keep a hazard pointer or a cache between reads.
 const CELL_AT_HAND: &[Contender] = &[
     Contender("load_with", replace_cell, |sources, times| {
         let mut hazard = HazardPointer::new();
@@ -521,7 +520,7 @@ const CHURN: &[Contender] = &[
     }),
 ];
 
-/// The contenders of which single calls are timed.
+/// The contenders whose single calls are timed.
 const SINGLE: &[(&str, Replace)] = &[
     ("swap and retire", replace_asymfence),
     ("haphazard", replace_haphazard),
@@ -537,7 +536,7 @@ const SINGLE: &[(&str, Replace)] = &[
 /// The worst of 50,000 calls, in nanoseconds: the 99.99th percentile, the median of all rounds, and the least
 /// maximum. Beside a thread that computes, if `beside`.
 ///
-/// Some thousand calls that are not counted come first: memory that was not touched for long costs all of them more.
+/// Some thousand calls run first and are not counted: memory that was not touched for long makes every call slower.
 fn worst(beside: bool) -> [Row; 2] {
     const CALLS: usize = 50_000;
     const BEFORE: usize = 5_000;
@@ -583,7 +582,7 @@ fn worst(beside: bool) -> [Row; 2] {
     [row("p99.99", 0), row("least max", 1)]
 }
 
-/// Nanoseconds for each object of a reclaim of 20,000, while so many hazard pointers protect other objects.
+/// Nanoseconds for each of 20,000 objects that one reclaim frees, while that many hazard pointers protect other objects.
 fn reclaim_beside(protecting: usize) -> f64 {
     const OBJECTS: usize = 20_000;
     let protected: Vec<*mut Object> = (0..protecting as u64).map(boxed).collect();
@@ -608,7 +607,7 @@ fn reclaim_beside(protecting: usize) -> f64 {
     samples[samples.len() / 2]
 }
 
-/// Treiber's stack again, on the other libraries.
+/// Treiber's stack on the other libraries.
 mod stacks {
     use super::*;
 
@@ -851,7 +850,7 @@ impl Lists {
         lists
     }
 
-    /// Runs `work` so many times with a key of these, the same keys for all.
+    /// Runs `work` that many times, each with one of these keys. All contenders get the same keys.
     fn repeat(&self, times: u64, mut work: impl FnMut(u64)) {
         let mut random = fastrand::Rng::with_seed(1);
         repeat(times, || work(2 * random.u64(0..self.keys)));
@@ -879,7 +878,7 @@ macro_rules! list {
     };
 }
 
-/// As `list`, to insert a key that is not there and remove it.
+/// The contenders of a list that insert a key which is not in it, and remove it again.
 macro_rules! change {
     ($lists:ident) => {
         &[
@@ -905,7 +904,7 @@ macro_rules! change {
     };
 }
 
-/// Keeps this thread on the core of that number, or of one less if there are fewer.
+/// Pins this thread to the core of that number, or to one of a lower number if there are fewer cores.
 fn stay_on(core: usize) {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     if let Some(&core) = cores.get(core % cores.len().max(1)) {
@@ -913,8 +912,8 @@ fn stay_on(core: usize) {
     }
 }
 
-/// Nanoseconds per operation of one thread, when so many do the same at once, and a writer beside them if
-/// there is to be one: it replaces the object every 10 microseconds or so.
+/// Nanoseconds of an operation of one thread, while that many threads do the same, and a writer if there is one. The
+/// writer replaces the object about every 10 microseconds.
 fn measure(contender: &Contender, threads: usize, writer: bool, times: u64) -> f64 {
     const REST: Duration = Duration::from_micros(10);
     let Contender(_, replace, body) = contender;
@@ -950,7 +949,7 @@ fn measure(contender: &Contender, threads: usize, writer: bool, times: u64) -> f
     })
 }
 
-/// Other crates and the floor, as columns of the table of all.
+/// Other crates and the floor: the columns of the last table.
 const PEERS: [&str; 8] =
     ["haphazard", "crossbeam-epoch", "seize", "arc-swap", "kovan", "sdd", "hazarc", "floor"];
 
@@ -964,7 +963,7 @@ struct Row {
 }
 
 impl Row {
-    /// Prints it too, with ratios to the first.
+    /// Also prints it, with ratios to the first contender.
     fn new(title: String, nanoseconds: Vec<(&'static str, f64)>) -> Self {
         println!("\n{title}");
         for (name, of) in &nanoseconds {
@@ -974,7 +973,7 @@ impl Row {
         Row { title, nanoseconds, least }
     }
 
-    /// That of the contender whose name begins so.
+    /// The time of the contender whose name begins so.
     fn find(&self, name: &str) -> Option<f64> {
         let named = self.nanoseconds.iter().find(|(of, _)| of.starts_with(name));
         named.map(|(_, nanoseconds)| *nanoseconds)
@@ -1003,13 +1002,13 @@ impl Row {
     }
 }
 
-/// The table of all, in Markdown.
+/// The last table, with all results, in Markdown.
 fn print_all(rows: &[&Row]) {
     let of = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let processors = of("/proc/cpuinfo");
     let model =
         processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    // Of the machine: this thread may stay on one.
+    // The cores of the machine: this thread may be pinned to one of them.
     let cores = processors.lines().filter(|line| line.starts_with("processor")).count();
     let model = model.map_or("a processor", |(_, model)| model);
     println!(
@@ -1053,7 +1052,7 @@ fn quick() -> bool {
     std::env::args().any(|argument| argument == "--quick" || argument == "--test")
 }
 
-/// One line of the verdict: a ratio, and the largest that was aimed at.
+/// Prints a ratio, and the target that it is to stay below.
 fn aim(what: &str, ratio: f64, largest: f64) {
     let verdict = if ratio <= largest { "reached" } else { "MISSED" };
     println!("  {what:66} {ratio:5.2}   aim {largest:4.2}   {verdict}");
@@ -1061,10 +1060,10 @@ fn aim(what: &str, ratio: f64, largest: f64) {
 
 fn main() {
     println!("fences: {}", asymfence::init());
-    // Long enough for the reclaims of a writer to come in: each 1,024 replacements.
+    // Long enough for the writer to reclaim several times: it does so every 1,024 replacements.
     const TIMES: u64 = 20_000_000;
     let times = std::env::var("TIMES").map_or(TIMES, |times| times.parse().expect("a number"));
-    // Of the groups read, retire, list; all, if none is named.
+    // The groups that were asked for: read, retire, list. Without a name, all of them.
     let only = std::env::var("ONLY").unwrap_or_default();
     let run = |group: &str, work: fn(u64) -> Vec<Row>| {
         if only.is_empty() || only == group { work(times) } else { Vec::new() }
@@ -1142,7 +1141,7 @@ fn retire(times: u64) -> Vec<Row> {
         aim(&what("crossbeam-epoch"), churn.ratio("crossbeam-epoch"), 1.0);
         aim(&what("haphazard"), churn.ratio("haphazard"), 1.0);
     }
-    // One thread alone: the minima of several are of rounds in which they did not meet.
+    // One thread only: with several, the minima are of rounds in which the threads did not meet.
     for (name, raw) in [
         ("swap and retire", "swap and retire, raw link"),
         ("cell, store", "swap and retire, raw link"),

@@ -1,4 +1,4 @@
-//! What ran, and what could not run here and why: the list at the end of each command.
+//! The list at the end of each command: what ran, and what could not run here and why.
 //!
 //! Tests, also in child processes, and the jobs of xtask enter a line each. With `CI=true` in the
 //! environment a test that could not run is a fault, unless it is excused. A required test that entered no
@@ -45,7 +45,7 @@ const EXCUSED: &[&str] = &["Miri", "on "];
 pub(crate) struct Ledger(PathBuf);
 
 impl Ledger {
-    /// An empty one, which every process that this shell starts enters its lines in.
+    /// Creates an empty ledger. Every process that this shell starts adds its lines to it.
     pub(crate) fn open(sh: &Shell) -> Result<Self> {
         // Another command may run in the same tree.
         let name = format!("ledger-{}", std::process::id());
@@ -70,7 +70,7 @@ impl Ledger {
     }
 }
 
-/// Lines that are entered while the returned value lives are about another platform.
+/// While the returned value lives, new lines are about another platform.
 pub(crate) fn at<'sh>(sh: &'sh Shell, platform: &str) -> PushEnv<'sh> {
     sh.push_env(PLATFORM, platform)
 }
@@ -79,12 +79,12 @@ fn of_platform(sh: &Shell, what: &str) -> String {
     sh.var(PLATFORM).map_or_else(|_| what.to_owned(), |platform| format!("on {platform}: {what}"))
 }
 
-/// A job needed `what`, and had it.
+/// Records that a job needed `what`, and had it.
 pub(crate) fn ran(sh: &Shell, what: &str) -> Result {
     enter(sh, &format!("ran\t{}\txtask\t\n", of_platform(sh, what)))
 }
 
-/// A job needed `what`, which is not to be had here.
+/// Records that a job needed `what`, which is not available here.
 pub(crate) fn skipped(sh: &Shell, what: &str, why: impl Display) -> Result {
     let why = why.to_string().replace(['\n', '\t'], " ");
     let what = of_platform(sh, what);

@@ -9,12 +9,12 @@ use crate::processes::{binaries, names, workers};
 use crate::show::{line, run};
 use crate::{Result, target};
 
-/// A target directory of its own: the flag would have the tests of the library built again.
+/// A target directory of its own. In the common one the flag would make cargo build the library's tests again.
 fn in_target(sh: &Shell) -> [String; 2] {
     ["--target-dir".into(), target(sh, "loom").display().to_string()]
 }
 
-/// The models of this project, and those of a crate that adopts. All in one build, with the same features of loom.
+/// The packages with models: this project's, and the adopter's. They are built at once, with the same features of loom.
 const MODELLED: [&str; 6] =
     ["--package", "loom-tests", "--package", "adopter", "--features", "adopter/asymmetric"];
 

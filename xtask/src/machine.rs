@@ -1,4 +1,4 @@
-//! On what something was measured.
+//! The machine that something was measured on.
 
 use xshell::{Shell, cmd};
 

@@ -143,7 +143,7 @@ fn command() -> Result {
         }
     }
     let sh = Shell::new()?;
-    // As cargo takes it: from where it was called.
+    // As in cargo, a relative path starts where the command was called.
     if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
         sh.set_var("CARGO_TARGET_DIR", sh.current_dir().join(target));
     }
@@ -179,7 +179,7 @@ fn command() -> Result {
         "house" => house::check(&sh),
         _ => no_such_command(),
     };
-    // Last, also after a failure.
+    // The list comes last, also after a failure.
     let account = ledger.close(required);
     outcome.and(account)
 }
@@ -189,7 +189,7 @@ fn no_such_command() -> Result {
     Err("no such command".into())
 }
 
-/// Where `name` lies in the folder that cargo builds in.
+/// The path of `name` in cargo's target folder.
 fn target(sh: &Shell, name: &str) -> PathBuf {
     sh.current_dir().join(sh.var_os("CARGO_TARGET_DIR").unwrap_or("target".into())).join(name)
 }
@@ -217,7 +217,7 @@ const ELSEWHERE: &[Step] = &[
     ("doctor", |sh| run(sh, cmd!(sh, "cargo doctor"))),
 ];
 
-/// The command of these steps.
+/// The command that runs `ALL_STEPS`.
 const ALL: &str = "cargo xtask test";
 
 /// What `test` builds at once. Each package by itself would have its dependencies built with other features.
@@ -238,8 +238,7 @@ const TESTED: [&str; 14] = [
     EVERYTHING[1],
 ];
 
-/// Everything that can fail by itself on a machine with a Rust toolchain and nothing else. What such a
-/// machine cannot run is listed last.
+/// The steps that need a Rust toolchain and nothing else. Tests that cannot run on a machine are listed at the end.
 const ALL_STEPS: &[Step] = &[
     ("all packages", |sh| run(sh, cmd!(sh, "cargo test {TESTED...}"))),
     ("programs", |sh| {
@@ -264,7 +263,7 @@ const ALL_STEPS: &[Step] = &[
 /// The last step of `test`. `ci` runs the models with wider bounds in its place.
 const QUICK_MODELS: &[Step] = &[("models", |sh| loom::models(sh, Bounds::Quick))];
 
-/// Built so that the process is symmetric. Without optimisation: it saves more time than the tests lose.
+/// Tests of a build whose process is symmetric. Without optimisation the build saves more time than the tests lose.
 fn switched_off(sh: &Shell) -> Result {
     let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
     let _plain = sh.push_env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
@@ -289,7 +288,7 @@ fn asan(sh: &Shell) -> Result {
     let _bootstrap = sh.push_env("RUSTC_BOOTSTRAP", "1");
     let _flags = sh.push_env("RUSTFLAGS", "-Zsanitizer=address");
     let asan = target(sh, "asan").display().to_string();
-    // With a target given the flags are not for build scripts and macros.
+    // With `--target`, cargo does not apply the flags to build scripts and macros.
     let build = ["--target", &host, "--target-dir", &asan, "--test", "it"];
     run(sh, cmd!(sh, "cargo test {build...} --package asymfence-hazard"))?;
     let but = ["--skip", LEAKS];
@@ -326,7 +325,7 @@ fn ci(sh: &Shell) -> Result {
     costs(sh)
 }
 
-/// What takes longer than `ci` may.
+/// The checks that take too long for `ci`.
 fn deep(sh: &Shell) -> Result {
     adopt::check(sh, "")?;
     platforms::run(sh, "", true)?;

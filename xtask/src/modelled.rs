@@ -1,4 +1,4 @@
-//! Crates that depend on this one as others do, and are checked by the model with the lines of the guide alone.
+//! Checks crates that depend on this one as other crates do. Their models run by the lines of the guide alone.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::show::line;
 use crate::{Result, target};
 
 pub(crate) fn check(sh: &Shell) -> Result {
-    // Nobody debugs them here.
+    // Without debug information, which nobody needs here, they build faster.
     let _lean = sh.push_env("CARGO_PROFILE_DEV_DEBUG", "0");
     let quick = ["--target-dir".to_owned(), target(sh, "modelled").display().to_string()];
     // As the guide has it. What it builds is shared with the models of `cargo xtask loom`. Under another cfg nothing is
@@ -25,7 +25,7 @@ pub(crate) fn check(sh: &Shell) -> Result {
 fn check_one(sh: &Shell, folder: &str, cfg: &str, real: &[String], modelled: &[String]) -> Result {
     let _there = sh.push_dir(folder);
     for flags in ["", "--cfg loom"] {
-        // The cfg of other crates changes nothing.
+        // The cfg of another crate must change nothing.
         if flags.is_empty() || cfg != "loom" {
             let _flags = sh.push_env("RUSTFLAGS", flags);
             silently(sh, cmd!(sh, "cargo test --quiet {real...}"))?;
@@ -46,7 +46,7 @@ fn check_one(sh: &Shell, folder: &str, cfg: &str, real: &[String], modelled: &[S
     Ok(())
 }
 
-/// Prints the command, and what it says only if that is an error.
+/// Prints the command. Its output becomes the error if it fails, and is not shown otherwise.
 fn silently(sh: &Shell, command: Cmd<'_>) -> Result<std::process::Output> {
     println!("$ {}", line(sh, &command));
     let output = command.quiet().ignore_status().output()?;
@@ -54,10 +54,10 @@ fn silently(sh: &Shell, command: Cmd<'_>) -> Result<std::process::Output> {
     if output.status.success() { Ok(output) } else { Err(said().into()) }
 }
 
-/// Resolver 1 turns the feature on where the cfg is not, and the first fence says so. Resolver 2 does not.
+/// Resolver 1 turns the feature on even without the cfg, and then the first fence fails with a message. Resolver 2 does not.
 fn resolvers(sh: &Shell) -> Result {
     let target = target(sh, "modelled");
-    // A cfg of nobody here: with it the builds of the dependent above are shared.
+    // Neither crate here asks for this cfg. With it, the builds of `own-cfg` are used again.
     let _flags = sh.push_env("RUSTFLAGS", "--cfg lock_loom");
     for (folder, is_modelled) in [("modelled/resolver-1", true), ("modelled/resolver-2", false)] {
         let _there = sh.push_dir(folder);
@@ -77,7 +77,7 @@ fn resolvers(sh: &Shell) -> Result {
     Ok(())
 }
 
-/// A program without the feature has nothing of loom in its lock file.
+/// The lock file of a program without the feature does not name loom.
 fn lock_file(sh: &Shell) -> Result {
     if sh.read_file("no-std-tests/Cargo.lock")?.contains("name = \"loom\"") {
         return Err("loom is in the lock file of a program without the feature".into());

@@ -1,4 +1,4 @@
-//! The oldest Rust that the library promises to work with, and the library built with it.
+//! Builds the library with the oldest Rust that it promises to work with.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use xshell::{PushEnv, Shell, cmd};
 use crate::show::run;
 use crate::{Result, ledger, target};
 
-/// Debian's packages of that compiler, and what they are linked to.
+/// Debian's packages of that compiler, and of the libraries that it is linked to.
 const VERSION: &str = "1.85.0+dfsg3-1~deb12u3";
 const PACKAGES: [&str; 5] = [
     "rustc-web=1.85.0+dfsg3-1~deb12u3",
@@ -26,7 +26,7 @@ pub(crate) fn check(sh: &Shell) -> Result {
     ledger::ran(sh, WHAT)
 }
 
-/// In the ledger.
+/// Its name in the ledger.
 const WHAT: &str = "the oldest Rust";
 
 /// cargo uses that compiler as long as the returned value lives. If it cannot be had, records that in the ledger and

@@ -1,5 +1,5 @@
-//! The mutants that models and tests must catch: one build, in which an environment variable chooses. Most are
-//! generated; those with a name are changes that no rule makes.
+//! The mutants that models and tests must catch. One build contains all of them, and an environment variable selects one.
+//! Most mutants are generated. A mutant with a name is a change that no rule generates.
 
 mod biased_lock;
 mod court;
@@ -19,10 +19,10 @@ use judges::{IT, Judge, models};
 
 pub(crate) use generated::{Part, Which, run};
 
-/// One change: what is done, the file, the text there, and what stands in its place.
+/// A mutant with a name: the name, the file, the old text, and the new text.
 struct Mutant(&'static str, &'static str, &'static str, &'static str);
 
-/// Mutants of one kind, and the models that may catch them: one list after another, the quick ones first.
+/// Mutants of one area, and the models that may catch them. The lists of models run in this order: the quick ones first.
 struct Suite {
     name: &'static str,
     judges: &'static [Judge],

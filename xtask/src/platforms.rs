@@ -1,5 +1,5 @@
-//! The platforms that are not this machine: run under an emulator, linked, or type-checked, as far as
-//! each can be had.
+//! Platforms other than this machine. Each is run under an emulator, linked, or type-checked, as far as that is possible
+//! here.
 
 mod debian;
 mod emulated;
@@ -15,7 +15,7 @@ use xshell::Shell;
 use crate::{Result, ledger};
 use debian::Unavailable;
 
-/// One platform, and what its job shows of it.
+/// A job for one platform, and what it proves.
 struct Job {
     name: &'static str,
     proves: &'static str,
@@ -98,15 +98,15 @@ const JOBS: &[Job] = &[
     },
 ];
 
-/// Where the jobs build: one folder, so that they share their host's build scripts and macros.
+/// The folder that all jobs build in, so that they share build scripts and macros, which are built for the host.
 const TARGET: &str = "target/platforms/build";
 
-/// A folder below `target` for what else a job makes.
+/// A folder below `target` for other files of a job.
 fn folder(sh: &Shell, name: &str) -> Result<PathBuf> {
     Ok(sh.create_dir(sh.current_dir().join("target/platforms").join(name))?)
 }
 
-/// Runs those whose name has `word` in it.
+/// Runs the jobs whose names contain `word`.
 pub(crate) fn run(sh: &Shell, word: &str, quick: bool) -> Result {
     let chosen: Vec<&Job> =
         JOBS.iter().filter(|job| job.name.contains(word) && (job.is_quick || !quick)).collect();

@@ -6,7 +6,7 @@ use xshell::{Cmd, Shell};
 
 use crate::Result;
 
-/// The variables that commands here are given. A line says those of them that xtask has set.
+/// The environment variables that xtask may set for a command. A line begins with those that it did set.
 const VARIABLES: [&str; 11] = [
     "ASYMFENCE_LOOM_DEEP",
     "ASYMFENCE_LOOM_QUICK",
@@ -26,7 +26,7 @@ pub(crate) fn run(sh: &Shell, command: Cmd<'_>) -> Result {
     Ok(command.quiet().run()?)
 }
 
-/// The command with the folder and the variables that it has here and not where `cargo xtask` is called.
+/// The command as a line, with its folder and its variables as far as they differ from those of the caller's shell.
 pub(crate) fn line(sh: &Shell, command: &Cmd<'_>) -> String {
     let mut line = String::new();
     let here = sh.current_dir();
@@ -44,7 +44,7 @@ pub(crate) fn line(sh: &Shell, command: &Cmd<'_>) -> String {
             line += &format!("{name}={quote}{value}{quote} ");
         }
     }
-    // Below the root, as it is written by hand.
+    // Paths below the root are written relative to it, as one would type them.
     let command = command.to_string();
     let below = root().map(|root| format!("{}/", root.display()));
     line + &match below {
@@ -55,7 +55,7 @@ pub(crate) fn line(sh: &Shell, command: &Cmd<'_>) -> String {
     }
 }
 
-/// The repository.
+/// The root of the repository.
 fn root() -> Option<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent()
 }

@@ -1,11 +1,11 @@
-//! The protocols once more, for a checker that shares nothing with loom: Promela models on an x86-TSO machine,
-//! which spin explores to the end.
+//! Promela models of the protocols on an x86-TSO machine, which spin explores to the end. spin shares no code with loom, so
+//! a fault of loom cannot hide a fault of a protocol.
 
 use xshell::{Shell, cmd};
 
 use crate::{Result, ledger};
 
-/// A model, and its twins: each defines a name, and must fail.
+/// A model and its twins. Each twin defines a name, and must fail.
 const MODELS: [(&str, &[&str]); 2] = [
     ("started_after", &["IN_FLIGHT", "LATE", "UNOPENED", "UNLED", "NOBODY", "MOVED"]),
     ("hazard", &["NOBODY", "UNLOOKED", "MOVED", "EARLY", "LEFT_EARLY"]),
@@ -25,7 +25,7 @@ pub(crate) fn models(sh: &Shell) -> Result {
         println!("{model}: holds; {} states", verdict.states);
         for twin in twins {
             let verdict = explore(sh, model, Some(twin))?;
-            // Not any error: one that the model asserts.
+            // It must fail by an assertion of the model. Another error does not count.
             if verdict.errors == 0 || !verdict.words.contains("assertion violated") {
                 return Err(format!("spin/{model}.pml: {twin} must fail: {}", verdict.words).into());
             }
@@ -38,7 +38,7 @@ pub(crate) fn models(sh: &Shell) -> Result {
 struct Verdict {
     errors: u64,
     states: String,
-    /// Every state was visited.
+    /// Whether every state was visited.
     is_complete: bool,
     words: String,
 }

@@ -1,5 +1,5 @@
-//! A command in steps: it says how many there are, which one runs, how long it took last time and takes now,
-//! and after a failure what to do next.
+//! Runs a command in steps. It prints how many steps there are, which one runs, how long it took last time and now, and
+//! after a failure what to do next.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(crate) fn run(sh: &Shell, command: &str, steps: &[Step], word: &str) -> Resu
     }
     let file = target(sh, "xtask-times");
     let mut times = Times::read(&file);
-    // Commands have steps of the same name that do different things.
+    // Steps of different commands may have the same name.
     let key = |name: &str| format!("{command}: {name}");
     println!("{}", times.of_all(chosen.iter().map(|(name, _)| key(name))));
     let all = Instant::now();

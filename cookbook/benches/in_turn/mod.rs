@@ -1,20 +1,20 @@
-//! Contenders sample by sample in turn, so that what else the machine does strikes all alike.
+//! Runs contenders sample by sample in turn, so that other work on the machine affects all alike.
 
 use crate::sibling::median;
 
-/// Whether a rough answer will do.
+/// Whether a rough answer is enough.
 pub(crate) fn is_quick() -> bool {
     std::env::args().any(|argument| argument == "--quick" || argument == "--test")
 }
 
-/// Whether this table was asked for, by the beginning of its title, or all are.
+/// Whether the table with this title was asked for by the beginning of its title, or no table was named.
 #[allow(dead_code, reason = "some benches have one table")]
 pub(crate) fn is_wanted(title: &str) -> bool {
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--")).peekable();
     words.peek().is_none() || words.any(|word| title.starts_with(&word))
 }
 
-/// So many samples of each contender, by its number; another goes first each time.
+/// Takes that many samples of each contender, by its number. Another contender goes first each time.
 pub(crate) fn samples<T>(
     contenders: usize,
     samples: usize,

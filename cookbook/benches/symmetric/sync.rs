@@ -1,4 +1,4 @@
-//! What the structures are without asymmetric fences: the same files, included once more beside these.
+//! Symmetric fences in place of the asymmetric ones. The files of the structures are included a second time beside this.
 
 #![allow(dead_code, unused_imports, reason = "each bench needs a part")]
 

@@ -1,5 +1,5 @@
-//! A pipeline of three threads, from ring to ring. A thread that finds its ring empty or full sleeps;
-//! every push and every pop notifies, and next to none finds somebody asleep.
+//! A pipeline of three threads, with rings between them. A thread sleeps if its ring is empty or full. Every push and every
+//! pop notifies, and almost none of them finds a sleeper.
 //!
 //! `cargo run --release --package asymfence-cookbook --example event_count`
 
@@ -16,7 +16,7 @@ use ring::Ring;
 
 const ITEMS: u64 = 10_000_000;
 
-/// A ring whose ends wait for each other.
+/// A ring whose producer and consumer wait for each other.
 struct Channel {
     ring: Ring<4096>,
     items: EventCount,

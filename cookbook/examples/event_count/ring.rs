@@ -1,4 +1,4 @@
-//! A ring from one producer to one consumer: plain stores and loads, on any processor.
+//! A ring from one producer to one consumer, by atomic loads and stores alone.
 
 use std::array;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -9,9 +9,9 @@ use crossbeam_utils::CachePadded;
 /// Holds `N` numbers. If more than one thread pushes, or pops, numbers get lost or come twice.
 #[derive(Debug)]
 pub struct Ring<const N: usize> {
-    /// How many were pushed. The producer's.
+    /// How many numbers were pushed. Only the producer writes it.
     pushed: CachePadded<AtomicUsize>,
-    /// How many were popped. The consumer's.
+    /// How many numbers were popped. Only the consumer writes it.
     popped: CachePadded<AtomicUsize>,
     places: [AtomicU64; N],
 }

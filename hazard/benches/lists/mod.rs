@@ -1,11 +1,11 @@
-//! The ordered list again: by raw hazard pointers, and on crossbeam-epoch. Keys and values are numbers.
+//! Two more ordered lists: one on raw hazard pointers, one on crossbeam-epoch. Keys and values are numbers.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use asymfence_hazard::{Domain, HazardPointer, Link, Tagged};
 use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 
-/// Michael's list by `protect_raw`, `Link` and addresses alone.
+/// Michael's list on `protect_raw`, `Link` and addresses.
 pub(crate) struct Raw {
     head: Link<RawNode>,
 }
@@ -16,7 +16,7 @@ struct RawNode {
     next: Link<RawNode>,
 }
 
-/// The link behind which the search stopped, what it holds, and whether that has the key.
+/// The link at which the search stopped, the node that it holds, and whether that node has the key.
 type Found = (*const Link<RawNode>, Tagged<RawNode>, bool);
 
 impl Raw {
@@ -117,7 +117,7 @@ impl Raw {
     }
 }
 
-/// The same on crossbeam-epoch.
+/// Michael's list on crossbeam-epoch.
 pub(crate) struct Epoch {
     head: Atomic<EpochNode>,
 }

@@ -1,4 +1,4 @@
-//! Tests as judges of mutants: each in a process of its own, the short ones first, until one fails.
+//! Runs tests on a mutant, each in a process of its own, the short ones first, until one fails.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -13,7 +13,7 @@ use super::rewrite::{Kind, Mutant};
 use crate::Result;
 use crate::processes::{names, workers};
 
-/// The number of the mutant; what else reads it is in `CHOOSER`.
+/// The environment variable with the number of the mutant. `CHOOSER` reads it.
 const VARIABLE: &str = "ASYMFENCE_MUTANT";
 
 /// A file with a byte for each mutant. A mutant sets its byte when its place is executed.
@@ -24,7 +24,7 @@ pub(super) type Binaries = BTreeMap<(&'static str, String), PathBuf>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate<'t> {
-    /// By this test.
+    /// This test failed.
     Caught(&'t str),
     /// Tests of its area execute its place, and pass.
     Survives,
@@ -52,7 +52,7 @@ struct Trial {
     known: OnceLock<Known>,
     /// Held by the worker that finds that out. Says why it is not known.
     why_not: Mutex<Option<WhyNot>>,
-    /// The files whose mutants it caught, one entry a mutant.
+    /// For each mutant that the test caught, the file of the mutant.
     caught: Mutex<Vec<String>>,
 }
 
@@ -63,7 +63,7 @@ enum WhyNot {
     Fails,
 }
 
-/// How long a test takes, and which mutants it comes to.
+/// How long a test takes, and which mutants it reaches.
 struct Known {
     took: Time,
     reached: Vec<u8>,
@@ -233,7 +233,7 @@ impl<'b> Court<'b> {
                 let known = self.known(trial, SHORT, worker)?;
                 let caught = trial.caught.lock().expect("no worker panics");
                 let near = caught.iter().filter(|&file| *file == mutant.file).count();
-                // The short ones first, and those that caught others of this file.
+                // Short tests come first, and tests that caught other mutants of this file.
                 let busy = known.map_or(LONG.busy, |known| known.took.busy);
                 trials.push((busy / (1 + u32::try_from(near)?), trial));
             }
@@ -244,7 +244,7 @@ impl<'b> Court<'b> {
                     continue;
                 }
                 tried += 1;
-                // A short one has passed already, when the long ones are asked.
+                // The short tests have passed already when the long ones run.
                 let has_passed = limit == LONG && known.took.busy <= SHORT.busy;
                 if !has_passed && let Some(caught) = self.try_on(number, mutant, trial, worker)? {
                     return Ok(caught);

@@ -1,14 +1,14 @@
-//! Who judges a mutant: the models and tests of its area, the quick ones first.
+//! The models and tests that judge a mutant: those of its area, the quick ones first.
 
-/// A build of test binaries.
+/// A build of test binaries: its name, and how cargo is called.
 #[derive(Debug)]
 pub(super) struct Build {
     pub(super) name: &'static str,
-    /// Of `cargo test`.
+    /// The arguments of `cargo test`.
     pub(super) arguments: &'static [&'static str],
-    /// Of the compiler.
+    /// The flags of the compiler.
     pub(super) flags: &'static str,
-    /// Where it is built.
+    /// The target folder.
     pub(super) target: &'static str,
 }
 
@@ -46,16 +46,16 @@ pub(super) type Binary = (&'static str, &'static str);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Judge {
     pub(super) binary: Binary,
-    /// What the harness is told.
+    /// The arguments of the test harness.
     pub(super) filter: &'static [&'static str],
 }
 
-/// Whether loom runs its tests, or real threads.
+/// Whether the tests are models under loom. Otherwise they have real threads.
 pub(super) fn is_model((build, _): Binary) -> bool {
     build == "models"
 }
 
-/// Models, for the mutants with a name.
+/// A judge of models, for mutants with a name.
 pub(super) const fn models(source: &'static str, filter: &'static [&'static str]) -> Judge {
     judge("models", source, filter)
 }
@@ -68,7 +68,7 @@ const fn judge(
     Judge { binary: (build, source), filter }
 }
 
-/// Of a structure of the cookbook: its models and its tests, which are named alike.
+/// The judges of a structure of the cookbook: its models and its tests, whose names begin with the same word.
 macro_rules! cookbook {
     ($word:literal) => {
         &[judge("models", "tests/cookbook/main.rs", &[$word]), judge("cookbook", IT, &[$word])]
@@ -78,7 +78,7 @@ macro_rules! cookbook {
 pub(super) const IT: &str = "tests/it/main.rs";
 const LIB: &str = "src/lib.rs";
 
-/// Of each area, by the beginning of its files' paths. The first that fits.
+/// The judges of each area. An area is the beginning of a file's path; the first one that fits counts.
 pub(super) const AREAS: &[(&str, &[Judge])] = &[
     (
         "src/coalesce.rs",

@@ -1,4 +1,4 @@
-//! What the jobs need of Debian: compilers, emulators, kernels.
+//! Installs what the jobs need from Debian: compilers, emulators, kernels.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use xshell::{PushEnv, Shell, cmd};
 use super::folder;
 use crate::Result;
 
-/// The job cannot run here, and why: no fault of the library.
+/// The reason why a job cannot run here. It is not a fault of the library.
 #[derive(Debug)]
 pub(super) struct Unavailable(String);
 
@@ -27,7 +27,7 @@ pub(super) fn unavailable<T>(why: impl Into<String>) -> Result<T> {
 /// A compiler with the sources of std, so that it can be built for any target; and clippy.
 pub(super) const RUST: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 
-/// Installs what is not installed yet.
+/// Installs the packages that are missing.
 pub(super) fn install(sh: &Shell, packages: &[&str]) -> Result {
     let status = "--showformat=${db:Status-Status}\\n";
     let known = cmd!(sh, "dpkg-query --show {status} {packages...}").quiet().ignore_stderr();
@@ -74,7 +74,7 @@ pub(super) fn unpack(sh: &Shell, name: &str, packages: &[&str]) -> Result<PathBu
     Ok(root)
 }
 
-/// Debian's compiler in place of this machine's, allowed to build std: rustup's has not its sources.
+/// Uses Debian's compiler, and allows it to build std. rustup's compiler comes without the sources of std.
 pub(super) fn rust(sh: &Shell) -> [PushEnv<'_>; 5] {
     [
         sh.push_env("RUSTC", "/usr/bin/rustc"),

@@ -1,4 +1,4 @@
-//! The test suite on other processors' Linux.
+//! Runs the test suite on Linux for other processors, under an emulator.
 
 use xshell::{Shell, cmd};
 
@@ -7,7 +7,7 @@ use super::debian::{self, RUST, install};
 use crate::show::run;
 use crate::{Result, ledger};
 
-/// Tests that are skipped, by words in their names, and why.
+/// Words in the names of tests that are skipped, and why.
 type Skipped = (&'static str, &'static str);
 
 /// qemu-user has no seccomp(2), and seccompiler no 32-bit x86. Tests that need a filter have the word in
@@ -39,7 +39,7 @@ pub(super) fn riscv64(sh: &Shell) -> Result {
     suite(sh, "riscv64gc-unknown-linux-gnu", "riscv64-linux-gnu-gcc", "", emulator, &EMULATED)
 }
 
-/// Linked statically: there is no 32-bit loader.
+/// Linked statically, because there is no 32-bit loader.
 pub(super) fn i686(sh: &Shell) -> Result {
     install(sh, &RUST)?;
     install(sh, &["gcc-i686-linux-gnu", "libc6-dev-i386-cross"])?;

@@ -1,4 +1,4 @@
-//! Systems that nothing here can start: type-checked, linted, linked.
+//! Type-checks, lints and links for systems that cannot be started here.
 
 use xshell::{Shell, cmd};
 
@@ -44,7 +44,7 @@ fn clippy(sh: &Shell, std: &str, features: &[&str]) -> Result {
     Ok(())
 }
 
-/// By zig, which has the stubs of both systems' libraries.
+/// Links by zig, which has stubs of the libraries of both systems.
 pub(super) fn link(sh: &Shell) -> Result {
     install(sh, &RUST)?;
     let zig = folder(sh, "zig")?;

@@ -1,4 +1,4 @@
-//! Debian's kernel, booted under qemu's TCG with the doctor as its first process.
+//! Boots Debian's kernel under qemu's TCG, with the doctor as the first process.
 
 use xshell::{Shell, cmd};
 

@@ -1,4 +1,4 @@
-//! What this processor runs itself: a program without std, and one under ThreadSanitizer.
+//! Runs two programs on this processor: one without std, and one under ThreadSanitizer.
 
 use xshell::{Shell, cmd};
 
@@ -32,7 +32,7 @@ pub(super) fn no_std(sh: &Shell) -> Result {
         "-Clink-arg=-nostartfiles -Clink-arg=-nostdlib -Clink-arg=-static -Crelocation-model=static",
     );
     let target = "x86_64-unknown-linux-gnu";
-    // The compiler's own memcpy, for want of a C library's.
+    // Without a C library the compiler's own memcpy is needed.
     let core = ["-Zbuild-std=core", "-Zbuild-std-features=compiler-builtins-mem"];
     let build = ["--manifest-path", "no-std-tests/Cargo.toml", "--target", target];
     run(

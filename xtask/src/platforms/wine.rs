@@ -1,4 +1,4 @@
-//! The Windows binary, started by Wine.
+//! Runs the Windows binary under Wine.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::debian::{self, RUST, install};
 use super::{TARGET, folder};
 use crate::Result;
 
-/// std asks a library for random numbers that Wine 8 does not have.
+/// Without it std finds no random numbers: it asks a library that Wine 8 does not have.
 const BCRYPTPRIMITIVES: &str = "\
 #include <windows.h>
 BOOLEAN NTAPI SystemFunction036(PVOID, ULONG); /* RtlGenRandom */
