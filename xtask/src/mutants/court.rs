@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::judges::{Binary, Judge, is_model};
 use super::rewrite::{Kind, Mutant};
 use crate::Result;
-use crate::processes::{names, workers};
+use crate::processes::names;
 
 /// The environment variable with the number of the mutant. `CHOOSER` reads it.
 const VARIABLE: &str = "ASYMFENCE_MUTANT";
