@@ -527,6 +527,38 @@ fn a_process_at_its_limit_of_data_fails_on_the_mprotect_rung_and_is_told_why() {
     });
 }
 
+/// One that is there already when it decides does not take the rung.
+#[test]
+fn a_process_at_its_limit_of_data_does_not_take_the_mprotect_rung() {
+    Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
+        setrlimit(Resource::RLIMIT_DATA, 4096, 4096).expect("a limit can be lowered");
+        assert_eq!(init(), Strategy::Symmetric);
+        assert!(mprotect_is_refused());
+        end()
+    });
+}
+
+#[test]
+fn a_process_without_address_space_does_not_take_the_mprotect_rung() {
+    Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
+        setrlimit(Resource::RLIMIT_AS, 4096, 4096).expect("a limit can be lowered");
+        assert_eq!(init(), Strategy::Symmetric);
+        assert!(mprotect_is_refused());
+        end()
+    });
+}
+
+/// The pages are mapped before it decides.
+#[test]
+fn a_process_without_address_space_left_goes_on_on_the_mprotect_rung() {
+    Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
+        take_the_mprotect_rung();
+        setrlimit(Resource::RLIMIT_AS, 4096, 4096).expect("a limit can be lowered");
+        assert_eq!(try_heavy_fence(), Ok(()));
+        end()
+    });
+}
+
 /// A kernel's answer, and not one that a sandbox invents.
 #[test]
 fn a_page_that_may_not_be_writable_and_executable_fails_and_is_told_why() {

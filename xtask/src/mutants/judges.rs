@@ -162,6 +162,8 @@ pub(super) const GUARDED: &[&str] = &[
     "src/membarrier.rs",
     "src/pacer.rs",
     "src/strategy.rs",
+    "src/sys/mprotect.rs",
+    "src/sys/mprotect/gate.rs",
 ];
 
 /// Files without mutants, and why.
