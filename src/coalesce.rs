@@ -23,6 +23,9 @@
 //! forked child, was stopped, panicked, or was interrupted by the signal handler that now calls. The next callers share
 //! the call of the new leader.
 
+// `survives:` says why no test fails if the ordering or the fence on the next line is weakened, and `guard survives:`
+// why none fails if the guard is inverted or its bound moved (CONTRIBUTING.md, mutants).
+
 use core::num::NonZeroU32;
 use core::sync::atomic::AtomicUsize as Number;
 
@@ -173,9 +176,10 @@ impl Counts {
     fn serve(&self, number: usize) {
         // Relaxed: the exchange looks again.
         let mut last = self.served.load(Relaxed);
-        // `FAR` lets a later call be at most one call further ahead. A number that looks further ahead belongs to a
-        // leader that was stopped while others made more than half as many calls as there are numbers. (With counts of
-        // 32 bits such a leader is recognised until the others have made 7/8 of 2^31 calls.)
+        // The number of a call that is later than `last` is at most `FAR + ONE_CALL` greater, because `next` goes no
+        // further. A number that looks greater than that is an old one: its leader was stopped while others made more
+        // than half as many calls as there are numbers. (With counts of 32 bits an old number is recognised until the
+        // others have made 7/8 of 2^31 calls.)
         // guard survives: the bound by `<` is the same, as in `next`.
         while is_after(number, last) && number.wrapping_sub(last) <= FAR + ONE_CALL {
             // (6) Release: the call comes before everything that a thread does after it sees the call served. Pairs

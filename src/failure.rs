@@ -207,8 +207,8 @@ impl Failure {
                  ask QUERY for it first"
             }
             (Call::PrivateExpeditedRseq | Call::RegisterPrivateExpeditedRseq, Self::EINVAL) => {
-                "the kernel is older than 5.10 or built without rseq(2); ask QUERY for the command \
-                 first"
+                "the kernel is older than 5.10 or built without rseq(2); to find out, try to register: \
+                 QUERY lists the command only since 5.17"
             }
             (Call::GetRegistrations, Self::EINVAL) => {
                 "the kernel is older than 6.3 and does not list registrations; remember those that you made"

@@ -43,7 +43,7 @@
 //! # Signal safety
 //!
 //! The commands are one system call each, and async-signal-safe. [`query`], [`registrations`] and [`register`]
-//! make more calls and may change the thread's `errno`; the first two are async-signal-safe.
+//! may make more than one call, and may change the thread's `errno`; the first two are async-signal-safe.
 //!
 //! # How it is called
 //!

@@ -107,10 +107,11 @@ reasons! {
     Wine:
         "this is Wine or Proton, whose FlushProcessWriteBuffers may return without interrupting any thread; \
          run the program on Windows, or build it for the host system",
-    /// A kernel newer than this crate knows: its TLB shoot-down may need no interrupt.
+    /// A kernel whose TLB shoot-down the authors of this crate have not read (6.19 to 7.1, and newer than 7.2): it may need
+    /// no interrupt.
     KernelTooNew:
-        "this crate does not know kernels as new as this one, whose TLB shoot-down might no longer interrupt \
-         every processor; allow membarrier, or update asymfence",
+        "this crate does not know this version of the kernel, whose TLB shoot-down might not interrupt every \
+         processor; allow membarrier, or update asymfence",
     /// Not a Linux kernel, or one that hides what it is.
     KernelUnknown:
         "this is not known to be a plain Linux kernel (it may be gVisor, WSL1, Xen or run translated binaries; or \

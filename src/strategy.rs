@@ -198,8 +198,9 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// # Files and allocations
 ///
-/// On Linux `init` reads /proc/thread-self/environ (feature `std`). On x86 it also reads /proc/sys/kernel/osrelease and
-/// checks for two files below /sys, which identify the kernel, so that no heavy fence has to do so later. If these
+/// On Linux `init` reads /proc/thread-self/environ (feature `std`). On x86 and RISC-V it also reads
+/// /proc/sys/kernel/osrelease and checks for two files below /sys, which identify the kernel, so that no heavy fence has
+/// to do so later. If these
 /// files do not show that a rung is sound, the rung is refused.
 ///
 /// `init` allocates nothing, so an allocator may fence, with these exceptions:

@@ -10,7 +10,7 @@
 //!                       slot = period               current = new, ticket
 //!                       light_fence()               heavy_fence(), its own or another's
 //!                       value = current             period = period + 1
-//!                       ...                         wait until slot is OUTSIDE or new
+//!                       ...                         wait until slot is OUTSIDE or >= period
 //!                       slot = OUTSIDE              the old value is the writer's
 //!                       forbidden: value is old, and the writer has not waited for it
 //! ```

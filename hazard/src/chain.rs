@@ -4,7 +4,8 @@
 //! ONE-LIVE-LINK: a node that is in a chain has one live link to it, from the root or from another node that is in the
 //! chain.
 //!
-//! - `insert` moves the live link to the following node into the new node, by the exchange that links the new one.
+//! - `insert` links a new node by an exchange of the predecessor's link. Before it, that link is the live link to the
+//!   following node. From the exchange on, the new node's link is.
 //! - A frozen link never changes: every exchange expects a link that is not frozen. So the node whose address a frozen
 //!   link holds stays in the chain until the node that contains this link is unlinked. From then on the predecessor's
 //!   link is the live one.

@@ -58,9 +58,10 @@ use crate::thread::{self, Local};
 ///   the ticket on.
 /// - **Slow fences**: while a heavy fence is slow, or its thread is preempted, another thread executes one for the next
 ///   `E` objects. So at most `T` heavy fences are under way, and at most `4·E + H + T·E` objects wait.
-/// - **Threads that end**: `T` falls, and `E` with it. The objects that they leave count when another thread has retired
-///   up to 64 more. Then threads that continue to retire free up to 64 of these objects at every fourth retire. If no
-///   thread retires, the objects wait.
+/// - **Threads that end**: `T` falls, and `E` with it. A thread counts its objects 64 at a time, so the last ones of a
+///   thread that ends are not counted yet. When ended threads have left 64 such objects together, another thread counts
+///   them within its next 64 retires. After the next heavy fence, threads that continue to retire free up to 64 of the
+///   ended threads' objects at every fourth retire. If no thread retires, the objects wait.
 /// - **Bytes**: at most the sum of four times [`Thresholds::bytes`], the same threshold once more for each heavy fence
 ///   under way, what is protected, and the last four objects of each thread, which it has not counted yet. An object
 ///   counts with the size of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
@@ -783,7 +784,8 @@ impl<F> Domain<F> {
 pub struct Reclaimed {
     /// Objects that were freed.
     pub freed: usize,
-    /// Objects that still wait, because a hazard pointer protects them.
+    /// Objects that still wait, because a hazard pointer protects them. After [`reclaim_all`](Domain::reclaim_all) also
+    /// unprotected ones, in the cases that it names.
     pub kept: usize,
 }
 

@@ -187,8 +187,9 @@ impl<T> fmt::Debug for Tagged<T> {
 /// In a queue, both the tail and the node before lead to the last node. Such an object may be retired only after
 /// *every* link to it has been changed or frozen. Decide which link is changed last: the thread that changes it retires
 /// the object. Before that, every other link to the object must have been changed or frozen, and no link may be set to
-/// the object again. An exchange that expects a protected object cannot do that, because the object's address is not
-/// reused.
+/// the object again. A late exchange of a queue's tail, from a protected node to the next one, cannot do that: when the
+/// next node has been retired, the tail has left the protected node. It does not come back to that address, which is not
+/// reused while the node is protected. So the exchange fails.
 ///
 /// # A place that is filled and taken
 ///

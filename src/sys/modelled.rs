@@ -57,7 +57,8 @@ enum Past {
     /// A value of a `lazy_static`: released by the thread that made it, acquired by those that look. loom
     /// branches at neither, but it drops these values when the model's closure has ended.
     Lazy(&'static Lazy<()>),
-    /// After that: a mutex for each thread that may take it, since unlocking a mutex releases too.
+    /// After that: a mutex for each thread that may take it. If they took the same mutex, each would also release what
+    /// it knows itself, by its unlock, to those that take the mutex later.
     Copies(Rc<RefCell<Vec<Mutex<()>>>>),
 }
 
@@ -250,7 +251,8 @@ impl World {
                 self.closings.set(n + 1);
                 // loom switches to other threads here, so nothing is borrowed. A try, since nobody may wait: where
                 // the first thread is dropping statics and has not come to ours, there is nothing to take yet. loom
-                // drops them in no certain order, and replays an execution by the number of its branches.
+                // drops them in no certain order, and replays an execution by the number of its branches. So there
+                // must be one branch in either case, and `try_lock` is one.
                 let mutex = {
                     let closing = self.closing.borrow();
                     let held = closing.get(n).or(closing.last());

@@ -125,7 +125,8 @@ impl Description {
 
     /// Whether the file system is known to map another file than the one that was opened.
     pub(crate) fn is_layered(&self) -> Result<bool, Errno> {
-        // include/uapi/linux/magic.h@v6.18, which 32 bits hold; and aufs, which is outside of the kernel's tree.
+        // Numbers of include/uapi/linux/magic.h@v6.18, which fit in 32 bits; and that of aufs, which is outside of the
+        // kernel's tree.
         const OVERLAYFS: u32 = 0x794c_7630;
         const AUFS: u32 = 0x6175_6673;
         Ok([OVERLAYFS, AUFS].contains(&(super::no_unwind(|| fstatfs(&self.file))?.f_type as u32)))
@@ -157,7 +158,8 @@ impl Drop for Hold {
     }
 }
 
-/// `struct flock64`, include/uapi/asm-generic/fcntl.h@v6.18: where a `long` has 64 bits, `struct flock` too.
+/// `struct flock64`, include/uapi/asm-generic/fcntl.h@v6.18: where a `long` has 64 bits, `struct flock` has the same
+/// layout.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Flock {
