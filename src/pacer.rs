@@ -78,7 +78,7 @@ pub struct Pacer {
 struct Counts {
     /// How many things were added since a caller last got a `Due`.
     waiting: AtomicUsize,
-    /// How many things the `Due`s had that were dropped: they still wait.
+    /// How many things the dropped `Due`s stood for: these still wait.
     held: AtomicUsize,
     /// The factor of the backing off, a power of two: doubled each time a heavy fence did not help.
     factor: AtomicUsize,

@@ -105,8 +105,8 @@ impl<'e> Watch<'e> {
         let waited = self.elapsed(now);
         let most = PATIENCE * u64::from(usual) / 4;
         if waited > most {
-            // Calls take longer than estimated, or this leader is stopped. Other callers that wait now wait longer for
-            // the next leader, who measures its call.
+            // Calls take longer than estimated, or this leader is stopped. From now on waiting callers wait longer
+            // for the next leader, who measures its call.
             self.estimate.set(waited);
             return false;
         }

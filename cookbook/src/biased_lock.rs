@@ -181,7 +181,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
     }
 
     /// Locks for writing: waits until no reader and no other writer is in. What earlier writers wrote is visible, and
-    /// what earlier readers read was read before.
+    /// the reads of earlier readers happen before this call returns.
     ///
     /// If the lock is biased, this call revokes the bias: it executes a heavy fence, or a full one if writers come
     /// often, and looks at every slot. Otherwise it costs what it costs on the underlying lock. The heavy fence

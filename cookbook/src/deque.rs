@@ -452,8 +452,8 @@ impl<T> Owner<T> {
             }
             // Empty. Release: a thief that sees this bottom finds the top past `index`, where we found
             // or put it. A relaxed store could be seen before the exchange is decided, also by the thief
-            // that wins it. That thief would not know the item. Pairs with: the Acquire of the bottom in
-            // `steal`.
+            // that wins it. That thief would not have acquired the push of the item. Pairs with: the Acquire of the
+            // bottom in `steal`.
             // survives: loom executes each thread in order, so the exchange is decided before the store is seen.
             shared.bottom.store(index + 1, Release);
         }
@@ -616,8 +616,8 @@ impl<T> Stealer<T> {
         let bottom = shared.bottom.load(Acquire);
         let end = loop {
             let end = bottom.min(claim / 2);
-            // Relaxed, both: the owner that sees it learns that these items are ours, and no more; that we see how much
-            // it took back is up to the claim alone.
+            // Relaxed, both: the owner that sees it learns only that these items are ours. How much it has taken back is
+            // in the value of the claim itself.
             let committed = 2 * end + COMMITTED;
             match shared.front.claim.compare_exchange(claim, committed, Relaxed, Relaxed) {
                 Ok(_) => break end,

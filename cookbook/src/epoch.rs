@@ -289,7 +289,7 @@ impl Handle<'_> {
     ///
     /// - The object came from [`Box::into_raw`], and is retired once. Do not make a box of it meanwhile: while readers
     ///   have references, that is undefined behaviour.
-    /// - It was unlinked before this call: a reader that pins from now on does not find it.
+    /// - It was unlinked, and the unlinking happens before this call: a reader that pins from now on does not find it.
     /// - Everyone that still uses the object found it under a guard of this collector, whichever handle it is of, and
     ///   that handle stays pinned as long as the object is used. Users without a guard, or under a guard of another
     ///   `Collector`, are not waited for.

@@ -96,8 +96,8 @@ struct Sleepers {
     epoch: u64,
     /// How many threads are parked and are to stay so.
     parked: usize,
-    /// How many of the threads that parked before this epoch may leave, one for each that was notified:
-    /// whomever else the condition variable wakes goes back to sleep.
+    /// How many of the threads that parked before this epoch may leave: one for each notification. If the condition
+    /// variable wakes more, the others go back to sleep.
     woken: usize,
     /// All threads that parked before this epoch may leave too: a notification for all has reached them. A thread
     /// that parked since cannot leave in their place.
@@ -106,7 +106,8 @@ struct Sleepers {
     tasks: BTreeMap<u64, Waker>,
     /// The number of the next task. 64 bits do not wrap.
     next_task: u64,
-    /// When the count of waiters left 0 last: for all that wait since. `None` if the fences were full then.
+    /// Taken when the count of waiters last rose from 0, for all that have come since. `None` if the fences were full
+    /// then.
     announced: Option<Ticket>,
 }
 
@@ -530,7 +531,8 @@ impl Drop for Waiting<'_> {
                     // Relaxed: as in `EventCount::leave`.
                     event.waiters.fetch_sub(1, Relaxed);
                 }
-                // A `notify` that did not reach all has woken this task: another sleeper is to do what it is for. (A
+                // A `notify` that did not reach all has woken this task: pass it on, so that another sleeper does
+                // what the notification is for. (A
                 // sleeper that announced itself later has seen the condition.)
                 let passes_on = waker.is_none() && *epoch >= sleepers.all_before;
                 drop(sleepers);

@@ -133,7 +133,7 @@ struct Deferred {
     sealed: VecDeque<Batch>,
 }
 
-/// What waits for the same one.
+/// What waits for the same grace period.
 struct Batch {
     period: GracePeriod,
     work: VecDeque<Work>,
@@ -503,7 +503,7 @@ impl<T> Drop for Reader<'_, T> {
 /// A value that was current when it was read. Writers wait until the guard is dropped. If it was forgotten, they wait
 /// until its [`Reader`] is dropped.
 pub struct Guard<'g, T> {
-    /// No reference: it may end while the guard is being dropped.
+    /// Not a reference: a writer may free the value before the drop of the guard returns.
     value: NonNull<T>,
     reader: &'g Reader<'g, T>,
 }

@@ -29,7 +29,7 @@ pub(crate) fn full_fence() {
     asymfence::model::fence(atomic::Ordering::SeqCst);
 }
 
-/// Says at which calls something is to be asked that need not be asked each time. (The interval is a prime, so that a
+/// For a question that need not be asked at each call: says at which calls to ask it. (The interval is a prime, so that a
 /// thread that uses one counter for several structures in turn asks for each of them.)
 #[derive(Debug)]
 pub(crate) struct NowAndThen {

@@ -309,7 +309,7 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
         object: Replaced<T, F>,
     ) -> Result<Option<Replaced<T, F>>, Replaced<T, F>> {
         let new = from_place(object);
-        // SAFETY: a `Replaced`'s until now, and not stored.
+        // SAFETY: a `Replaced`'s of this family until now, and not stored.
         self.exchange(current, new.as_ptr(), false)
             .map_err(|()| unsafe { Replaced::new(new, true) })
     }
@@ -364,7 +364,8 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     }
 
     fn replaced(&self, old: *mut T) -> Option<Replaced<T, F>> {
-        // SAFETY: from a box; the exchange has taken it out of its only place (ONE-PLACE).
+        // SAFETY: from a box; the exchange has taken it out of its only place (ONE-PLACE), whose readers protect by
+        // hazard pointers of this family.
         NonNull::new(old).map(|old| unsafe { Replaced::new(old, true) })
     }
 }

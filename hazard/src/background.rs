@@ -23,7 +23,8 @@ use crate::sync::threads::{Builder, Thread, current, park, park_timeout};
 use crate::sync::{AtomicBool, AtomicPtr, LOOM, Number};
 
 /// How long the thread waits for more objects before it reclaims, unless so many wait that a heavy fence is worth its
-/// cost. The wait begins with the first of these; while all that waits is protected it doubles, up to the second.
+/// cost. It waits for the first of these two pauses. While all waiting objects are protected the pause doubles, up to the
+/// second.
 pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)];
 
 /// The reclaimer of a domain, if there is one.

@@ -185,7 +185,8 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
     fn replaced(&self, old: *mut T) -> Replaced<T, F> {
         // SAFETY: a cell is never empty.
         let value = unsafe { NonNull::new_unchecked(old) };
-        // SAFETY: the exchange has taken it out of the cell. It is from a box, or lives for ever.
+        // SAFETY: the exchange has taken it out of the cell, whose readers protect by hazard pointers of this family. It
+        // is from a box, or lives for ever.
         unsafe { Replaced::new(value, !self.is_first(old)) }
     }
 }

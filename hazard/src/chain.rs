@@ -385,7 +385,7 @@ impl<'c, T: Send + Sync + 'static, F: Family> Place<'c, T, F> {
         }
     }
 
-    /// Links `new` here if the node `before` still comes next. If `before` is `None`: if no node comes next.
+    /// Links `new` here if the node `before` still comes next; with `None`, if no node comes next.
     ///
     /// # Errors
     ///

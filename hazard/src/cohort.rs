@@ -142,7 +142,7 @@ impl<F: Family> Cohort<F> {
     ///
     /// # Safety
     ///
-    /// As [`Domain::retire`](crate::Domain::retire). Besides:
+    /// As [`Domain::retire`](crate::Domain::retire), where the family is that of this cohort. Besides:
     ///
     /// - A thread that protects the object borrows the cohort, or the structure around it, for as long as it protects
     ///   the object.
@@ -211,7 +211,8 @@ impl<F: Family> Cohort<F> {
         let (mut freed, mut count) = (Counting { here: 0, all: &self.freed }, 0);
         through_panics(|| {
             let (garbage, kept) = (&mut taken.garbage, &mut kept.garbage);
-            // SAFETY: as in `Domain::free`.
+            // SAFETY: unlinked before the heavy fence above. The scan after it is of the slots of the family's domain, whose
+            // hazard pointers protect the objects.
             count += unsafe { free_unprotected(&scan, garbage, kept, &mut freed.here) };
         });
         Ok(Reclaimed { freed: freed.here, kept: count })

@@ -65,10 +65,10 @@ use crate::thread::{self, Local};
 /// - **Bytes**: at most the sum of four times [`Thresholds::bytes`], the same threshold once more for each heavy fence
 ///   under way, what is protected, and the last four objects of each thread, which it has not counted yet. An object
 ///   counts with the size of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
-/// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, the next retire
-///   executes one, and frees up to 16 waiting objects. These heavy fences take less than 1 % of the time, if each takes
-///   less than a millisecond: after a slow one the pause grows, up to a tenth of a second. A thread that retires fast
-///   reads the clock once in 32 objects. So after a burst of a thread, up to 32 slow retires come before the first that
+/// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, and an object that
+///   a thread has retired earlier still waits, the next retire of that thread executes one, and frees up to 16 waiting
+///   objects. These heavy fences take less than 1 % of the time, if each takes less than a millisecond: after a slow one
+///   the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. So after a burst of a thread, up to 32 slow retires come before the first that
 ///   frees. In a child that enters a time namespace with an earlier clock, nothing is freed by time until that clock
 ///   has caught up with the parent's. If no thread retires, nothing is done: the last few objects wait for the next
 ///   retire, for [`reclaim`](Domain::reclaim), or for the thread of
@@ -91,8 +91,8 @@ use crate::thread::{self, Local};
 ///
 /// - up to 64 objects of each thread that is stopped in the middle of a retire or a reclaim, and up to `2·E` more that
 ///   it has retired, if it was stopped while it took objects out of its ring;
-/// - without the feature `std`, what a thread retires whose stack lies within 16 KiB of the stack of a thread that is
-///   stopped in the middle of a reclaim; and everything, while 256 threads are stopped in the middle of one;
+/// - without the feature `std`, while a thread is stopped in the middle of a reclaim, the objects of threads whose
+///   stacks lie within 16 KiB of its stack; and everything, while 256 threads are stopped in the middle of one;
 /// - objects that destructors retire, until as many other objects have been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred);
@@ -122,7 +122,7 @@ pub struct Domain<F> {
     rings: Rings,
     thresholds: Thresholds,
     due: CachePadded<Due>,
-    /// The moment at which half of the objects had come that make the next heavy fence due.
+    /// The moment at which half of the objects that make the next heavy fence due had come.
     noted: Noted,
     /// Objects and bytes ever freed by threads other than the owners of the rings.
     freed: CachePadded<Freed>,
@@ -170,13 +170,14 @@ impl Due {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// Objects, for each thread that retires: a heavy fence is due when all threads together have retired at least this
-    /// number times the number of threads, whichever of them retired how many. (One heavy fence serves all threads, and
-    /// interrupts every processor that runs one of them.)
+    /// number times the number of threads, whichever of them retired how many; or as many as there are hazard pointers,
+    /// if that is more. (One heavy fence serves all threads, and interrupts every processor that runs one of them.)
     pub objects: usize,
     /// Bytes, as [`retire`](Domain::retire) counts them.
     pub bytes: usize,
-    /// If the last heavy fence is at least this long ago, the next retire executes one, however few objects wait. (A
-    /// thread that retired fast before may notice only at its 32nd retire.) A pause below a millisecond counts as one.
+    /// If the last heavy fence is at least this long ago, the next retire of a thread executes one, even if only one
+    /// object that the thread has retired earlier still waits. (A thread that retired fast before may notice only at
+    /// its 32nd retire.) A pause below a millisecond counts as one.
     /// With `None` only objects and bytes count. Ignored without the feature `std`, since there is no clock.
     pub pause: Option<Duration>,
 }
@@ -197,7 +198,8 @@ impl Default for Thresholds {
 /// caches for a thread (7), so that the next allocations find them there.
 const STRIDE: usize = 4;
 
-/// A thread retires one part in so many of a threshold before the domain counts it.
+/// The domain counts what a thread has retired whenever it is a threshold divided by this (of objects at most
+/// `AT_ONCE`).
 const SHARE: usize = 16;
 
 /// How many times as late a heavy fence comes at most, after failures.
@@ -252,8 +254,8 @@ impl<F> Domain<F> {
     ///
     /// # Safety
     ///
-    /// For `domain!`: the `Local` is the calling thread's own of this family, and no other call on this domain is under
-    /// way on this thread's stack.
+    /// For `domain!`: the `Local` is the calling thread's own of this family. No other call on this domain is under way
+    /// on this thread's stack, or one that never continues.
     #[doc(hidden)]
     pub unsafe fn __leave(&self, local: &Local) {
         local.leave(&self.slots, &self.rings);
@@ -427,16 +429,16 @@ impl<F> Domain<F> {
     ///
     /// # Safety
     ///
-    /// By the owner of `ring`.
+    /// By the owner of `ring`, after a `put` that returned true: as [`Ring::extend`].
     pub(crate) unsafe fn step(&self, ring: &Ring, frees: bool) -> bool {
         // First, so that destructors find room.
-        // SAFETY: by the owner.
+        // SAFETY: the contract of this function.
         let Extended { new, bytes, is_time } = unsafe { ring.extend(self.stride()) };
         // Objects are few at a time. Bytes may be many, so all rings together keep no more than the threshold
         // uncounted.
         let share = SHARE.max(self.rings.owned());
         let is_time = is_time || bytes.saturating_mul(share) >= self.thresholds.bytes;
-        // SAFETY: as above.
+        // SAFETY: by the owner.
         let counted = is_time && unsafe { self.count_new(ring, share) };
         #[cfg(feature = "std")]
         if self.background.is_there() {
@@ -460,8 +462,8 @@ impl<F> Domain<F> {
         (self.thresholds.objects / SHARE).clamp(1, AT_ONCE)
     }
 
-    /// Counts what the owner has retired, and what other owners have left uncounted, if it is enough: of bytes this share
-    /// of the threshold.
+    /// Counts what the owner has retired, and what other owners have left uncounted, each if it is at least `unit`
+    /// objects, or the threshold of bytes divided by `share`.
     ///
     /// # Safety
     ///
@@ -492,7 +494,7 @@ impl<F> Domain<F> {
         self.due.counted[1].fetch_add(bytes, Relaxed);
     }
 
-    /// The owner's work once in so many objects as the domain counts at a time, or as often as the owner reads the clock.
+    /// The owner's work whenever it has retired as many objects as the domain counts at a time, or has to read the clock.
     /// It executes a heavy fence if one is due. Returns how many objects may be freed now.
     ///
     /// # Safety
@@ -557,8 +559,8 @@ impl<F> Domain<F> {
         had
     }
 
-    /// Whether more objects or bytes waited at the last heavy fence than `of / part` times the number that makes one
-    /// worth its cost.
+    /// Whether at the last heavy fence more objects or bytes waited than `of / part` times the number that makes one
+    /// worth its cost. Of objects `AT_ONCE` more are allowed for each ring that has an owner.
     fn waited_of(&self, of: usize, part: usize) -> bool {
         let [objects, bytes] = self.due.numbers(&self.due.waited);
         let most = |enough: usize| (enough / part).saturating_mul(of);
@@ -784,8 +786,8 @@ impl<F> Domain<F> {
 pub struct Reclaimed {
     /// Objects that were freed.
     pub freed: usize,
-    /// Objects that still wait, because a hazard pointer protects them. After [`reclaim_all`](Domain::reclaim_all) also
-    /// unprotected ones, in the cases that it names.
+    /// Objects that still wait: a hazard pointer protects them, or another thread kept them locked for too long, or they
+    /// are in one of the cases that [`reclaim_all`](Domain::reclaim_all) names.
     pub kept: usize,
 }
 
@@ -795,7 +797,8 @@ pub struct Reclaimed {
 pub struct DomainStats {
     /// Hazard pointers, including those that threads keep for reuse, up to 7 for each thread.
     pub hazard_pointers: usize,
-    /// Slots for hazard pointers: up to two times the number that was ever needed at the same time, and at least 7.
+    /// Slots for hazard pointers: none before the first hazard pointer is created; then 7, or up to two times the number
+    /// that was ever needed at the same time, if that is more.
     pub slots: usize,
     /// Threads that have retired something and not ended. A child of fork(2) continues to count all threads that the
     /// parent had at the fork, although it has at most one of them. (Without the feature `std`: threads in the middle

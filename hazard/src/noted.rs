@@ -45,7 +45,7 @@ impl Moment {
     ///
     /// # Safety
     ///
-    /// The rings that were passed to `new` are still there.
+    /// The rings that were passed to `new` are there as long as `'r`.
     pub(crate) unsafe fn served<'r>(&self) -> Option<Served<'r>> {
         if !self.ticket.is_served() {
             return None;

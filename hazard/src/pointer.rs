@@ -63,8 +63,8 @@ use crate::thread::{CAPACITY, Local};
 /// # Cost
 ///
 /// Creating and dropping a hazard pointer takes a few instructions if the thread has kept one (feature `std`): a thread
-/// keeps up to seven for each family. Otherwise the domain gives a free one, in constant time, and allocates if it has
-/// none.
+/// keeps up to seven for each family. Otherwise the domain gives a free one, and allocates if it has none. That takes
+/// constant time, unless another thread does the same at that moment, or did when this process was forked.
 ///
 /// # Signal safety
 ///

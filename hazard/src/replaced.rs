@@ -35,8 +35,8 @@ unsafe impl<T: Send + Sync, F: Family> Sync for Replaced<T, F> {}
 impl<T: Send, F: Family> Replaced<T, F> {
     /// # Safety
     ///
-    /// If `is_box`, the object came from a box, is in no place any more, and the caller hands it over. Otherwise the
-    /// object lives for ever.
+    /// If `is_box`, the object came from a box, is in no place any more, and the caller hands it over. Threads that still
+    /// use it protect it by hazard pointers of the family `F`. Otherwise the object lives for ever.
     pub(crate) unsafe fn new(object: NonNull<T>, is_box: bool) -> Self {
         Replaced { object, is_box, family: PhantomData }
     }
@@ -81,7 +81,7 @@ impl<T: Send, F: Family> Replaced<T, F> {
         is_box.then_some(object)
     }
 
-    /// Whether the object came from a box. The first value of a cell did not, and lives for ever.
+    /// Whether the object came from a box. That of `HazardCell::from_static` did not, and lives for ever.
     pub(crate) fn is_box(&self) -> bool {
         self.is_box
     }

@@ -181,7 +181,8 @@ impl Drop for InHand<'_> {
 ///
 /// # Safety
 ///
-/// All objects were unlinked before a heavy fence, and `scan` was made after that fence.
+/// All objects were unlinked before a heavy fence. `scan` was made after that fence, of the slots of the domain whose
+/// hazard pointers protect the objects.
 pub(crate) unsafe fn free_unprotected(
     scan: &Scan,
     garbage: &mut Garbage,

@@ -100,8 +100,8 @@ impl Block {
 #[derive(Debug)]
 struct Own {
     tail: usize,
-    /// The block of the next object, which is the first in it if the block was full. Position `BLOCK * n` is the first of a
-    /// block.
+    /// The block into which the next object goes, after `extend`. If the block before it is full, that object is the first
+    /// in this one. Position `BLOCK * n` is the first of a block.
     last: *mut Block,
     /// The position at which the owner next checks the ring.
     limit: usize,
@@ -337,12 +337,12 @@ impl Ring {
         self.own.with_mut(|own| work(unsafe { &mut *own }))
     }
 
-    /// Puts an object in. Returns whether it is time to check the ring: then [`extend`](Ring::extend) must be the next
-    /// call.
+    /// Puts an object in. Returns whether it is time to check the ring.
     ///
     /// # Safety
     ///
-    /// Called by the owner. The object was unlinked before.
+    /// Called by the owner. The object was unlinked before. If the last `put` returned true, [`extend`](Ring::extend) has
+    /// been called since.
     #[inline]
     pub(crate) unsafe fn put(&self, item: Item, weight: usize) -> bool {
         // Relaxed: only the owner writes this number.
@@ -366,7 +366,7 @@ impl Ring {
     ///
     /// # Safety
     ///
-    /// Called by the owner, after a `put`.
+    /// Called by the owner, once after each `put` that returned true, before the next `put`.
     #[inline]
     pub(crate) unsafe fn extend(&self, stride: usize) -> Extended {
         // SAFETY: the contract of this function. The last block has at least one object.
@@ -467,7 +467,8 @@ impl Ring {
     }
 
     /// Ends a review. From now on the owner frees at least `most` objects at a check. The next review comes when
-    /// `objects` more than the domain has counted are in the ring, or when it is time to read the clock.
+    /// the owner has put in `objects` objects since the domain last counted its objects, or when it is time to read the
+    /// clock.
     ///
     /// # Safety
     ///
@@ -484,7 +485,8 @@ impl Ring {
         unsafe { self.own(reviewed) }
     }
 
-    /// How many objects the owner frees at this check, at which `pace` objects may be freed.
+    /// How many objects the owner frees at this check: those that it owes, at most `pace`, and at least as many as the
+    /// last review set.
     ///
     /// # Safety
     ///

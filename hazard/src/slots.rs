@@ -169,7 +169,7 @@ impl Slots {
     }
 
     /// Takes a slot, and up to `spare` more, which are passed to `keep`. In constant time, unless another thread does
-    /// the same at that moment.
+    /// the same at that moment, or did when this process was forked.
     #[cold]
     pub(crate) fn take(&self, spare: usize, mut keep: impl FnMut(Slot)) -> Slot {
         let first = Cell::new(None);

@@ -214,5 +214,6 @@ pub(crate) use core::sync::atomic::Ordering;
 /// A number that orders nothing, for thresholds and reports. Never loom's.
 pub(crate) type Number = core::sync::atomic::AtomicUsize;
 
-/// A number with an order. loom's only in the model of `freed.rs` alone: the others would take much longer.
+/// A number with an order. Not loom's, because models would take much longer. Only the model of `freed.rs` in
+/// loom-tests/tests/hazard.rs has a `Counter` that is loom's.
 pub(crate) type Counter = core::sync::atomic::AtomicUsize;

@@ -23,7 +23,8 @@ pub struct Local {
     /// Further slots: the first `count` are kept.
     slots: [Cell<Option<Slot>>; CAPACITY],
     count: Cell<usize>,
-    /// How many slots the thread may keep, `own` included. 0 before the thread has an `End`, and after that.
+    /// How many slots the thread may keep, `own` included. 0 before the thread has an `End`, and again after
+    /// the `End` has run.
     room: Cell<usize>,
     ring: Cell<Option<&'static Ring>>,
 }
@@ -154,7 +155,8 @@ macro_rules! __thread {
         fn begin() -> bool {
             fn end() {
                 let _ = <$family as $crate::__private::Family>::with_local(|local| {
-                    // SAFETY: this is the family's `Local`, when the thread's locals are dropped.
+                    // SAFETY: this is the family's `Local`, when the thread's locals are dropped. Then no call is under
+                    // way, or one that never continues (of a destructor that has called exit(3)).
                     unsafe { <$family as $crate::__private::Family>::domain().__leave(local) };
                 });
             }

@@ -275,7 +275,7 @@ fn edit(sh: &Shell, step: &str, folder: &str) -> Result {
     Ok(())
 }
 
-/// How many lines of `before` are gone, or how many have come if none is.
+/// How many lines of `before` are gone, or how many have come, whichever is more.
 fn changed(before: &str, after: &str) -> usize {
     let missing = |from: &str, of: &str| {
         let mut left: Vec<&str> = of.lines().collect();

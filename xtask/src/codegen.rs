@@ -182,8 +182,8 @@ fn branch(light: &[String], none: &[String], asks: &[&str]) -> Result<Vec<String
     if is_expected { Ok(added) } else { Err(format!("more or less than it may: {added:?}").into()) }
 }
 
-/// The lines of `longer` that are left when each of `shorter` is taken away by its mnemonic: registers
-/// may differ, and the order of what does not touch memory.
+/// The lines of `longer` that are left when for each line of `shorter` one with the same mnemonic is removed. Registers
+/// may differ, and so may the order of instructions.
 fn added(longer: &[String], shorter: &[String]) -> Result<Vec<String>> {
     let mut left = longer.to_vec();
     for line in shorter {

@@ -50,7 +50,7 @@ struct Trial {
     judges: Vec<&'static Judge>,
     /// Set when it has passed without a mutant.
     known: OnceLock<Known>,
-    /// Held by the worker that finds that out. Says why it is not known.
+    /// Held by the worker that runs the test without a mutant. If `known` stays empty, this says why.
     why_not: Mutex<Option<WhyNot>>,
     /// For each mutant that the test caught, the file of the mutant.
     caught: Mutex<Vec<String>>,

@@ -123,8 +123,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        let tails = tails();\n        let ticket = Ticket::now();\n",
         "        let ticket = Ticket::now();\n        let tails = tails();\n",
     ),
-    // There is no mutant that raises `fenced` without a Release. No model can catch it, since a heavy fence is a full
-    // fence for its caller.
+    // No mutant with a name raises `fenced` without a Release: no model can catch it, since a heavy fence is a full fence
+    // for its caller. `Ring::raise` says so of the generated one.
     Mutant(
         "fenced read without an acquire",
         "hazard/src/ring.rs",
