@@ -65,13 +65,14 @@ use crate::thread::{self, Local};
 /// - **Bytes**: at most the sum of four times [`Thresholds::bytes`], the same threshold once more for each heavy fence
 ///   under way, what is protected, and the last four objects of each thread, which it has not counted yet. An object
 ///   counts with the size of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
-/// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, and an object that
-///   a thread has retired earlier still waits, the next retire of that thread executes one, and frees up to 16 waiting
-///   objects. These heavy fences take less than 1 % of the time, if each takes less than a millisecond: after a slow one
-///   the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. So after a burst of a thread, up to 32 slow retires come before the first that
-///   frees. In a child that enters a time namespace with an earlier clock, nothing is freed by time until that clock
-///   has caught up with the parent's. If no thread retires, nothing is done: the last few objects wait for the next
-///   retire, for [`reclaim`](Domain::reclaim), or for the thread of
+/// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, and an object
+///   that a thread has retired earlier still waits, the next retire of that thread executes one, and frees up to 16
+///   waiting objects. These heavy fences take less than 1 % of the time, if each takes less than a millisecond: after a
+///   slow one the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32
+///   objects. So after a burst of a thread, up to 32 slow retires come before the first that frees. In a child that
+///   enters a time namespace with an earlier clock, nothing is freed by time until that clock has caught up with the
+///   parent's. If no thread retires, nothing is done: the last few objects wait for the next retire, for
+///   [`reclaim`](Domain::reclaim), or for the thread of
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///

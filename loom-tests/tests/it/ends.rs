@@ -200,3 +200,85 @@ fn a_destructor_may_be_the_only_one_that_fences() {
     });
     loom::model(|| thread::spawn(|| HEAVY.with(|_| ())).join().expect("no panic"));
 }
+
+/// What the model loses when its closure has ended: each of two threads that were not joined forgets what the other knew
+/// at a fence before that. With a join it does not.
+fn two_others(joins: bool) {
+    model(move || {
+        let shared = Arc::new([(); 4].map(|()| AtomicUsize::new(0)));
+        let [theirs, ours] = [(); 2].map(|()| shared.clone());
+        let thread = thread::spawn(move || {
+            let [x, y, missed, late] = &*shared;
+            x.store(1, Relaxed);
+            light_fence();
+            let misses = y.load(Relaxed) == 0;
+            late.store(1, Relaxed);
+            assert!(!(misses && missed.fetch_add(1, Relaxed) == 1), "they have missed each other");
+        });
+        thread::spawn(move || {
+            let [x, y, missed, _] = &*theirs;
+            y.store(1, Relaxed);
+            heavy_fence();
+            let misses = x.load(Relaxed) == 0;
+            assert!(!(misses && missed.fetch_add(1, Relaxed) == 1), "they have missed each other");
+        });
+        // In some executions the closure ends between the two fences.
+        ours[3].load(Relaxed);
+        if joins {
+            thread.join().expect("no panic");
+        }
+    });
+}
+
+#[test]
+fn a_thread_that_was_joined_is_remembered_after_the_closure() {
+    two_others(true);
+}
+
+/// The twin of the one above: a limit of the model, named in docs/checking-under-loom.md.
+#[test]
+#[should_panic(expected = "they have missed each other")]
+fn a_thread_that_was_not_joined_is_forgotten_after_the_closure() {
+    two_others(false);
+}
+
+/// The first thread fences before it publishes, not between, and then sets a flag: by a destructor, or at once.
+fn published_too_late(at_once: bool) {
+    struct Flag(Arc<[AtomicUsize; 2]>);
+    impl Drop for Flag {
+        fn drop(&mut self) {
+            self.0[1].store(1, Relaxed);
+        }
+    }
+    loom::thread_local! {
+        static FLAG: RefCell<Option<Flag>> = RefCell::new(None);
+    }
+    model(move || {
+        let shared = Arc::new([(); 2].map(|()| AtomicUsize::new(0)));
+        let theirs = shared.clone();
+        thread::spawn(move || {
+            let [x, flag] = &*theirs;
+            let flag = flag.load(Relaxed);
+            heavy_fence();
+            assert!(flag == 0 || x.load(Relaxed) == 1, "the flag came first");
+        });
+        light_fence();
+        shared[0].store(1, Relaxed);
+        match Flag(shared) {
+            flag if at_once => drop(flag),
+            flag => FLAG.with(|place| *place.borrow_mut() = Some(flag)),
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "the flag came first")]
+fn in_the_closure_a_fence_too_early_is_found() {
+    published_too_late(true);
+}
+
+/// The twin of the one above: a limit of the model, named in docs/checking-under-loom.md.
+#[test]
+fn after_the_closure_a_fence_too_early_is_not_found() {
+    published_too_late(false);
+}
