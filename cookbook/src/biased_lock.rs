@@ -59,10 +59,10 @@
 //! 2014, which relies on total store order, where the fences here do not.
 
 use std::cell::UnsafeCell;
-use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{PoisonError, TryLockError, TryLockResult};
 use std::time::Duration;
+use std::{fmt, mem};
 
 use crossbeam_utils::CachePadded;
 
@@ -234,12 +234,12 @@ impl<T: ?Sized> BiasedRwLock<T> {
         Some(WriteGuard { lock: self, _underlying: underlying })
     }
 
-    /// Waits for the readers that are in by their slots; false if the deadline came first. Does not unwind: the next
-    /// writer would find the bias off, and go in among them.
+    /// Waits for the readers that are in by their slots; false if the deadline came first.
     #[cold]
     fn revoke(&self, _underlying: &RwLockWriteGuard<'_, ()>, deadline: Option<Duration>) -> bool {
         // Relaxed: it releases nothing. A reader that sees it takes the underlying lock.
         self.biased.store(false, Relaxed);
+        let turns_on = TurnsOn(&self.biased);
         // Heavy fence: the bias is off before we look at the slots.
         // Pairs with: the light fence in `Reader::enter` (scenario A).
         //  - a reader's publication came first: we see it, and wait;
@@ -254,9 +254,6 @@ impl<T: ?Sized> BiasedRwLock<T> {
         // publishes at most once more, and then sees that the bias is off.
         while slots.iter().any(|slot| slot.load(Acquire)) {
             if is_over {
-                // Relaxed: the heavy fence above releases what earlier writers wrote. Pairs with: the Acquire in
-                // `Reader::enter`. BIAS-UNDER-LOCK: we have not written, and readers are in as before.
-                self.biased.store(true, Relaxed);
                 return false;
             }
             // The slots are unlocked meanwhile: a reader that is in may register another one.
@@ -265,6 +262,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
         let sections = self.patience.saturating_mul(slots.len().max(1));
         // Relaxed: slow readers come by the underlying lock, which orders it.
         self.slow_sections_left.store(sections, Relaxed);
+        mem::forget(turns_on);
         true
     }
 
@@ -309,6 +307,19 @@ impl<T: ?Sized> BiasedRwLock<T> {
     pub fn is_biased(&self) -> bool {
         // Relaxed: nothing depends on it.
         self.biased.load(Relaxed)
+    }
+}
+
+/// Turns the bias on again, if the writer does not go in: its time is over, or std panics because the system does not
+/// tell the time. Readers may be in by their slots, and the next writer must look for them.
+struct TurnsOn<'l>(&'l AtomicBool);
+
+impl Drop for TurnsOn<'_> {
+    fn drop(&mut self) {
+        // Release: readers that go in by their slots see what earlier writers wrote. We see that by the underlying lock.
+        // Pairs with: the Acquire in `Reader::enter`. BIAS-UNDER-LOCK: we have not written, and readers are in as before.
+        // survives: if the time is over, the heavy fence in `revoke` releases as much. In a model nothing panics before it.
+        self.0.store(true, Release);
     }
 }
 

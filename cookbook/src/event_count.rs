@@ -54,7 +54,9 @@ use std::{fmt, mem};
 use crossbeam_utils::{Backoff, CachePadded};
 
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use crate::sync::{Bias, Condvar, Mutex, MutexGuard, Ticket, now, now_and_then, sleep_on};
+use crate::sync::{
+    Bias, Condvar, Mutex, MutexGuard, Ticket, now, now_and_then, sleep_on, with_each,
+};
 
 /// What threads and tasks sleep on until a condition holds. The thread that makes it hold notifies.
 ///
@@ -163,7 +165,10 @@ impl EventCount {
     /// If no thread waits, it is a light or a full fence and a load. After a busy phase of sleepers one notification
     /// also executes a heavy fence, to make the fences asymmetric again (at most one in a [pause](Self::with_pause)).
     /// If a thread waits, it takes a lock, which threads hold only for a few instructions or a wake-up, and makes a
-    /// system call if a thread is parked. Not async-signal-safe.
+    /// system call if a thread is parked. Not for signal handlers, and not for global allocators, because tasks allocate
+    /// while they hold the lock.
+    ///
+    /// If a [`Waker`] panics, the others are woken, and then the panic continues.
     #[inline]
     pub fn notify_one(&self) {
         self.notify(1);
@@ -234,7 +239,7 @@ impl EventCount {
         self.waiters.store(sleepers.parked + sleepers.tasks.len(), Relaxed);
         // A waker may be any code, so it runs without the lock.
         drop(sleepers);
-        tasks.into_iter().for_each(Waker::wake);
+        with_each(tasks, Waker::wake);
     }
 
     /// Sleeps until `condition` returns something, and returns that. `condition` is called any number of

@@ -68,14 +68,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
-use crate::sync::{Arc, Mutex, MutexGuard, Ticket, light_fence, rest};
+use crate::sync::{Arc, Mutex, MutexGuard, Ticket, light_fence, rest, with_each};
 
 /// A value that readers see as it is, while writers put another in its place.
 ///
@@ -379,29 +378,16 @@ impl Readers {
 
 impl<T> Drop for Rcu<T> {
     fn drop(&mut self) {
-        // Each work runs, and the value is dropped, also after a panic. The first panic is resumed.
-        let mut first = None;
-        let mut run = |work: Box<dyn FnOnce() + '_>| {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-                match first {
-                    None => first = Some(panic),
-                    // The payload may panic when it is dropped.
-                    Some(_) => std::mem::forget(panic),
-                }
-            }
-        };
         // There is no reader, so each grace period is over.
         let Deferred { open, sealed } = std::mem::take(&mut *self.deferred());
-        let works = sealed.into_iter().flat_map(|batch| batch.work).chain(open);
-        works.for_each(|work| run(work));
-        // Relaxed: nobody borrows the `Rcu`, and whatever ensures that orders us after the last writer.
+        // Relaxed: nobody borrows the `Rcu`, and whatever made that sure orders us behind the last writer.
         let last = self.current.load(Relaxed);
         // SAFETY: from a box, and never unlinked; readers borrow the `Rcu`, so there is none.
         let last = unsafe { Box::from_raw(last) };
-        run(Box::new(move || drop(last)));
-        if let Some(panic) = first {
-            resume_unwind(panic);
-        }
+        let works = sealed.into_iter().flat_map(|batch| batch.work).chain(open);
+        let works = works.map(|work| -> Box<dyn FnOnce() + '_> { work });
+        let value: Box<dyn FnOnce() + '_> = Box::new(move || drop(last));
+        with_each(works.chain([value]), |work| work());
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 
+mod panics;
 #[cfg(not(feature = "loom"))]
 mod waiting;
 
@@ -12,6 +13,8 @@ mod waiting;
 pub(crate) use modelled::{now, rest, sleep_on};
 #[cfg(not(feature = "loom"))]
 pub(crate) use waiting::{now, rest, sleep_on};
+
+pub(crate) use panics::with_each;
 
 pub(crate) use asymfence::{Bias, Pacer, Ticket, heavy_fence, light_fence};
 

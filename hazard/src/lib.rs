@@ -112,7 +112,8 @@
 //!
 //! The crate needs an allocator. Models use the feature `loom`, as [the fences' guide] says; with it the constructors
 //! are not `const fn`, so a `static` of these types does not compile. A signal handler may protect an object, but must
-//! not retire one. With the feature `std` a retire reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid
+//! not retire one. The same holds for a global allocator, and for what it calls: a retire may allocate, and panics if it
+//! is called again meanwhile. With the feature `std` a retire reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid
 //! to a thread: then it gets SIGSEGV, unless [`Thresholds::pause`] is `None`. A child of fork(2) can continue to use
 //! everything: see [`Domain`].
 //!

@@ -79,7 +79,7 @@ impl<T: ?Sized, F: Family> Protected<T, F> {
     /// assert_eq!(&*name, "north");
     /// ```
     ///
-    /// The part must belong to the object. A reference to something else does not compile:
+    /// The part must belong to the object, or be `'static`. A reference to anything else does not compile:
     ///
     /// ```compile_fail,E0597
     /// use asymfence_hazard::{AtomicBox, Protected};

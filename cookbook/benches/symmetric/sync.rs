@@ -4,10 +4,13 @@
 
 use std::time::Duration;
 
+#[path = "../../src/sync/panics.rs"]
+mod panics;
 #[path = "../../src/sync/waiting.rs"]
 mod waiting;
 
 pub(crate) use asymfence::{HeavyFenceError, Pacer};
+pub(crate) use panics::with_each;
 pub(crate) use std::sync::atomic::Ordering::SeqCst;
 pub(crate) use std::{hint, sync::*, thread};
 pub(crate) use waiting::{now, rest, sleep_on};

@@ -24,9 +24,21 @@ pub(crate) fn rest(tries: &mut u32) {
         101..=200 => thread::yield_now(),
         nth => {
             let micros = 8 << (nth - 200).min(7);
-            thread::sleep(Duration::from_micros(micros.min(1_000)));
+            sleep(Duration::from_micros(micros.min(1_000)));
         }
     }
+}
+
+/// Sleeps about so long, if the system lets it. (`std::thread::sleep` panics if a filter refuses the call, and sleeps for
+/// ever if it always answers EINTR.)
+fn sleep(time: Duration) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let time = rustix::thread::Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+        let _ = rustix::thread::nanosleep(&time);
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    thread::sleep(time);
 }
 
 /// Sleeps on `condvar`, but not beyond the `deadline`, if there is one. Returns whether that has passed. Nothing

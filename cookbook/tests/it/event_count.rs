@@ -1,5 +1,5 @@
 use std::future::{Future, IntoFuture};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -389,6 +389,25 @@ fn a_waker_may_use_the_event_count() {
     nosy.0.notify_one();
     let ready = waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(ready.is_ready());
+}
+
+#[test]
+fn a_waker_that_panics_leaves_no_other_task_asleep() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            resume_unwind(Box::new("a waker"));
+        }
+    }
+    let (event, counted) = (drowsy(), Counted::new());
+    let wakers = [Waker::from(Arc::new(Panics)), Waker::from(Arc::clone(&counted))];
+    let mut waiting =
+        [event.listen(), event.listen()].map(|listener| Box::pin(listener.into_future()));
+    for (waiting, waker) in waiting.iter_mut().zip(&wakers) {
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    catch_unwind(AssertUnwindSafe(|| event.notify_all())).expect_err("a waker panics");
+    assert_eq!(counted.1.load(Relaxed), 1);
 }
 
 /// Threads and tasks, of which some give up now and then, on one queue.

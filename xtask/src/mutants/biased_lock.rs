@@ -127,13 +127,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a writer that gives up and leaves the bias off",
         FILE,
-        "                self.biased.store(true, Relaxed);\n                return false;\n",
-        "                return false;\n",
+        "        self.0.store(true, Release);\n",
+        "",
     ),
     Mutant(
         "a writer whose time is over goes in",
         FILE,
-        "                self.biased.store(true, Relaxed);\n                return false;\n",
-        "                break;\n",
+        "                return false;\n            }\n            // The slots are unlocked",
+        "                break;\n            }\n            // The slots are unlocked",
     ),
 ];
