@@ -237,9 +237,9 @@ impl<T: ?Sized> BiasedRwLock<T> {
     /// Waits for the readers that are in by their slots; false if the deadline came first.
     #[cold]
     fn revoke(&self, _underlying: &RwLockWriteGuard<'_, ()>, deadline: Option<Duration>) -> bool {
+        let turns_on = TurnsOn(&self.biased);
         // Relaxed: it releases nothing. A reader that sees it takes the underlying lock.
         self.biased.store(false, Relaxed);
-        let turns_on = TurnsOn(&self.biased);
         // Heavy fence: the bias is off before we look at the slots.
         // Pairs with: the light fence in `Reader::enter` (scenario A).
         //  - a reader's publication came first: we see it, and wait;

@@ -3,6 +3,11 @@
 pub(crate) use asymfence::{Bias, Ticket};
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
 
+#[path = "../../../cookbook/src/sync/panics.rs"]
+mod panics;
+
+pub(crate) use panics::with_each;
+
 use std::cell::Cell;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
