@@ -69,7 +69,7 @@ use crossbeam_utils::CachePadded;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use crate::sync::{Bias, now, now_and_then, rest, sleep_on};
+use crate::sync::{Bias, is_over, now, now_and_then, rest, sleep_on};
 
 /// A reader-writer lock whose readers, while there is no writer, write no memory in common.
 ///
@@ -310,8 +310,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
     }
 }
 
-/// Turns the bias on again, if the writer does not go in: its time is over, or std panics because the system does not
-/// tell the time. Readers may be in by their slots, and the next writer must look for them.
+/// Turns the bias on again, if the writer does not go in: its time is over, or what it calls panics. Readers may be in by their slots, and the next writer must look for them.
 struct TurnsOn<'l>(&'l AtomicBool);
 
 impl Drop for TurnsOn<'_> {
@@ -337,7 +336,7 @@ fn try_before<G>(deadline: Duration, mut attempt: impl FnMut() -> Option<G>) -> 
     let mut tries = 0;
     loop {
         let found = attempt();
-        if found.is_some() || deadline.is_zero() || now() >= deadline {
+        if found.is_some() || deadline.is_zero() || is_over(deadline) {
             return found;
         }
         rest(&mut tries);

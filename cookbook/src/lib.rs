@@ -10,9 +10,8 @@
 //! In the event count, the lock and the deque the rare side may be busy at times. While it is busy, both sides execute
 //! full fences, with at most two heavy fences in a millisecond ([`asymfence::Bias`]).
 //!
-//! A signal handler must use none of them, and a global allocator only a deque, as the page of [`deque`] says. They ask
-//! std for the time. If a sandbox refuses clock_gettime(2) where no vdso serves it, std panics: then so may any call
-//! here, and threads that wait for such a caller may wait for ever.
+//! A signal handler must use none of them, and a global allocator only a deque, as the page of [`deque`] says. If a
+//! sandbox refuses clock_gettime(2) where no vdso serves it, time stands still: what waits for a time gives up at once.
 //!
 //! Each structure has models and mutants in `loom-tests/tests/cookbook`, a stress test in `tests/it`, a bench against
 //! its symmetric twin and against other crates, and a program in `examples`.

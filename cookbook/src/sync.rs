@@ -10,9 +10,9 @@ mod panics;
 mod waiting;
 
 #[cfg(feature = "loom")]
-pub(crate) use modelled::{now, rest, sleep_on};
+pub(crate) use modelled::{is_over, now, rest, sleep_on};
 #[cfg(not(feature = "loom"))]
-pub(crate) use waiting::{now, rest, sleep_on};
+pub(crate) use waiting::{is_over, now, rest, sleep_on};
 
 pub(crate) use panics::with_each;
 
@@ -82,6 +82,10 @@ mod modelled {
         Duration::from_millis(LOOKS.fetch_add(1, Relaxed))
     }
 
+    pub(crate) fn is_over(deadline: Duration) -> bool {
+        now() >= deadline
+    }
+
     pub(crate) fn rest(tries: &mut u32) {
         *tries = tries.saturating_add(1);
         if *tries <= 100 { hint::spin_loop() } else { thread::yield_now() }
@@ -99,7 +103,7 @@ mod modelled {
             return (condvar.wait(guard).unwrap_or_else(PoisonError::into_inner), false);
         };
         drop(guard);
-        let is_over = now() >= deadline;
+        let is_over = is_over(deadline);
         if !is_over {
             thread::yield_now();
         }

@@ -643,7 +643,8 @@ impl<F> Domain<F> {
             // Relaxed, both: numbers that decide when a fence is made.
             looked_at.store(counted.load(Relaxed), Relaxed);
         }
-        let begun = clock::now();
+        let now = || self.thresholds.pause.and_then(|_| clock::now());
+        let begun = now();
         // Heavy fence: every object below these tails was unlinked before it, by us or by a thread whose Release in
         // `Ring::put` we have acquired.
         // Pairs with: the light fence in `HazardPointer::protect_raw` (scenario A).
@@ -656,7 +657,7 @@ impl<F> Domain<F> {
             return Err(error);
         }
         due.factor.store(1, Relaxed);
-        if let (Some(begun), Some(ended)) = (begun, clock::now()) {
+        if let (Some(begun), Some(ended)) = (begun, now()) {
             let cost = ended.wrapping_sub(begun).min(PAUSES[1]);
             due.pause.store((COSTLY * cost).clamp(PAUSES[0], PAUSES[1]), Relaxed);
             due.fenced_at.store(ended, Relaxed);

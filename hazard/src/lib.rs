@@ -114,7 +114,8 @@
 //! are not `const fn`, so a `static` of these types does not compile. A signal handler may protect an object, but must
 //! not retire one. The same holds for a global allocator, and for what it calls: a retire may allocate, and panics if it
 //! is called again meanwhile. With the feature `std` a retire reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid
-//! to a thread: then it gets SIGSEGV, unless [`Thresholds::pause`] is `None`. A child of fork(2) can continue to use
+//! to a thread: then it gets SIGSEGV. If [`Thresholds::pause`] is `None`, only a thread that waits for another's reclaim
+//! reads the clock. A child of fork(2) can continue to use
 //! everything: see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/

@@ -13,7 +13,7 @@ pub(crate) use asymfence::{HeavyFenceError, Pacer};
 pub(crate) use panics::with_each;
 pub(crate) use std::sync::atomic::Ordering::SeqCst;
 pub(crate) use std::{hint, sync::*, thread};
-pub(crate) use waiting::{now, rest, sleep_on};
+pub(crate) use waiting::{is_over, now, rest, sleep_on};
 
 pub(crate) fn light_fence() {
     atomic::fence(SeqCst);

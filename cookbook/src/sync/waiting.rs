@@ -2,17 +2,40 @@
 //! the symmetric twins. So `super` is either of them.
 
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
-
-use once_cell::race::OnceBox;
+use std::time::Duration;
 
 use super::{Condvar, Mutex, MutexGuard, hint, thread};
 
-/// The time since some moment, the same one for all threads.
-pub(crate) fn now() -> Duration {
-    /// When the first call was. No `OnceLock`: a child forked while it is being set would wait in it for ever.
+/// The time since some moment, the same one for all threads. `None` if the system does not tell it: a sandbox may refuse
+/// clock_gettime(2) where no vdso serves it. (`Instant::now` panics then.)
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn clock() -> Option<Duration> {
+    use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
+
+    let now = clock_gettime_dynamic(DynamicClockId::Known(ClockId::Monotonic)).ok()?;
+    let nanoseconds = Duration::from_nanos(now.tv_nsec as u64);
+    Some(Duration::from_secs(now.tv_sec as u64).saturating_add(nanoseconds))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn clock() -> Option<Duration> {
+    use std::time::Instant;
+
+    use once_cell::race::OnceBox;
+
+    /// When the first call was. No `OnceLock`: a child that is forked in the middle would wait in it for ever.
     static START: OnceBox<Instant> = OnceBox::new();
-    START.get_or_init(|| Box::new(Instant::now())).elapsed()
+    Some(START.get_or_init(|| Box::new(Instant::now())).elapsed())
+}
+
+/// The time since some moment. It stands still if the system does not tell it.
+pub(crate) fn now() -> Duration {
+    clock().unwrap_or_default()
+}
+
+/// Whether the deadline has passed, or the system does not tell.
+pub(crate) fn is_over(deadline: Duration) -> bool {
+    clock().is_none_or(|now| now >= deadline)
 }
 
 /// Lets some time pass between two looks, more each time: spins, lets others run, then sleeps, for a millisecond at
