@@ -144,7 +144,7 @@ impl Collector {
 
     /// Creates a collector that executes a heavy fence when `pacer` says so. A handle asks the pacer at each 128th pin,
     /// and passes the number of its pins as `nth`. It also asks, with 1 as `nth`, when it has collected 64 retired
-    /// objects.
+    /// objects, and when it is dropped.
     #[must_use]
     pub fn with_pacer(pacer: Pacer) -> Self {
         Collector {
@@ -394,6 +394,9 @@ impl Drop for Handle<'_> {
         // There are no guards, or they were forgotten. A thread that takes the lock later to advance, and does not find
         // the slot, sees that we use nothing any more.
         self.collector.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        // Handles that do not live for 128 pins must ask the pacer too. Not before: this handle has no objects any more
+        // that readers may use, so a destructor may panic here.
+        self.collect(1);
     }
 }
 

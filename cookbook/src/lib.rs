@@ -12,6 +12,8 @@
 //!
 //! A signal handler must use none of them, and a global allocator only a deque, as the page of [`deque`] says. If a
 //! sandbox refuses clock_gettime(2) where no vdso serves it, time stands still: what waits for a time gives up at once.
+//! A child of fork(2) must not use a structure that other threads of its parent were using at the time of the fork: a
+//! lock may stay taken for ever.
 //!
 //! Each structure has models and mutants in `loom-tests/tests/cookbook`, a stress test in `tests/it`, a bench against
 //! its symmetric twin and against other crates, and a program in `examples`.

@@ -63,8 +63,9 @@ impl Background {
 
     /// Notices that this is a child of fork(2), which has no such thread.
     pub(crate) fn look_whether_it_is_there(&self) {
-        let process = self.process.load(Relaxed);
-        if process != 0 && process != process::id() as usize {
+        let (process, own) = (self.process.load(Relaxed), process::id());
+        // A filter may refuse to tell the number: then it is negative.
+        if process != 0 && process != own as usize && own as i32 > 0 {
             // Relaxed, both: advice.
             let _ = self.process.compare_exchange(process, 0, Relaxed, Relaxed);
         }

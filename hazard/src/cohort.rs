@@ -13,7 +13,6 @@ use crate::panics::through_panics;
 use crate::retired::{Bag, Garbage, InHand, free_unprotected};
 use crate::sync::Number;
 use crate::sync::Ordering::Relaxed;
-use crate::thread;
 
 /// The garbage of one structure, protected by the hazard pointers of a family's domain. For a field of the structure.
 ///
@@ -64,8 +63,9 @@ use crate::thread;
 ///
 /// Let `N` be the sum of `enough`, the number of hazard pointers of the domain, and the number of threads in the middle
 /// of a retire. At most `N` objects wait, and `N` more for each reclaim of the cohort that is under way. Not counted is
-/// what waits while heavy fences fail ([`CohortStats::failed`]). They are then tried less and less often, up to 64
-/// times as late.
+/// what waits while heavy fences fail ([`CohortStats::failed`]): they are then tried less and less often, up to 64 times
+/// as late. Nor are objects without a size, which may share the address of a protected one, and what destructors
+/// retire.
 ///
 /// The domain's own numbers ([`DomainStats`](crate::DomainStats), [`Thresholds`](crate::Thresholds)) leave out the
 /// garbage of its cohorts.
@@ -185,10 +185,7 @@ impl<F: Family> Cohort<F> {
     ///
     /// As [`Domain::retire`](crate::Domain::retire).
     pub fn reclaim(&self) -> Result<Reclaimed, HeavyFenceError> {
-        let again = || _ = self.reclaim_now();
-        let done =
-            thread::outermost(ptr::from_ref(self).cast(), true, || self.reclaim_now(), again);
-        done.unwrap_or(Ok(Reclaimed::default()))
+        Reclaimed::outermost(ptr::from_ref(self).cast(), || self.reclaim_now())
     }
 
     fn reclaim_now(&self) -> Result<Reclaimed, HeavyFenceError> {

@@ -292,9 +292,7 @@ impl<F> Domain<F> {
     ///
     /// As [`retire`](Domain::retire).
     pub fn reclaim(&self) -> Result<Reclaimed, HeavyFenceError> {
-        let again = || _ = self.reclaim_now();
-        let done = thread::outermost(self.address(), true, || self.reclaim_now(), again);
-        done.unwrap_or(Ok(Reclaimed::default()))
+        Reclaimed::outermost(self.address(), || self.reclaim_now())
     }
 
     fn reclaim_now(&self) -> Result<Reclaimed, HeavyFenceError> {
@@ -791,6 +789,29 @@ pub struct Reclaimed {
     /// Objects that still wait: a hazard pointer protects them, or another thread kept them locked for too long, or they
     /// are in one of the cases that [`reclaim_all`](Domain::reclaim_all) names.
     pub kept: usize,
+}
+
+impl Reclaimed {
+    /// Does `pass`, unless a destructor of what is at this address led here; and again as often as destructors ask.
+    pub(crate) fn outermost(
+        of: *const (),
+        pass: impl Fn() -> Result<Self, HeavyFenceError>,
+    ) -> Result<Self, HeavyFenceError> {
+        let mut further = None;
+        let again = || {
+            // After an error the garbage is kept, as the pass before said.
+            if let Ok(pass) = pass() {
+                let Reclaimed { freed, .. } = further.unwrap_or_default();
+                further = Some(Reclaimed { freed: freed + pass.freed, kept: pass.kept });
+            }
+        };
+        let first =
+            thread::outermost(of, true, &pass, again).unwrap_or(Ok(Reclaimed::default()))?;
+        Ok(match further {
+            None => first,
+            Some(Reclaimed { freed, kept }) => Reclaimed { freed: first.freed + freed, kept },
+        })
+    }
 }
 
 /// What a domain has done since it was created. The numbers wrap, and are read one after the other.

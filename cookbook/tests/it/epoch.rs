@@ -167,6 +167,18 @@ fn drops_that_retire_and_flush_do_not_nest() {
 }
 
 #[test]
+fn handles_that_live_for_a_moment_leave_no_more_than_a_batch_or_two() {
+    let (collector, deaths) = (Collector::with_pacer(Pacer::new(100)), Arc::default());
+    for number in 0..10_000 {
+        let handle = collector.handle();
+        // SAFETY: nobody has found it.
+        unsafe { handle.retire(Box::into_raw(Box::new(Canary::new(number, &deaths)))) };
+    }
+    // It takes three advances, each of which is due when 100 wait.
+    assert!(deaths.load(Relaxed) > 9_000, "{}", deaths.load(Relaxed));
+}
+
+#[test]
 fn what_is_pinned_is_alive_and_what_is_retired_dies_once() {
     const REPLACEMENTS: usize = if cfg!(miri) { 200 } else { 20_000 };
     let (collector, deaths) = (Collector::new(), Arc::default());

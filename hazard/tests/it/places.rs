@@ -13,7 +13,7 @@ use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
 use crate::child::Child;
-use crate::filter::{on_every_rung, on_protection_too};
+use crate::filter::{on_every_rung, on_own_number, on_protection_too};
 use crate::fork::in_fork;
 use crate::structures::hammer;
 use crate::{BY_NUMBERS, Canary, bound, end, reclaim, replace, retire, stats};
@@ -31,6 +31,27 @@ fn retire_without_a_barrier(count: usize, deaths: &Arc<AtomicUsize>, looks: impl
             retire::<Tests>(count, deaths);
             looks();
         });
+    });
+}
+
+/// The twin is a fork, whose child has no such thread.
+#[cfg(feature = "std")]
+#[test]
+fn a_refused_process_number_does_not_cost_the_background_reclaimer() {
+    domain! { enum Watched {} = BY_NUMBERS; }
+    struct Dies;
+    impl Drop for Dies {
+        fn drop(&mut self) {
+            assert_eq!(thread::current().name(), Some("asymfence-hazard"));
+        }
+    }
+    Child::default().run(|| {
+        Watched::domain().reclaim_in_background().expect("a thread");
+        apply_filter(&on_own_number(Errno(libc::EPERM as u32))).expect("seccomp");
+        (0..20_000).for_each(|_| Watched::domain().retire_box(Box::new(Dies)));
+        while stats::<Watched>().waiting() != 0 {
+            thread::yield_now();
+        }
     });
 }
 
