@@ -130,10 +130,13 @@ struct Deferred {
     open: VecDeque<Work>,
     /// The oldest first.
     sealed: VecDeque<Batch>,
+    /// Batches that were ever sealed.
+    count: u64,
 }
 
 /// What waits for the same grace period.
 struct Batch {
+    number: u64,
     period: GracePeriod,
     work: VecDeque<Work>,
 }
@@ -286,11 +289,12 @@ impl<T> Rcu<T> {
     /// deferred.
     pub fn run_deferred(&self) {
         self.seal();
-        while let Some(mut batch) = self.oldest() {
-            if !batch.period.is_over() {
-                return self.deferred().sealed.push_front(batch);
+        while let Some((number, mut period)) = self.oldest() {
+            // The batch stays where `run_all_deferred` finds it meanwhile.
+            if !period.is_over() {
+                return;
             }
-            self.run(batch);
+            self.run(number);
         }
     }
 
@@ -300,9 +304,9 @@ impl<T> Rcu<T> {
     /// Waits for ever and aborts as [`replace`](Rcu::replace).
     pub fn run_all_deferred(&self) {
         self.seal();
-        while let Some(mut batch) = self.oldest() {
-            batch.period.wait();
-            self.run(batch);
+        while let Some((number, mut period)) = self.oldest() {
+            period.wait();
+            self.run(number);
         }
     }
 
@@ -311,26 +315,37 @@ impl<T> Rcu<T> {
         let mut deferred = self.deferred();
         if !deferred.open.is_empty() {
             let work = std::mem::take(&mut deferred.open);
-            deferred.sealed.push_back(Batch { period: self.grace_period(), work });
+            deferred.count += 1;
+            let number = deferred.count;
+            deferred.sealed.push_back(Batch { number, period: self.grace_period(), work });
         }
     }
 
-    fn oldest(&self) -> Option<Batch> {
-        self.deferred().sealed.pop_front()
+    /// The number and the grace period of the oldest sealed batch.
+    fn oldest(&self) -> Option<(u64, GracePeriod)> {
+        self.deferred().sealed.front().map(|batch| (batch.number, batch.period.clone()))
     }
 
-    /// Runs the work without holding the lock, because it may defer. What a panic leaves is put back.
-    fn run(&self, batch: Batch) {
+    /// Runs the work of the oldest batch, unless another thread has taken the batch. Runs it without holding the lock,
+    /// because it may defer. What a panic leaves is put back.
+    fn run(&self, number: u64) {
         struct Rest<'r, T>(&'r Rcu<T>, Batch);
         impl<T> Drop for Rest<'_, T> {
             fn drop(&mut self) {
-                let Rest(rcu, Batch { period, work }) = self;
+                let Rest(rcu, Batch { number, period, work }) = self;
                 if !work.is_empty() {
-                    let rest = Batch { period: period.clone(), work: std::mem::take(work) };
+                    let (number, work) = (*number, std::mem::take(work));
+                    let rest = Batch { number, period: period.clone(), work };
                     rcu.deferred().sealed.push_front(rest);
                 }
             }
         }
+        let mut deferred = self.deferred();
+        if !deferred.sealed.front().is_some_and(|batch| batch.number == number) {
+            return;
+        }
+        let batch = deferred.sealed.pop_front().expect("it is there");
+        drop(deferred);
         let mut rest = Rest(self, batch);
         while let Some(work) = rest.1.work.pop_front() {
             work();
@@ -379,7 +394,7 @@ impl Readers {
 impl<T> Drop for Rcu<T> {
     fn drop(&mut self) {
         // There is no reader, so each grace period is over.
-        let Deferred { open, sealed } = std::mem::take(&mut *self.deferred());
+        let Deferred { open, sealed, .. } = std::mem::take(&mut *self.deferred());
         // Relaxed: nobody borrows the `Rcu`, and whatever made that sure orders us behind the last writer.
         let last = self.current.load(Relaxed);
         // SAFETY: from a box, and never unlinked; readers borrow the `Rcu`, so there is none.

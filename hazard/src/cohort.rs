@@ -172,7 +172,8 @@ impl<F: Family> Cohort<F> {
         }
     }
 
-    /// Frees every object of the cohort that no hazard pointer protects: one heavy fence for all of them.
+    /// Frees every object of the cohort that no hazard pointer protects: one heavy fence for all of them. Objects that
+    /// another thread is about to free are freed by that thread, perhaps after this call returns.
     ///
     /// In a destructor that the cohort runs, this frees nothing. Instead the outer call reclaims again, as in
     /// [`Domain::reclaim`](crate::Domain::reclaim).

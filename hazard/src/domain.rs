@@ -93,7 +93,8 @@ use crate::thread::{self, Local};
 /// - up to 64 objects of each thread that is stopped in the middle of a retire or a reclaim, and up to `2·E` more that
 ///   it has retired, if it was stopped while it took objects out of its ring;
 /// - without the feature `std`, while a thread is stopped in the middle of a reclaim, the objects of threads whose
-///   stacks lie within 16 KiB of its stack; and everything, while 256 threads are stopped in the middle of one;
+///   stacks lie within 16 KiB of its stack; and everything, while 256 threads are stopped in the middle of one, or 16
+///   whose stacks lie within 8 MiB above;
 /// - objects that destructors retire, until as many other objects have been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred);
@@ -281,7 +282,8 @@ impl<F> Domain<F> {
     /// destructors, unless one of them has panicked. It does so as often as destructors ask: a destructor that retires
     /// an object of its own kind and reclaims keeps the outer call busy for ever. (Without the feature `std` the outer
     /// call does not reclaim again. A call in a destructor whose frames take more than 16 KiB of the stack reclaims
-    /// too, up to 16 deep. While 256 calls are under way in the process, no further call reclaims.)
+    /// too, up to 16 deep. While 256 calls are under way in the process, or 16 on stacks that lie within 8 MiB above this
+    /// one, no further call reclaims.)
     ///
     /// # Errors
     ///
@@ -328,7 +330,8 @@ impl<F> Domain<F> {
     ///
     /// May wait, for a bounded time, for other threads that are about to free objects of this domain. Afterwards
     /// everything that was retired before the call has been freed or is counted in [`Reclaimed::kept`]. `kept` counts
-    /// unprotected objects only in these cases: another thread keeps retiring; another thread is stuck in a destructor;
+    /// unprotected objects only in these cases: another thread keeps retiring; another thread is freeing objects, and does not
+    /// end soon;
     /// this call was made in a destructor; a fork left behind a thread that was freeing objects. The call continues as
     /// long as there is something to free: threads that retire without a pause keep it busy.
     ///

@@ -1,9 +1,9 @@
 //! RCU: what is read is alive, what is replaced dies once, and which guard holds which writer back.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::{self, TryRecvError};
+use std::sync::{Arc, Barrier};
 use std::{mem, panic, thread};
 
 use asymfence_cookbook::rcu::Rcu;
@@ -351,4 +351,42 @@ fn a_dropped_rcu_runs_every_work_also_if_some_panic() {
     assert_eq!(payload.downcast_ref(), Some(&0), "the first one");
     // Five works, and the value.
     assert_eq!(done.load(Relaxed), 6);
+}
+
+/// The other thread runs what is due, and at first only asks whether it is.
+#[test]
+fn all_deferred_work_is_waited_for_also_while_another_thread_asks_whether_it_is_due() {
+    const ROUNDS: usize = if cfg!(miri) { 5 } else { 2_000 };
+    let rcu = Rcu::new(());
+    let (held, stop, round) = (AtomicBool::new(false), AtomicBool::new(false), Barrier::new(2));
+    let mut early = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                rcu.run_deferred();
+            }
+        });
+        let (held, round, rcu) = (&held, &round, &rcu);
+        scope.spawn(move || {
+            let reader = rcu.reader();
+            for _ in 0..ROUNDS {
+                let guard = reader.read();
+                held.store(true, Relaxed);
+                round.wait();
+                (0..20).for_each(|_| thread::yield_now());
+                held.store(false, Relaxed);
+                drop(guard);
+                round.wait();
+            }
+        });
+        for _ in 0..ROUNDS {
+            round.wait();
+            rcu.defer(|| ());
+            rcu.run_all_deferred();
+            early += usize::from(held.load(Relaxed));
+            round.wait();
+        }
+        stop.store(true, Relaxed);
+    });
+    assert_eq!(early, 0, "returned before the grace period was over");
 }
