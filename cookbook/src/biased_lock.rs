@@ -41,7 +41,8 @@
 //! what they cost on the underlying lock. Read sections do too, plus a counter.
 //!
 //! If such writes come more often than once in a millisecond, both sides switch to full fences, until none has come for
-//! a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond.
+//! a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond, and one more for each
+//! writer that comes at the same moment as the first.
 //!
 //! # When not to use it
 //!

@@ -115,8 +115,8 @@ pub fn deque<T>() -> (Owner<T>, Stealer<T>) {
 ///
 /// # Panics
 ///
-/// If no power of two that is at least `items` fits into a `usize`, or if there is no address space for so many items.
-/// (Lack of memory aborts, as everywhere.)
+/// If no power of two that is at least `items` fits into a `usize`, or if the items take more than `isize::MAX` bytes.
+/// (Lack of memory or of address space aborts, as everywhere.)
 #[must_use]
 pub fn with_capacity<T>(items: usize) -> (Owner<T>, Stealer<T>) {
     with_pause(items, PAUSE)

@@ -8,9 +8,9 @@
 //! - [`epoch`]: readers read linked structures while writers unlink objects from them, with paced heavy fences
 //!
 //! In the event count, the lock and the deque the rare side may be busy at times. While it is busy, both sides execute
-//! full fences, with at most two heavy fences in a millisecond ([`asymfence::Bias`]).
+//! full fences, with at most two heavy fences in a millisecond if callers come one at a time ([`asymfence::Bias`]).
 //!
-//! A signal handler must use none of them, and a global allocator only a deque, as the page of [`deque`] says. If a
+//! Signal handlers and global allocators must use none of them. If a
 //! sandbox refuses clock_gettime(2) where no vdso serves it, time stands still: what waits for a time gives up at once.
 //! A child of fork(2) must not use a structure that other threads of its parent were using at the time of the fork: a
 //! lock may stay taken for ever.

@@ -341,7 +341,7 @@ impl<T> Rcu<T> {
             }
         }
         let mut deferred = self.deferred();
-        if !deferred.sealed.front().is_some_and(|batch| batch.number == number) {
+        if deferred.sealed.front().is_none_or(|batch| batch.number != number) {
             return;
         }
         let batch = deferred.sealed.pop_front().expect("it is there");

@@ -102,7 +102,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "what is deferred does not wait",
         "cookbook/src/rcu.rs",
-        "            if !batch.period.is_over() {\n",
-        "            if !batch.period.is_over() && false {\n",
+        "            if !period.is_over() {\n",
+        "            if !period.is_over() && false {\n",
     ),
 ];
