@@ -10,10 +10,10 @@
 //! In the event count, the lock and the deque the rare side may be busy at times. While it is busy, both sides execute
 //! full fences, with at most two heavy fences in a millisecond if callers come one at a time ([`asymfence::Bias`]).
 //!
-//! Signal handlers and global allocators must use none of them. If a
-//! sandbox refuses clock_gettime(2) where no vdso serves it, time stands still: what waits for a time gives up at once.
-//! A child of fork(2) must not use a structure that other threads of its parent were using at the time of the fork: a
-//! lock may stay taken for ever.
+//! Signal handlers and global allocators must use none of them. A child of fork(2) must not use a structure that other
+//! threads of its parent were using at the time of the fork: a lock may stay taken for ever. All but [`rcu`] read the
+//! clock, by an instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. If a sandbox refuses
+//! clock_gettime(2) where no vdso serves it, time stands still: what waits for a time gives up at once.
 //!
 //! Each structure has models and mutants in `loom-tests/tests/cookbook`, a stress test in `tests/it`, a bench against
 //! its symmetric twin and against other crates, and a program in `examples`.
