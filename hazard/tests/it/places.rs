@@ -13,7 +13,9 @@ use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
 use crate::child::Child;
-use crate::filter::{on_every_rung, on_own_number, on_protection_too};
+#[cfg(feature = "std")]
+use crate::filter::on_own_number;
+use crate::filter::{on_every_rung, on_protection_too};
 use crate::fork::in_fork;
 use crate::structures::hammer;
 use crate::{BY_NUMBERS, Canary, bound, end, reclaim, replace, retire, stats};
