@@ -78,6 +78,9 @@ pub(crate) fn after(a: usize, b: usize) -> bool {
     a.wrapping_sub(b) as isize > 0
 }
 
+/// If objects come this many microseconds apart, reading the clock for each costs little.
+const SLOW: usize = 3;
+
 type Place = UnsafeCell<MaybeUninit<Item>>;
 
 #[derive(Debug)]
@@ -302,7 +305,8 @@ impl Ring {
                 counted_bytes: 0,
                 debt: 0,
                 most: 0,
-                pace: Pace { every: 1, at: 0, last: 0 },
+                // Before the first reading of the clock, which is 0 in a new process: the first object does not come fast.
+                pace: Pace { every: 1, at: 0, last: 0_usize.wrapping_sub(SLOW) },
             }),
             bytes: Number::new(0),
             freed: Freed::new(),
@@ -443,8 +447,6 @@ impl Ring {
     pub(crate) unsafe fn speed(&self, clock: impl FnOnce() -> Option<usize>) -> Speed {
         /// The maximum number of objects between two readings of the clock.
         const MOST: usize = 32;
-        /// If objects come this many microseconds apart, reading the clock for each costs little.
-        const SLOW: usize = 3;
         let look = |own: &mut Own| {
             let Pace { every, at, last } = &mut own.pace;
             if after(*at, own.tail) {
@@ -1031,6 +1033,31 @@ mod tests {
 
     fn retire(count: usize) {
         (0..count).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
+    }
+
+    /// So the second object of a process, after a pause, finds that it is time for a heavy fence.
+    #[test]
+    fn the_clock_is_read_for_the_first_object_and_the_less_often_the_faster_objects_come() {
+        if LOOM {
+            return; // no model
+        }
+        let ring = Ring::new(1);
+        let speed_after_one = |clock: &dyn Fn() -> Option<usize>| {
+            // SAFETY, all: by the owner; from a box.
+            unsafe {
+                ring.put(Item::of_box(Box::into_raw(Box::new(1_u8))), 1);
+                ring.extend(1);
+                ring.speed(clock)
+            }
+        };
+        let not_read = || panic!("it is not time");
+        assert_eq!(speed_after_one(&|| Some(0)), Speed::Slow(0));
+        assert_eq!(speed_after_one(&|| Some(SLOW)), Speed::Slow(SLOW));
+        assert_eq!(speed_after_one(&|| Some(5)), Speed::Fast(5));
+        assert_eq!(speed_after_one(&not_read), Speed::Unknown);
+        assert_eq!(speed_after_one(&|| Some(5 + 2 * SLOW)), Speed::Slow(11));
+        assert_eq!(speed_after_one(&|| None), Speed::Unknown);
+        assert_eq!(speed_after_one(&not_read), Speed::Unknown);
     }
 
     /// As in a child of fork(2), when a thread of the parent was taking objects out of the ring of the one that forked.
