@@ -49,6 +49,7 @@ impl<F: 'static> Domain<F> {
     fn reclaim_for_ever(&self) -> ! {
         let mut pause = PAUSES[0];
         loop {
+            // guard survives: without this sleep an object is found up to a second later, and no test looks at the time.
             if !self.anything_waits() {
                 self.background().sleep(|| self.anything_waits());
                 pause = PAUSES[0];

@@ -125,7 +125,23 @@ fn a_cursor_searches_on_when_what_it_stood_on_was_removed() {
     assert!(!reader.remove(), "another was first");
     assert!(reader.insert(NewNode::new(Canary::new(&deaths))).is_err());
     assert!(reader.seek(|_| true).is_none());
+    assert!(!reader.remove(), "it is at the end");
+    assert!(chain.cursor().into_guard().is_none(), "it has not sought");
     assert!(reader.insert(NewNode::new(Canary::new(&deaths))).is_ok());
+}
+
+#[test]
+fn what_was_replaced_is_retired_with_its_weight_or_deferred() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    let deaths = Arc::default();
+    let source = AtomicBox::<Canary, Tests>::from(Canary::boxed(&deaths));
+    let replace = || source.swap(Some(Canary::boxed(&deaths))).expect("not null");
+    replace().retire_weighing(1000);
+    assert_eq!(Tests::domain().stats().waiting_bytes, 1000);
+    replace().retire_deferred();
+    assert_eq!(Tests::domain().stats().waiting_bytes, 1000 + size_of::<Canary>());
+    assert_eq!(reclaim::<Tests>(), (2, 0));
+    assert_eq!(deaths.load(Relaxed), 2);
 }
 
 /// A guard keeps its object when the place is gone, and may be anywhere.
