@@ -464,6 +464,7 @@ impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
                 // removed sees what came before the removal.
                 let held = here.next.load();
                 if held.is_frozen() {
+                    // guard survives: whether the search begins again or goes on here, `look_again` decides what is found.
                     if !unlink(the_link, NonNull::from(here), held) {
                         continue 'again;
                     }

@@ -159,17 +159,20 @@ mod tests {
         let freed = core::cell::Cell::new(0);
         let with_a_size = |object: *mut u8| {
             // SAFETY: a box's.
-            freed.set(freed.get() + unsafe { *Box::from_raw(object) });
+            freed.set(freed.get() + *unsafe { Box::from_raw(object) });
         };
         // SAFETY: a box's.
         let without = |object: *mut u8| drop(unsafe { Box::from_raw(object) });
         let object = || Box::into_raw(Box::new(7_u8));
-        // SAFETY, all: a box's, and nobody else has it.
+        // SAFETY: a box's.
         let items = [(); 2].map(|()| unsafe { Item::with(object(), without) });
         assert_eq!(items[0].how, items[1].how, "a constant");
+        // SAFETY: nobody else has them.
         items.into_iter().for_each(|item| unsafe { item.free() });
+        // SAFETY: a box's.
         let items = [(); 2].map(|()| unsafe { Item::with(object(), with_a_size) });
         assert_ne!(items[0].how, items[1].how);
+        // SAFETY: nobody else has them.
         items.into_iter().for_each(|item| unsafe { item.free() });
         assert_eq!(freed.get(), 14);
     }

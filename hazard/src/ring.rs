@@ -1043,12 +1043,14 @@ mod tests {
         }
         let ring = Ring::new(1);
         let speed_after_one = |clock: &dyn Fn() -> Option<usize>| {
-            // SAFETY, all: by the owner; from a box.
-            unsafe {
-                ring.put(Item::of_box(Box::into_raw(Box::new(1_u8))), 1);
-                ring.extend(1);
-                ring.speed(clock)
-            }
+            // SAFETY: a box's.
+            let item = unsafe { Item::of_box(Box::into_raw(Box::new(1_u8))) };
+            // SAFETY: by the owner.
+            let _ = unsafe { ring.put(item, 1) };
+            // SAFETY: as above.
+            unsafe { ring.extend(1) };
+            // SAFETY: as above.
+            unsafe { ring.speed(clock) }
         };
         let not_read = || panic!("it is not time");
         assert_eq!(speed_after_one(&|| Some(0)), Speed::Slow(0));
