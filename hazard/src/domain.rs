@@ -110,7 +110,7 @@ use crate::thread::{self, Local};
 /// A child of fork(2) can continue to use the domain. In the child
 ///
 /// - objects that other threads of the parent protected stay protected for ever, and the hazard pointers of those
-///   threads are not used again;
+///   threads, with those that they kept or were about to take, are not used again;
 /// - objects that other threads of the parent had retired are freed, except the objects that those threads were just
 ///   freeing;
 /// - if another thread was taking objects out of a ring during the fork, the objects in that ring are never freed. If
@@ -823,8 +823,8 @@ impl Reclaimed {
 pub struct DomainStats {
     /// Hazard pointers, including those that threads keep for reuse, up to 7 for each thread.
     pub hazard_pointers: usize,
-    /// Slots for hazard pointers: none before the first hazard pointer is created; then 7, or up to two times the number
-    /// that was ever needed at the same time, if that is more.
+    /// Slots for hazard pointers: none before the first hazard pointer is created; then 7, or up to two times the
+    /// greatest number of [`hazard_pointers`](DomainStats::hazard_pointers) that there ever was, if that is more.
     pub slots: usize,
     /// Threads that have retired something and not ended. A child of fork(2) continues to count all threads that the
     /// parent had at the fork, although it has at most one of them. (Without the feature `std`: threads in the middle

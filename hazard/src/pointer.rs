@@ -63,8 +63,9 @@ use crate::thread::{CAPACITY, Local};
 /// # Cost
 ///
 /// Creating and dropping a hazard pointer takes a few instructions if the thread has kept one (feature `std`): a thread
-/// keeps up to seven for each family. Otherwise the domain gives a free one, and allocates if it has none. That takes
-/// constant time, unless another thread does the same at that moment, or did when this process was forked.
+/// keeps up to seven for each family. Otherwise the domain gives a free one, and allocates if it has none. That is
+/// lock-free, except for the allocator. It searches the domain's slots, which takes longer the more there are: mostly a
+/// step for each 448.
 ///
 /// # Signal safety
 ///

@@ -8,22 +8,14 @@ use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{
-    AtomicBool, AtomicPtr, AtomicUsize, LOCK_TRIES, LOOM, Number, UnsafeCell, get_mut, witness,
-};
+use crate::sync::{AtomicPtr, AtomicUsize, LOOM, Number, get_mut, witness, yield_now};
 
-/// The place of one hazard pointer: what it protects.
+/// The place of one hazard pointer: the address of the object that it protects, or null.
 #[derive(Debug)]
-struct Place {
-    /// The address of the object, or null.
-    protected: AtomicPtr<()>,
-    /// The next free place, if this one is free. Written by the thread that gives it back, before other threads find
-    /// it.
-    next: UnsafeCell<Option<Slot>>,
-}
+struct Place(AtomicPtr<()>);
 
-/// As many places as fit, with the link to their slab, into the two cache lines that processors fetch together. A
-/// thread keeps as many places, so threads rarely share a block.
+/// As many places as a thread keeps, with the link to their slab, in the two cache lines that processors fetch together.
+/// So threads rarely share a block.
 pub(crate) const BLOCK: usize = if LOOM { 1 } else { 7 };
 
 #[derive(Debug)]
@@ -32,6 +24,9 @@ struct Block {
     places: [Place; BLOCK],
     slab: *const Slab,
 }
+
+/// Every place of a block has an owner: a bit for each.
+const ALL: usize = (1 << BLOCK) - 1;
 
 /// So the address of a place gives its block.
 const _: () = assert!(size_of::<Block>() == align_of::<Block>());
@@ -42,6 +37,10 @@ struct Slab {
     /// How many of its places have an owner. A scan skips a slab without owners.
     used: AtomicUsize,
     blocks: *mut [Block],
+    /// For each block, a bit for each of its places: whether it has an owner.
+    owned: Box<[AtomicUsize]>,
+    /// How many places this slab and those before it have.
+    total: usize,
     next: *mut Slab,
 }
 
@@ -53,7 +52,7 @@ const LARGEST: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot(NonNull<Place>);
 
-// SAFETY: a place consists of atomics, and of a link that only its holder uses.
+// SAFETY: a place is an atomic.
 unsafe impl Send for Slot {}
 // SAFETY: as above.
 unsafe impl Sync for Slot {}
@@ -79,7 +78,7 @@ impl Slot {
         // Release: what this thread did with the object that it protected until now comes before the store. Pairs with:
         // the Acquire of the scan in `protected`; the object is freed after the scan has seen this or a later value.
         // The light fence that follows makes sure that the store is *seen* in time.
-        self.place().protected.store(object.cast(), Release);
+        self.place().0.store(object.cast(), Release);
         witness::left(self.0.addr().get());
     }
 
@@ -87,7 +86,7 @@ impl Slot {
     #[inline]
     pub(crate) fn protects<T>(&self, object: *mut T) -> bool {
         // Relaxed: our own store.
-        self.place().protected.load(Relaxed) == object.cast()
+        self.place().0.load(Relaxed) == object.cast()
     }
 
     /// Tells the witness of a model that `object` was found still linked after this slot had published it.
@@ -95,34 +94,85 @@ impl Slot {
     pub(crate) fn confirm<T>(&self, object: *mut T) {
         witness::used(self.0.addr().get(), object);
     }
+}
 
-    fn link(&self, next: Option<Slot>) {
-        // SAFETY: only ours, until other threads find it.
-        self.place().next.with_mut(|place| unsafe { *place = next });
+impl Slab {
+    /// A slot of this slab: the index of its block, and its index in the block.
+    fn slot(&self, block: usize, place: usize) -> Slot {
+        // SAFETY: one of the blocks.
+        let block = unsafe { self.blocks.cast::<Block>().add(block) };
+        // SAFETY: not by a reference, so that the address also gives the block.
+        let places = unsafe { &raw mut (*block).places }.cast::<Place>();
+        // SAFETY: one of its places.
+        let place = unsafe { places.add(place) };
+        // SAFETY: an address in a box.
+        Slot(unsafe { NonNull::new_unchecked(place) })
     }
 
-    fn next(&self) -> Option<Slot> {
-        // SAFETY: only ours, because we have taken it off a list.
-        self.place().next.with(|next| unsafe { *next })
+    /// The word that says who of the slot's block has an owner, and the slot's bit in it.
+    fn owner(&self, slot: Slot) -> (&AtomicUsize, usize) {
+        let offset = slot.0.addr().get() - self.blocks.cast::<Block>().addr();
+        let (block, place) = (offset / size_of::<Block>(), offset % size_of::<Block>());
+        (&self.owned[block], 1 << (place / size_of::<Place>()))
+    }
+
+    /// Takes up to so many slots that have no owner, and counts down.
+    fn take(&self, wanted: &mut usize, take: &mut impl FnMut(Slot)) {
+        // Relaxed: a first check. `release` counts before it clears the bit, so a slab is not passed over for ever.
+        if !LOOM && self.used.load(Relaxed) == BLOCK * self.owned.len() {
+            return;
+        }
+        for (block, word) in self.owned.iter().enumerate() {
+            // Relaxed: only compared with.
+            let mut owned = word.load(Relaxed);
+            while owned != ALL && *wanted > 0 {
+                let place = owned.trailing_ones() as usize;
+                let bit = 1 << place;
+                // Acquire: the stores of the previous owner come before ours. Pairs with: the Release in `release`.
+                // Relaxed on failure: nothing was taken.
+                match word.compare_exchange(owned, owned | bit, Acquire, Relaxed) {
+                    Ok(_) => {
+                        owned |= bit;
+                        *wanted -= 1;
+                        // Relaxed: this comes before the slot protects anything. So a scan after a heavy fence that
+                        // must find the protection finds this too (scenario A).
+                        self.used.fetch_add(1, Relaxed);
+                        take(self.slot(block, place));
+                    }
+                    Err(found) => owned = found,
+                }
+            }
+        }
     }
 }
 
-/// Every slot of a domain: slabs of blocks, which stay until the end, and lists of the free slots.
+impl Slab {
+    /// Returns the next slab.
+    ///
+    /// # Safety
+    ///
+    /// Made by [`Slots::grow`], and not borrowed.
+    unsafe fn free(slab: *mut Slab) -> *mut Slab {
+        // SAFETY: from a box, as the caller says.
+        let slab = *unsafe { Box::from_raw(slab) };
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(slab.blocks) });
+        slab.next
+    }
+}
+
+/// Every slot of a domain: slabs of blocks, which stay until the end.
+///
+/// Nobody waits for another thread here, which may have been preempted, or left behind by a fork: who takes slots first
+/// reserves so many, by a count, and then looks for them. A slab is added only if the count says that there are no more.
 #[derive(Debug)]
 pub(crate) struct Slots {
     newest: AtomicPtr<Slab>,
-    /// Slots in all blocks, and slots that have an owner.
-    made: Number,
+    /// Slots that have an owner or are reserved: never more than there are, except while a slab is being added.
     used: Number,
-    /// Slots that were given back. They are added one by one and removed all at once, so no address is reused during an
-    /// exchange.
-    returned: AtomicPtr<Place>,
-    /// Slots that were removed from there. They are taken one at a time, under `lock`, a try-lock.
-    free: UnsafeCell<Option<Slot>>,
-    lock: AtomicBool,
 }
 
-// SAFETY: `free` is used only under `lock`. The fields of a slab, except `used`, do not change once it can be found.
+// SAFETY: the fields of a slab, except its atomics, do not change once it can be found.
 unsafe impl Send for Slots {}
 // SAFETY: as above.
 unsafe impl Sync for Slots {}
@@ -130,14 +180,7 @@ unsafe impl Sync for Slots {}
 macro_rules! new {
     ($($constness:ident)?) => {
         pub(crate) $($constness)? fn new() -> Self {
-            Slots {
-                newest: AtomicPtr::new(ptr::null_mut()),
-                made: Number::new(0),
-                used: Number::new(0),
-                returned: AtomicPtr::new(ptr::null_mut()),
-                free: UnsafeCell::new(None),
-                lock: AtomicBool::new(false),
-            }
+            Slots { newest: AtomicPtr::new(ptr::null_mut()), used: Number::new(0) }
         }
     };
 }
@@ -147,8 +190,7 @@ impl Slots {
 
     /// How many slots there are.
     pub(crate) fn made(&self) -> usize {
-        // Relaxed: a size, for reports.
-        self.made.load(Relaxed)
+        self.slabs().next().map_or(0, |slab| slab.total)
     }
 
     /// How many slots have an owner.
@@ -168,151 +210,107 @@ impl Slots {
         })
     }
 
-    /// Takes a slot, and up to `spare` more, which are passed to `keep`. In constant time, unless another thread does
-    /// the same at that moment, or did when this process was forked.
+    /// Takes a slot, and up to `spare` more, which are passed to `keep`. Lock-free, except for the allocator.
     #[cold]
     pub(crate) fn take(&self, spare: usize, mut keep: impl FnMut(Slot)) -> Slot {
         let first = Cell::new(None);
-        let mut take = |slot: Slot| {
-            // Relaxed: this comes before the slot protects anything. So a scan after a heavy fence that must find the
-            // protection finds this too (scenario A).
-            slot.slab().used.fetch_add(1, Relaxed);
-            self.used.fetch_add(1, Relaxed);
-            match first.get() {
-                None => first.set(Some(slot)),
-                Some(_) => keep(slot),
+        let mut take = |slot: Slot| match first.get() {
+            None => first.set(Some(slot)),
+            Some(_) => keep(slot),
+        };
+        let mut wanted = match self.reserve((1 + spare).min(BLOCK)) {
+            Reserved::There(count) => count,
+            Reserved::Made(slab, count) => {
+                (0..count).for_each(|place| take(slab.slot(0, place)));
+                0
             }
         };
-        if let Some(locked) = self.lock() {
-            locked.take(1 + spare, &mut take);
-        } else {
-            // Another thread has the lock, or had it when the process was forked. Take all slots that were given back,
-            // and give the rest back again.
-            let mut list = self.returned();
-            for _ in 0..=spare {
-                let Some(slot) = list else { break };
-                list = slot.next();
-                take(slot);
-            }
-            if let Some(rest) = list {
-                let mut last = rest;
-                while let Some(next) = last.next() {
-                    last = next;
+        loop {
+            for slab in self.slabs() {
+                if wanted == 0 {
+                    break;
                 }
-                self.give_back(rest, last);
+                slab.take(&mut wanted, &mut take);
+            }
+            if let Some(first) = first.get() {
+                // Relaxed: a size. What was reserved and not found is for others.
+                self.used.fetch_sub(wanted, Relaxed);
+                return first;
+            }
+            // One is free for us: there are at least as many slots as are reserved. Others took those that we saw, and
+            // gave back some that we had passed.
+            yield_now();
+        }
+    }
+
+    /// Reserves up to so many slots, and at least one.
+    fn reserve(&self, most: usize) -> Reserved<'_> {
+        // Relaxed, all: a slot that is counted as free is looked for until it is found.
+        let mut used = self.used.load(Relaxed);
+        loop {
+            let newest = self.slabs().next();
+            let count = newest.map_or(0, |slab| slab.total).saturating_sub(used).min(most);
+            if count == 0 {
+                if let Some(slab) = self.grow(newest, most) {
+                    return Reserved::Made(slab, most);
+                }
+                used = self.used.load(Relaxed);
+                continue;
+            }
+            match self.used.compare_exchange(used, used + count, Relaxed, Relaxed) {
+                Ok(_) => return Reserved::There(count),
+                Err(found) => used = found,
             }
         }
-        if let Some(first) = first.get() {
-            return first;
-        }
-        let mut new = self.grow();
-        let mut rest = None;
-        for _ in 0..=spare {
-            let Some(slot) = new.next() else { break };
-            take(slot);
-        }
-        let mut last = None;
-        for slot in new {
-            slot.link(rest);
-            last = last.or(Some(slot));
-            rest = Some(slot);
-        }
-        if let (Some(rest), Some(last)) = (rest, last) {
-            self.give_back(rest, last);
-        }
-        first.get().unwrap_or_else(|| unreachable!("a slab has slots"))
     }
 
     /// Gives a slot back. It must not protect anything any more.
     pub(crate) fn release(&self, slot: Slot) {
-        // Relaxed: a size.
-        self.used.fetch_sub(1, Relaxed);
+        let slab = slot.slab();
         // Release: what the holder did with the objects that it protected. Pairs with: the Acquire in `protected`,
         // which skips the slab if it finds 0.
-        slot.slab().used.fetch_sub(1, Release);
-        self.give_back(slot, slot);
+        slab.used.fetch_sub(1, Release);
+        let (owned, bit) = slab.owner(slot);
+        // Release: the stores of the holder. Pairs with: the Acquire in `Slab::take`.
+        owned.fetch_and(!bit, Release);
+        // Relaxed: a size. Who sees it before the bit looks for the slot until it finds one.
+        self.used.fetch_sub(1, Relaxed);
     }
 
-    /// Gives back a list of slots, of which the last is known.
-    fn give_back(&self, first: Slot, last: Slot) {
-        // Relaxed: only compared with.
-        let mut returned = self.returned.load(Relaxed);
-        loop {
-            last.link(NonNull::new(returned).map(Slot));
-            // Release: the stores of the last holder, and the links. Pairs with: the Acquire in `returned`. Relaxed on
-            // failure: the slot that we find is not accessed.
-            match self.returned.compare_exchange(returned, first.0.as_ptr(), Release, Relaxed) {
-                Ok(_) => return,
-                Err(found) => returned = found,
-            }
-        }
-    }
-
-    /// Takes all slots that were given back.
-    fn returned(&self) -> Option<Slot> {
-        // Relaxed: a first check. Acquire: the stores of the previous holders come before ours. Pairs with: the Release
-        // in `give_back`.
-        if self.returned.load(Relaxed).is_null() {
+    /// Adds a slab, as large as all slabs before, up to a maximum. The first `count` of its slots belong to the caller.
+    /// If another thread has added one since `newest`, there is no need any more.
+    fn grow(&self, newest: Option<&Slab>, count: usize) -> Option<&Slab> {
+        let made = newest.map_or(0, |slab| slab.total);
+        let blocks_count = (made / BLOCK).clamp(1, if LOOM { 1 } else { LARGEST });
+        let owned = |block| AtomicUsize::new(if block == 0 { (1 << count) - 1 } else { 0 });
+        let slab = Box::into_raw(Box::new(Slab {
+            used: AtomicUsize::new(count),
+            blocks: ptr::slice_from_raw_parts_mut(ptr::null_mut(), 0),
+            owned: (0..blocks_count).map(owned).collect(),
+            total: made + BLOCK * blocks_count,
+            next: newest.map_or(ptr::null_mut(), |slab| ptr::from_ref(slab).cast_mut()),
+        }));
+        let place = |_| Place(AtomicPtr::new(ptr::null_mut()));
+        let blocks: Box<[Block]> = (0..blocks_count)
+            .map(|_| Block { places: core::array::from_fn(place), slab })
+            .collect();
+        // SAFETY: the slab is ours until it is in the list.
+        let ours = unsafe { &mut *slab };
+        ours.blocks = Box::into_raw(blocks);
+        let next = ours.next;
+        // Relaxed: a count. Before the slab can be found, or others would reserve what is ours.
+        self.used.fetch_add(count, Relaxed);
+        // Release: the slab is initialised before it can be found. Pairs with: the Acquire in `slabs`. Relaxed on
+        // failure: the newer slab is not accessed.
+        if self.newest.compare_exchange(next, slab, Release, Relaxed).is_err() {
+            // Relaxed: as above.
+            self.used.fetch_sub(count, Relaxed);
+            // SAFETY: made above, and nobody has found it.
+            unsafe { Slab::free(slab) };
             return None;
         }
-        NonNull::new(self.returned.swap(ptr::null_mut(), Acquire)).map(Slot)
-    }
-
-    #[allow(clippy::reversed_empty_ranges, reason = "most models do not try")]
-    fn lock(&self) -> Option<Locked<'_>> {
-        for _ in 0..LOCK_TRIES {
-            // Relaxed: a first check, which does not take the cache line. Acquire: what was done under the lock before.
-            // Pairs with: the Release of `Locked`.
-            if !self.lock.load(Relaxed)
-                && self.lock.compare_exchange(false, true, Acquire, Relaxed).is_ok()
-            {
-                return Some(Locked(self));
-            }
-            core::hint::spin_loop();
-        }
-        None
-    }
-
-    /// Adds a slab, twice as large as all slabs before, up to a maximum. Returns its slots, which belong to the caller.
-    #[allow(clippy::modulo_one, reason = "a model's block has one place")]
-    fn grow(&self) -> impl Iterator<Item = Slot> + use<> {
-        let count = (self.made() / BLOCK).clamp(1, if LOOM { 1 } else { LARGEST });
-        let slab = Box::into_raw(Box::new(Slab {
-            used: AtomicUsize::new(0),
-            blocks: ptr::slice_from_raw_parts_mut(ptr::null_mut(), 0),
-            next: ptr::null_mut(),
-        }));
-        let place =
-            |_| Place { protected: AtomicPtr::new(ptr::null_mut()), next: UnsafeCell::new(None) };
-        let blocks: Box<[Block]> =
-            (0..count).map(|_| Block { places: core::array::from_fn(place), slab }).collect();
-        let blocks = Box::into_raw(blocks);
-        // Relaxed: a size.
-        self.made.fetch_add(count * BLOCK, Relaxed);
-        // Relaxed: only compared with, by the exchange below.
-        let mut next = self.newest.load(Relaxed);
-        loop {
-            // SAFETY: the slab is ours until it is in the list.
-            let ours = unsafe { &mut *slab };
-            (ours.blocks, ours.next) = (blocks, next);
-            // Release: the slab is initialised before it can be found. Pairs with: the Acquire in `slabs`. Relaxed on
-            // failure: the newer slab that we find is not accessed.
-            match self.newest.compare_exchange(next, slab, Release, Relaxed) {
-                Ok(_) => break,
-                Err(newest) => next = newest,
-            }
-        }
-        let first = blocks.cast::<Block>();
-        (0..count * BLOCK).map(move |index| {
-            // SAFETY: one of the blocks.
-            let block = unsafe { first.add(index / BLOCK) };
-            // SAFETY: not by a reference, so that the address also gives the block.
-            let places = unsafe { &raw mut (*block).places }.cast::<Place>();
-            // SAFETY: one of its places.
-            let place = unsafe { places.add(index % BLOCK) };
-            // SAFETY: an address in a box.
-            Slot(unsafe { NonNull::new_unchecked(place) })
-        })
+        // SAFETY: it is in the list.
+        Some(unsafe { &*slab })
     }
 
     /// The addresses that are protected. An object that is missing here is unprotected only if a heavy fence came
@@ -321,38 +319,20 @@ impl Slots {
         // Acquire: no slot of the slab has an owner, and the previous owners are done. Pairs with: the Release in
         // `release`.
         let slabs = self.slabs().filter(|slab| slab.used.load(Acquire) != 0);
-        // SAFETY: made with the slab, and only its atomics and links change.
+        // SAFETY: made with the slab, and only its atomics change.
         let blocks = slabs.flat_map(|slab| unsafe { &*slab.blocks });
         // Acquire: see `Slot::protect`, its partner.
-        let objects =
-            blocks.flat_map(|block| &block.places).map(|place| place.protected.load(Acquire));
+        let objects = blocks.flat_map(|block| &block.places).map(|place| place.0.load(Acquire));
         Scan::of(objects.filter(|object| !object.is_null()).collect())
     }
 }
 
-/// The held lock of the free list.
-struct Locked<'s>(&'s Slots);
-
-impl Locked<'_> {
-    /// Takes up to this many slots off the list.
-    fn take(&self, most: usize, take: &mut impl FnMut(Slot)) {
-        self.0.free.with_mut(|free| {
-            // SAFETY: we hold the lock.
-            let free = unsafe { &mut *free };
-            for _ in 0..most {
-                let Some(slot) = free.or_else(|| self.0.returned()) else { break };
-                *free = slot.next();
-                take(slot);
-            }
-        });
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        // Release: what was done under the lock. Pairs with: the Acquire in `Slots::lock`.
-        self.0.lock.store(false, Release);
-    }
+/// Slots for somebody who wants some.
+enum Reserved<'s> {
+    /// So many are there, and must be found.
+    There(usize),
+    /// The first ones of a new slab.
+    Made(&'s Slab, usize),
 }
 
 /// The addresses that a scan found protected. Copying it counts a reference.
@@ -441,11 +421,8 @@ impl Drop for Slots {
     fn drop(&mut self) {
         let mut next = get_mut(&mut self.newest);
         while !next.is_null() {
-            // SAFETY: made by `grow`, from a box, and the list is not borrowed any more.
-            let slab = *unsafe { Box::from_raw(next) };
-            // SAFETY: as above.
-            drop(unsafe { Box::from_raw(slab.blocks) });
-            next = slab.next;
+            // SAFETY: made by `grow`, and the list is not borrowed any more.
+            next = unsafe { Slab::free(next) };
         }
     }
 }

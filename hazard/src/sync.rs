@@ -35,9 +35,6 @@ mod chosen {
     /// Whether loom explores every access. Its models use smaller sizes.
     pub(crate) const LOOM: bool = false;
 
-    /// How often a thread tries to lock the free slots, before it does without the lock.
-    pub(crate) const LOCK_TRIES: u32 = 100;
-
     /// A static domain of the family.
     #[doc(hidden)]
     #[macro_export]
@@ -134,10 +131,6 @@ mod chosen {
     }
 
     pub(crate) const LOOM: bool = true;
-
-    /// The lock of the free slots has a model of its own. The others take the way without it, or they would take much
-    /// longer.
-    pub(crate) const LOCK_TRIES: u32 = 0;
 
     /// A domain of the family in the current model.
     #[doc(hidden)]

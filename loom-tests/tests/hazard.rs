@@ -1140,12 +1140,12 @@ mod sync {
     pub(crate) use asymfence::model::witness;
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+    pub(crate) use loom::thread::yield_now;
     pub(crate) use std::sync::atomic::AtomicUsize as Number;
 
     pub(crate) use AtomicUsize as Counter;
 
     pub(crate) const LOOM: bool = true;
-    pub(crate) const LOCK_TRIES: u32 = 1;
 
     pub(crate) fn get_mut<T>(pointer: &mut AtomicPtr<T>) -> *mut T {
         pointer.with_mut(|pointer| *pointer)
@@ -1478,19 +1478,27 @@ fn the_ring_of_a_thread_that_has_ended_is_emptied_by_others() {
     });
 }
 
-/// The list of free slots is used under its lock. A thread that does not get the lock takes a slot that was given back.
+/// A slot has one owner at a time, and is made only if none is free.
 #[test]
 fn two_threads_take_and_give_back_slots() {
     check(Start::Symmetric, || {
         let free = Arc::new(slots::Slots::new());
-        let take_and_give_back = |count: usize, slots: &slots::Slots| {
-            let taken: Vec<_> = (0..count).map(|_| slots.take(0, |_| ())).collect();
-            taken.into_iter().for_each(|slot| slots.release(slot));
+        let first = free.take(0, |_| ());
+        free.release(first);
+        // Whoever has the first slot writes it.
+        let owned = Arc::new(UnsafeCell::new(()));
+        let take_and_give_back = move |slots: &slots::Slots, owned: &UnsafeCell<()>| {
+            let slot = slots.take(0, |_| ());
+            if slot == first {
+                owned.with_mut(|_| ());
+            }
+            slots.release(slot);
         };
-        take_and_give_back(2, &free);
-        let theirs = free.clone();
-        let other = thread::spawn(move || take_and_give_back(1, &theirs));
-        take_and_give_back(1, &free);
+        let theirs = (free.clone(), owned.clone());
+        let other = thread::spawn(move || take_and_give_back(&theirs.0, &theirs.1));
+        take_and_give_back(&free, &owned);
         other.join().expect("no panic");
+        assert!((1..=2).contains(&free.made()));
+        assert_eq!(free.used(), 0);
     });
 }

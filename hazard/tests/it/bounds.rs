@@ -212,6 +212,34 @@ fn hazard_pointers_that_are_gone_do_not_raise_the_threshold() {
     assert!(stats::<Tests>().waiting() <= bound::<Tests>() && deaths.load(Relaxed) > 0);
 }
 
+/// However many threads create and drop hazard pointers, and wherever they are preempted.
+#[test]
+fn there_are_at_most_twice_as_many_slots_as_hazard_pointers() {
+    const THREADS: usize = 8;
+    const EACH: usize = 12;
+    const ROUNDS: usize = if cfg!(miri) { 10 } else { 20_000 };
+    /// What a thread keeps.
+    const KEPT: usize = 7;
+    domain! { enum Tests {} = BY_NUMBERS; }
+    let all = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                all.wait();
+                for _ in 0..ROUNDS {
+                    drop(HazardPointer::<Tests>::array::<EACH>());
+                }
+            });
+        }
+    });
+    let most = 2 * THREADS * (EACH + KEPT);
+    assert!(stats::<Tests>().slots <= most, "{:?}", stats::<Tests>());
+    // The twin: who needs more at the same time gets more.
+    let held: Vec<HazardPointer<Tests>> = (0..=most).map(|_| HazardPointer::new()).collect();
+    let slots = stats::<Tests>().slots;
+    assert!(slots > most && slots <= 2 * (held.len() + (1 + THREADS) * KEPT), "{slots}");
+}
+
 #[test]
 fn many_threads_share_heavy_fences() {
     const OBJECTS: usize = 64;

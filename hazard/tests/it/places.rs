@@ -1,8 +1,8 @@
 //! Hazard pointers where things go wrong: heavy fences that fail, a fork, no membarrier.
 
 use std::cell::RefCell;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -168,7 +168,7 @@ fn a_fork_in_the_middle_of_reclaims_hangs_nobody() {
     Child::default().run(|| {
         init();
         let deaths = Arc::default();
-        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(Relaxed) {
@@ -184,6 +184,36 @@ fn a_fork_in_the_middle_of_reclaims_hangs_nobody() {
                     let (freed, kept) = reclaim::<Tests>();
                     assert!(freed >= 100 && kept <= lost, "{freed}, {kept}, {lost}");
                     assert_eq!(deaths.load(Relaxed), 100);
+                });
+            }
+            stop.store(true, Relaxed);
+        });
+    });
+}
+
+/// What the parent's other threads had, kept or were about to take is all that the child cannot use.
+#[test]
+fn a_fork_in_the_middle_of_taking_hazard_pointers_costs_no_more_than_those() {
+    const THREADS: usize = 4;
+    const EACH: usize = 12;
+    const KEPT: usize = 7;
+    Child::default().run(|| {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    while !stop.load(Relaxed) {
+                        drop(HazardPointer::<Tests>::array::<EACH>());
+                    }
+                });
+            }
+            for _ in 0..50 {
+                in_fork(|| {
+                    for _ in 0..1_000 {
+                        drop(HazardPointer::<Tests>::array::<EACH>());
+                    }
+                    let stats = stats::<Tests>();
+                    assert!(stats.slots <= 2 * (THREADS + 1) * (EACH + KEPT), "{stats:?}");
                 });
             }
             stop.store(true, Relaxed);
