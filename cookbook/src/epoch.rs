@@ -370,11 +370,13 @@ impl Handle<'_> {
         // advanced and not come here yet would take a model of four threads.
         let epoch = self.collector.epoch.load(Acquire);
         let is_over = |sealed: &Sealed| epoch >= sealed.tag + GRACE;
+        let mut of_others = Vec::new();
         if let Ok(mut left) = self.collector.left.try_lock() {
             while left.front().is_some_and(is_over) {
-                self.sealed.borrow_mut().extend(left.pop_front());
+                of_others.extend(left.pop_front());
             }
         }
+        drop(of_others);
         loop {
             let mut sealed = self.sealed.borrow_mut();
             if !sealed.front().is_some_and(is_over) {

@@ -41,7 +41,7 @@ impl<F: 'static> Domain<F> {
     ///
     /// # Errors
     ///
-    /// If the operating system cannot start a thread.
+    /// If the operating system cannot start a thread. (Another thread that makes this call meanwhile gets `Ok`.)
     pub fn reclaim_in_background(&'static self) -> io::Result<()> {
         self.background().start(|| self.reclaim_for_ever())
     }

@@ -178,6 +178,20 @@ fn handles_that_live_for_a_moment_leave_no_more_than_a_batch_or_two() {
     assert!(deaths.load(Relaxed) > 9_000, "{}", deaths.load(Relaxed));
 }
 
+/// Each has fresh objects of its own when it finds what others have left.
+#[test]
+fn handles_that_live_for_one_batch_drop_what_others_left() {
+    let (collector, deaths) = (Collector::with_pacer(Pacer::new(100)), Arc::default());
+    for _ in 0..100 {
+        let handle = collector.handle();
+        for number in 0..64 {
+            // SAFETY: nobody has found it.
+            unsafe { handle.retire(Box::into_raw(Box::new(Canary::new(number, &deaths)))) };
+        }
+    }
+    assert!(deaths.load(Relaxed) > 5_000, "{}", deaths.load(Relaxed));
+}
+
 #[test]
 fn what_is_pinned_is_alive_and_what_is_retired_dies_once() {
     const REPLACEMENTS: usize = if cfg!(miri) { 200 } else { 20_000 };
