@@ -329,7 +329,10 @@ mod chosen {
         fn calls_of_one_domain_do_not_nest_and_those_of_a_few_domains_not_without_a_bound() {
             assert_eq!(nested(1, 0), 1);
             assert_eq!(nested(3, 0), 3);
-            assert_eq!(nested(100, 0), DEPTH);
+            // Calls of other tests may be as near, and are counted until they end.
+            while nested(100, 0) != DEPTH {
+                assert!(nested(100, 0) <= DEPTH);
+            }
         }
 
         #[test]
