@@ -1479,6 +1479,7 @@ fn the_ring_of_a_thread_that_has_ended_is_emptied_by_others() {
 }
 
 /// A slot has one owner at a time, and is made only if none is free.
+#[allow(clippy::arc_with_non_send_sync, reason = "loom checks who uses the cell")]
 #[test]
 fn two_threads_take_and_give_back_slots() {
     check(Start::Symmetric, || {
