@@ -56,11 +56,6 @@ pub(crate) fn now() -> Duration {
     Duration::ZERO
 }
 
-/// A caller that does not wait does not ask.
-pub(crate) fn is_over(_: Duration) -> bool {
-    unreachable!("there are no deadlines here")
-}
-
 pub(crate) fn now_and_then() -> bool {
     false
 }
