@@ -81,7 +81,9 @@ fn participants_of_one_process_have_places_of_their_own() {
         return take_places();
     }
     // In a process of its own: what another test spawns keeps a dropped place taken until it calls exec.
-    Child::default().run(take_places);
+    Child::default().run(|| {
+        take_places(); // the name of the closure is the test's
+    });
 }
 
 fn take_places() {
