@@ -1415,6 +1415,7 @@ fn a_link_synchronises_with_those_who_find_it_changed() {
     // SAFETY: as above.
     synchronises(One::null, store, |link| unsafe { link.swap(Tagged::null()) } == object());
     synchronises(One::null, store, |link| link.fetch_or(2).as_ptr() == object().as_ptr());
+    synchronises(One::null, |link| _ = link.fetch_or(2), |link| link.load().tag() == 2);
 }
 
 /// A thread uses what it has unlinked, and retires it. Another frees it.
