@@ -1415,7 +1415,16 @@ fn a_link_synchronises_with_those_who_find_it_changed() {
     // SAFETY: as above.
     synchronises(One::null, store, |link| unsafe { link.swap(Tagged::null()) } == object());
     synchronises(One::null, store, |link| link.fetch_or(2).as_ptr() == object().as_ptr());
-    synchronises(One::null, |link| _ = link.fetch_or(2), |link| link.load().tag() == 2);
+    // `fetch_or` loads before it exchanges, and loom compares the exchange with that load alone. The flag orders nothing,
+    // but lets loom begin with either thread.
+    synchronises(
+        || (One::null(), atomic::AtomicBool::new(false)),
+        |(link, flag)| {
+            flag.store(true, atomic::Ordering::Relaxed);
+            link.fetch_or(2);
+        },
+        |(link, flag)| flag.load(atomic::Ordering::Relaxed) && link.load().tag() == 2,
+    );
 }
 
 /// A thread uses what it has unlinked, and retires it. Another frees it.
