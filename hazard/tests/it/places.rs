@@ -54,6 +54,7 @@ fn a_refused_process_number_does_not_cost_the_background_reclaimer() {
         while stats::<Watched>().waiting() != 0 {
             thread::yield_now();
         }
+        crate::child::end();
     });
 }
 
