@@ -1,8 +1,8 @@
 use std::cell::Cell;
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use asymfence::Pacer;
@@ -86,6 +86,14 @@ fn a_drop_may_pin_and_retire() {
 }
 
 /// Readers of one object that another thread replaces, with paced heavy fences.
+/// Keeps a value for ever, where the leak sanitizer finds it.
+fn keep<T>(value: T) -> &'static T {
+    static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let kept = Box::leak(Box::new(value));
+    KEPT.lock().expect("no panic").push(ptr::from_ref(kept).expose_provenance());
+    kept
+}
+
 /// Pins when it is dropped, and keeps the guard.
 struct Keeps(&'static Handle<'static>);
 
@@ -102,9 +110,8 @@ impl Drop for Keeps {
 
 #[test]
 fn a_guard_that_a_destructor_keeps_inside_a_pin_holds() {
-    let (collector, deaths): (&'static Collector, _) = (Box::leak(Box::default()), Arc::default());
-    let [first, second]: [&'static Handle<'_>; 2] =
-        [(); 2].map(|()| &*Box::leak(Box::new(collector.handle())));
+    let (collector, deaths) = (keep(Collector::new()), Arc::default());
+    let [first, second]: [&'static Handle<'_>; 2] = [(); 2].map(|()| keep(collector.handle()));
     // SAFETY: nobody has found it, and it borrows for ever.
     unsafe { first.retire(Box::into_raw(Box::new(Keeps(first)))) };
     first.flush();
@@ -150,8 +157,8 @@ impl Drop for Chain {
 fn drops_that_retire_and_flush_do_not_nest() {
     const LENGTH: usize = 10_000;
     let work = || {
-        let collector: &'static Collector = Box::leak(Box::default());
-        let handle: &'static Handle<'_> = Box::leak(Box::new(collector.handle()));
+        let collector = keep(Collector::new());
+        let handle = keep(collector.handle());
         let mut first = Box::new(Chain(None, handle));
         for _ in 1..LENGTH {
             first = Box::new(Chain(Some(first), handle));
