@@ -292,9 +292,12 @@ impl<T> Rcu<T> {
         while let Some((number, mut period)) = self.oldest() {
             // The batch stays where `run_all_deferred` finds it meanwhile.
             if !period.is_over() {
-                return;
+                // What has begun is kept: the next call must not wait for readers that came later.
+                let mut deferred = self.deferred();
+                let batch = deferred.sealed.front_mut().filter(|batch| batch.number == number);
+                return batch.into_iter().for_each(|batch| batch.period = period.clone());
             }
-            self.run(number);
+            self.run(number, period);
         }
     }
 
@@ -306,7 +309,7 @@ impl<T> Rcu<T> {
         self.seal();
         while let Some((number, mut period)) = self.oldest() {
             period.wait();
-            self.run(number);
+            self.run(number, period);
         }
     }
 
@@ -327,8 +330,8 @@ impl<T> Rcu<T> {
     }
 
     /// Runs the work of the oldest batch, unless another thread has taken the batch. Runs it without holding the lock,
-    /// because it may defer. What a panic leaves is put back.
-    fn run(&self, number: u64) {
+    /// because it may defer. What a panic leaves is put back. The `period` is the batch's, and over.
+    fn run(&self, number: u64, period: GracePeriod) {
         struct Rest<'r, T>(&'r Rcu<T>, Batch);
         impl<T> Drop for Rest<'_, T> {
             fn drop(&mut self) {
@@ -346,7 +349,7 @@ impl<T> Rcu<T> {
         }
         let batch = deferred.sealed.pop_front().expect("it is there");
         drop(deferred);
-        let mut rest = Rest(self, batch);
+        let mut rest = Rest(self, Batch { period, ..batch });
         while let Some(work) = rest.1.work.pop_front() {
             work();
         }

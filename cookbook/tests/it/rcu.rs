@@ -58,7 +58,7 @@ fn what_is_read_is_alive_and_what_is_replaced_dies_once() {
         waits.join().expect("no panic");
         polls.join().expect("no panic");
         stop.store(true, Relaxed);
-        readers.into_iter().for_each(|reader| _ = reader.join().expect("no panic"));
+        readers.into_iter().for_each(|reader| assert!(reader.join().expect("no panic") > 0));
     });
     assert_eq!(deaths.load(Relaxed), 2 * REPLACED);
     drop(rcu);
@@ -393,4 +393,21 @@ fn all_deferred_work_is_waited_for_also_while_another_thread_asks_whether_it_is_
         stop.store(true, Relaxed);
     });
     assert_eq!(early, 0, "returned before the grace period was over");
+}
+
+/// Each reader begins before the one before it leaves, so there is always one.
+#[test]
+fn deferred_work_does_not_wait_for_readers_that_came_after_it_was_asked_about() {
+    let (rcu, done) = (Rcu::new(()), Arc::new(AtomicUsize::new(0)));
+    let readers = [rcu.reader(), rcu.reader()];
+    let first = readers[0].read();
+    let count = Arc::clone(&done);
+    rcu.defer(move || _ = count.fetch_add(1, Relaxed));
+    rcu.run_deferred();
+    let second = readers[1].read();
+    assert_eq!(done.load(Relaxed), 0, "the first reader is there");
+    drop(first);
+    rcu.run_deferred();
+    assert_eq!(done.load(Relaxed), 1);
+    drop(second);
 }
