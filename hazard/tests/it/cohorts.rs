@@ -5,10 +5,11 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
-use asymfence_hazard::{Cohort, Family, domain};
+use asymfence_hazard::{Cohort, Family, Reclaimed, domain};
 #[cfg(not(asymfence_symmetric))]
 use {nix::libc, seccompiler::SeccompAction::Errno, seccompiler::apply_filter};
 
+use crate::chained::{self, Chain, on_a_small_stack};
 use crate::child::Child;
 use crate::child::ledger;
 #[cfg(not(asymfence_symmetric))]
@@ -76,43 +77,27 @@ fn a_cohort_that_is_dropped_frees_all_without_a_fence() {
     });
 }
 
-/// A list whose destructor retires the rest of it, and reclaims.
 #[test]
 fn a_destructor_that_reclaims_its_cohort_does_not_nest() {
     domain! { enum Tests {} = BY_NUMBERS; }
     static COHORT: Cohort<Tests> = Cohort::new(1_000);
-    struct Chain(Option<Box<Chain>>);
     fn retire(chain: Box<Chain>) {
         // SAFETY: from a box, and nobody has seen it.
         unsafe { COHORT.retire(Box::into_raw(chain)) };
     }
-    impl Drop for Chain {
-        fn drop(&mut self) {
-            if let Some(next) = self.0.take() {
-                retire(next);
-                let done = COHORT.reclaim().expect("nothing was asked of the system");
-                if cfg!(feature = "std") {
-                    assert_eq!(done.freed, 0, "left to the reclaim around");
-                }
-            }
-        }
+    fn reclaim() -> Reclaimed {
+        COHORT.reclaim().expect("a heavy fence")
     }
-    let work = || {
-        let mut first = Box::new(Chain(None));
-        for _ in 0..10_000 {
-            first = Box::new(Chain(Some(first)));
-        }
-        retire(first);
-        // Without `std` the call around does not reclaim again.
-        while COHORT.stats().waiting() != 0 {
-            COHORT.reclaim().expect("a heavy fence");
-        }
-    };
     // In a process of its own: without `std` calls of other tests could delay these.
     Child::default().run(|| {
-        let small = thread::Builder::new().stack_size(64 * 1024);
-        small.spawn(work).expect("a thread").join().expect("no panic");
-        assert_eq!(COHORT.stats().retired, 10_001);
+        on_a_small_stack(|| {
+            chained::retire_and_reclaim((retire, reclaim));
+            // Without `std` the call around does not reclaim again.
+            while COHORT.stats().waiting() != 0 {
+                reclaim();
+            }
+        });
+        assert_eq!(COHORT.stats().retired, chained::LENGTH);
     });
 }
 

@@ -26,6 +26,7 @@ mod queue;
 mod stack;
 
 mod bounds;
+mod chained;
 mod cohorts;
 mod domains;
 #[cfg(not(asymfence_symmetric))]

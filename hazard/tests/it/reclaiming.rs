@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use asymfence_hazard::{AtomicBox, Family, HazardPointer, domain};
+use asymfence_hazard::{AtomicBox, Family, HazardPointer, Reclaimed, domain};
 
+use crate::chained::{self, Chain, on_a_small_stack};
 use crate::child::{Child, ledger};
 use crate::{BY_NUMBERS, Canary, bound, end, reclaim, replace, retire, stats, waiting};
 
@@ -224,10 +225,7 @@ fn destructors_that_retire_do_not_nest_without_a_bound() {
             }
             assert_eq!(reclaim::<Chained>().1, 0);
         };
-        thread::scope(|scope| {
-            let small = thread::Builder::new().stack_size(64 * 1024);
-            small.spawn_scoped(scope, work).expect("a thread").join().expect("no panic");
-        });
+        on_a_small_stack(work);
         assert_eq!(deaths.load(Relaxed), CHAINS * LENGTH);
     });
 }
@@ -514,35 +512,20 @@ fn what_many_threads_leave_when_they_end_is_freed_by_those_who_go_on() {
 #[test]
 fn a_destructor_that_reclaims_does_not_nest() {
     own!();
-    struct Chain(Option<Box<Chain>>);
-    impl Drop for Chain {
-        fn drop(&mut self) {
-            if let Some(next) = self.0.take() {
-                Tests::domain().retire_box(next);
-                let done = Tests::domain().reclaim().expect("nothing was asked of the system");
-                if cfg!(feature = "std") {
-                    assert_eq!(done.freed, 0, "left to the reclaim around");
-                }
-            }
-        }
+    fn retire(chain: Box<Chain>) {
+        Tests::domain().retire_box(chain);
     }
-    let work = || {
-        let mut first = Box::new(Chain(None));
-        for _ in 0..10_000 {
-            first = Box::new(Chain(Some(first)));
-        }
-        Tests::domain().retire_box(first);
-        let done = Tests::domain().reclaim().expect("a heavy fence");
-        if cfg!(feature = "std") {
-            assert_eq!((done.freed, done.kept), (10_001, 0), "what the destructors asked for, too");
-        }
-        assert_eq!(reclaim::<Tests>().1, 0);
-    };
+    fn reclaim_some() -> Reclaimed {
+        Tests::domain().reclaim().expect("a heavy fence")
+    }
     // In a process of its own, as above.
     Child::default().run(|| {
-        let small = thread::Builder::new().stack_size(64 * 1024);
-        small.spawn(work).expect("a thread").join().expect("no panic");
-        assert_eq!((stats::<Tests>().retired, stats::<Tests>().waiting()), (10_001, 0));
+        on_a_small_stack(|| {
+            chained::retire_and_reclaim((retire, reclaim_some));
+            assert_eq!(reclaim::<Tests>().1, 0);
+        });
+        let stats = stats::<Tests>();
+        assert_eq!((stats.retired, stats.waiting()), (chained::LENGTH, 0));
     });
 }
 
