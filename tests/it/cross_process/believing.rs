@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
 use asymfence::Reason;
-use asymfence::cross_process::{Attached, Mode, PARTICIPANTS, SegmentError, SegmentStep};
+use asymfence::cross_process::{Mode, PARTICIPANTS, SegmentError, SegmentStep};
 use nix::libc;
 use rustix::fs::{MemfdFlags, memfd_create};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
-use super::{Fresh, Header, attach, attach_asymmetric, create, fresh, reap};
+use super::{Fresh, Header, attach, attach_asymmetric, attach_symmetric, create, fresh, reap};
 use crate::child::{Child, cannot_run, ledger, needs_procfs};
 use crate::filter::on_fcntl;
 use crate::fork::in_fork;
@@ -21,7 +21,7 @@ use crate::mount::{mount, mounts_of_its_own};
 
 #[track_caller]
 fn attaches(header: Header<'_>) {
-    let Ok(Attached::Symmetric(me)) = attach(header) else { panic!("{:?}", attach(header)) };
+    let me = attach_symmetric(header);
     assert_eq!((me.index(), me.renew()), (0, Ok(())));
     assert_eq!(reap(header, |_| panic!("it lives")), Ok(0));
     assert_eq!(me.reap(|_| panic!("it lives")), Ok(0));
@@ -115,7 +115,7 @@ fn a_sandbox_that_answers_0_to_locks_is_not_believed() {
             let segment = fresh();
             let header = segment.header();
             create(header, Mode::Symmetric).expect("a memfd can be locked");
-            let Ok(Attached::Symmetric(mine)) = attach(header) else { panic!("not let in") };
+            let mine = attach_symmetric(header);
             where_success_is_invented(commands, || {
                 let error = attach(header).expect_err("a place by somebody's word");
                 assert_eq!(error, NO_KERNELS);
@@ -220,7 +220,7 @@ fn who_has_lost_a_place_is_told_while_another_cleans_it() {
         let segment = fresh();
         let header = segment.header();
         create(header, Mode::Symmetric).expect("a memfd can be locked");
-        let Ok(Attached::Symmetric(mine)) = attach(header) else { panic!("not let in") };
+        let mine = attach_symmetric(header);
         super::lose_the_lock_of("/memfd:locks");
         let mut cleaned = 0;
         let reaped = reap(header, |_| {
@@ -229,7 +229,7 @@ fn who_has_lost_a_place_is_told_while_another_cleans_it() {
         });
         assert_eq!((reaped, cleaned), (Ok(1), 1));
         assert_eq!(mine.renew(), Err(SegmentError::PlaceLost));
-        let Ok(Attached::Symmetric(next)) = attach(header) else { panic!("not let in") };
+        let next = attach_symmetric(header);
         assert_eq!((mine.index(), next.index()), (0, 0));
         assert_eq!(mine.renew(), Err(SegmentError::PlaceLost), "the next one's");
         drop(mine);

@@ -12,7 +12,10 @@ use rustix::thread::MembarrierCommand::{GlobalExpedited, RegisterGlobalExpedited
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter_all_threads;
 
-use super::{Segment, attach, attach_asymmetric, attach_when_made, create, fresh, two_processes};
+use super::{
+    Segment, attach, attach_asymmetric, attach_symmetric, attach_when_made, create, fresh,
+    two_processes,
+};
 use crate::child::{Child, ledger};
 use crate::filter::{on_command, on_membarrier};
 use crate::memory::Atomics;
@@ -198,7 +201,7 @@ fn threads_that_attach_at_once_get_places_of_their_own() {
                 scope.spawn(move || {
                     for _ in 0..1_000 {
                         barrier.wait();
-                        let Ok(Attached::Symmetric(me)) = attach(header) else { panic!() };
+                        let me = attach_symmetric(header);
                         assert!(me.index() < 8);
                         assert!(had.lock().expect("no panic").insert(me.index()), "another's");
                         assert!(me.places().any(|place| place == me.index()));

@@ -12,15 +12,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
-use super::{Header, attach, create, fresh, reap};
+use super::{Header, attach, attach_symmetric, create, fresh, reap};
 use crate::child::Child;
 use crate::filter::{on_fcntl, on_fstat, on_fstatfs};
 
 #[track_caller]
 fn symmetric(header: Header<'_>) -> Participant<'_, SymmetricFences> {
     create(header, Mode::Symmetric).expect("a memfd can be locked");
-    let Ok(Attached::Symmetric(me)) = attach(header) else { panic!("{:?}", attach(header)) };
-    me
+    attach_symmetric(header)
 }
 
 /// Each call on the locks fails once: the question of who creates, and of who attaches the two trials of a lock, the

@@ -13,9 +13,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 
-use asymfence::cross_process::{
-    Attached, Mode, PARTICIPANTS, Participant, SegmentError, SegmentStep, SymmetricFences,
-};
+use asymfence::cross_process::{Mode, PARTICIPANTS, Participant, SegmentError, SegmentStep};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{self, SigHandler};
@@ -24,7 +22,7 @@ use nix::unistd::{ForkResult, Pid, fork, getpid};
 use rustix::process::{Signal, kill_process, set_child_subreaper};
 use seccompiler::{SeccompAction, apply_filter};
 
-use super::{Header, Segment, attach, attach_asymmetric, create, fresh, reap};
+use super::{Header, Segment, attach, attach_asymmetric, attach_symmetric, create, fresh, reap};
 use crate::child::{Child, ledger, needs_procfs};
 use crate::filter::on_close;
 use crate::fork::in_fork;
@@ -45,14 +43,6 @@ fn shared(work: impl FnOnce(Header<'_>, &AtomicU32)) {
     let Segment { header, data } = Segment::<Progress>::of(&memory);
     create(header, Mode::Symmetric).expect("a memfd can be locked");
     work(header, &data.0);
-}
-
-#[track_caller]
-fn attach_symmetric(header: Header<'_>) -> Participant<'_, SymmetricFences> {
-    match attach(header) {
-        Ok(Attached::Symmetric(participant)) => participant,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn wait_for(step: &AtomicU32, value: u32) {

@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicU32;
 use std::thread;
 
 use asymfence::cross_process::{
-    self, AsymmetricFences, Attached, Mode, Participant, SegmentError, WORDS,
+    self, AsymmetricFences, Attached, Mode, Participant, SegmentError, SymmetricFences, WORDS,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -125,6 +125,15 @@ fn reap(header: Header<'_>, clean: impl FnMut(usize)) -> Result<usize, SegmentEr
 fn attach_asymmetric(header: Header<'_>) -> Participant<'_, AsymmetricFences> {
     match attach(header) {
         Ok(Attached::Asymmetric(participant)) => participant,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Attaches to a segment that must be symmetric.
+#[track_caller]
+fn attach_symmetric(header: Header<'_>) -> Participant<'_, SymmetricFences> {
+    match attach(header) {
+        Ok(Attached::Symmetric(participant)) => participant,
         other => panic!("{other:?}"),
     }
 }
