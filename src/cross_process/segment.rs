@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use super::error::{SegmentError, SegmentStep};
 use super::header::{self, Common, FIRST_BYTE, Lock, Locks, PARTICIPANTS, WORDS, Word};
+use crate::sys::byte_lock;
 use crate::sys::kernel::boot_id;
 use crate::sys::ofd_lock::{self, Hold, identity};
 
@@ -72,7 +73,7 @@ impl<'a> LockFile<'a> {
     pub(super) fn is_in_use(self) -> Result<bool, SegmentError> {
         let places = byte_of(0)..byte_of(PARTICIPANTS);
         let found = ofd_lock::find(self.descriptor, places).map_err(lock_failed)?;
-        Ok(found != ofd_lock::Lock::Free)
+        Ok(found != byte_lock::Lock::Free)
     }
 
     /// The kernel and the file.
@@ -103,9 +104,9 @@ impl Locks for LockFile<'_> {
     fn lock_of(&self, index: usize) -> Result<Lock, SegmentError> {
         let byte = byte_of(index);
         match ofd_lock::find(self.same()?, byte..byte + 1).map_err(lock_failed)? {
-            ofd_lock::Lock::Free => Ok(Lock::Free),
-            ofd_lock::Lock::Exclusive => Ok(Lock::Exclusive),
-            ofd_lock::Lock::Shared => Ok(Lock::Shared),
+            byte_lock::Lock::Free => Ok(Lock::Free),
+            byte_lock::Lock::Exclusive => Ok(Lock::Exclusive),
+            byte_lock::Lock::Shared => Ok(Lock::Shared),
         }
     }
 }

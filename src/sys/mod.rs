@@ -96,6 +96,8 @@ on_linux! {
     pub(crate) mod global_expedited {
         pub(crate) const BETWEEN_PROCESSES: super::Mechanism = super::modelled::RUNG;
     }
+    #[cfg(feature = "std")]
+    pub(crate) mod byte_lock;
     #[cfg(all(feature = "std", not(miri)))]
     pub(crate) mod ofd_lock;
     #[cfg(all(feature = "std", miri))]

@@ -26,23 +26,12 @@ use rustix::fs::{Mode, OFlags, fstat, fstatfs, open};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::byte_lock::{Answer, Lock};
+
 /// Identifies the file among all of this kernel while it is open: device and inode.
 pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
     let found = super::no_unwind(|| fstat(file))?;
     Ok([found.st_dev, found.st_ino])
-}
-
-/// The errno of a call, or 0 if the answer cannot come from a kernel.
-type Answer<T> = Result<T, c_int>;
-
-/// What lock a byte has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lock {
-    Free,
-    /// One other description has an exclusive lock.
-    Exclusive,
-    /// One or more other descriptions have a shared lock.
-    Shared,
 }
 
 /// Which lock another description than `file`'s own has on one of the bytes.

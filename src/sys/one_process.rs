@@ -1,7 +1,6 @@
 //! What `ofd_lock` does, for Miri, which knows none of its system calls and runs one process: the locks are in the
 //! memory of that process. A description's locks last as long as the description or a [`Hold`] of it.
 
-use core::ffi::c_int;
 use core::ops::Range;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,6 +11,8 @@ use std::vec::Vec;
 
 use rustix::io::Errno;
 
+use super::byte_lock::{Answer, Lock};
+
 /// Device and inode. Miri knows statx(2), by which the standard library asks.
 pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
     let found = file.try_clone_to_owned().and_then(|file| File::from(file).metadata());
@@ -21,16 +22,6 @@ pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
 
 fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw_os_error(error.raw_os_error().unwrap_or(0))
-}
-
-type Answer<T> = Result<T, c_int>;
-
-/// What lock a byte has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lock {
-    Free,
-    Exclusive,
-    Shared,
 }
 
 /// The locks of a description, by their bytes.
