@@ -144,9 +144,7 @@ impl Slab {
             }
         }
     }
-}
 
-impl Slab {
     /// Returns the next slab.
     ///
     /// # Safety

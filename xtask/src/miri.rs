@@ -1,5 +1,7 @@
 //! Miri: undefined behaviour that no sanitizer sees, leaks, and orders that this processor does not show.
 
+use std::sync::OnceLock;
+
 use xshell::{Shell, cmd};
 
 use crate::show::run;
@@ -96,13 +98,15 @@ pub(crate) fn adopter(sh: &Shell) -> Result {
     Ok(())
 }
 
+/// Asked once: every step has several runs.
 fn toolchain(sh: &Shell) -> Option<&'static [&'static str]> {
+    static FOUND: OnceLock<Option<&'static [&'static str]>> = OnceLock::new();
     let has = |toolchain: &&[&str]| {
         let toolchain = *toolchain;
         let asked = cmd!(sh, "cargo {toolchain...} miri --version");
         asked.quiet().ignore_stdout().ignore_stderr().run().is_ok()
     };
-    TOOLCHAINS.into_iter().find(has)
+    *FOUND.get_or_init(|| TOOLCHAINS.into_iter().find(has))
 }
 
 /// The arguments that leave these out, each in the ledger.
