@@ -5,8 +5,9 @@
 //! # The contract
 //!
 //! Take two threads of one process, each with a fence between its accesses. The table says whether the two fences order
-//! the accesses of the first thread against those of the second. If they do, and each thread stores something before
-//! its fence and loads after it what the other one stores, then at least one of the two sees the other's store.
+//! the accesses of the first thread against those of the second. Say that each thread stores before its fence, and after
+//! the fence loads what the other thread stores. If the two fences are ordered, at least one of the threads sees the
+//! other's store.
 //!
 //! | | light | `fence(SeqCst)` | heavy |
 //! | --- | --- | --- | --- |

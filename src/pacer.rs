@@ -196,6 +196,7 @@ impl Pacer {
         if waiting == 0 && counts.held.load(Relaxed) == 0 {
             return false;
         }
+        // Relaxed: advice too.
         let factor = counts.factor.load(Relaxed);
         // `factor` is a power of two, and `occasions` is one less than another power of two.
         let occasions = (self.occasions + 1).wrapping_mul(factor).wrapping_sub(1);
@@ -250,10 +251,12 @@ impl Due<'_> {
     pub fn paid_but(mut self, left: usize) {
         self.things = 0;
         let counts = &*self.pacer.counts;
+        // Relaxed, all: advice, which orders nothing.
         // guard survives: the bound by `>=` would add nothing to the count.
         if left > 0 {
             counts.held.fetch_add(left, Relaxed);
         }
+        // Relaxed, both: as above.
         if counts.factor.load(Relaxed) != 1 {
             counts.factor.store(1, Relaxed);
         }
@@ -264,8 +267,8 @@ impl Drop for Due<'_> {
     fn drop(&mut self) {
         if self.things > 0 {
             let counts = &*self.pacer.counts;
+            // Relaxed, all: as in `paid_but`. Two concurrent drops may double the factor only once, which is good enough.
             counts.held.fetch_add(self.things, Relaxed);
-            // Two concurrent drops may double it only once, which is good enough.
             let factor = counts.factor.load(Relaxed);
             counts.factor.store((2 * factor).min(Pacer::MOST_IN_VAIN), Relaxed);
         }

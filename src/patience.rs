@@ -34,10 +34,12 @@ impl Estimate {
     }
 
     fn get(&self) -> u32 {
+        // Relaxed: a guess, which orders nothing.
         self.0.load(Relaxed)
     }
 
     fn set(&self, took: u64) {
+        // Relaxed: as in `get`.
         self.0.store(clamped(took), Relaxed);
     }
 

@@ -32,8 +32,8 @@ pub(crate) fn full_fence() {
     asymfence::model::fence(atomic::Ordering::SeqCst);
 }
 
-/// For a question that need not be asked at each call: says at which calls to ask it. (The interval is a prime, so that a
-/// thread that uses one counter for several structures in turn asks for each of them.)
+/// Some questions need not be asked at each call. This says at which calls to ask. (The interval is a prime number: if a
+/// thread uses one counter for several structures in turn, it asks for each of them.)
 #[derive(Debug)]
 pub(crate) struct NowAndThen {
     /// Calls until the next time.

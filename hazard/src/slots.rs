@@ -161,8 +161,9 @@ impl Slab {
 
 /// Every slot of a domain: slabs of blocks, which stay until the end.
 ///
-/// Nobody waits for another thread here, which may have been preempted, or left behind by a fork: who takes slots first
-/// reserves so many, by a count, and then looks for them. A slab is added only if the count says that there are no more.
+/// A thread that takes slots first reserves them, by a count, and then looks for them. A slab is added only if the count
+/// says that there are no more. No thread waits for another one here: that one may be preempted, or have been left behind
+/// by a fork.
 #[derive(Debug)]
 pub(crate) struct Slots {
     newest: AtomicPtr<Slab>,

@@ -288,8 +288,8 @@ mod chosen {
         _again: impl FnMut(),
     ) -> Option<T> {
         let here = core::ptr::from_ref(&domain).addr();
-        // Relaxed, all: a thread sees its own calls in order, and need not see those of other threads. If the stack of
-        // another thread is as near, this call does nothing, and a later one does the work.
+        // Relaxed, all: a thread sees its own calls in order, and those of other threads do not matter. If the stack of
+        // another thread is as near, this call does nothing. A later call does the work.
         let used = USED.load(Relaxed).min(MOST);
         let mut depth = 0;
         for Call(address, of) in &CALLS[..used] {

@@ -1496,7 +1496,7 @@ fn two_threads_take_and_give_back_slots() {
         let free = Arc::new(slots::Slots::new());
         let first = free.take(0, |_| ());
         free.release(first);
-        // Whoever has the first slot writes it.
+        // Written by the thread that has the first slot.
         let owned = Arc::new(UnsafeCell::new(()));
         let take_and_give_back = move |slots: &slots::Slots, owned: &UnsafeCell<()>| {
             let slot = slots.take(0, |_| ());

@@ -373,9 +373,9 @@ pub(crate) const LOOKS: Option<u32> = if cfg!(feature = "loom") { Some(2) } else
 /// no such clock.
 ///
 /// On x86 the time stamp counter, at a guessed 3 ticks a nanosecond: right within a factor of 3, which is enough to say
-/// how much longer one wait is than another. (clock_gettime(2) of the C library is a system call where the kernel's
-/// clock is not that counter.) The guess need not be exact, and the counters of two processors need not agree: the
-/// worst is that a caller makes a call that was not needed.
+/// how much longer one wait is than another. (If the kernel's clock is not that counter, clock_gettime(2) of the C library
+/// is a system call.) The guess may be inexact, and the counters of two processors may differ. At worst a caller then makes
+/// a call that was not needed.
 ///
 /// A thread may forbid itself the counter by prctl(PR_SET_TSC). A read of it is then SIGSEGV. So it is read
 /// only after [`may_read_the_clock`] found that the thread which decides may read it.
