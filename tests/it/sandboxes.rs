@@ -22,6 +22,7 @@ use crate::filter::{
     on_all_but, on_arguments, on_command, on_every_rung, on_everything_but, on_membarrier,
     on_pread, on_protection_too, on_read,
 };
+use crate::mount::enter_an_empty_root;
 use crate::{fences_hold, mprotect_is_refused, rung, verdict};
 
 /// The refusal of the membarrier rung.
@@ -324,17 +325,12 @@ fn the_other_rung_needs_no_descriptor_once_decided() {
 #[test]
 fn the_other_rung_needs_no_proc_once_decided() {
     Child::default().run(|| {
-        falls_back_without(|| {
-            let empty = std::env::temp_dir().join(format!("asymfence-{}", std::process::id()));
-            std::fs::create_dir(&empty).expect("a folder");
-            match nix::unistd::chroot(&empty) {
-                Ok(()) => {
-                    crate::ledger::ran("chroot");
-                    assert!(!std::path::Path::new("/proc").exists());
-                }
-                Err(error) => crate::ledger::skipped("chroot", error),
+        falls_back_without(|| match enter_an_empty_root() {
+            Ok(()) => {
+                crate::ledger::ran("chroot");
+                assert!(!std::path::Path::new("/proc").exists());
             }
-            let _ = std::fs::remove_dir(&empty);
+            Err(error) => crate::ledger::skipped("chroot", error),
         });
     });
 }

@@ -63,7 +63,12 @@ fn apart(sh: &Shell, bounds: Bounds) -> Result {
         }
     }
     let count = models.len();
-    println!("{count} models, each in a process of its own");
+    let (depth, minutes) = match bounds {
+        Bounds::Quick => ("two preemptions", "about a minute"),
+        Bounds::Full => ("three preemptions", "some minutes"),
+        Bounds::Deep => ("five preemptions, or any number", "long"),
+    };
+    println!("{count} models with {depth}, each in a process of its own: this takes {minutes}");
     let (models, failed) = (Mutex::new(models.into_iter()), Mutex::new(Vec::new()));
     let next = || models.lock().expect("no worker panics").next();
     workers(|_| {

@@ -98,15 +98,16 @@ fn words(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use xshell::TempDir;
+
     use super::*;
 
-    fn shell(name: &str) -> Shell {
+    /// A shell with a target folder of its own, which is removed with the second part.
+    fn shell() -> (Shell, TempDir) {
         let sh = Shell::new().expect("a shell");
-        let folder =
-            std::env::temp_dir().join(format!("asymfence-steps-{name}-{}", std::process::id()));
-        sh.create_dir(&folder).expect("a folder");
-        sh.set_var("CARGO_TARGET_DIR", folder);
-        sh
+        let folder = sh.create_temp_dir().expect("a folder");
+        sh.set_var("CARGO_TARGET_DIR", folder.path());
+        (sh, folder)
     }
 
     fn passes(_: &Shell) -> Result {
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_took_time_is_known_next_time_in_the_folder_that_cargo_builds_in() {
-        let sh = shell("times");
+        let (sh, _folder) = shell();
         let file = target(&sh, "xtask-times");
         let steps: [Step; 2] = [("one", passes), ("two", passes)];
         let of_all = |command: &str| {
@@ -138,9 +139,9 @@ mod tests {
     #[test]
     fn a_failure_says_which_step_and_how_to_run_it_alone() {
         let steps: [Step; 3] = [("one", passes), ("two", fails), ("three", passes)];
-        let error = run(&shell("failure"), "cargo xtask test", &steps, "")
-            .expect_err("the second fails")
-            .to_string();
+        let (sh, _folder) = shell();
+        let error =
+            run(&sh, "cargo xtask test", &steps, "").expect_err("the second fails").to_string();
         assert!(error.starts_with("[2/3] two failed: the command `cargo test` failed"), "{error}");
         assert!(error.contains("cargo xtask test 'two'"), "{error}");
     }
@@ -148,10 +149,10 @@ mod tests {
     #[test]
     fn a_word_chooses_steps_and_one_that_chooses_none_names_them() {
         let steps: [Step; 2] = [("one", passes), ("two", fails)];
-        run(&shell("word"), "cargo xtask test", &steps, "on").expect("the first passes");
-        let error = run(&shell("word"), "cargo xtask test", &steps, "x")
-            .expect_err("there is none")
-            .to_string();
+        let (sh, _folder) = shell();
+        run(&sh, "cargo xtask test", &steps, "on").expect("the first passes");
+        let error =
+            run(&sh, "cargo xtask test", &steps, "x").expect_err("there is none").to_string();
         assert!(error.ends_with("there are: one, two"), "{error}");
     }
 }

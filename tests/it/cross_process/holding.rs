@@ -27,7 +27,7 @@ use crate::child::{Child, ledger, needs_procfs};
 use crate::filter::on_close;
 use crate::fork::in_fork;
 use crate::memory::{Atomics, Memory};
-use crate::mount::{mount, mounts_of_its_own};
+use crate::mount::{enter_an_empty_root, mount, mounts_of_its_own, unmount};
 
 /// How far the other process has come.
 #[repr(C)]
@@ -576,14 +576,14 @@ fn a_file_system_that_does_not_keep_the_lock_is_refused() {
         let folder = std::env::temp_dir().join(format!("asymfence-{}", std::process::id()));
         let path = |name: &str| folder.join(name).to_str().expect("plain").to_owned();
         fs::create_dir(&folder).expect("a folder");
-        let mounted = mounts_of_its_own() && {
-            let made = mount("tmpfs", &path(""), "tmpfs", 0, "");
+        let apart = mounts_of_its_own() && mount("tmpfs", &path(""), "tmpfs", 0, "");
+        let mounted = apart && {
             for name in ["lower", "upper", "work", "merged"] {
                 fs::create_dir(path(name)).expect("a folder");
             }
             let [lower, upper, work] = ["lower", "upper", "work"].map(path);
             let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-            made && mount("overlay", &path("merged"), "overlay", 0, &options)
+            mount("overlay", &path("merged"), "overlay", 0, &options)
         };
         if mounted {
             ledger::ran("overlayfs");
@@ -615,7 +615,10 @@ fn a_file_system_that_does_not_keep_the_lock_is_refused() {
         } else {
             ledger::skipped("overlayfs", std::io::Error::last_os_error());
         }
-        fs::remove_dir_all(&folder).or_else(|_| fs::remove_dir(&folder)).ok();
+        if apart {
+            unmount(&path(""));
+        }
+        fs::remove_dir_all(&folder).expect("no file system is mounted there");
     });
 }
 
@@ -655,10 +658,7 @@ fn who_has_no_descriptor_left_is_told_so_and_its_fences_go_on() {
 fn who_has_no_proc_is_told_to_mount_it() {
     Child::default().run(|| {
         let segment = fresh();
-        let folder = std::env::temp_dir().join(format!("asymfence-{}", std::process::id()));
-        fs::create_dir(&folder).expect("a folder");
-        let entered = std::os::unix::fs::chroot(&folder);
-        if let Err(error) = &entered {
+        if let Err(error) = enter_an_empty_root() {
             ledger::skipped("chroot", error);
         } else {
             ledger::ran("chroot");
@@ -666,8 +666,6 @@ fn who_has_no_proc_is_told_to_mount_it() {
             assert_eq!(error, SegmentError::Failed(SegmentStep::ReadBootId, libc::ENOENT));
             assert!(error.to_string().contains("mount /proc"), "{error}");
         }
-        // Where we could not go away.
-        fs::remove_dir(&folder).ok();
     });
 }
 
