@@ -57,6 +57,12 @@ fn boxed(version: u64) -> *mut Object {
     Box::into_raw(Box::new([version; 4]))
 }
 
+/// Frees an object of `boxed`, where there is no reader.
+fn free_alone(object: *mut Object) {
+    // SAFETY: a box's, and nobody else has it.
+    drop(unsafe { Box::from_raw(object) });
+}
+
 domain! {
     /// A domain of the bench's own.
     enum Own {}
@@ -486,28 +492,24 @@ const CHURN: &[Contender] = &[
     }),
     Contender("floor: freed by 1,024", replace_nothing, |sources, times| {
         let mut later = Vec::with_capacity(1_024);
-        // SAFETY: a box's, and no reader is there.
-        let free = |object| drop(unsafe { Box::from_raw(object) });
         repeat(times, || {
             later.push(sources.floor.swap(boxed(1), AcqRel));
             if later.len() == 1_024 {
-                later.drain(..).for_each(free);
+                later.drain(..).for_each(free_alone);
             }
         });
-        later.drain(..).for_each(free);
+        later.drain(..).for_each(free_alone);
     }),
     // As many wait as here, and as many are freed at a time: the rest of our time is our own work.
     Contender("freed by 4 when 2,048 wait, no reclamation", replace_nothing, |sources, times| {
         let mut later = VecDeque::with_capacity(2_052);
-        // SAFETY: a box's, and no reader is there.
-        let free = |object| drop(unsafe { Box::from_raw(object) });
         repeat(times, || {
             later.push_back(sources.floor.swap(boxed(1), AcqRel));
             if later.len() == 2_052 {
-                later.drain(..4).for_each(free);
+                later.drain(..4).for_each(free_alone);
             }
         });
-        later.drain(..).for_each(free);
+        later.drain(..).for_each(free_alone);
     }),
     Contender("kovan", replace_nothing, |sources, times| {
         repeat(times, || replace_kovan(sources));
