@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use asymfence_hazard::{Domain, Family, HazardPointer, Thresholds, domain};
 
 use crate::child::{Child, ledger};
-use crate::{BY_NUMBERS, Canary, bound, reclaim, retire, stats, waiting};
+use crate::{BY_NUMBERS, Canary, bound, joined, reclaim, retire, stats, waiting};
 
 /// Until the clock has moved on by two milliseconds.
 fn until_later() {
@@ -257,20 +257,19 @@ fn many_threads_share_heavy_fences() {
             let before = asymfence::stats().heavy.calls;
             let (barrier, waited) = (Barrier::new(threads), AtomicUsize::new(0));
             thread::scope(|scope| {
-                for _ in 0..threads {
-                    scope.spawn(|| {
+                let retires = || {
+                    Tests::domain().retire_box(Box::new(1_u64));
+                    barrier.wait(); // all have retired
+                    for number in 0..each {
                         Tests::domain().retire_box(Box::new(1_u64));
-                        barrier.wait(); // all have retired
-                        for number in 0..each {
-                            Tests::domain().retire_box(Box::new(1_u64));
-                            // To look at every ring costs more the more there are.
-                            if number % threads == 0 {
-                                waited.fetch_max(waiting::<Tests>(), Relaxed);
-                            }
+                        // To look at every ring costs more the more there are.
+                        if number % threads == 0 {
+                            waited.fetch_max(waiting::<Tests>(), Relaxed);
                         }
-                        barrier.wait(); // nobody has ended
-                    });
-                }
+                    }
+                    barrier.wait(); // nobody has ended
+                };
+                joined((0..threads).map(|_| scope.spawn(retires)).collect());
             });
             let enough = OBJECTS * threads;
             // Each may be preempted while it makes a heavy fence, and with objects in hand.

@@ -42,6 +42,7 @@ use std::sync::Arc;
 use std::sync::atomic;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::ScopedJoinHandle;
 
 use asymfence_hazard::{AtomicBox, DomainStats, Family, Thresholds};
 
@@ -94,6 +95,12 @@ fn end<F: Family>(source: &AtomicBox<Canary, F>) {
 
 fn stats<F: Family>() -> DomainStats {
     F::domain().stats()
+}
+
+/// Waits until these threads have ended. A scope waits only for their closures: what they do after that, as to leave a
+/// domain, may still be under way when it ends.
+fn joined(threads: Vec<ScopedJoinHandle<'_, ()>>) {
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
 }
 
 /// How many wait, and never more than there were: the two numbers are not of one moment.

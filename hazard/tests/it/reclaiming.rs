@@ -10,7 +10,7 @@ use asymfence_hazard::{AtomicBox, Family, HazardPointer, Reclaimed, domain};
 
 use crate::chained::{self, Chain, on_a_small_stack};
 use crate::child::{Child, ledger};
-use crate::{BY_NUMBERS, Canary, bound, end, reclaim, replace, retire, stats, waiting};
+use crate::{BY_NUMBERS, Canary, bound, end, joined, reclaim, replace, retire, stats, waiting};
 
 /// A domain of the test's own, which goes by numbers alone.
 macro_rules! own {
@@ -492,13 +492,12 @@ fn what_many_threads_leave_when_they_end_is_freed_by_those_who_go_on() {
     own!();
     let barrier = Barrier::new(THREADS);
     thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                // Fewer than a thread counts, and fewer in all than so many threads may leave.
-                (0..60).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
-                barrier.wait();
-            });
-        }
+        let retires = || {
+            // Fewer than a thread counts, and fewer in all than so many threads may leave.
+            (0..60).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
+            barrier.wait();
+        };
+        joined((0..THREADS).map(|_| scope.spawn(retires)).collect());
     });
     // The twin: without another retire it waits.
     if cfg!(feature = "std") {
