@@ -44,11 +44,12 @@ use crate::ticket::Ticket;
 /// it is quiet.
 ///
 /// The frequent side calls [`light_fence`](Bias::light_fence), the rare side [`heavy_fence`](Bias::heavy_fence), each
-/// with the same `Bias`. While the `Bias` [is biased](Bias::is_biased), these are a light and a heavy fence. If
-/// `heavy_fence` is called more often than once in a *pause*, a heavy fence revokes the bias, and then both sides
-/// execute `fence(SeqCst)`. The program calls [`restore_at`](Bias::restore_at) now and then, which restores the bias
-/// after a pause without a call of `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower
-/// than with full fences. The pause and all times count in whole microseconds: fractions are ignored.
+/// with the same `Bias`. While the `Bias` [is biased](Bias::is_biased), these are a light and a heavy fence. The
+/// *pause* is the time that was passed to [`new`](Bias::new). If `heavy_fence` is called more often than once in that
+/// time, a heavy fence revokes the bias, and then both sides execute `fence(SeqCst)`. The program calls
+/// [`restore_at`](Bias::restore_at) now and then, which restores the bias after a pause without a call of
+/// `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower than with full fences. The
+/// pause and all times count in whole microseconds: fractions are ignored.
 ///
 /// With `restore_at` at most two heavy fences are executed in a pause. Two cases add to that: each thread that calls
 /// `heavy_fence` at the same time as the first caller adds one, and so does each call that is delayed by a pause or
@@ -200,12 +201,12 @@ impl Bias {
     ///
     /// While both sides execute full fences: `fence(SeqCst)`, a load and at most an exchange.
     ///
-    /// While the bias holds: also a heavy fence. Then `now` is called, which returns the time since a moment that is
-    /// the same for all callers. If the last heavy fence was less than a pause ago, this one revokes the bias.
+    /// While the bias holds: also a heavy fence. Before it, `now` is called, which returns the time since a moment that
+    /// is the same for all callers. If the last heavy fence was less than a pause ago, this one revokes the bias.
     ///
     /// While the bias is being revoked or restored, and after a revocation that failed: also a heavy fence, although
-    /// [`is_biased`](Bias::is_biased) returns false. Once a heavy fence of the rare side has succeeded, both sides
-    /// execute full fences.
+    /// [`is_biased`](Bias::is_biased) returns false. In these states, as soon as one heavy fence of the rare side has
+    /// succeeded, both sides execute full fences.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence), and of `now`.
     #[inline]
@@ -236,7 +237,8 @@ impl Bias {
 
     /// The rare side's fence for a thread that shares the fence of another. One thread takes `ticket` and then calls
     /// [`heavy_fence`](Bias::heavy_fence). Any other thread whose accesses came before the ticket was taken calls
-    /// `wait` instead. So many threads of the rare side share one heavy fence, and count as one call of it.
+    /// `wait` instead. In this way several threads of the rare side share one heavy fence. They count as one call of
+    /// it.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     #[inline]

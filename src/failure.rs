@@ -167,7 +167,7 @@ impl Failure {
                 Call::Mmap | Call::Mlock | Call::Mprotect,
                 Self::EPERM | Self::EINVAL | Self::ENOSYS,
             ) => {
-                "a kernel does not fail this call with this error: a sandbox answers in its place; allow the call \
+                "a sandbox or a security module refuses the call, or answers in the kernel's place; allow the call \
                  there"
             }
             (Call::Atfork | Call::KeyCreate, _) => {
@@ -181,11 +181,13 @@ impl Failure {
             ) => {
                 "the current process was not registered prior to using private expedited commands, or \
                  a seccomp filter refuses the call, as Docker's did before 20.10 and containerd's \
-                 before 1.5; allow it, or register (`init`, `attach`) before the filter is installed"
+                 before 1.5; allow it (if the filter refuses the registration alone, it is enough to \
+                 call `init` or `attach` before the filter is installed)"
             }
             (_, Self::EPERM) => {
                 "a seccomp filter refuses the call, as Docker's did before 20.10 and containerd's \
-                 before 1.5; allow it, or register (`init`, `attach`) before the filter is installed"
+                 before 1.5; allow it (if the filter refuses the registration alone, it is enough to \
+                 call `init` or `attach` before the filter is installed)"
             }
             (_, Self::ENOSYS) => {
                 "the call is not implemented by this kernel (membarrier came with Linux 4.3), or a \

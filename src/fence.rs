@@ -51,10 +51,11 @@ use crate::sys::{self, LOOKS, Mechanism};
 /// Orders the memory accesses before it against those after it, as seen by a thread that executes a [`heavy_fence`],
 /// and by no other thread.
 ///
-/// For the side that runs millions of times a second. In an asymmetric process it is a relaxed load, a compare, a
-/// well-predicted branch and a compiler barrier. It contains no fence instruction.
-/// [`Asymmetric::light_fence`](crate::Asymmetric::light_fence) has no load and no branch either. Before the decision
-/// ([`init`](crate::init)), and in a symmetric process, it is `fence(SeqCst)`.
+/// For the side that runs millions of times a second. A process chooses once how its fences work: this is the
+/// *decision* ([`init`](crate::init)). A process is *asymmetric* if a mechanism for heavy fences works there, else
+/// *symmetric*. In an asymmetric process a light fence is a relaxed load, a compare, a well-predicted branch and a
+/// compiler barrier. It executes no fence instruction. [`Asymmetric::light_fence`](crate::Asymmetric::light_fence) has
+/// no load and no branch either. Before the decision, and in a symmetric process, it is `fence(SeqCst)`.
 ///
 /// # What it pairs with
 ///
@@ -71,7 +72,7 @@ use crate::sys::{self, LOOKS, Mechanism};
 ///
 /// # Source
 ///
-/// The left column of membarrier(2)'s table; P1202R5 `asymmetric_thread_fence_light`.
+/// The column of membarrier(2)'s table for the compiler barrier; P1202R5 `asymmetric_thread_fence_light`.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -170,8 +171,8 @@ pub(crate) fn seldom() {}
 ///
 /// prctl(PR_SET_TSC) can forbid the time stamp counter to one thread and the threads that it starts. The decision
 /// checks the deciding thread only. If that thread may not read the counter, no heavy fence reads it. If it may, every
-/// other thread to which the counter is forbidden can get SIGSEGV when it waits for another thread's heavy fence. So
-/// forbid the counter in the deciding thread, before the decision.
+/// other thread to which the counter is forbidden can get SIGSEGV when it waits for another thread's heavy fence. So a
+/// program that forbids the counter to any thread should forbid it to the deciding thread too, before the decision.
 ///
 /// # Source
 ///

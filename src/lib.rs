@@ -1,4 +1,4 @@
-//! Asymmetric memory fences: [`light_fence`] for the side that runs millions of times a second, which contains no fence
+//! Asymmetric memory fences: [`light_fence`] for the side that runs millions of times a second, which executes no fence
 //! instruction, and [`heavy_fence`] for the side that runs rarely, which makes every thread of the process execute a
 //! full fence, `fence(SeqCst)`. Together the two order memory accesses as a pair of `fence(SeqCst)` does.
 //!
@@ -16,8 +16,8 @@
 //! | **heavy** | ordered | ordered | ordered |
 //!
 //! - `heavy_fence()` is a full fence, then one full fence in every other thread before the call returns, then a full
-//!   fence. A light fence marks a position in its thread: the full fence that the call makes this thread execute comes
-//!   either before that position or after it. In a thread without a fence of its own the call orders nothing, because
+//!   fence. A light fence marks a position in its thread. The full fence that a heavy fence causes in that thread comes
+//!   before that position, or after it. In a thread without a fence of its own a heavy fence orders nothing, because
 //!   the compiler may move the thread's accesses across the point where it is interrupted.
 //! - The accesses must be atomic, `Relaxed` or stronger, on both sides.
 //! - A heavy fence in thread 2 does not order thread 1 against thread 3 if those only execute light fences.
@@ -88,7 +88,7 @@
 //! use asymfence::Bias;
 //!
 //! let (bias, start) = (Bias::biased(Duration::from_millis(1)), Instant::now());
-//! // The frequent side. Now and then it asks for the bias, if that is gone:
+//! // The frequent side. `light_fence` tells whether the fences are light and heavy. If not, ask for that (now and then):
 //! if !bias.light_fence() {
 //!     bias.restore_at(start.elapsed());
 //! }

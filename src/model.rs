@@ -68,8 +68,8 @@ pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
 }
 
 /// As [`Coalesce::run`], for models. loom has no clock. So a caller checks the call of another `looks` times before it
-/// makes its own; [`Coalesce::run`] checks twice. With 0 every leader is overtaken. With 1 or more only those leaders
-/// are overtaken that end too late.
+/// makes its own; [`Coalesce::run`] checks twice. The caller whose call is under way is the *leader*. With 0 no caller
+/// waits for it: each makes its own call. With 1 or more only those leaders are overtaken that end too late.
 ///
 /// # Errors
 ///

@@ -11,8 +11,8 @@ use crate::pause::{microseconds, put_forward, since};
 use crate::sync::AtomicUsize;
 use crate::sync::Ordering::Relaxed;
 
-/// Says when a heavy fence is due, for code that retires, advances or steals a million times a second and can execute
-/// one heavy fence for many of these.
+/// Says when a heavy fence is due, for code that needs one a million times a second, and can let many of these needs
+/// wait for one heavy fence. For example, it retires objects, advances an epoch, or steals tasks.
 ///
 /// A heavy fence is due when a batch of things waits for it. An *occasion* is a call of [`due`](Pacer::due) or
 /// [`due_at`](Pacer::due_at). Each thread numbers its own occasions, and passes the number as `nth`. While anything
@@ -55,9 +55,11 @@ use crate::sync::Ordering::Relaxed;
 ///
 /// # Bounds
 ///
-/// `due` returns `Some` about once for each batch; two concurrent callers may both get `Some`. It also returns `Some`
-/// at most once for each `occasions` calls of a caller, and `due_at` about once for each pause. When a stalled reader
-/// has continued, backing off has added at most [`MOST_IN_VAIN`](Pacer::MOST_IN_VAIN) batches to the garbage.
+/// `due` returns `Some` about once for each batch; two concurrent callers may both get `Some`. With
+/// [`each`](Pacer::each)`(n)` it returns `Some` for occasions too, at most once in `n` calls of a caller. With
+/// [`after`](Pacer::after), `due_at` returns `Some` for time too, about once in each pause. A stalled reader makes the
+/// pacer back off. After the reader has continued, at most [`MOST_IN_VAIN`](Pacer::MOST_IN_VAIN) batches more come
+/// before the next [`Due`].
 ///
 /// # Signal safety
 ///
@@ -113,7 +115,8 @@ macro_rules! new {
 }
 
 impl Pacer {
-    /// The bound on backing off: heavy fences that do not help come at most this many times as late.
+    /// The bound on backing off: after heavy fences that did not help, the next one is due after at most this many
+    /// times the batch, the occasions or the pause.
     pub const MOST_IN_VAIN: usize = 64;
 
     crate::sync::const_where_possible!(new);

@@ -83,7 +83,7 @@ reasons! {
          emulator answers in the kernel's place; let the kernel answer",
     /// The kernel has the call, but in this version it may not always be a barrier (membarrier on riscv before Linux
     /// 6.9, and between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12). Only the major and the minor version
-    /// are compared, so a kernel with a backport of the fix is refused too: 6.6.51 and later of 6.6 on riscv.
+    /// are compared, so a kernel with a backport of the fix is refused too, such as 6.6.51 on riscv.
     KernelTooOld:
         "in kernels of this version the call is not always a full barrier (membarrier on riscv before 6.9, and \
          between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12); update the kernel",

@@ -172,9 +172,10 @@ pub fn strategy() -> Option<Strategy> {
 /// inside.
 ///
 /// If the process committed to membarrier before it entered the sandbox, heavy fences make only one kind of call there,
-/// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, as long as it succeeds. Waiting makes no call either: a thread that
-/// waits for another thread's call spins, usually for at most the time of two calls. It waits for at most four calls in
-/// a row, and for each at most about 0.1 ms. All this holds in a child of fork(2) too.
+/// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, as long as it succeeds. Waiting makes no call either. If several
+/// threads execute heavy fences at once, one of them makes the call, and the others wait for it: they spin. Usually
+/// such a wait takes at most the time of two calls. At worst a thread waits for four calls in a row, for each at most
+/// about 0.1 ms, and then makes a call of its own. All this holds in a child of fork(2) too.
 ///
 /// On the mprotect rung a heavy fence makes two calls of mprotect(2), and calls nanosleep(2) while it waits for another
 /// thread's heavy fence. If more than four are under way at once, it also maps a page for itself, by mmap(2),
@@ -186,10 +187,12 @@ pub fn strategy() -> Option<Strategy> {
 /// and, on x86, arch_prctl(ARCH_GET_CPUID), which tell whether this thread may read the time stamp counter and execute
 /// CPUID; and on the mprotect rung mmap(2), madvise(2), mlock(2), mprotect(2) and munmap(2).
 ///
-/// A sandbox or an emulator may answer success without calling the kernel. The decision refuses the rung if commands or
-/// flags that do not exist succeed, or if QUERY does not list the commands. It does not detect a sandbox that knows the
-/// commands and their flags, one that starts after the decision, or one that applies only to another thread. If a
-/// sandbox answers to open(2) with a number and opens no file, `init` closes the descriptor of that number.
+/// A sandbox or an emulator may answer success without calling the kernel. So the decision refuses the rung if a
+/// command that does not exist is answered by anything other than EINVAL (with the feature `std`), if a flag that does
+/// not exist succeeds, or if `MEMBARRIER_CMD_QUERY`, the command that lists the commands of the kernel, does not list
+/// those that are needed. It does not detect a sandbox that knows the commands and their flags, one that starts after
+/// the decision, or one that applies only to another thread. If a sandbox answers to open(2) with a number and opens no
+/// file, `init` closes the descriptor of that number.
 ///
 /// # Panics, errors, aborts
 ///
@@ -251,9 +254,10 @@ fn first() -> Strategy {
 
 /// Commits the process to `wanted`, without a climb.
 ///
-/// [`Strategy::Symmetric`] switches the asymmetry off. That works on every platform and under every sanitizer and
-/// sandbox, and makes no system call. A rung (from [`ladder`]) is probed, and taken if it works here. If the process is
-/// committed to `wanted` already, `force` does nothing.
+/// [`Strategy::Symmetric`] switches the asymmetry off. That works on every platform and in every sandbox, and makes no
+/// system call. (ThreadSanitizer does not understand `fence(SeqCst)`: build with `--cfg asymfence_tsan` under it.) A
+/// rung (from [`ladder`]) is probed, and taken if it works here. If the process is committed to `wanted` already,
+/// `force` does nothing.
 ///
 /// Two other switches need no line of code: the environment variable `ASYMFENCE=symmetric` (feature
 /// `std`), and `RUSTFLAGS="--cfg asymfence_symmetric"`.

@@ -40,9 +40,9 @@
 //! fence, which interrupts the running threads, and a load of each slot. Until the bias is turned on again writes cost
 //! what they cost on the underlying lock. Read sections do too, plus a counter.
 //!
-//! If such writes come more often than once in a millisecond, both sides switch to full fences, until none has come for
-//! a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond, and one more for each
-//! writer that comes at the same moment as the first.
+//! If writes that find the bias on come more often than once in a millisecond, both sides switch to full fences, until
+//! none has come for a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond, and
+//! one more for each writer that comes at the same moment as the first.
 //!
 //! # When not to use it
 //!
@@ -130,8 +130,8 @@ impl<T> BiasedRwLock<T> {
         Self::with_patience(value, Self::PATIENCE)
     }
 
-    /// As [`new`](Self::new), with a choice of when the lock is biased again after a revocation: when as many read
-    /// sections have used the underlying lock as `patience` times the number of registered readers. (A revocation
+    /// As [`new`](Self::new), with a choice of when the lock is biased again after a revocation: after a number of read
+    /// sections that use the underlying lock, which is `patience` times the number of registered readers. (A revocation
     /// interrupts each reader that runs, and looks at the slot of each.) With `usize::MAX` on 64 bits the lock is never
     /// biased again.
     ///

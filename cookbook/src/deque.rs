@@ -44,8 +44,8 @@
 //! bottom = i                        claim = end
 //! light fence                       heavy fence
 //! r1 = claim                        r2 = bottom, the items that are there
-//! if r1 > i: exchanges claim,       exchanges claim, from end to end and COMMITTED
-//!   from r1 to i                    takes the items from top to before end, if its exchange makes top end
+//! if r1 > i: exchanges claim:       exchanges claim: end becomes end | COMMITTED
+//!   r1 becomes i                    takes the items from top to before end, if its exchange makes top end
 //! takes i if that succeeds,
 //! nothing if r1 is COMMITTED
 //! ```

@@ -143,8 +143,8 @@ impl Collector {
     }
 
     /// Creates a collector that executes a heavy fence when `pacer` says so. A handle asks the pacer at each 128th pin,
-    /// and passes the number of its pins as `nth`. It also asks, with 1 as `nth`, when it has collected 64 retired
-    /// objects, and when it is dropped.
+    /// and passes the number of its pins as `nth`. It also asks, with 1 as `nth`, each time that 64 more objects have
+    /// been retired by it, and when it is dropped.
     #[must_use]
     pub fn with_pacer(pacer: Pacer) -> Self {
         Collector {

@@ -334,10 +334,11 @@ impl EventCount {
     /// [`wait_until`](Self::wait_until). **Look at the condition after it**, and then either
     /// [`wait`](Listener::wait), or `.await` the listener, or drop it to stay awake.
     ///
-    /// Orders the accesses before a notification against those after it, by a heavy fence: if a notifier did not see
-    /// this listener, this thread sees the condition that the notifier made true. The heavy fence costs microseconds,
-    /// and interrupts the running threads. Listeners that announce themselves while another one waits share one heavy
-    /// fence. If listeners come more often than once in a [pause](Self::with_pause), it is a full fence.
+    /// Orders a notifier's accesses before its notification against this thread's accesses after this call, by a heavy
+    /// fence: if a notifier did not see this listener, this thread sees the condition that the notifier made true. The
+    /// heavy fence costs microseconds, and interrupts the running threads. Listeners that announce themselves while
+    /// another one waits share one heavy fence. If listeners come more often than once in a [pause](Self::with_pause),
+    /// it is a full fence.
     ///
     /// # Panics
     ///

@@ -34,9 +34,10 @@
 //!
 //! A writer: a swap, a heavy fence, a lock, a load of every slot, and the wait. A writer takes a ticket when it
 //! unlinks. It executes the heavy fence only when it checks or waits for the grace period, and not at all if some
-//! thread has executed one since. So many waiting values, or several concurrent writers, share one heavy fence. If no
-//! reader is registered a writer costs a lock and a full fence, and no heavy fence. Writers do not wait for one
-//! another's readers. Registering a reader takes a lock and an allocation: once for each thread, not for each read.
+//! thread has executed one since. In this way several waiting values, or several concurrent writers, share one heavy
+//! fence. If no reader is registered a writer costs a lock and a full fence, and no heavy fence. Writers do not wait
+//! for one another's readers. Registering a reader takes a lock and an allocation: once for each thread, not for each
+//! read.
 //!
 //! A writer that waits long sleeps, each time at most as long as it has waited already, and at most a millisecond. A
 //! reader that leaves wakes no writer, and does nothing extra if a writer waits.

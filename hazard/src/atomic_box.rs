@@ -79,8 +79,9 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 /// freed, so its places still own what they hold, and no thread retires that.
 ///
 /// *Inserting* into an owner that was removed meanwhile returns `Ok`, but the new object is lost: it is freed with its
-/// owner. An `AtomicBox` cannot be frozen, while a [`Link`](crate::Link) and the nodes of a [`Chain`](crate::Chain)
-/// can. So if other threads remove owners, use one of these, or let only one thread at a time insert and remove.
+/// owner. A [`Link`](crate::Link) and the nodes of a [`Chain`](crate::Chain) can be *frozen*: then the link does not
+/// change again, and an insertion there fails. An `AtomicBox` cannot. So if other threads remove owners, use one of
+/// these, or let only one thread at a time insert and remove.
 ///
 /// # Orderings
 ///

@@ -385,11 +385,12 @@ impl<'c, T: Send + Sync + 'static, F: Family> Place<'c, T, F> {
         }
     }
 
-    /// Links `new` here if the node `before` still comes next; with `None`, if no node comes next.
+    /// Links `new` at this place, in front of the node `before`, if that node still comes next; with `None`, if no node
+    /// comes next.
     ///
     /// # Errors
     ///
-    /// `new`, if something else comes next, or if the node before this place has been removed.
+    /// `new`, if something else comes next, or if this place is behind a node that has been removed.
     pub fn insert(
         &self,
         before: Option<&NodeGuard<'c, T, F>>,
@@ -490,7 +491,8 @@ impl<'c, T: Send + Sync + 'static, F: Family> Cursor<'c, T, F> {
         self.node().map(|node| &node.value)
     }
 
-    /// Links `new` before the node that the last [`seek`](Cursor::seek) found, or at the end if it found none.
+    /// Links `new` before the node that the last [`seek`](Cursor::seek) found, or at the end if it found none. Without
+    /// a `seek` before, this succeeds only if the chain is empty.
     ///
     /// # Errors
     ///

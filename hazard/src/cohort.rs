@@ -61,11 +61,11 @@ use crate::sync::Ordering::Relaxed;
 /// assert_eq!(slot.read(|value| value.len()), Some(8));
 /// ```
 ///
-/// Let `N` be the sum of `enough`, the number of hazard pointers of the domain, and the number of threads in the middle
-/// of a retire. At most `N` objects wait, and `N` more for each reclaim of the cohort that is under way. Not counted is
-/// what waits while heavy fences fail ([`CohortStats::failed`]): they are then tried less and less often, up to 64 times
-/// as late. Nor are objects without a size, which may share the address of a protected one, and what destructors
-/// retire.
+/// Let `N` be the sum of three numbers: `enough`, which was passed to [`new`](Cohort::new); the number of hazard
+/// pointers of the domain; and the number of threads in the middle of a retire. At most `N` objects wait, and `N` more
+/// for each reclaim of the cohort that is under way. Not counted is what waits while heavy fences fail
+/// ([`CohortStats::failed`]): they are then tried less and less often, up to 64 times as late. Nor are objects without
+/// a size, which may share the address of a protected one, and what destructors retire.
 ///
 /// The domain's own numbers ([`DomainStats`](crate::DomainStats), [`Thresholds`](crate::Thresholds)) leave out the
 /// garbage of its cohorts.
@@ -146,9 +146,9 @@ impl<F: Family> Cohort<F> {
     ///
     /// - A thread that protects the object borrows the cohort, or the structure around it, for as long as it protects
     ///   the object.
-    /// - What the object borrows outlives the cohort. The cohort does not name the type of its objects, so the compiler
-    ///   does not check this by itself: the structure around the cohort has a `Drop` that is generic over the type, or
-    ///   a `PhantomData` of it, and lets nobody take the cohort out.
+    /// - What the object borrows outlives the cohort. The cohort does not name the type of its objects. So the compiler
+    ///   checks this only if the structure around the cohort has a `Drop` that is generic over the type, or a
+    ///   `PhantomData` of it. The structure must have one of the two, and must let nobody take the cohort out.
     ///
     /// (So the object does not have to be `'static`: if the cohort is leaked, the object is never freed.)
     ///

@@ -76,9 +76,10 @@ use crate::thread::{self, Local};
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///
-/// Each thread keeps what it has retired in a *ring*. Other threads may help to empty it. If one of them is stopped
-/// while it does so, and more than `2·E / T` objects are in the ring (the thread's *share*), then the thread waits for
-/// it.
+/// Each thread keeps what it has retired in a *ring*. Other threads may help to empty it. One of them may be stopped
+/// while it does so. If the ring then holds more than `2·E / T` objects (its owner's *share*), the owner waits for that
+/// thread in `retire`: for a fifth of a second at most, or without the feature `std` for 10,000 yields. After that the
+/// owner takes a new ring.
 ///
 /// Measured with the default thresholds (2 cores of an Intel Xeon under KVM, Linux 6.18, 2026-11-26):
 ///
@@ -92,10 +93,11 @@ use crate::thread::{self, Local};
 ///
 /// - up to 64 objects of each thread that is stopped in the middle of a retire or a reclaim, and up to `2·E` more that
 ///   it has retired, if it was stopped while it took objects out of its ring;
-/// - without the feature `std`, while a thread is stopped in the middle of a reclaim, the objects of threads whose
-///   stacks lie within 16 KiB of its stack; and everything, while 256 threads are stopped in the middle of one, or 16
-///   whose stacks lie within 8 MiB above;
-/// - objects that destructors retire, until as many other objects have been retired;
+/// - without the feature `std`, where a call tells by stack addresses whether a destructor led to it: the objects of a
+///   thread whose stack lies less than 16 KiB below that of a thread that is stopped in the middle of a reclaim, or
+///   less than 8 MiB below those of 16 such threads; and everything, while 256 threads are stopped in the middle of
+///   one;
+/// - objects that destructors retire: they count only when the same number of other objects has been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred);
 /// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often, up to 64
@@ -175,7 +177,8 @@ pub struct Thresholds {
     /// number times the number of threads, whichever of them retired how many; or as many as there are hazard pointers,
     /// if that is more. (One heavy fence serves all threads, and interrupts every processor that runs one of them.)
     pub objects: usize,
-    /// Bytes, as [`retire`](Domain::retire) counts them.
+    /// Bytes. An object counts with the size of its type, or with what [`retire_weighing`](Domain::retire_weighing) was
+    /// told.
     pub bytes: usize,
     /// If the last heavy fence is at least this long ago, the next retire of a thread executes one, even if only one
     /// object that the thread has retired earlier still waits. (A thread that retired fast before may notice only at
@@ -329,11 +332,11 @@ impl<F> Domain<F> {
     /// only protected objects are left. For tests and for the end of a program.
     ///
     /// May wait, for a bounded time, for other threads that are about to free objects of this domain. Afterwards
-    /// everything that was retired before the call has been freed or is counted in [`Reclaimed::kept`]. `kept` counts
-    /// unprotected objects only in these cases: another thread keeps retiring; another thread is freeing objects, and does not
-    /// end soon;
-    /// this call was made in a destructor; a fork left behind a thread that was freeing objects. The call continues as
-    /// long as there is something to free: threads that retire without a pause keep it busy.
+    /// everything that was retired before the call has been freed or is counted in [`Reclaimed::kept`]. Usually `kept`
+    /// counts protected objects alone. It counts unprotected ones too in these cases: another thread keeps retiring;
+    /// another thread is freeing objects, and does not end soon; this call was made in a destructor; a fork left behind
+    /// a thread that was freeing objects. The call continues as long as there is something to free: threads that retire
+    /// without a pause keep it busy.
     ///
     /// # Errors and panics
     ///

@@ -85,7 +85,8 @@ pub unsafe trait Family: Sized + 'static {
 /// asymfence_hazard::domain! { pub enum Routes {} }
 /// ```
 ///
-/// The expression of the thresholds is the caller's, so it may do only what safe code may:
+/// Thresholds of the domain's own may follow, as an expression of type [`Thresholds`](crate::Thresholds). The
+/// expression is not in an unsafe block, so it may do only what safe code may:
 ///
 /// ```
 /// use asymfence_hazard::{Thresholds, domain};

@@ -2,19 +2,22 @@
 //!
 //! A reader writes the address of the object that it is about to use into a slot of its own. Then it checks again that
 //! the object is still linked. A writer that unlinks an object *retires* it. From time to time the retired objects are
-//! *reclaimed*: the objects whose address is in no slot are freed.
+//! *reclaimed*: the objects whose address is in no slot are freed. This is *store buffering*: each side stores, fences,
+//! and loads what the other side stores.
 //!
 //! ```text
 //! A (store buffering)   reader                     reclaimer
 //!                       slot = object              source = other      (unlinked)
 //!                       light_fence()              heavy_fence()       (one for all that is retired)
 //!                       source == object ?         slot == object ?
-//!                       forbidden: both find what was there before
+//!                       forbidden: the reader finds the object still linked, and the reclaimer does not find it
+//!                                  in the slot
 //! ```
 //!
 //! The reader runs millions of times a second: a store, a light fence (a load, a compare and a branch, and no fence
-//! instruction) and a load. A thousand objects share one heavy fence. A stalled reader keeps one object from
-//! being freed. A stalled epoch or RCU section keeps everything.
+//! instruction) and a load. A thousand objects share one heavy fence. A stalled reader keeps one object from being
+//! freed. With epochs or RCU, two other ways to reclaim, one stalled reader keeps every retired object from being
+//! freed.
 //!
 //! ```
 //! #![forbid(unsafe_code)]
@@ -112,10 +115,10 @@
 //!
 //! The crate needs an allocator. Models use the feature `loom`, as [the fences' guide] says; with it the constructors
 //! are not `const fn`, so a `static` of these types does not compile. A signal handler may protect an object, but must
-//! not retire one. The same holds for a global allocator, and for what it calls: a retire may allocate, and panics if it
-//! is called again meanwhile. With the feature `std` a retire reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid
-//! to a thread: then it gets SIGSEGV. If [`Thresholds::pause`] is `None`, only a thread that waits for another's reclaim
-//! reads the clock. A child of fork(2) can continue to use
+//! not retire one. The same holds for a global allocator, and for what it calls: a retire may allocate, and panics if
+//! the allocator retires meanwhile. In a destructor one may retire. With the feature `std` a retire reads the clock, by
+//! an instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. If [`Thresholds::pause`] is
+//! `None`, only a thread that waits for another's reclaim reads the clock. A child of fork(2) can continue to use
 //! everything: see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/

@@ -177,8 +177,8 @@ impl<T> fmt::Debug for Tagged<T> {
 ///
 /// # Orderings
 ///
-/// Loading and following acquire, as does an exchange that fails. [`store`](Link::store) releases. A swap, an exchange
-/// that succeeds, [`fetch_or`](Link::fetch_or) and [`freeze`](Link::freeze) do both. So everything that a thread did
+/// Loading, following and an exchange that fails are Acquire. [`store`](Link::store) is Release. A swap, an exchange
+/// that succeeds, [`fetch_or`](Link::fetch_or) and [`freeze`](Link::freeze) are AcqRel. So everything that a thread did
 /// before it wrote a link happens before what another thread does after it has read that value. None of them is
 /// sequentially consistent.
 ///
@@ -187,9 +187,9 @@ impl<T> fmt::Debug for Tagged<T> {
 /// In a queue, both the tail and the node before lead to the last node. Such an object may be retired only after
 /// *every* link to it has been changed or frozen. Decide which link is changed last: the thread that changes it retires
 /// the object. Before that, every other link to the object must have been changed or frozen, and no link may be set to
-/// the object again. A late exchange of a queue's tail, from a protected node to the next one, cannot do that: when the
-/// next node has been retired, the tail has left the protected node. It does not come back to that address, which is not
-/// reused while the node is protected. So the exchange fails.
+/// the object again. An example: a slow thread protects the node A, and tries to move a queue's tail from A to the next
+/// node B. If B has been retired by then, the tail has left A. It does not come back to A's address, because that
+/// address is not reused while A is protected. So the exchange fails, and the tail is not set to B.
 ///
 /// # A place that is filled and taken
 ///

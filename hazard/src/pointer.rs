@@ -64,8 +64,8 @@ use crate::thread::{CAPACITY, Local};
 ///
 /// Creating and dropping a hazard pointer takes a few instructions if the thread has kept one (feature `std`): a thread
 /// keeps up to seven for each family. Otherwise the domain gives a free one, and allocates if it has none. That is
-/// lock-free, except for the allocator. It searches the domain's slots, which takes longer the more there are: mostly a
-/// step for each 448.
+/// lock-free, except for the allocator. It searches the domain's slots. The search takes longer the more slots there
+/// are: mostly one step for each 448 slots.
 ///
 /// # Signal safety
 ///
@@ -120,8 +120,8 @@ impl<F: Family> HazardPointer<F> {
     ///
     /// For structures with links of their own: see the queue in `examples/structures`. To hand a protected object to
     /// another hazard pointer, swap the two hazard pointers. To protect the same object with a second hazard pointer,
-    /// repeat the load for that one too: a scan may read the second slot before it is written, and the first one after
-    /// it is reset.
+    /// repeat the load for that one too. A reclaim reads the slots one after the other: it may read the second slot
+    /// before it is written, and the first one after it is reset, and so miss the object.
     ///
     /// ```
     /// use asymfence_hazard::HazardPointer;

@@ -13,8 +13,8 @@ impl<F: Family> Domain<F> {
     /// Retires `object`, which came from a box. This or a later call of `retire` or [`reclaim`](Domain::reclaim), by
     /// any thread, frees it when no hazard pointer protects it any more.
     ///
-    /// Once in a while `retire` reclaims, like [`reclaim`](Domain::reclaim): it executes a heavy fence, and runs the
-    /// destructors of objects that any thread has retired. So the caller must not hold a lock that one of these
+    /// Once in a while `retire` executes a heavy fence. More often, at about every fourth call, it frees a few objects
+    /// that any thread has retired: it runs their destructors. So the caller must not hold a lock that one of these
     /// destructors may take. `retire` may be called in a destructor.
     ///
     /// ```
@@ -74,7 +74,8 @@ impl<F: Family> Domain<F> {
         self.put(unsafe { Item::with(object, deleter) }, size_of::<T>());
     }
 
-    /// Retires a box: this or a later reclaim frees it, together with others. For objects that have never been linked.
+    /// Retires a box: this or a later call frees it, together with others. For an object that no reader can have found,
+    /// if its destructor is to run later.
     ///
     /// ```
     /// use asymfence_hazard::Domain;

@@ -94,10 +94,10 @@ impl SegmentStep {
     const fn words(self) -> &'static str {
         match self {
             SegmentStep::ReadBootId => "reading /proc/sys/kernel/random/boot_id",
-            SegmentStep::Identify => "fstat of the segment's file",
-            SegmentStep::Reopen => "opening the segment's file anew by /proc/thread-self/fd",
-            SegmentStep::Lock => "fcntl(F_OFD_SETLK or F_OFD_GETLK) on the segment's file",
-            SegmentStep::Map => "mmap of the segment's file",
+            SegmentStep::Identify => "fstat of the lock file",
+            SegmentStep::Reopen => "opening the lock file anew by /proc/thread-self/fd",
+            SegmentStep::Lock => "fcntl(F_OFD_SETLK or F_OFD_GETLK) on the lock file",
+            SegmentStep::Map => "mmap of the lock file",
         }
     }
 
@@ -223,7 +223,7 @@ impl fmt::Display for SegmentError {
             SegmentError::Locked => write!(
                 f,
                 "the free places are locked: by processes that attach at this moment, or by a lock that the program \
-                 itself has on the segment's file, from byte {FIRST_BYTE} on; try again, or lock less"
+                 itself has on the lock file, from byte {FIRST_BYTE} on; try again, or lock less"
             ),
             SegmentError::LockNotKept => f.write_str(
                 "the file system does not keep a lock for as long as the file is mapped (overlayfs does not); \

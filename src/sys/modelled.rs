@@ -11,7 +11,7 @@
 //! gate says.
 //!
 //! - Two light fences share no gate: light against light is unordered.
-//! - A heavy fence takes the pasts of the light fences that it met only at its closing fence.
+//! - A heavy fence meets light fences during its call. It takes their pasts later, at its closing fence.
 //! - It hands over what it knew when it began, and nothing that it has met since. Otherwise it would hand one thread's
 //!   past on to the next that it visits, while the kernel's interrupts are concurrent, and would hide outcomes.
 //! - Any one order of visiting the threads hides a few outcomes too; upward and downward together were

@@ -2,12 +2,13 @@
 //! no processor keeps the permission in its TLB: it interrupts each processor that runs the process
 //! and waits for all of them, which under TSO orders both ways. `gate` says where that holds.
 //!
-//! The page must be present and dirty at the moment of the mprotect(2) that takes the permission away, or no flush is
-//! sent at all. So it is written before each call, after another mprotect(2) has given the permission. Whatever takes
-//! the page away between the two (reclaim, migration, KSM, a fork in another thread) does so after the fence began, and
-//! flushes, or leaves a flush that our mprotect(2) finishes before it returns: `flush_tlb_batched_pending` in
-//! mm/mprotect.c@v6.1. The first of the pages that this module keeps (`STANDING`) is locked into memory as well, to
-//! avoid that.
+//! The page must be present, and its page table entry writable, at the moment of the mprotect(2) that takes the
+//! permission away. Otherwise some kernels send no flush (`pte_flags_need_flush` in
+//! arch/x86/include/asm/tlbflush.h@v6.18). So it is written before each call, after another mprotect(2) has given the
+//! permission. Whatever takes the page away between the two (reclaim, migration, KSM, a fork in another thread) does so
+//! after the fence began, and flushes, or leaves a flush that our mprotect(2) finishes before it returns:
+//! `flush_tlb_batched_pending` in mm/mprotect.c@v6.1. The first of the pages that this module keeps (`STANDING`) is
+//! locked into memory as well, to avoid that.
 
 mod gate;
 
