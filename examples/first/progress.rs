@@ -13,7 +13,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Runs for every item. (Release and Acquire hand over what was done. The fences need only `Relaxed`.)
+    /// Runs for every item. (Release and Acquire hand over the work itself. For the fences alone `Relaxed` would do.)
     fn publish(&self, done: u64, waiter: &Thread) {
         self.done.store(done, Release);
         light_fence(); // no fence instruction

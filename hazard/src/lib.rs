@@ -44,9 +44,11 @@
 //! | [`Cohort`] | garbage that is freed with its structure, and may hold references that are not `'static` | retiring |
 //!
 //! Each belongs to a [`Domain`], which has the slots and the retired objects: to that of the process, or to one of your
-//! own. The last type parameter of each type, the [`Family`], says which: see [`domain!`]. `examples/structures` has a
-//! list and a hash map without `unsafe`. It also has a stack and a queue, which use `unsafe` inside because they hand
-//! out their values by move.
+//! own. The last type parameter of each type, the [`Family`], says which: see [`domain!`]. Its default, [`Global`], is
+//! that of the process. Rust uses the default only where the type is written: in a field, in a `static`, or as
+//! `HazardCell::<String>::new(..)`. An expression such as `HazardCell::new(..)` alone may not compile.
+//! `examples/structures` has a list and a hash map without `unsafe`. It also has a stack and a queue, which use
+//! `unsafe` inside because they hand out their values by move.
 //!
 //! # Coming from another crate
 //!
