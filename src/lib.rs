@@ -50,51 +50,11 @@
 //!
 //! A heavy fence takes microseconds and interrupts every thread that runs. It is due after the rare side has stored
 //! something ("this object is unlinked") and before it loads what the frequent side is doing. One heavy fence serves
-//! all stores before it, so operations that can wait share one.
+//! all stores before it, so operations that can wait share one:
 //!
-//! A [`Ticket`] is a moment, and says whether a heavy fence of any thread has come after it:
-//!
-//! ```
-//! use asymfence::{Ticket, heavy_fence};
-//!
-//! let unlinked = Ticket::now();
-//! heavy_fence(); // of another thread, say
-//! assert!(unlinked.is_served());
-//! unlinked.wait(); // returns at once
-//! ```
-//!
-//! A [`Pacer`] counts what waits for a heavy fence, and tells one caller when enough waits:
-//!
-//! ```
-//! use asymfence::{Pacer, heavy_fence};
-//!
-//! static PACER: Pacer = Pacer::new(64);
-//!
-//! for nth in 1..=64 {
-//!     PACER.add(1); // one more object was unlinked
-//!     if let Some(due) = PACER.due(nth) { // `nth`: the thread's own count of these calls
-//!         heavy_fence(); // once for all 64
-//!         due.paid();
-//!     }
-//! }
-//! assert_eq!(PACER.waiting(), 0);
-//! ```
-//!
-//! A [`Bias`] has a light and a heavy side, both of which become `fence(SeqCst)` while the heavy side is busy:
-//!
-//! ```
-//! use std::time::{Duration, Instant};
-//!
-//! use asymfence::Bias;
-//!
-//! let (bias, start) = (Bias::biased(Duration::from_millis(1)), Instant::now());
-//! // The frequent side. `light_fence` tells whether the fences are light and heavy. If not, ask for that (now and then):
-//! if !bias.light_fence() {
-//!     bias.restore_at(start.elapsed());
-//! }
-//! // The rare side:
-//! bias.heavy_fence(|| start.elapsed());
-//! ```
+//! - [`Ticket`]: a moment. It says whether a heavy fence of any thread has come after it, so that none is needed.
+//! - [`Pacer`]: counts what waits for a heavy fence, and tells one caller when enough waits.
+//! - [`Bias`]: a light and a heavy side, both of which become `fence(SeqCst)` while the heavy side is busy.
 //!
 //! # What is where
 //!

@@ -69,9 +69,9 @@ impl Costs {
         [
             cost("none", "no fence", Some(self.none)),
             cost("light", "light_fence", Some(self.light)),
-            cost("asymmetric_light", "Asymmetric::light_fence", self.asymmetric_light),
+            cost("asymmetric_light", "light_fence, by a token", self.asymmetric_light),
             cost("seqcst", "fence(SeqCst)", Some(self.seqcst)),
-            cost("heavy_idle", "heavy_fence, alone", Some(self.heavy_idle)),
+            cost("heavy_idle", "heavy_fence, no sibling runs", Some(self.heavy_idle)),
             cost("heavy_running", "heavy_fence, one running sibling", running.map(|it| it.caller)),
             cost(
                 "heavy_running_sibling",

@@ -126,8 +126,8 @@ impl Report {
         [
             wrap(&self.summary(), ""),
             line(format!(
-                "asymfence {VERSION}, {}, {}, {processors}",
-                machine.kernel, machine.processor
+                "asymfence {VERSION}, {processors}, {}, {}",
+                machine.processor, machine.kernel
             )),
             self.warnings(),
             line(format!("membarrier offers: {}", list(&machine.commands))),
@@ -211,7 +211,8 @@ impl Report {
         table([Column("cost", false), Column("ns", true)], rows)
             + &wrap(
                 "The first four: one round of the light side (store, fence, load), the minimum of many samples. \
-                 heavy_fence: the median of many samples.",
+                 A token (Asymmetric) proves the decision, so its fence needs no check. heavy_fence: the median \
+                 of many samples. A sibling is another thread of the process.",
                 "",
             )
             + &match self.costs.break_even() {

@@ -213,7 +213,7 @@ fn a_run_is_compared_with_an_earlier_one() {
     let (_, table) = out.split_once("\nBeside ").expect("a comparison");
     assert!(table.contains("another version: before "), "{table}");
     assert!(!table.contains("another kernel") && !table.contains("another strategy"), "{table}");
-    for cost in ["no fence", "light_fence", "fence(SeqCst)", "heavy_fence, alone"] {
+    for cost in ["no fence", "light_fence", "fence(SeqCst)", "heavy_fence, no sibling runs"] {
         let line = table.lines().find(|line| line.starts_with(cost)).expect(cost);
         let [then, now, ratio] = [3, 2, 1].map(|from_right| {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -394,7 +394,7 @@ mod in_places {
         let [out, _] = run(&mut doctor);
         fits(&out);
         let out = out.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(out.contains(", 1 processor "), "{out}");
+        assert!(out.contains(", 1 processor, "), "{out}");
         assert!(out.contains("warning: one processor."), "{out}");
         assert!(!out.contains("saves nothing") && !out.contains("no break-even"), "{out}");
         if out.starts_with("asymmetric") {

@@ -137,7 +137,7 @@ impl Account {
 impl Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count: usize = self.skipped.values().map(Vec::len).sum();
-        writeln!(f, "\ndid not run here: {count}")?;
+        writeln!(f, "\ntests that could not run on this machine: {count}")?;
         for ((what, why), tests) in &self.skipped {
             writeln!(f, "  {what}: {why}")?;
             let tests: BTreeSet<&str> =
@@ -164,7 +164,7 @@ mod tests {
         let words = Account::of(LINES).to_string();
         assert_eq!(
             words,
-            "\ndid not run here: 3\n  Miri: this toolchain has none\n  mprotect rung: the kernel is too new\n    it::b\n    it::c\n"
+            "\ntests that could not run on this machine: 3\n  Miri: this toolchain has none\n  mprotect rung: the kernel is too new\n    it::b\n    it::c\n"
         );
     }
 

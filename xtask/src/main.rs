@@ -240,7 +240,7 @@ const TESTED: [&str; 14] = [
 
 /// The steps that need a Rust toolchain and nothing else. Tests that cannot run on a machine are listed at the end.
 const ALL_STEPS: &[Step] = &[
-    ("all packages", |sh| run(sh, cmd!(sh, "cargo test {TESTED...}"))),
+    ("packages", |sh| run(sh, cmd!(sh, "cargo test {TESTED...}"))),
     ("programs", |sh| {
         for program in ["event_count", "rcu", "biased_lock", "deque"] {
             // The step above has built it.
