@@ -49,8 +49,8 @@ fn simulate(processors: u64, retired_each_second: u64, batch: usize, interrupt: 
         let mut next = planned + work;
         if let Some(due) = pacer.due(1) {
             if begins <= now || calls == 0 {
-                // No requested call has yet to begin: the caller requests one, to begin after the call that runs now. Otherwise
-                // the caller shares the call that is about to begin.
+                // All requested calls have begun. So the caller requests another one, which begins after the call that
+                // runs now. Otherwise the caller shares the call that is about to begin.
                 begins = now.max(begins + call);
                 calls += 1;
                 late += interrupt;

@@ -12,12 +12,14 @@ use crate::sync::AtomicUsize;
 use crate::sync::Ordering::Relaxed;
 
 /// Says when a heavy fence is due, for code that needs one a million times a second, and can let many of these needs
-/// wait for one heavy fence. For example, it retires objects, advances an epoch, or steals tasks.
+/// wait for one heavy fence. For example, it retires objects (an object is unlinked now, and freed when no reader uses
+/// it any more), advances an epoch, or steals tasks.
 ///
 /// A heavy fence is due when a batch of things waits for it. An *occasion* is a call of [`due`](Pacer::due) or
 /// [`due_at`](Pacer::due_at). Each thread numbers its own occasions, and passes the number as `nth`. While anything
 /// waits, a heavy fence is also due at every occasion with a [certain number](Pacer::each), the multiples of 128 for
-/// example, and if none was due for [some time](Pacer::after). One caller gets a [`Due`], and the others continue.
+/// example, and if none was due for [some time](Pacer::after). Usually one caller gets a [`Due`], and the others
+/// continue; two concurrent callers may both get one.
 ///
 /// If a heavy fence did not help (a reader is stalled, or heavy fences fail), the pacer backs off: each time it waits
 /// twice as long for the next one, up to 64 times as long.

@@ -40,8 +40,9 @@
 //! fence, which interrupts the running threads, and a load of each slot. Until the bias is turned on again writes cost
 //! what they cost on the underlying lock. Read sections do too, plus a counter.
 //!
-//! If writes that find the bias on come more often than once in a millisecond, both sides switch to full fences, until
-//! none has come for a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond, and
+//! The fences have a bias of their own, an [`asymfence::Bias`], besides that of the lock. If writes that find the lock
+//! biased come more often than once in a millisecond, both sides switch to full fences, until none has come for a
+//! millisecond. Readers still use their slots meanwhile. So there are at most two heavy fences in a millisecond, and
 //! one more for each writer that comes at the same moment as the first.
 //!
 //! # When not to use it

@@ -274,7 +274,7 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-/// The side that pushes and pops. A signal handler that interrupts a call of it must not make another.
+/// The side that pushes and pops. A signal handler must not use it.
 ///
 /// It may be sent to another thread, but two threads cannot share it:
 ///

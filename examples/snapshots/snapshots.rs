@@ -71,8 +71,8 @@ impl Snapshots {
         let mut guess = self.newest.load(Relaxed);
         loop {
             reading.store(guess + 1, Relaxed);
-            // Our word that we read stands before the second look. Pairs with: the heavy fence in
-            // `reclaim` (scenario A).
+            // Our store to `reading` comes before the second load of `newest`. Pairs with: the heavy fence in `reclaim`
+            // (scenario A).
             me.light_fence();
             // Acquire: the snapshot was written before. Pairs with the Release in `publish`.
             let newest = self.newest.load(Acquire);
@@ -89,7 +89,8 @@ impl Snapshots {
 
     /// What a reader that has died was reading: nobody reads it any more.
     pub(crate) fn forget(&self, index: usize) {
-        // Relaxed: it reads no more, and who gets its place next has that from the table.
+        // Relaxed: it reads no more. The participant that takes its place next is ordered after this store by the table
+        // of places.
         self.reading[index].store(0, Relaxed);
     }
 }
@@ -129,10 +130,10 @@ impl<'a, F: Fences> Writer<'a, F> {
     /// Finds the retired buffers that nobody reads.
     fn reclaim(&mut self) {
         self.heavy_fences += 1;
-        // That they are not the newest stands before the look at who reads them. Pairs with: the light
-        // fence in `read` (scenario A).
+        // The stores that put others in their place came before; the loads of `reading` come after. Pairs with: the
+        // light fence in `read` (scenario A).
         self.me.heavy_fence();
-        // Acquire: who has stopped to read has read. Pairs with the Release in `read`.
+        // Acquire: a reader that has left has finished its reads. Pairs with the Release in `read`.
         let reading = self.shared.reading.each_ref().map(|slot| slot.load(Acquire));
         let (kept, free) =
             self.retired.iter().partition(|&&buffer| reading.contains(&(buffer + 1)));

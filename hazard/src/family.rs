@@ -85,8 +85,9 @@ pub unsafe trait Family: Sized + 'static {
 /// asymfence_hazard::domain! { pub enum Routes {} }
 /// ```
 ///
-/// Thresholds of the domain's own may follow, as an expression of type [`Thresholds`](crate::Thresholds). The
-/// expression is not in an unsafe block, so it may do only what safe code may:
+/// Thresholds of the domain's own may follow, as a constant expression of type [`Thresholds`](crate::Thresholds): it
+/// initialises a `static`, so write `..Thresholds::DEFAULT`, not `..Default::default()`. The expression is not in an
+/// unsafe block, so it may do only what safe code may:
 ///
 /// ```
 /// use asymfence_hazard::{Thresholds, domain};
