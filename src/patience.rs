@@ -43,6 +43,15 @@ impl Estimate {
         self.0.store(clamped(took), Relaxed);
     }
 
+    /// By a quarter of the difference, if the call `took` less.
+    fn lower_towards(&self, took: u32) {
+        let usual = self.get();
+        // guard survives: where the two are equal, the estimate is stored as it is.
+        if took < usual {
+            self.set(u64::from(usual - (usual - took) / 4));
+        }
+    }
+
     /// Runs `call`, and sets the estimate to the time that it took.
     pub(crate) fn measure<T>(&self, call: impl FnOnce() -> T) -> T {
         let Some(began) = sys::clock() else { return call() };
@@ -84,10 +93,12 @@ impl<'e> Watch<'e> {
     pub(crate) fn wait(&mut self, leader: usize) -> bool {
         self.tries += 1;
         if let Some(looks) = self.looks {
-            if self.tries <= looks {
+            let waits = self.tries <= looks;
+            // guard survives: the yield is a hint to loom, which explores the other threads' steps anyway.
+            if waits {
                 sys::yield_now();
             }
-            return self.tries <= looks;
+            return waits;
         }
         if self.tries <= SPINS {
             (0..1 << self.tries).for_each(|_| core::hint::spin_loop());
@@ -106,6 +117,7 @@ impl<'e> Watch<'e> {
         };
         let waited = self.elapsed(now);
         let most = PATIENCE * u64::from(usual) / 4;
+        // guard survives: at the limit itself one more wait, or none, is right.
         if waited > most {
             // Calls take longer than estimated, or this leader is stopped. From now on waiting callers wait longer
             // for the next leader, who measures its call.
@@ -137,9 +149,77 @@ impl<'e> Watch<'e> {
         if self.leaders < 2 {
             return;
         }
-        let (took, usual) = (clamped(self.elapsed(sys::clock())), self.estimate.get());
-        if took < usual {
-            self.estimate.set(u64::from(usual - (usual - took) / 4));
+        self.estimate.lower_towards(clamped(self.elapsed(sys::clock())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A wait in which `leaders` were seen, one check each.
+    fn beside(estimate: &Estimate, leaders: u32) -> Watch<'_> {
+        let mut watch = Watch::new(estimate, Waiting::Awake, None);
+        (0..SPINS).for_each(|_| assert!(watch.wait(1)));
+        for leader in 1..=leaders {
+            assert!(watch.wait(2 * leader as usize - 1));
         }
+        watch
+    }
+
+    #[test]
+    fn a_model_waits_for_a_number_of_looks() {
+        let estimate = Estimate::new();
+        let mut watch = Watch::new(&estimate, Waiting::Awake, Some(2));
+        assert_eq!([1, 1, 1].map(|leader| watch.wait(leader)), [true, true, false]);
+    }
+
+    #[test]
+    fn nobody_watches_more_than_so_many_leaders() {
+        let estimate = Estimate::new();
+        let mut watch = beside(&estimate, LEADERS);
+        assert_eq!(watch.leaders, LEADERS);
+        assert!(!watch.wait(99));
+        // The first checks read no clock, and so see no leader.
+        assert_eq!(beside(&estimate, 0).leaders, 0);
+    }
+
+    #[test]
+    fn only_who_may_sleep_sleeps_and_only_where_calls_are_long() {
+        // How long one wait is taken to be.
+        let waits = |waiting, usual: u32| {
+            let estimate = Estimate::new();
+            estimate.set(usual.into());
+            let mut watch = Watch::new(&estimate, waiting, None);
+            (0..=SPINS).for_each(|_| assert!(watch.wait(1)));
+            watch.guessed
+        };
+        assert_eq!(waits(Waiting::Awake, LONGEST), NANOSECONDS_OF_PAUSES);
+        assert_eq!(waits(Waiting::Asleep, LONG), NANOSECONDS_OF_PAUSES);
+        assert_eq!(waits(Waiting::Asleep, 2 * LONG), u64::from(LONG) / 4);
+    }
+
+    #[test]
+    fn a_short_call_lowers_the_estimate_if_its_beginning_was_seen() {
+        let estimate = Estimate::new();
+        estimate.set(LONGEST.into());
+        beside(&estimate, 1).is_served();
+        assert_eq!(estimate.get(), LONGEST);
+        // A round may be interrupted for longer than a call may take.
+        let lowers = || {
+            beside(&estimate, 2).is_served();
+            estimate.get() < LONGEST
+        };
+        assert!((0..1_000).any(|_| lowers()));
+    }
+
+    #[test]
+    fn an_estimate_goes_down_by_a_quarter_and_never_up() {
+        let estimate = Estimate::new();
+        estimate.set(5_000);
+        estimate.lower_towards(1_000);
+        assert_eq!(estimate.get(), 4_000);
+        estimate.lower_towards(9_000);
+        assert_eq!(estimate.get(), 4_000);
     }
 }

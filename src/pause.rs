@@ -59,6 +59,9 @@ mod tests {
         assert_eq!(since(3, come_round), 5);
         assert_eq!(since(come_round, 3), 0);
         assert_eq!(since(usize::MAX / 4, 0), usize::MAX / 4);
+        // As late as a caller may be, and more.
+        assert_eq!(since(0, LATE), 0);
+        assert_eq!(since(0, LATE + 1), usize::MAX - LATE);
     }
 
     #[test]

@@ -450,6 +450,7 @@ impl<T: ?Sized> Reader<'_, T> {
     /// The light fence after a store to our slot.
     #[inline]
     fn light_fence(&self) {
+        // guard survives: `try_restore_at` decides itself whether it is time. Asked too often, it only costs time.
         if !self.lock.fences.light_fence() && now_and_then() {
             self.lock.restore();
         }

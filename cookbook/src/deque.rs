@@ -343,6 +343,7 @@ impl<T> Owner<T> {
         // survives: without it a thief could take an item by what it reads in a buffer that is stored later. loom
         // executes each thread in order, so no thread reads what is stored later.
         let items: Range<u64> = shared.front.top.load(Acquire)..bottom;
+        // guard survives: the bound by `>=` would throw a buffer away that the items fill. The next push makes another.
         if !is_untouched || items.end - items.start > capacity as u64 {
             // SAFETY: from a box, and nobody has seen it.
             return drop(unsafe { Box::from_raw(new) });
@@ -383,6 +384,7 @@ impl<T> Owner<T> {
     /// Takes half the room away if an eighth of it is in use.
     #[inline]
     fn give_back(&self, capacity: usize, items: u64) {
+        // guard survives: the bound by `<=` would give room back one item sooner.
         if capacity > self.least && items < capacity as u64 / 8 {
             self.shrink(capacity);
         }
@@ -400,6 +402,7 @@ impl<T> Owner<T> {
     /// The light fence after an announcement.
     #[inline]
     fn light_fence(&self) {
+        // guard survives: `try_restore_at` decides itself whether it is time. Asked too often, it only costs time.
         if !self.shared.bias.light_fence() && self.to_restore.is_now() {
             self.restore();
         }
@@ -432,10 +435,11 @@ impl<T> Owner<T> {
         // Acquire: if a thief claimed the item and has finished, we see a later claim or none. Then we also see the top
         // that this thief stored. Pairs with: the stores of the claim in `steal_batch`.
         let claim = shared.front.claim.load(Acquire);
+        // guard survives: at the end of a claim, where the bound is reached, `takes_back` has nothing to take back.
         if claim / 2 > index && !shared.takes_back(claim, index) {
             // Release: as above. This item and all below are that thief's.
-            // survives: only a thief that comes between the two exchanges of the batch can take an item by this bottom.
-            // loom does not get there with three threads and two preemptions.
+            // survives: a thief takes an item by this bottom only if it has read the top before the push of the item, and
+            // comes between the two exchanges of the batch. That takes three threads and three preemptions.
             shared.bottom.store(index + 1, Release);
             return None;
         }
@@ -626,6 +630,7 @@ impl<T> Stealer<T> {
         };
         // From here on the owner pops none of them from the bottom.
         let mut from = top;
+        // guard survives: by `<=` it exchanges, at `end`, the top for itself, and has taken nothing.
         while from < end {
             // Acquire and Relaxed: as in `steal`.
             let buffer = shared.buffer(Acquire);
@@ -644,6 +649,7 @@ impl<T> Stealer<T> {
         self.leave();
         drop(alone);
         if from >= end {
+            // guard survives: where the two are equal `Retry` costs the thief two loads more.
             return if bottom <= top { Steal::Empty } else { Steal::Retry };
         }
         // SAFETY: from boxes, in `push`. The owner pops none of them, as above. A thread that takes the oldest does so

@@ -217,6 +217,7 @@ impl Collector {
         let next = epoch + 1;
         // Relaxed: the fence releases what readers did with the objects, and the scan that saw them leave. Pairs with:
         // the Acquire above, and the Acquire in `Handle::free`. If another thread was quicker its advance is as good.
+        // guard survives: whoever went on would count what the other thread counts, for the pacer alone.
         self.epoch.compare_exchange(epoch, next, Relaxed, Relaxed).ok()?;
         // Relaxed: a number for the pacer. The objects with the tag `next - 3` can be freed. The next tag to come,
         // `next + 1`, has the same last two bits, so its count begins at 0.
@@ -339,7 +340,7 @@ impl Handle<'_> {
     #[cold]
     fn collect(&self, nth: usize) {
         let pacer = &self.collector.pacer;
-        // The clock is read only if anything waits.
+        // guard survives: while nothing waits the pacer says the same, and the clock is read for nothing.
         let due = if pacer.waiting() > 0 { pacer.due_at(nth, now()) } else { None };
         if let Some(due) = due {
             let waiting = due.things();
@@ -366,8 +367,6 @@ impl Handle<'_> {
         let _done = Done(&self.dropping);
         // Acquire: what readers did with the objects comes before we drop them. Pairs with: the exchange in
         // `try_advance`.
-        // survives: the lock of `left` acquires as much from a thread that has advanced and been here since. One that has
-        // advanced and not come here yet would take a model of four threads.
         let epoch = self.collector.epoch.load(Acquire);
         let is_over = |sealed: &Sealed| epoch >= sealed.tag + GRACE;
         let mut of_others = Vec::new();

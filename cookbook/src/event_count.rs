@@ -196,6 +196,7 @@ impl EventCount {
         // Pairs with: the heavy fence in `listen` (scenario A).
         //  - the heavy fence came first: we see the waiter, and go to the lock;
         //  - our fence came first: the waiter looks after that, and sees the condition.
+        // guard survives: `try_restore_at` decides itself whether it is time. Asked too often, it only costs time.
         if !self.bias.light_fence() && now_and_then() {
             self.restore();
         }
@@ -222,6 +223,7 @@ impl EventCount {
         if most >= sleepers.parked + sleepers.tasks.len() {
             sleepers.all_before = sleepers.epoch;
             sleepers.woken = 0;
+            // guard survives: the bound by `>=` would notify a condition variable on which nobody sleeps.
             if mem::take(&mut sleepers.parked) > 0 {
                 self.condvar.notify_all();
             }

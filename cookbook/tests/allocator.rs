@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::thread::LocalKey;
 
-use asymfence_cookbook::deque::{Owner, deque};
+use asymfence_cookbook::deque::{Owner, deque, with_capacity};
 
 /// What an allocation does first, and to which deque.
 type Hook = (fn(&Owner<usize>), *const Owner<usize>);
@@ -13,6 +13,8 @@ type Hook = (fn(&Owner<usize>), *const Owner<usize>);
 thread_local! {
     /// That of the next large allocation of this thread.
     static HOOK: Cell<Option<Hook>> = const { Cell::new(None) };
+    /// The bytes of the large allocations that this thread has, if it has freed them itself.
+    static LARGE: Cell<isize> = const { Cell::new(0) };
 }
 
 struct Meddling;
@@ -26,11 +28,13 @@ unsafe impl GlobalAlloc for Meddling {
             // SAFETY: set by a test that lends its owner for the time of one push.
             meddle(unsafe { &*owner });
         }
+        count(layout.size() as isize);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(block, layout) }
     }
@@ -38,6 +42,12 @@ unsafe impl GlobalAlloc for Meddling {
 
 fn take<T>(hook: &'static LocalKey<Cell<Option<T>>>) -> Option<T> {
     hook.try_with(Cell::take).ok().flatten()
+}
+
+fn count(size: isize) {
+    if size.abs() >= 64 {
+        let _ = LARGE.try_with(|bytes| bytes.set(bytes.get() + size));
+    }
 }
 
 #[global_allocator]
@@ -84,4 +94,17 @@ fn an_allocator_that_fills_the_next_buffer_loses_nothing() {
     };
     let (owner, _thief) = deque::<usize>();
     all_are_there(meddle, (1_000_000..).take(3 * owner.capacity()).collect());
+}
+
+/// No thief is there that could read in it.
+#[test]
+fn a_buffer_that_is_too_small_is_freed_at_once() {
+    let before = LARGE.get();
+    let (owner, _thief) = with_capacity::<usize>(8);
+    (0..1024).for_each(|item| owner.push(Box::new(item)));
+    assert_eq!(owner.capacity(), 1024);
+    // The slots, and what belongs to the buffer and to the handles. The one before had half as many slots.
+    let slots = 1024 * size_of::<usize>() as isize;
+    let bytes = LARGE.get() - before;
+    assert!((slots..slots + slots / 4).contains(&bytes), "{bytes}");
 }

@@ -144,8 +144,8 @@ impl Bag {
     /// Takes all objects out.
     pub(crate) fn take(&self) -> Garbage {
         // Acquire: see `put`, its partner.
-        // survives: the heavy fence that follows acquires as much. If it fails, `put` follows the links of these nodes, and
-        // this Acquire is needed: but in a model it does not fail.
+        // survives: the heavy fence that follows acquires as much. Only if it fails is this needed, since `put` follows the
+        // links of these nodes. They are plain memory, which loom does not check.
         Garbage { first: self.newest.swap(ptr::null_mut(), Acquire) }
     }
 }

@@ -80,4 +80,26 @@ mod tests {
             assert!(done.into_inner());
         }
     }
+
+    #[test]
+    #[ignore = "the child of a test in mod.rs: a process of its own, since no other thread finds a key meanwhile"]
+    fn child_that_takes_all_keys() {
+        let keys = || -> std::vec::Vec<libc::pthread_key_t> {
+            let next = || {
+                let mut key = 0;
+                // SAFETY: the key is ours to write, and has no destructor.
+                let errno = unsafe { libc::pthread_key_create(&raw mut key, None) };
+                (errno == 0).then_some(key)
+            };
+            core::iter::from_fn(next).collect()
+        };
+        let all = keys();
+        assert_eq!(pass(Lock::Keys), Ok(()), "where no key is free");
+        for &key in &all {
+            // SAFETY: created above, and not used.
+            unsafe { libc::pthread_key_delete(key) };
+        }
+        (0..=all.len()).for_each(|_| assert_eq!(pass(Lock::Keys), Ok(())));
+        assert_eq!(keys().len(), all.len(), "it gives each key back");
+    }
 }

@@ -16,6 +16,7 @@ pub(crate) type Command = (MembarrierCommand, Call);
 /// of the positive ones that a SIGSYS handler may leave in the return register.
 #[inline]
 pub(crate) fn issue((command, call): Command) -> Result<(), Failure> {
+    // guard survives: it fails in Miri alone, whose own job runs this.
     has_a_kernel(call)?;
     membarrier(command).map_err(|errno| Failure::new(call, errno.raw_os_error()))
 }
@@ -23,6 +24,7 @@ pub(crate) fn issue((command, call): Command) -> Result<(), Failure> {
 /// The same with FLAG_CPU.
 #[allow(dead_code, reason = "without `std` on Android nobody asks")]
 pub(crate) fn issue_on((command, call): Command, cpu: u32) -> Result<(), Failure> {
+    // guard survives: it fails in Miri alone, whose own job runs this.
     has_a_kernel(call)?;
     // SAFETY: the number goes to the kernel alone, which checks it.
     let cpu = unsafe { Cpuid::from_raw(cpu) };
@@ -51,6 +53,7 @@ fn raw(command: u32, flags: u32) -> Result<u32, i32> {
 /// QUERY: the commands that are offered.
 #[cfg(feature = "std")]
 pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
+    // guard survives: it fails in Miri alone, whose own job runs this.
     has_a_kernel(Call::Query)?;
     let offered = raw(0, 0).map_err(|errno| Failure::new(Call::Query, errno))?;
     Ok(MembarrierQuery::from_bits_retain(offered))
@@ -61,6 +64,7 @@ pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
 /// errno.
 #[cfg(not(feature = "std"))]
 pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
+    // guard survives: it fails in Miri alone, whose own job runs this.
     has_a_kernel(Call::Query)?;
     let offered = rustix::thread::membarrier_query();
     if offered.is_empty() {
@@ -85,6 +89,7 @@ super::on_linux! {
         const IMPLYING: MembarrierQuery = MembarrierQuery::REGISTER_PRIVATE_EXPEDITED_SYNC_CORE
             .union(MembarrierQuery::REGISTER_PRIVATE_EXPEDITED_RSEQ);
 
+        // guard survives: it fails in Miri alone, whose own job runs this.
         has_a_kernel(Call::GetRegistrations)?;
         let mask = raw(GET_REGISTRATIONS, 0)
             .map_err(|errno| Failure::new(Call::GetRegistrations, errno))?;

@@ -572,20 +572,32 @@ mod tests {
         std::process::exit(if caught.is_err() { UNWOUND } else { 0 });
     }
 
-    #[test]
-    fn a_panic_in_a_call_stops_the_process() {
+    /// Runs an ignored test of this binary in a process of its own.
+    pub(super) fn child(test: &str) -> std::process::Output {
         // Without procfs, by the name with which it was started.
         let this = std::env::current_exe().ok().map(std::path::PathBuf::into_os_string);
         let this = this.or_else(|| std::env::args_os().next()).expect("this binary");
-        let child = "sys::tests::child_that_panics_in_a_call";
-        let arguments = ["--ignored", "--exact", "--nocapture", child];
         // An emulator, where the kernel does not start binaries like this one.
         let runner = std::env::var("ASYMFENCE_TEST_RUNNER").unwrap_or_default();
         let mut words = runner.split_whitespace().map(Into::into).chain([this]);
         let mut command = std::process::Command::new(words.next().expect("this binary at least"));
-        let output = command.args(words).args(arguments).output().expect("a child");
+        let arguments = ["--ignored", "--exact", "--nocapture", test];
+        command.args(words).args(arguments).output().expect("a child")
+    }
+
+    #[test]
+    fn a_panic_in_a_call_stops_the_process() {
+        let output = child("sys::tests::child_that_panics_in_a_call");
         assert!(![Some(0), Some(UNWOUND)].contains(&output.status.code()), "{output:?}");
         let words = std::string::String::from_utf8_lossy(&output.stderr);
         assert!(words.contains("in a call") && words.contains("made no sense"), "{words}");
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn the_lock_of_the_keys_takes_no_key() {
+        let output = child("sys::forks::tests::child_that_takes_all_keys");
+        let words = std::string::String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && words.contains("1 passed"), "{output:?}");
     }
 }

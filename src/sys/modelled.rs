@@ -225,6 +225,7 @@ impl World {
     /// Every thread but `me`. Those that have no number meet each other too.
     fn others(&self, me: usize) -> impl Iterator<Item = usize> + use<> {
         let visit = self.visit;
+        // guard survives: a model runs in both orders. Inverted, each stands for the other.
         let nth = move |n| if visit == Visit::Upward { n } else { THREADS - 1 - n };
         (0..THREADS).map(nth).filter(move |&thread| thread != me || me == LOCALS_GONE)
     }

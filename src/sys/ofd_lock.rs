@@ -67,6 +67,7 @@ impl Description {
         // On the stack: a forked child may have no allocator that works.
         let mut path = [0; 40];
         let _ = write!(&mut path[..], "/proc/thread-self/fd/{}\0", file.as_raw_fd());
+        // guard survives: a descriptor has ten digits at most, so a zero follows.
         let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let file = super::no_unwind(|| open(path, flags, Mode::empty()))?;

@@ -116,7 +116,8 @@ fn write_at_once(text: &[u8]) -> io::Result<usize> {
     // SAFETY: the number is used here and not kept. Like every program that reports an error, this one takes
     // whatever is open there for its standard error.
     let stderr = unsafe { BorrowedFd::borrow_raw(rustix::stdio::raw_stderr()) };
-    match FileType::from_raw_mode(fstat(stderr)?.st_mode) {
+    let found = fstat(stderr)?;
+    match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile => write(stderr, text), // has no reader to wait for
         FileType::Socket => send(stderr, text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
         FileType::Fifo => write_to_pipe(stderr, text),
@@ -130,7 +131,8 @@ fn write_at_once(text: &[u8]) -> io::Result<usize> {
             let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let again = open(c"/proc/thread-self/fd/2", flags, Mode::empty())?;
             // The master side of a terminal is opened as a new terminal, which nobody reads.
-            if fstat(&again)?.st_rdev != fstat(stderr)?.st_rdev {
+            // guard survives: what refuses this fstat(2) has refused the one above.
+            if fstat(&again)?.st_rdev != found.st_rdev {
                 return Err(Errno::NODEV);
             }
             write(again, text)

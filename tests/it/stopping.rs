@@ -20,7 +20,10 @@ use seccompiler::apply_filter_all_threads;
 use asymfence::{heavy_fence, init};
 
 use crate::child::{Child, had_procfs, ledger};
-use crate::filter::{on_every_rung, on_own_number, on_pwritev2, on_signalling, on_signals_to_many};
+use crate::filter::{
+    on_every_rung, on_fcntl, on_fstat, on_own_number, on_pwritev2, on_signalling,
+    on_signals_to_many,
+};
 
 /// 128 + SIGABRT: the status where the signal does not end the process.
 const STATUS: i32 = 134;
@@ -156,7 +159,25 @@ fn a_terminal_that_cannot_be_opened_anew_gets_no_message() {
     });
 }
 
-/// With a reader the message arrives: the twin of the three above.
+/// What it is cannot be told, or whether it may be written to.
+#[test]
+fn who_may_not_ask_about_a_terminal_stops_all_the_same() {
+    for call in ["fstat", "fcntl"] {
+        let outcome = Child::with("CALL", call).outcome(|| {
+            let (_reader, writer) = terminal();
+            redirect(&writer);
+            let is_first = std::env::var("CALL").as_deref() == Ok("fstat");
+            let refusing = Errno(libc::EPERM as u32);
+            let filter =
+                if is_first { on_fstat(refusing) } else { on_fcntl(&[libc::F_GETFL], refusing) };
+            apply_filter_all_threads(&filter).expect("a filter");
+            fence_in_vain();
+        });
+        outcome.was_ended_by(Signal::SIGABRT);
+    }
+}
+
+/// With a reader the message arrives: the twin of those above.
 #[test]
 fn whatever_standard_error_is_it_gets_the_message() {
     fn said_to(make: impl FnOnce() -> (File, OwnedFd)) {

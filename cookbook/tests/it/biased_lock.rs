@@ -286,6 +286,26 @@ fn a_writer_that_does_not_wait_finds_the_lock_free_or_not() {
     assert_eq!(first.read_timeout(Duration::MAX).map(|section| *section), Some(1));
 }
 
+/// If the lock is free when it comes, it does not wait. Mostly it comes before that.
+#[test]
+fn who_waits_for_a_time_waits_until_the_lock_is_free() {
+    let lock = BiasedRwLock::new(1);
+    let mut reader = lock.reader();
+    let alone = lock.write();
+    let comes = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            comes.store(true, Relaxed);
+            assert!(reader.read_timeout(Duration::from_secs(600)).is_some());
+        });
+        while !comes.load(Relaxed) {
+            thread::yield_now();
+        }
+        (0..100).for_each(|_| thread::yield_now());
+        drop(alone);
+    });
+}
+
 /// Writers of all kinds, and readers, of which none sees a value that is half written.
 #[test]
 fn writers_that_give_up_leave_the_lock_whole() {

@@ -405,3 +405,16 @@ fn thieves_that_come_often_cost_no_heavy_fence_each() {
         assert!(fences(Duration::from_micros(1), Duration::from_micros(3)) >= TIMES);
     });
 }
+
+#[test]
+fn a_thief_that_finds_nothing_pays_nothing() {
+    alone(|| {
+        let ((owner, thief), (own, _)) = (deque::<usize>(), deque());
+        owner.push(Box::new(1));
+        assert!(owner.pop().is_some());
+        let steals = || {
+            assert_eq!([thief.steal(), thief.steal_batch(&own)], [Steal::Empty, Steal::Empty]);
+        };
+        assert_eq!(asked(steals), 0);
+    });
+}

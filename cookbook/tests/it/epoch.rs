@@ -85,7 +85,6 @@ fn a_drop_may_pin_and_retire() {
     assert_eq!(deaths.load(Relaxed), 4);
 }
 
-/// Readers of one object that another thread replaces, with paced heavy fences.
 /// Keeps a value for ever, where the leak sanitizer finds it.
 fn keep<T>(value: T) -> &'static T {
     static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
@@ -199,6 +198,7 @@ fn handles_that_live_for_one_batch_drop_what_others_left() {
     assert!(deaths.load(Relaxed) > 5_000, "{}", deaths.load(Relaxed));
 }
 
+/// Readers of one object that another thread replaces, with paced heavy fences.
 #[test]
 fn what_is_pinned_is_alive_and_what_is_retired_dies_once() {
     const REPLACEMENTS: usize = if cfg!(miri) { 200 } else { 20_000 };
@@ -285,4 +285,32 @@ fn a_reader_that_lags_behind_costs_no_heavy_fence() {
         assert_eq!(fences, 0);
         drop(guard);
     });
+}
+
+/// Only these may drop objects: the pins between them are wait-free.
+#[test]
+fn one_pin_in_128_asks_the_pacer() {
+    alone(|| {
+        let collector = Collector::with_pacer(Pacer::new(1));
+        let handle = collector.handle();
+        // SAFETY: nobody has found it.
+        unsafe { handle.retire(Box::into_raw(Box::new(0))) };
+        handle.flush();
+        let pins = |count: usize| asked(|| (0..count).for_each(|_| drop(handle.pin())));
+        assert_eq!([pins(127), pins(1)], [0, 1]);
+    });
+}
+
+#[test]
+fn objects_wait_in_batches_of_64() {
+    let (collector, deaths) = (Collector::new(), Arc::default());
+    let handle = collector.handle();
+    let retire = |number| {
+        // SAFETY: nobody has found it.
+        unsafe { handle.retire(Box::into_raw(Box::new(Canary::new(number, &deaths)))) };
+    };
+    (0..63).for_each(retire);
+    assert_eq!(collector.waiting(), 0);
+    retire(63);
+    assert_eq!(collector.waiting(), 64);
 }

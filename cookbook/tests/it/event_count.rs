@@ -351,6 +351,53 @@ fn the_waker_of_the_last_poll_is_woken() {
     assert_eq!(wakers.map(|waker| waker.1.load(Relaxed)), [0, 1]);
 }
 
+/// How a task is announced at each look.
+#[test]
+fn a_task_looks_before_it_announces_itself_and_after() {
+    let event = EventCount::new();
+    for looks in 1..=2 {
+        let mut announced = Vec::new();
+        let waiting = event.wait_until_async(|| {
+            announced.push(format!("{event:?}").contains("waiters: 1"));
+            (announced.len() == looks).then_some(())
+        });
+        let polled = pin!(waiting).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_ready());
+        assert_eq!(announced, [false, true][..looks]);
+        assert_nobody_waits(&event);
+    }
+}
+
+#[test]
+fn a_notification_of_as_many_as_are_parked_is_one_of_all() {
+    let event = EventCount::new();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut tasks = array::from_fn::<_, 2, _>(|_| Box::pin(event.listen().into_future()));
+    tasks.iter_mut().for_each(|task| assert!(task.as_mut().poll(&mut context).is_pending()));
+    event.notify(2);
+    // Who comes later is woken by none of the two that go.
+    let mut late = pin!(event.listen().into_future());
+    assert!(late.as_mut().poll(&mut context).is_pending());
+    drop(tasks);
+    assert!(late.as_mut().poll(&mut context).is_pending());
+}
+
+/// Also if all before them were notified when they listened.
+#[test]
+fn tasks_that_listen_after_a_notification_of_all_pass_the_next_one_on() {
+    let event = EventCount::new();
+    let mut context = Context::from_waker(Waker::noop());
+    let before = event.listen();
+    event.notify_all();
+    drop(before);
+    let mut tasks = array::from_fn::<_, 2, _>(|_| Box::pin(event.listen().into_future()));
+    tasks.iter_mut().for_each(|task| assert!(task.as_mut().poll(&mut context).is_pending()));
+    let [woken, mut next] = tasks;
+    event.notify_one();
+    drop(woken);
+    assert!(next.as_mut().poll(&mut context).is_ready());
+}
+
 #[test]
 fn a_task_that_is_dropped_passes_its_notification_on() {
     let event = EventCount::new();
@@ -475,6 +522,37 @@ fn who_waits_for_a_time_leaves_nothing_behind() {
     let listener = event.listen();
     event.notify_one();
     assert!(listener.wait_timeout(Duration::ZERO), "it was notified");
+    // In the epoch of the last notification.
+    mem::forget(event.listen());
+    event.notify_all();
+    assert!(!event.listen().wait_timeout(Duration::from_micros(1)), "the one before it was");
+}
+
+/// The notification may come before it sleeps, but mostly does not.
+#[test]
+fn who_waits_for_a_time_sleeps_until_it_is_notified() {
+    for _ in 0..if cfg!(miri) { 5 } else { 200 } {
+        let event = EventCount::new();
+        let listener = event.listen();
+        thread::scope(|scope| {
+            scope.spawn(|| event.notify_one());
+            assert!(listener.wait_timeout(Duration::from_secs(600)));
+        });
+    }
+}
+
+#[test]
+fn listeners_of_one_time_share_a_heavy_fence() {
+    alone(|| {
+        // Each comes after a pause, so the fences stay asymmetric.
+        let event = EventCount::new().with_pause(Duration::from_micros(1));
+        let mut listeners = Vec::new();
+        let mut listen = || {
+            pass(Duration::from_micros(3));
+            listeners.push(event.listen());
+        };
+        assert_eq!([asked(&mut listen), asked(&mut listen), asked(&mut listen)], [1, 0, 0]);
+    });
 }
 
 /// Each thread that sleeps is one heavy fence, if they are few; if they are many it is two in a pause.

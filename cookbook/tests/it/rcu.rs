@@ -141,6 +141,29 @@ fn many_that_wait_have_one_heavy_fence() {
     });
 }
 
+#[test]
+fn who_waits_for_the_end_of_a_grace_period_does_not_return_before() {
+    let rcu = Rcu::new(1);
+    let (waits, left) = (&AtomicBool::new(false), &AtomicBool::new(false));
+    thread::scope(|scope| {
+        let reader = rcu.reader();
+        let guard = reader.read();
+        let mut replaced = rcu.publish(Box::new(2));
+        assert!(!replaced.is_over());
+        scope.spawn(move || {
+            waits.store(true, Relaxed);
+            drop(replaced.wait());
+            assert!(left.load(Relaxed), "before the reader has left");
+        });
+        while !waits.load(Relaxed) {
+            thread::yield_now();
+        }
+        (0..1_000).for_each(|_| thread::yield_now());
+        left.store(true, Relaxed);
+        drop(guard);
+    });
+}
+
 /// Of the readers that are there, each at a time of its own.
 #[test]
 fn every_reader_is_waited_for() {
@@ -410,4 +433,25 @@ fn deferred_work_does_not_wait_for_readers_that_came_after_it_was_asked_about() 
     rcu.run_deferred();
     assert_eq!(done.load(Relaxed), 1);
     drop(second);
+}
+
+#[test]
+fn one_deferred_work_in_64_pays_a_heavy_fence_and_runs_what_is_due() {
+    alone(|| {
+        let (rcu, done) = (Rcu::new(()), Arc::new(AtomicUsize::new(0)));
+        // Where no reader is registered nothing is paid.
+        let _reader = rcu.reader();
+        let defers = |works: usize| {
+            asked(|| {
+                for _ in 0..works {
+                    let done = Arc::clone(&done);
+                    rcu.defer(move || _ = done.fetch_add(1, Relaxed));
+                }
+            })
+        };
+        for round in 0..3 {
+            assert_eq!((defers(63), done.load(Relaxed)), (0, 64 * round));
+            assert_eq!((defers(1), done.load(Relaxed)), (1, 64 * (round + 1)));
+        }
+    });
 }

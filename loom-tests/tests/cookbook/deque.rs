@@ -134,8 +134,10 @@ fn give_way() {
     thread::spawn(|| ()).join().expect("no panic");
 }
 
+/// A pop that finds nothing leaves nothing for the next one.
 fn pops(times: usize, world: &World, owner: &Owner<usize>) -> usize {
-    (0..times).for_each(|_| _ = world.pop(owner));
+    let popped = (0..times).map(|_| world.pop(owner));
+    popped.skip_while(Option::is_some).for_each(|item| assert_eq!(item, None, "it was there"));
     0
 }
 
@@ -332,6 +334,18 @@ fn an_item_that_is_claimed_is_taken_from_the_other_end_or_stolen() {
             owner.pop_oldest().map(|item| world.take(item));
             pops(2, world, owner)
         });
+    });
+}
+
+/// Both of the claimed ones, and the third item stays.
+#[test]
+fn who_comes_too_late_for_its_batch_does_not_say_that_nothing_is_there() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let loot = a_batch(|world, owner| {
+            (0..2).for_each(|_| _ = owner.pop_oldest().map(|item| world.take(item)));
+            0
+        });
+        assert_ne!(loot, [Steal::Empty]);
     });
 }
 

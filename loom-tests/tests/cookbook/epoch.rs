@@ -237,6 +237,48 @@ fn who_frees_has_seen_the_readers_leave() {
     });
 }
 
+/// Reads, and then advances the epoch twice, when it is dropped. In a drop `flush` takes no lock of what is left.
+struct ReadsInADrop<'h>(&'h Handle<'h>, &'h World);
+
+// SAFETY: the thread that has the handle drops it.
+unsafe impl Send for ReadsInADrop<'_> {}
+
+impl Drop for ReadsInADrop<'_> {
+    fn drop(&mut self) {
+        let ReadsInADrop(handle, world) = *self;
+        let guard = handle.pin();
+        let object = world.link.load(Acquire);
+        thread::yield_now();
+        world.assert_alive(object);
+        drop(guard);
+        (0..2).for_each(|_| handle.flush());
+    }
+}
+
+/// Who frees has only the epoch in common with the reader: no lock, and no fence that comes late enough.
+#[test]
+fn who_frees_by_the_epoch_alone_has_seen_the_reader_leave() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let world = World::of(Collector::with_pacer(Pacer::new(usize::MAX)));
+        let handle = world.collector.handle();
+        // The 128th frees.
+        (0..127).for_each(|_| drop(handle.pin()));
+        let reads = world.spawn(|world| {
+            let handle = world.collector.handle();
+            let object = Box::new(ReadsInADrop(&handle, world));
+            // SAFETY: nobody has found it, and the third of the flushes drops it.
+            unsafe { handle.retire(Box::into_raw(object)) };
+            (0..3).for_each(|_| handle.flush());
+        });
+        thread::yield_now();
+        world.unlink(&handle);
+        handle.flush();
+        thread::yield_now();
+        drop(handle.pin());
+        reads.join().expect("no panic");
+    });
+}
+
 /// The thread that frees has not advanced the epoch itself.
 #[test]
 fn one_may_free_by_the_advances_of_another() {

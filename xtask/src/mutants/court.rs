@@ -102,6 +102,9 @@ const GRACE: Limit = Limit {
     still: Duration::from_secs(10),
 };
 
+/// The same of tests with real threads: a mutant may make a model explore more, but not a test do more.
+const GRACE_OF_THREADS: Duration = Duration::from_secs(5);
+
 /// What keeps a mutant from harming the machine: prlimit(1) bounds the memory, the size of a file, and the core dump.
 const BOUNDS: [&str; 3] = ["--as=8589934592", "--fsize=1073741824", "--core=0"];
 
@@ -265,11 +268,11 @@ impl<'b> Court<'b> {
     ) -> Result<Option<(Fate<'t>, String)>> {
         let Some(known) = self.known(trial, LONG, worker)? else { return Ok(None) };
         let Time { busy, wall } = known.took;
-        let is_long = !is_model(trial.binary) && busy > SHORT.busy;
-        let _alone = is_long.then(|| self.threads.lock());
+        let has_threads = !is_model(trial.binary);
+        let _alone = (has_threads && busy > SHORT.busy).then(|| self.threads.lock());
         // By the processor's time: on a busy machine the clock says little.
         let patience = Limit {
-            busy: busy * 10 + GRACE.busy,
+            busy: busy * 10 + if has_threads { GRACE_OF_THREADS } else { GRACE.busy },
             wall: wall * 10 + GRACE.wall,
             still: wall + GRACE.still,
         };

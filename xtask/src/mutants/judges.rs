@@ -12,7 +12,7 @@ pub(super) struct Build {
     pub(super) target: &'static str,
 }
 
-pub(super) const BUILDS: [Build; 4] = [
+pub(super) const BUILDS: [Build; 5] = [
     Build {
         name: "models",
         arguments: &["--release", "--package", "loom-tests"],
@@ -21,7 +21,13 @@ pub(super) const BUILDS: [Build; 4] = [
     },
     Build {
         name: "library",
-        arguments: &["--lib", "--test", "it"],
+        arguments: &["--lib", "--test", "it", "--test", "forks"],
+        flags: "--cap-lints=allow",
+        target: "target/mutants/tests",
+    },
+    Build {
+        name: "library without std",
+        arguments: &["--no-default-features", "--lib", "--test", "it"],
         flags: "--cap-lints=allow",
         target: "target/mutants/tests",
     },
@@ -33,7 +39,7 @@ pub(super) const BUILDS: [Build; 4] = [
     },
     Build {
         name: "cookbook",
-        arguments: &["--package", "asymfence-cookbook", "--test", "it"],
+        arguments: &["--package", "asymfence-cookbook", "--test", "it", "--test", "allocator"],
         flags: "--cap-lints=allow",
         target: "target/mutants/tests",
     },
@@ -77,6 +83,8 @@ macro_rules! cookbook {
 
 pub(super) const IT: &str = "tests/it/main.rs";
 const LIB: &str = "src/lib.rs";
+const FORKS: &str = "tests/forks.rs";
+const ALLOCATOR: &str = "tests/allocator.rs";
 
 /// The judges of each area. An area is the beginning of a file's path; the first one that fits counts.
 pub(super) const AREAS: &[(&str, &[Judge])] = &[
@@ -114,9 +122,20 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
             judge("models", IT, &["pairing", "coalesce", "hand_on"]),
             judge("library", LIB, &[]),
             judge("library", IT, &[]),
+            judge("library", FORKS, &[]),
         ],
     ),
-    ("src/sys/", &[judge("library", LIB, &[]), judge("library", IT, &[])]),
+    // What is built without `std` alone is judged there.
+    (
+        "src/sys/",
+        &[
+            judge("library", LIB, &[]),
+            judge("library", IT, &[]),
+            judge("library", FORKS, &[]),
+            judge("library without std", LIB, &[]),
+            judge("library without std", IT, &[]),
+        ],
+    ),
     (
         "hazard/src/",
         &[
@@ -126,7 +145,14 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
         ],
     ),
     ("cookbook/src/rcu.rs", cookbook!("rcu::")),
-    ("cookbook/src/deque.rs", cookbook!("deque::")),
+    (
+        "cookbook/src/deque.rs",
+        &[
+            judge("models", "tests/cookbook/main.rs", &["deque::"]),
+            judge("cookbook", IT, &["deque::"]),
+            judge("cookbook", ALLOCATOR, &[]),
+        ],
+    ),
     ("cookbook/src/event_count.rs", cookbook!("event_count::")),
     ("cookbook/src/biased_lock.rs", cookbook!("biased_lock::")),
     ("cookbook/src/epoch.rs", cookbook!("epoch::")),
@@ -151,6 +177,13 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
 /// Files whose guards are all caught, or have a reason: `--quick` judges them too. CONTRIBUTING.md says of which others a
 /// run has come to its end.
 pub(super) const GUARDED: &[&str] = &[
+    "cookbook/src/biased_lock.rs",
+    "cookbook/src/deque.rs",
+    "cookbook/src/epoch.rs",
+    "cookbook/src/event_count.rs",
+    "cookbook/src/rcu.rs",
+    "cookbook/src/sync/panics.rs",
+    "cookbook/src/sync/waiting.rs",
     "src/bias.rs",
     "src/coalesce.rs",
     "src/cross_process/error.rs",
@@ -173,6 +206,7 @@ pub(super) const LEFT_OUT: &[(&str, &str)] = &[
     ("src/sync.rs", "declarations"),
     ("examples/first/main.rs", "what it prints"),
     ("src/sys/sanitized.rs", "ThreadSanitizer's own job judges it"),
+    ("src/sys/one_process.rs", "built for Miri alone, whose own job judges it"),
     ("src/sys/android.rs", "another system"),
     ("src/sys/flush_process_write_buffers.rs", "another system"),
     ("src/sys/private_expedited_freebsd.rs", "another system"),
