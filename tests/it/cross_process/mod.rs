@@ -8,6 +8,7 @@ mod headers;
 mod holding;
 mod ordering;
 mod snapshots;
+mod visiting;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
