@@ -225,7 +225,7 @@ impl Bias {
         match word & STATE {
             SEEN => Ok(()),
             QUIET => {
-                // Relaxed: a hint. The full fence (3) is enough: (4) has read QUIET, so the heavy fence (6) of a later
+                // Relaxed: a hint, and an exchange, as in `restore_if`. The full fence (3) is enough: (4) has read QUIET, so the heavy fence (6) of a later
                 // restoration reaches this thread after (3).
                 let _ = self.word.compare_exchange(word, word + SEEN - QUIET, Relaxed, Relaxed);
                 Ok(())
@@ -375,7 +375,8 @@ impl Bias {
             BIASED => Ok(true),
             SEEN => {
                 if may(false) {
-                    // Relaxed: both sides are full, before and after.
+                    // Relaxed: both sides are full, before and after. And an exchange continues the release sequence of
+                    // `revoke_from`, so (4) acquires it from this word too.
                     // A new round: a thread that found the pause over before this cannot restore the bias now.
                     let quiet = (word - SEEN + QUIET).wrapping_add(ONE);
                     let _ = self.word.compare_exchange(word, quiet, Relaxed, Relaxed);
@@ -396,7 +397,7 @@ impl Bias {
         }
         // (6) The word is written before it. Pairs with: the rare side's fence (3).
         if let Err(error) = try_heavy_fence() {
-            // Relaxed: both sides are full, as before.
+            // Relaxed: both sides are full, as before; an exchange, as in `restore_if`.
             let _ = self.word.compare_exchange(returning, returning - RETURNING, Relaxed, Relaxed);
             return Err(error);
         }

@@ -98,8 +98,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Errnos of Linux. (FreeBSD and mips have another ENOSYS, FreeBSD another EAGAIN, which are then
-    /// shown by their numbers.)
+    /// Errnos of Linux. (FreeBSD, mips and sparc have another ENOSYS, FreeBSD another EAGAIN, which are then shown by
+    /// their numbers.)
     pub(crate) const EPERM: u16 = 1;
     pub(crate) const EINTR: u16 = 4;
     pub(crate) const EAGAIN: u16 = 11;

@@ -118,9 +118,9 @@ pub(crate) fn seldom() {}
 /// | --- | --- | --- | --- |
 /// | **heavy** | ordered | ordered | ordered |
 ///
-/// Concurrent callers share one system call ([`Coalesce`]). A caller that will need a heavy fence, but not yet, can
-/// take a [`Ticket`](crate::Ticket) now. If another thread executes a heavy fence in the meantime, the caller needs
-/// none of its own.
+/// On Linux and Android concurrent callers share one system call ([`Coalesce`]); elsewhere each makes its own. A caller
+/// that will need a heavy fence, but not yet, can take a [`Ticket`](crate::Ticket) now. If another thread executes a
+/// heavy fence in the meantime, the caller needs none of its own.
 ///
 /// A heavy fence reaches every thread of this process, including threads that are created or end during the call. It
 /// does not reach other processes that share memory with this one: see `cross_process`.

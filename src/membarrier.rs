@@ -27,11 +27,11 @@
 //! # What a command orders
 //!
 //! Each command makes its targets pass a full barrier between its entry and its return; the table is that of
-//! membarrier(2). For the *caller* it is not a fence: the kernel returns before any barrier if the `mm` has one user
-//! (one thread, and no other process shares it) or if one processor is online (kernel/sched/membarrier.c@v6.9). Put
-//! `fence(SeqCst)` before and after it, as the fences of this crate do. On riscv a target that is being switched in at
-//! that moment may pass no barrier, if the kernel lacks commit d6cfd1770f20 (which is in 6.9, and in the stable tree
-//! 6.6 from 6.6.51 on).
+//! membarrier(2). For the *caller* it is not a fence: PRIVATE_EXPEDITED and RSEQ return before any barrier if the `mm`
+//! has one user (one thread, and no other process shares it), and these two and GLOBAL_EXPEDITED if one processor is
+//! online (kernel/sched/membarrier.c@v6.9). Put `fence(SeqCst)` before and after it, as the fences of this crate do. On
+//! riscv a target that is being switched in at that moment may pass no barrier, if the kernel lacks commit d6cfd1770f20
+//! (which is in 6.9, and in the stable tree 6.6 from 6.6.51 on).
 //!
 //! # Errors
 //!
@@ -113,8 +113,8 @@ bitflags::bitflags! {
 ///
 /// # Errors
 ///
-/// ENOSYS if the kernel or the sandbox has no membarrier, EPERM if a sandbox refuses it. (A kernel before 4.14
-/// under `nohz_full` really offers nothing; that is an empty set.)
+/// ENOSYS if the kernel or the sandbox has no membarrier, EPERM if a sandbox refuses it. (Some kernels before 4.14
+/// answer ENOSYS to every command under `nohz_full`.)
 pub fn query() -> Result<Commands, Failure> {
     Ok(Commands::from_bits_retain(system::query()?.bits()))
 }
@@ -404,7 +404,7 @@ impl Registration<PrivateExpeditedRseq> {
     ///
     /// # Errors
     ///
-    /// EPERM, or any other errno that a sandbox answers.
+    /// EPERM, or any other errno that a sandbox answers; ENOMEM for a negative number, as in [`restart`](Self::restart).
     pub fn restart_on(self, cpu: u32) -> Result<(), Failure> {
         let command = MembarrierCommand::PrivateExpeditedRseq;
         system::issue_on((command, Call::PrivateExpeditedRseq), cpu)

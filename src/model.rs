@@ -118,7 +118,8 @@ fn switch_checkpoints(visit: Visit) {
 }
 
 /// Sets how a bare `loom::model` begins from now on, in this thread of the operating system, and in which order its
-/// fences visit the threads. For a test suite that calls `loom::model` and should not be edited.
+/// fences visit the threads. For a test suite that calls `loom::model` and should not be edited. Not for
+/// [`Start::Undecided`]: the first fence of such a model panics; call [`init_from`] in its closure instead.
 ///
 /// The defaults are [`Start::Asymmetric`], or [`Start::Symmetric`] with `ASYMFENCE=symmetric` in the environment; and
 /// [`Visit::Upward`], or [`Visit::Downward`] with `ASYMFENCE_LOOM_VISIT=downward`.

@@ -60,8 +60,9 @@ impl Ticket {
     }
 
     /// Whether a heavy fence of this process *started* after [`now`](Ticket::now) and has succeeded. A heavy fence that
-    /// was already under way does not count. Once served, a ticket stays served. (On 32 bits for a billion heavy
-    /// fences. After that it may count as not served, until one more heavy fence has been executed.)
+    /// was already under way does not count. Once served, a ticket stays served. (On 32 bits it stays served for a
+    /// billion heavy fences, and counts as not served for the next billion. [`wait`](Ticket::wait) then executes one
+    /// heavy fence.)
     ///
     /// In a symmetric process every ticket is served: there a heavy fence is a full fence, and `now` has executed one.
     /// Before the decision no ticket is served. Costs at most two loads and an acquire-release fence, which is no

@@ -85,8 +85,13 @@ fn announcement(asks: bool) -> String {
     let next = if !asks {
         "makes no call of membarrier(2): it is switched off.\n"
     } else if cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd")) {
-        "calls membarrier(2), and mprotect(2) if that is refused.\n\
-         If this is the last line, a sandbox kills on the call: set ASYMFENCE=symmetric.\n"
+        if cfg!(all(target_os = "linux", any(target_arch = "x86", target_arch = "x86_64"))) {
+            "calls membarrier(2), and mprotect(2) if that is refused.\n\
+             If this is the last line, a sandbox kills on the call: set ASYMFENCE=symmetric.\n"
+        } else {
+            "calls membarrier(2).\n\
+             If this is the last line, a sandbox kills on the call: set ASYMFENCE=symmetric.\n"
+        }
     } else {
         "decides how the fences of this process work.\n"
     };

@@ -78,7 +78,7 @@ use crate::thread::{self, Local};
 ///
 /// Each thread keeps what it has retired in a *ring*. Other threads may help to empty it. One of them may be stopped
 /// while it does so. If the ring then holds more than `2·E / T` objects (its owner's *share*), the owner waits for that
-/// thread in `retire`: for a fifth of a second at most, or without the feature `std` for 10,000 yields. After that the
+/// thread in `retire`: for a fifth of a second at most, or without the feature `std` for 10,000 turns of a spin loop. After that the
 /// owner takes a new ring.
 ///
 /// Measured with the default thresholds (2 cores of an Intel Xeon under KVM, Linux 6.18, 2026-11-26):
@@ -118,7 +118,7 @@ use crate::thread::{self, Local};
 /// - if another thread was taking objects out of a ring during the fork, the objects in that ring are never freed. If
 ///   it was the ring of the forking thread, that thread takes a new ring once the old one holds more than its share.
 ///   Each reclaim of the child waits for the lock of such a ring in vain: for a fifth of a second at most, or without
-///   the feature `std` for 10,000 yields.
+///   the feature `std` for 10,000 turns of a spin loop.
 ///
 /// (Without the feature `std` the child also counts the reclaims of the parent's other threads as still under way.)
 pub struct Domain<F> {

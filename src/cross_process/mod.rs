@@ -57,8 +57,8 @@
 //! Each participant has a place in the header's table, with a number, [`Participant::index`], that no other participant
 //! has. If a process ends without giving its place back, the place stays taken, and [`reap`] frees it. The kernel tells
 //! whether a process has ended: each participant holds a lock (fcntl(2) F_OFD_SETLK, on bytes of the segment's *lock
-//! file* from 2^62 on: the file that `create` and `attach` were given), and a mapping of one page of that file keeps
-//! the open file description, and so the lock, alive. Process numbers are not compared. So
+//! file* from 2^62 on: the file that `create` and `attach` were given), and a mapping of the beginning of that file
+//! keeps the open file description, and so the lock, alive. Process numbers are not compared. So
 //!
 //! - a place is never reaped while a process has the participant, or a copy of it by fork(2): a daemon keeps the place
 //!   that it had before its parent exited;

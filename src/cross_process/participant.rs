@@ -275,7 +275,7 @@ impl<'a, F: Fences> Participant<'a, F> {
     ///
     /// # Errors
     ///
-    /// [`SegmentError::Failed`].
+    /// [`SegmentError::Failed`], or [`SegmentError::OtherFile`] if the descriptor's number belongs to another file now.
     pub fn reap(&self, clean: impl FnMut(usize)) -> Result<usize, SegmentError> {
         self.place.header.reap(&self.place.locks, clean)
     }

@@ -244,7 +244,8 @@ fn cpuid_mode() -> isize {
 /// documentation does not list it. They rely on a full barrier between the update of `rq->curr` and the return to user
 /// space, which each architecture has at another place.
 ///
-/// Documentation/scheduler/membarrier.rst@v6.9, and the same list in `__schedule`, kernel/sched/core.c, before:
+/// Documentation/scheduler/membarrier.rst@v6.9. (Before, a comment in `__schedule`, kernel/sched/core.c, has the same
+/// schemes. It does not name the architectures whose spin_unlock() is a full barrier.)
 ///
 /// - x86, s390, sparc: switch_mm();
 /// - arm64: switch_to();

@@ -8,7 +8,7 @@
 //! permission. Whatever takes the page away between the two (reclaim, migration, KSM, a fork in another thread) does so
 //! after the fence began, and flushes, or leaves a flush that our mprotect(2) finishes before it returns:
 //! `flush_tlb_batched_pending` in mm/mprotect.c@v6.1. The first of the pages that this module keeps (`STANDING`) is
-//! locked into memory as well, to avoid that.
+//! locked into memory as well, so that reclaim does not take it.
 
 mod gate;
 

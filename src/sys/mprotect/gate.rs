@@ -16,6 +16,10 @@
 //!   processor has not written CR3 for ours yet, so whatever our thread does there comes after the flush began. (While
 //!   the processor switches, `loaded_mm` must be `LOADED_MM_SWITCHING`, so that the flush does not exclude it: commit
 //!   fea4e317f9e7.)
+//! - *Processors that are not in `mm_cpumask`.* A processor sets its bit by a locked instruction, a full barrier, before
+//!   it writes CR3 for our process. So if the flush does not find the bit, whatever our thread does there comes after the
+//!   flush began. The bit is cleared only when the processor has another process loaded. A thread of ours that ran there
+//!   has passed the full barrier of `__schedule`.
 //! - *Lazy processors*, which run a kernel thread with our page tables. Our thread passed the full barrier of
 //!   `__schedule` when the processor became lazy. Before our thread runs there again, the processor passes `__schedule`
 //!   once more, and the `smp_mb()` that `switch_mm_irqs_off` executes if our process is still loaded. The flush and
@@ -60,8 +64,9 @@ const NOT_READ: core::ops::Range<Version> = (6, 19)..NEWEST_KNOWN;
 /// The kernels in which a page that reclaim unmapped behind our back could go without a flush.
 const PENDING_FLUSH_LOST: core::ops::Range<Version> = (4, 3)..(4, 13);
 
-/// The kernels to which somebody may have backported commit 6db2526c1d69. Before 4.14 there is nothing that it could
-/// change (`cpu_tlbstate.loaded_mm` came with commit 3d28ebceaffa).
+/// The kernels to which somebody may have backported commit 6db2526c1d69. Before 4.13 there is nothing that it could
+/// change (`cpu_tlbstate.loaded_mm` came with commit 3d28ebceaffa). 4.13 was given up long before that commit, and
+/// nobody is known to have backported it there.
 const MAY_SKIP: core::ops::Range<Version> = (4, 14)..(6, 18);
 
 /// The levels of stable trees in that range that are known to be sound.
