@@ -65,6 +65,7 @@ impl Background {
     pub(crate) fn look_whether_it_is_there(&self) {
         let (process, own) = (self.process.load(Relaxed), process::id());
         // A filter may refuse to tell the number: then it is negative.
+        // guard survives: the bound by `>=` is the same, since no process has the number 0.
         if process != 0 && process != own as usize && own as i32 > 0 {
             // Relaxed, both: advice.
             let _ = self.process.compare_exchange(process, 0, Relaxed, Relaxed);

@@ -19,6 +19,7 @@ mod chosen {
     fn since_first() -> Option<Duration> {
         use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
 
+        // guard survives: the vdso answers, so no sandbox of a test can refuse.
         let now = clock_gettime_dynamic(DynamicClockId::Known(ClockId::Monotonic)).ok()?;
         let now = Duration::from_secs(now.tv_sec as u64)
             .saturating_add(Duration::from_nanos(now.tv_nsec as u64));
@@ -38,6 +39,7 @@ mod chosen {
         if crate::sync::LOOM {
             return None;
         }
+        // guard survives: as above.
         let passed = since_first()?;
         Some(
             (passed.as_secs() as usize)

@@ -416,6 +416,7 @@ impl<F> Domain<F> {
     #[inline]
     fn stride(&self) -> usize {
         // Each object is announced to a background reclaimer.
+        // guard survives: a reclaimer finds within a second what is not announced, and who frees may do so more often.
         #[cfg(feature = "std")]
         if self.background.is_there() {
             return 1;
@@ -442,11 +443,13 @@ impl<F> Domain<F> {
         // Objects are few at a time. Bytes may be many, so all rings together keep no more than the threshold
         // uncounted.
         let share = SHARE.max(self.rings.owned());
+        // guard survives: the bound by `>` lets one byte more wait.
         let is_time = is_time || bytes.saturating_mul(share) >= self.thresholds.bytes;
         // SAFETY: by the owner.
         let counted = is_time && unsafe { self.count_new(ring, share) };
         #[cfg(feature = "std")]
         if self.background.is_there() {
+            // guard survives: all other retires would look, at the cost of a system call each.
             if counted {
                 self.background.look_whether_it_is_there();
             }
@@ -520,6 +523,8 @@ impl<F> Domain<F> {
             // An error is counted, and the garbage kept.
             let _ = self.fence(&self.tails());
         }
+        // guard survives: a ring with so many is behind at the next heavy fence, and `help` frees as many of it. Where
+        // few wait, this only makes a burst of what is freed anyway.
         let least = if self.waited_of(8, 1) { AT_ONCE } else { 0 };
         // SAFETY: as above.
         unsafe { ring.reviewed(self.unit(), least) };
@@ -548,8 +553,11 @@ impl<F> Domain<F> {
         let mut batch = Batch::new();
         // The share of a ring if all rings hold the same number of objects and no preempted thread blocks one.
         let fair = || (self.enough() / self.rings.owned().max(1)).saturating_mul(2);
+        // guard survives: the bound by `>=` lets the owner wait for the lock one object earlier.
         let is_urgent = || ring.waiting(ring.tail()) > fair();
         let had = ring.take_own(&self.slots, most, is_urgent, &mut batch);
+        // guard survives: inverted, or by `<=`, a debt is forgiven whose objects `help` frees: a ring that holds many is
+        // behind at the next heavy fence.
         if had && batch.len() < most {
             // SAFETY: as above.
             unsafe { ring.forgive() };
@@ -569,8 +577,9 @@ impl<F> Domain<F> {
     fn waited_of(&self, of: usize, part: usize) -> bool {
         let [objects, bytes] = self.due.numbers(&self.due.waited);
         let most = |enough: usize| (enough / part).saturating_mul(of);
-        objects > most(self.enough()).saturating_add(AT_ONCE * self.rings.owned())
-            || bytes > most(self.thresholds.bytes)
+        let most_objects = most(self.enough()).saturating_add(AT_ONCE * self.rings.owned());
+        // guard survives: with `>=` more is freed from one object or byte less on.
+        objects > most_objects || bytes > most(self.thresholds.bytes)
     }
 
     /// Whether a heavy fence is due by numbers, and this thread has to execute it. If another thread of the process has
@@ -631,6 +640,7 @@ impl<F> Domain<F> {
         let least = usize::try_from(least).unwrap_or(usize::MAX);
         let pause = due.pause.load(Relaxed).max(least).saturating_mul(due.factor.load(Relaxed));
         // A longer one would be negative.
+        // guard survives: the bound by `>` is a microsecond more.
         now.wrapping_sub(fenced_at) as isize >= pause.min(isize::MAX as usize) as isize
             && due.fenced_at.compare_exchange(fenced_at, now, Relaxed, Relaxed).is_ok()
     }
@@ -689,6 +699,7 @@ impl<F> Domain<F> {
                 0 => (before, 0),
                 _ => (before, new.saturating_add(AT_ONCE)),
             };
+            // guard survives: by `>=` a ring is behind one object earlier. `Ring::behind` passes over one that is empty.
             if waiting > most {
                 ring.falls_behind(until);
                 behind.get_or_insert(ring);
@@ -717,6 +728,7 @@ impl<F> Domain<F> {
     fn help(&self) {
         let mut most = match () {
             () if self.waited_of(8, 1) => AT_ONCE,
+            // guard survives: by a stride too `help` frees as many as are retired, beside what their owners free.
             () if self.waited_of(9, 8) => 4 * STRIDE,
             () => STRIDE,
         };
@@ -857,5 +869,51 @@ impl DomainStats {
 impl<F> fmt::Debug for Domain<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Domain").field(&self.stats()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use alloc::boxed::Box;
+
+    #[cfg(feature = "std")]
+    use super::*;
+    use crate::{Family, domain};
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn each_heavy_fence_decides_when_the_next_is_due_by_time() {
+        if LOOM {
+            return; // no clock
+        }
+        domain! { enum Tests {} }
+        const LATE: usize = usize::MAX / 2;
+        let due = &Tests::domain().due;
+        due.fenced_at.store(LATE, Relaxed);
+        due.pause.store(0, Relaxed);
+        Tests::domain().retire_box(Box::new(1_u8));
+        assert_eq!((due.fenced_at.load(Relaxed), due.pause.load(Relaxed)), (LATE, 0));
+        Tests::domain().reclaim().expect("a heavy fence");
+        assert!(due.fenced_at.load(Relaxed) < LATE);
+        assert!((PAUSES[0]..=PAUSES[1]).contains(&due.pause.load(Relaxed)));
+    }
+
+    #[cfg(not(feature = "std"))]
+    #[test]
+    fn what_a_panic_leaves_is_put_back() {
+        domain! { enum Tests {} }
+        struct Panics(bool);
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                assert!(!self.0, "on purpose");
+            }
+        }
+        (0..10).for_each(|number| Tests::domain().retire_box(Box::new(Panics(number == 4))));
+        std::panic::catch_unwind(|| Tests::domain().reclaim()).expect_err("a panic");
+        assert_eq!(Tests::domain().stats().waiting(), 5);
+        let done = Tests::domain().reclaim().expect("a heavy fence");
+        assert_eq!((done.freed, done.kept), (5, 0));
     }
 }

@@ -430,6 +430,7 @@ impl Ring {
         let count = |own: &mut Own| {
             let new = own.tail.wrapping_sub(own.counted);
             let new_bytes = all_bytes.wrapping_sub(own.counted_bytes);
+            // guard survives: the bound of bytes by `>` counts them one byte later.
             (new >= objects || new_bytes >= bytes).then(|| {
                 (own.counted, own.counted_bytes) = (own.tail, all_bytes);
                 (new, new_bytes)
@@ -521,6 +522,7 @@ impl Ring {
         let settle = |own: &mut Own| own.debt = own.debt.saturating_add(more).saturating_sub(freed);
         // SAFETY: the contract of this function.
         unsafe { self.own(settle) };
+        // guard survives: by `>=` nothing would be added.
         if freed > 0 {
             self.freed.add_alone(freed, bytes);
         }
@@ -585,6 +587,7 @@ impl Ring {
     pub(crate) fn behind(&self) -> Option<usize> {
         // Relaxed: advice.
         let position = self.shared.behind.load(Relaxed);
+        // guard survives: by `>=` others would look at an empty ring, and find nothing in it.
         (self.waiting(position) > 0).then_some(position)
     }
 
@@ -600,18 +603,19 @@ impl Ring {
 
     /// As `lock`, but waits if another thread holds the lock. That thread only looks, which is short. It may be
     /// preempted or gone, so the wait ends after `LONGEST` or `TRIES`.
-    fn lock_patiently(&self) -> Option<Locked<'_>> {
+    fn lock_patiently(&self, clock: impl Fn() -> Option<usize>) -> Option<Locked<'_>> {
         let mut begun = None;
         for tries in 0..TRIES {
             match self.lock() {
                 Some(locked) => return Some(locked),
+                // guard survives: whether a try spins or yields decides only how soon the next one comes.
                 None if tries < 64 && !LOOM => core::hint::spin_loop(),
                 None => yield_now(),
             }
             if tries < 64 {
                 continue;
             }
-            let now = clock::now();
+            let now = clock();
             begun = begun.or(now);
             let waited = now.zip(begun).map_or(0, |(now, begun)| now.wrapping_sub(begun));
             if waited > LONGEST {
@@ -639,7 +643,7 @@ impl Ring {
             if !is_urgent() {
                 return true;
             }
-            locked = self.lock_patiently();
+            locked = self.lock_patiently(clock::now);
         }
         let Some(locked) = locked else { return false };
         locked.inside(|inside| {
@@ -677,7 +681,7 @@ impl Ring {
         slots: &Slots,
         batch: &mut Batch,
     ) -> Looked {
-        let Some(locked) = self.lock_patiently() else {
+        let Some(locked) = self.lock_patiently(clock::now) else {
             return Looked { kept: self.waiting(tail), more: false };
         };
         locked.inside(|inside| {
@@ -698,7 +702,7 @@ impl Ring {
 
     /// Puts back the objects that were taken out and not freed.
     pub(crate) fn keep(&self, item: Item) {
-        if let Some(locked) = self.lock_patiently() {
+        if let Some(locked) = self.lock_patiently(clock::now) {
             locked.inside(|inside| inside.kept.push(item));
         }
     }
@@ -756,6 +760,7 @@ impl Inside {
     #[inline(always)]
     fn take(&mut self, ring: &Ring, until: usize, most: usize, batch: &mut Batch) {
         let most = most.min(AT_ONCE);
+        // guard survives: by `>=` the call would take nothing.
         if self.unexamined > 0 {
             self.take_kept(most, batch);
         }
@@ -841,6 +846,7 @@ impl Inside {
         let next = unsafe { &(*empty).next }.with(|next| unsafe { *next });
         (self.first, self.used) = (next, 0);
         // Relaxed: only the holder of the lock stores one there.
+        // guard survives: inverted, no block would be passed on, and the owner would allocate each.
         if ring.spare.load(Relaxed).is_null() {
             // Release: its items were read. Pairs with: the Acquire in `spare_block`.
             ring.spare.store(empty, Release);
@@ -879,6 +885,7 @@ impl Drop for Ring {
                 }
             });
             // The last block, and an empty one that the owner may have linked behind it.
+            // guard survives: only models and unit tests drop a ring, and none counts its blocks.
             while !inside.first.is_null() {
                 // SAFETY: from a box.
                 let block = unsafe { Box::from_raw(inside.first) };
@@ -887,6 +894,7 @@ impl Drop for Ring {
             }
         });
         let spare = get_mut(&mut self.spare);
+        // guard survives: as above.
         if !spare.is_null() {
             // SAFETY: from a box, and in no list.
             drop(unsafe { Box::from_raw(spare) });
@@ -1005,6 +1013,7 @@ impl Rings {
     pub(crate) fn left(&self, objects: usize, bytes: usize) -> Option<(usize, usize)> {
         // Relaxed, all: as in `leave`.
         let [left, left_bytes] = &self.left;
+        // guard survives: the bounds by `>` count what was left one object or byte later.
         (left.load(Relaxed) >= objects || left_bytes.load(Relaxed) >= bytes)
             .then(|| (left.swap(0, Relaxed), left_bytes.swap(0, Relaxed)))
     }
@@ -1025,6 +1034,9 @@ impl Drop for Rings {
 #[cfg(test)]
 mod tests {
     extern crate std;
+
+    use core::cell::Cell;
+    use std::rc::Rc;
 
     use super::*;
     use crate::{Family, Thresholds, domain};
@@ -1062,6 +1074,81 @@ mod tests {
         assert_eq!(speed_after_one(&not_read), Speed::Unknown);
     }
 
+    #[test]
+    fn a_ring_that_is_dropped_frees_what_is_in_it_and_what_was_kept() {
+        if LOOM {
+            return; // no model
+        }
+        let objects = Rc::new(());
+        let item = || {
+            let object = Box::into_raw(Box::new(Rc::clone(&objects)));
+            // SAFETY: a box's, of this thread alone.
+            unsafe { Item::of_box(object) }
+        };
+        let ring = Ring::new(1);
+        for _ in 0..2 * BLOCK + 1 {
+            // SAFETY: by the owner.
+            if unsafe { ring.put(item(), 1) } {
+                // SAFETY: as above.
+                let _ = unsafe { ring.extend(1) };
+            }
+        }
+        ring.keep(item());
+        assert_eq!(Rc::strong_count(&objects), 1 + 2 * BLOCK + 2);
+        drop(ring);
+        assert_eq!(Rc::strong_count(&objects), 1);
+    }
+
+    #[test]
+    fn another_thread_takes_nothing_for_the_owner_that_no_heavy_fence_has_served() {
+        if LOOM {
+            return; // no model
+        }
+        let (ring, slots, mut batch) = (Ring::new(1), Slots::new(), Batch::new());
+        // SAFETY: a box's.
+        let item = unsafe { Item::of_box(Box::into_raw(Box::new(1_u8))) };
+        // SAFETY: by the owner.
+        let _ = unsafe { ring.put(item, 1) };
+        assert!(!ring.take_for_owner(&slots, ring.tail(), 1, &mut batch));
+        assert!(batch.is_empty());
+        // As after a heavy fence.
+        ring.raise(ring.tail());
+        assert!(ring.take_for_owner(&slots, ring.tail(), 1, &mut batch));
+        // SAFETY: nobody else has it.
+        unsafe { batch.next().expect("one").free() };
+    }
+
+    #[test]
+    fn a_wait_for_a_lock_that_nobody_gives_back_ends_by_the_clock_or_after_so_many_tries() {
+        if LOOM {
+            return; // no model
+        }
+        let ring = Ring::new(1);
+        core::mem::forget(ring.lock().expect("nobody has it"));
+        // How often the wait reads a clock that shows the end of the wait from the second time on, and, if `late`, a
+        // microsecond more from the 101st time on.
+        let looked = |begin: usize, late: bool| {
+            let count = Cell::new(0_u32);
+            let clock = || {
+                count.set(count.get() + 1);
+                Some(match count.get() {
+                    1 => begin,
+                    101.. if late => begin.wrapping_add(LONGEST + 1),
+                    _ => begin.wrapping_add(LONGEST),
+                })
+            };
+            assert!(ring.lock_patiently(clock).is_none());
+            count.get()
+        };
+        assert_eq!(looked(0, true), 101);
+        assert_eq!(looked(usize::MAX - 5, true), 101);
+        // Within the first tries nobody looks at the clock.
+        assert_eq!(looked(0, false), TRIES - 64);
+        assert!(ring.lock_patiently(|| None).is_none());
+        drop(Locked(&ring));
+        assert!(ring.lock_patiently(clock::now).is_some());
+    }
+
     /// As in a child of fork(2), when a thread of the parent was taking objects out of the ring of the one that forked.
     #[test]
     fn an_owner_whose_ring_stays_locked_takes_another() {
@@ -1072,6 +1159,9 @@ mod tests {
         retire(10);
         let ring = rings.iter().next().expect("one");
         core::mem::forget(ring.lock().expect("nobody has it"));
+        // With less than its share in the ring it does not wait for the lock. (Without `std` it looks for a ring each time.)
+        retire(1_000);
+        assert!(!cfg!(feature = "std") || rings.iter().count() == 1);
         retire(20_000);
         assert!(Tests::domain().stats().waiting() <= 4 * 1_024, "{:?}", Tests::domain().stats());
         assert_eq!(rings.iter().count(), 2);

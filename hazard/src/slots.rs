@@ -280,6 +280,7 @@ impl Slots {
     /// If another thread has added one since `newest`, there is no need any more.
     fn grow(&self, newest: Option<&Slab>, count: usize) -> Option<&Slab> {
         let made = newest.map_or(0, |slab| slab.total);
+        // guard survives: slabs of one block each hold the same slots, and a scan takes longer.
         let blocks_count = (made / BLOCK).clamp(1, if LOOM { 1 } else { LARGEST });
         let owned = |block| AtomicUsize::new(if block == 0 { (1 << count) - 1 } else { 0 });
         let slab = Box::into_raw(Box::new(Slab {

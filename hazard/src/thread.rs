@@ -53,6 +53,7 @@ impl Local {
         let last = self.count.get().checked_sub(1)?;
         self.count.set(last);
         // The place keeps its copy, which `count` hides.
+        // guard survives: `count` is at most the length. An index would be checked too, with a panic in this path.
         self.slots.get(last)?.get()
     }
 
@@ -78,6 +79,7 @@ impl Local {
         if count + 1 >= room {
             return false;
         }
+        // guard survives: `room` is at most the length, so the place is there.
         let Some(place) = self.slots.get(count) else { return false };
         place.set(Some(slot));
         self.count.set(count + 1);
@@ -294,9 +296,11 @@ mod chosen {
         let mut depth = 0;
         for Call(address, of) in &CALLS[..used] {
             let above = address.load(Relaxed).wrapping_sub(here);
+            // guard survives: the bound by `<=` is a byte more.
             if above < NEAR && of.load(Relaxed) == domain.addr() {
                 return None;
             }
+            // guard survives: as above.
             depth += usize::from(above < STACK);
         }
         if depth >= DEPTH {
@@ -305,6 +309,7 @@ mod chosen {
         let is_free = |call: &&Call| {
             call.0.load(Relaxed) == 0 && call.0.compare_exchange(0, here, Relaxed, Relaxed).is_ok()
         };
+        // guard survives: a test that has all calls under way would keep the other tests of its process from their work.
         let at = CALLS.iter().position(|call| is_free(&call))?;
         CALLS[at].1.store(domain.addr(), Relaxed);
         USED.fetch_max(at + 1, Relaxed);

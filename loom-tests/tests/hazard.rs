@@ -886,6 +886,35 @@ fn a_mutant_that_frees_what_is_linked_fails_where_it_is_caught() {
     assert!(mutant.is_err());
 }
 
+/// By each function that links one.
+#[test]
+fn an_address_that_was_freed_may_be_linked_again() {
+    type Place = Link<u64, Tests>;
+    let links: [fn(&Place, Tagged<u64>) -> bool; 3] = [
+        // SAFETY: nothing is linked, and the caller unlinks the object before it is freed.
+        |link, new| unsafe { link.swap(new) } == Tagged::null(),
+        // SAFETY: as above.
+        |link, new| unsafe { link.compare_exchange(Tagged::null(), new) }.is_ok(),
+        // SAFETY: as above.
+        |link, new| unsafe { link.compare_exchange_weak(Tagged::null(), new) }.is_ok(),
+    ];
+    check(Start::Asymmetric, move || {
+        let object = Box::into_raw(Box::new(7_u64));
+        let link = Place::null();
+        for links in links {
+            assert!(links(&link, Tagged::from(object.cast_const())));
+            assert_eq!(HazardPointer::<Tests>::new().protect_link(&link).ok(), Some(Some(&7)));
+            // SAFETY: null is no object.
+            unsafe { link.store(Tagged::null()) };
+            // SAFETY: unlinked. The deleter frees nothing, so the address comes back.
+            unsafe { Tests::domain().retire_with(object, |_| ()) };
+            assert_eq!(reclaim(), 0);
+        }
+        // SAFETY: from a box, and not linked.
+        drop(unsafe { Box::from_raw(object) });
+    });
+}
+
 /// One thread retires to a cohort, another reclaims what it finds.
 #[test]
 fn what_another_thread_has_retired_to_a_cohort_is_reclaimed_as_ones_own() {

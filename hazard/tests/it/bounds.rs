@@ -35,6 +35,34 @@ fn a_retire_after_a_pause_frees_what_waited() {
     assert_eq!(reclaim::<Tests>().1, 0);
 }
 
+/// The calls that a heavy fence makes here.
+#[cfg(feature = "std")]
+fn calls_of_a_fence() -> usize {
+    usize::from(asymfence::init() != asymfence::Strategy::Symmetric)
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_retire_after_a_pause_executes_a_heavy_fence_if_something_waited() {
+    domain! { enum Tests {} }
+    // In a process of its own: the calls are counted.
+    Child::default().run(|| {
+        let each = calls_of_a_fence();
+        let deaths = Arc::default();
+        let calls_of_a_retire = || {
+            // Longer than what a slow fence makes the next one wait.
+            (0..60).for_each(|_| until_later());
+            let before = asymfence::stats().heavy.calls;
+            retire::<Tests>(1, &deaths);
+            asymfence::stats().heavy.calls - before
+        };
+        retire::<Tests>(1, &deaths);
+        assert_eq!(reclaim::<Tests>(), (1, 0));
+        assert_eq!(calls_of_a_retire(), 0, "nothing waited");
+        assert_eq!(calls_of_a_retire(), each, "an object waited");
+    });
+}
+
 /// The twin.
 #[test]
 fn by_numbers_alone_a_retire_after_a_pause_frees_nothing() {
@@ -115,6 +143,26 @@ fn a_domain_reclaims_at_its_own_threshold() {
         assert!(stats::<Tests>().waiting() <= 4 * 64, "{:?}", stats::<Tests>());
     }
     assert_eq!(reclaim::<Tests>().1, 0);
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn an_object_is_freed_for_each_from_the_one_on_that_makes_a_heavy_fence_due() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    // In a process of its own: nobody else's heavy fence serves this domain.
+    Child::default().run(|| {
+        let deaths = Arc::default();
+        retire::<Tests>(1_023, &deaths);
+        assert_eq!(deaths.load(Relaxed), 0);
+        retire::<Tests>(1, &deaths);
+        assert_ne!(deaths.load(Relaxed), 0);
+        // From now on one for each, but for the few between two looks.
+        for count in 1..=1_000 {
+            retire::<Tests>(1, &deaths);
+            let freed = deaths.load(Relaxed);
+            assert!(freed <= count + 8 && count <= freed + 8, "{freed} after {count}");
+        }
+    });
 }
 
 #[test]
@@ -210,6 +258,20 @@ fn hazard_pointers_that_are_gone_do_not_raise_the_threshold() {
     let deaths = Arc::default();
     retire::<Tests>(3_000, &deaths);
     assert!(stats::<Tests>().waiting() <= bound::<Tests>() && deaths.load(Relaxed) > 0);
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_thread_keeps_seven_hazard_pointers_and_gives_back_the_others() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    let many = HazardPointer::<Tests>::array::<20>();
+    assert!(stats::<Tests>().hazard_pointers >= 20);
+    drop(many);
+    assert_eq!(stats::<Tests>().hazard_pointers, 7);
+    let same = HazardPointer::<Tests>::array::<7>();
+    assert_eq!(stats::<Tests>().hazard_pointers, 7);
+    drop(same);
+    assert_eq!(stats::<Tests>().hazard_pointers, 7);
 }
 
 /// However many threads create and drop hazard pointers, and wherever they are preempted.

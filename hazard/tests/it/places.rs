@@ -18,7 +18,7 @@ use crate::filter::on_own_number;
 use crate::filter::{on_every_rung, on_protection_too};
 use crate::fork::in_fork;
 use crate::structures::hammer;
-use crate::{BY_NUMBERS, Canary, bound, end, reclaim, replace, retire, stats};
+use crate::{BY_NUMBERS, Canary, bound, end, joined, reclaim, replace, retire, stats};
 
 domain! { enum Tests {} = BY_NUMBERS; }
 
@@ -27,12 +27,13 @@ type Source = AtomicBox<Canary, Tests>;
 /// Retires so many objects in a thread whose sandbox refuses heavy fences, and then `looks`, in that thread.
 fn retire_without_a_barrier(count: usize, deaths: &Arc<AtomicUsize>, looks: impl FnOnce() + Send) {
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let retires = || {
             let filter = on_protection_too(Errno(libc::EPERM as u32));
             apply_filter(&filter).expect("seccomp");
             retire::<Tests>(count, deaths);
             looks();
-        });
+        };
+        joined(vec![scope.spawn(retires)]);
     });
 }
 
@@ -137,6 +138,23 @@ fn after_heavy_fences_have_failed_each_retire_frees_a_few() {
         }
         assert!(calls < RETIRED / 4 + 64 * 1024, "{calls}");
         assert_eq!(reclaim::<Tests>().1, 0);
+    });
+}
+
+/// By as many as come the backlog would never shrink.
+#[test]
+fn after_heavy_fences_have_failed_a_few_times_what_waits_shrinks_to_the_bound() {
+    // More than the bound, and not so much that each retire frees as many as it may.
+    const RETIRED: usize = 6_000;
+    Child::default().run(|| {
+        init();
+        let deaths = Arc::default();
+        retire_without_a_barrier(RETIRED, &deaths, || {
+            assert_eq!(stats::<Tests>().waiting(), RETIRED);
+        });
+        // The next heavy fence comes four times as late, and then one for each 1,024.
+        retire::<Tests>(8 * 1_024, &deaths);
+        assert!(stats::<Tests>().waiting() <= bound::<Tests>(), "{:?}", stats::<Tests>());
     });
 }
 

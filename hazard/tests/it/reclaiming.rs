@@ -54,20 +54,22 @@ fn a_dropped_hazard_pointer_protects_nothing() {
 #[test]
 fn several_hazard_pointers_protect_an_object_each() {
     own!();
+    // More than are freed at a time.
+    const COUNT: usize = 100;
     let deaths = Arc::default();
-    let sources: [Source; 9] = std::array::from_fn(|_| Source::null());
+    let sources: [Source; COUNT] = std::array::from_fn(|_| Source::null());
     sources.iter().for_each(|source| replace(source, &deaths));
-    let mut hazards: [HazardPointer<Tests>; 9] = HazardPointer::array();
+    let mut hazards: [HazardPointer<Tests>; COUNT] = HazardPointer::array();
     let objects: Vec<_> = hazards
         .iter_mut()
         .zip(&sources)
         .map(|(hazard, source)| hazard.protect(source).expect("not null"))
         .collect();
     sources.iter().for_each(end);
-    assert_eq!(Tests::domain().reclaim_all().expect("a heavy fence").kept, 9);
+    assert_eq!(Tests::domain().reclaim_all().expect("a heavy fence").kept, COUNT);
     objects.iter().for_each(|object| object.assert_alive());
     drop(hazards);
-    assert_eq!(Tests::domain().reclaim_all().expect("a heavy fence").freed, 9);
+    assert_eq!(Tests::domain().reclaim_all().expect("a heavy fence").freed, COUNT);
 }
 
 #[test]
@@ -372,6 +374,22 @@ fn reclaim_all_waits_for_what_another_thread_has_in_hand() {
     });
 }
 
+#[test]
+fn reclaim_all_stops_where_only_protected_objects_are_left() {
+    own!();
+    // In a process of its own: the calls are counted.
+    Child::default().run(|| {
+        let calls_each = usize::from(asymfence::init() != asymfence::Strategy::Symmetric);
+        let (source, deaths) = (Source::from(Canary::boxed(&Arc::default())), Arc::default());
+        let guard = source.load().expect("not null");
+        replace(&source, &deaths);
+        let before = asymfence::stats().heavy.calls;
+        assert_eq!(reclaim::<Tests>(), (0, 1));
+        assert_eq!(asymfence::stats().heavy.calls - before, calls_each);
+        guard.assert_alive();
+    });
+}
+
 /// Each has up to 64 objects in hand, and holds back no others.
 #[test]
 fn threads_that_stop_in_the_middle_of_a_reclaim_hold_back_what_they_have_in_hand() {
@@ -503,7 +521,8 @@ fn what_many_threads_leave_when_they_end_is_freed_by_those_who_go_on() {
     if cfg!(feature = "std") {
         assert_eq!(stats::<Tests>().waiting(), 60 * THREADS);
     }
-    (0..2_000).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
+    // Fewer than make a heavy fence due, so that what was left has to be counted: 16 of it are freed for each.
+    (0..900).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
     assert!(stats::<Tests>().waiting() <= bound::<Tests>(), "{:?}", stats::<Tests>());
 }
 

@@ -12,7 +12,7 @@ pub(super) struct Build {
     pub(super) target: &'static str,
 }
 
-pub(super) const BUILDS: [Build; 5] = [
+pub(super) const BUILDS: [Build; 6] = [
     Build {
         name: "models",
         arguments: &["--release", "--package", "loom-tests"],
@@ -34,6 +34,12 @@ pub(super) const BUILDS: [Build; 5] = [
     Build {
         name: "hazard",
         arguments: &["--package", "asymfence-hazard", "--lib", "--test", "it"],
+        flags: "--cap-lints=allow",
+        target: "target/mutants/tests",
+    },
+    Build {
+        name: "hazard without std",
+        arguments: &["--package", "asymfence-hazard", "--no-default-features", "--lib"],
         flags: "--cap-lints=allow",
         target: "target/mutants/tests",
     },
@@ -140,8 +146,9 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
         "hazard/src/",
         &[
             judge("models", "tests/hazard.rs", &[]),
-            judge("hazard", "src/lib.rs", &[]),
+            judge("hazard", LIB, &[]),
             judge("hazard", IT, &[]),
+            judge("hazard without std", LIB, &[]),
         ],
     ),
     ("cookbook/src/rcu.rs", cookbook!("rcu::")),
