@@ -129,6 +129,7 @@ super::on_linux! {
 /// Reads `6.8.12-45-generic` as `(6, 8)` and 12.
 fn parse_release(release: &[u8]) -> (Option<Version>, Option<NonZeroU32>) {
     let mut parts = release.split(|byte| !byte.is_ascii_digit());
+    // guard survives: ASCII digits are UTF-8.
     let mut number = || core::str::from_utf8(parts.next()?).ok()?.parse().ok();
     let (Some(major), Some(minor)) = (number(), number()) else { return (None, None) };
     // What comes after the minor number's dot alone: `6.8-45` has no level.

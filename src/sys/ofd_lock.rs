@@ -74,6 +74,7 @@ impl Description {
         // munmap(2) of a file on hugetlbfs needs a length in whole huge pages, and `st_blksize` is the size of one. On
         // other file systems the kernel rounds the length up to a page, and a large `st_blksize` costs only address
         // space.
+        // guard survives: what refuses this fstat(2) has refused `identity` before.
         let found = super::no_unwind(|| fstat(&file))?;
         let length = (found.st_blksize as usize).max(1);
         Ok(Description { file, identity: [found.st_dev, found.st_ino], length })

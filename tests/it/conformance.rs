@@ -215,6 +215,12 @@ fn a_registration_that_does_not_work_is_not_listed() {
         assert_eq!(registrations(), Ok(Commands::REGISTER_PRIVATE_EXPEDITED_SYNC_CORE));
         register::<PrivateExpedited>().expect("offered");
         assert!(registrations().expect("as above").contains(PRIVATE));
+        // What a sandbox says of the call tells nothing of the registration.
+        let refusing = SeccompAction::Errno(libc::EACCES as u32);
+        let filter = on_command(MembarrierCommand::PrivateExpedited, refusing);
+        seccompiler::apply_filter_all_threads(&filter).expect("the filter is accepted");
+        let failure = registrations().expect_err("the sandbox refuses");
+        assert_eq!((failure.call(), failure.errno()), (Call::PrivateExpedited, libc::EACCES));
     });
 }
 

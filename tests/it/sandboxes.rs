@@ -51,6 +51,8 @@ fn enosys_is_passed_by() {
         let failure = refusal().failure().expect("a failed call");
         assert_eq!(failure.call(), Call::RegisterPrivateExpedited);
         assert_eq!(failure.errno(), libc::ENOSYS);
+        let failure = asymfence::membarrier::query().expect_err("a failed call");
+        assert_eq!((failure.call(), failure.errno()), (Call::Query, libc::ENOSYS));
     });
 }
 
@@ -67,6 +69,16 @@ fn eperm_is_passed_by_with_the_advice_to_allow_it() {
 fn a_registration_that_is_refused_is_passed_by() {
     let filter = on_command(RegisterPrivateExpedited, Errno(libc::EPERM as u32));
     Child::under(filter).run(|| {
+        decides_without_membarrier();
+        assert_eq!(refusal().reason(), Reason::Failed(Call::RegisterPrivateExpedited));
+    });
+}
+
+#[test]
+fn a_registration_that_is_refused_is_named_also_where_query_lists_nothing() {
+    Child::default().run(|| {
+        install(on_command(RegisterPrivateExpedited, Errno(libc::EPERM as u32)));
+        install(on_arguments(&[&[(0, Eq, 0)]], Errno(0)));
         decides_without_membarrier();
         assert_eq!(refusal().reason(), Reason::Failed(Call::RegisterPrivateExpedited));
     });

@@ -558,13 +558,20 @@ fn a_lock_of_the_programs_own_on_the_whole_file_is_named() {
     Child::default().run(|| {
         shared(|header, _| {
             let path = format!("/proc/self/fd/{}", header.file.as_raw_fd());
-            let file = fs::File::options().write(true).open(path).expect("our own");
+            let file = fs::File::options().read(true).write(true).open(path).expect("our own");
             file.lock().expect("another kind of lock, which is no matter");
             drop(attach_symmetric(header));
             lock(&file, libc::F_WRLCK, 0, 0);
             let error = attach(header).expect_err("locked");
             assert_eq!(error, SegmentError::Locked);
             assert!(error.to_string().contains("lock less"), "{error}");
+            // Of either kind, also for who makes a segment.
+            let segment = fresh();
+            let other = Header { file: header.file, ..segment.header() };
+            for kind in [libc::F_WRLCK, libc::F_RDLCK] {
+                lock(&file, kind, 0, 0);
+                assert_eq!(create(other, Mode::Symmetric), Err(SegmentError::FileInUse));
+            }
         });
     });
 }

@@ -224,8 +224,8 @@ fn choose<'m>(mutants: &'m [Mutant], which: Which, word: &str) -> Vec<Case<'m>> 
         *count += 1;
         let key = format!("{what}\t{count}");
         let is_guard = mutant.kind == Kind::Guard;
-        let has_tests =
-            which.all || is_guard && which.part == Part::Quick && GUARDED.contains(&&*mutant.file);
+        let is_guarded = is_guard && GUARDED.iter().any(|area| mutant.file.starts_with(area));
+        let has_tests = which.all || which.part == Part::Quick && is_guarded;
         let judges: Vec<_> =
             judges(mutant).iter().filter(|judge| has_tests || is_model(judge.binary)).collect();
         // A mutant that no model judges needs tests in processes of their own, which take long.
