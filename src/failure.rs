@@ -171,6 +171,10 @@ impl Failure {
                 "the page would become writable and executable at once (personality READ_IMPLIES_EXEC), which \
                  PR_SET_MDWE or SELinux forbids; clear one of the two"
             }
+            (Call::Mprotect, Self::EPERM) => {
+                "the page has been sealed (mseal(2)), or a sandbox or a security module refuses the call, or answers in \
+                 the kernel's place; seal other pages only, or allow the call there"
+            }
             (
                 Call::Mmap | Call::Mlock | Call::Mprotect,
                 Self::EPERM | Self::EINVAL | Self::ENOSYS,

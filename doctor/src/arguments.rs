@@ -25,8 +25,8 @@ Usage: asymfence-doctor [OPTIONS]
 ASYMFENCE=symmetric in the environment: no call of membarrier(2) is made.
 
 Exit code: 0 if all is well, 1 if an ordered pair was seen unordered, 2 if the
-arguments are wrong, the strategy asked for is refused, or the report cannot be
-written.
+arguments are wrong, the strategy asked for is refused, too few threads can be
+created, or the report cannot be written.
 ";
 
 pub(crate) enum Task {

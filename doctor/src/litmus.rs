@@ -14,7 +14,9 @@
 //! behind them.
 
 use std::hint::black_box;
+use std::io::{Write, stderr};
 use std::ops::Range;
+use std::process::exit;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -155,7 +157,13 @@ impl Litmus {
             [(0, left, right, left_scatter), (1, right, left, right_scatter)]
                 .map(|(me, mine, other, scatter)| {
                     let rounds = first..first + rounds;
-                    scope.spawn(move || shared.side(me, cores[me], mine, other, scatter, rounds))
+                    let side =
+                        move || shared.side(me, cores[me], mine, other, scatter, rounds);
+                    thread::Builder::new().spawn_scoped(scope, side).unwrap_or_else(|error| {
+                        // A panic would wait for the other side, which waits for this one.
+                        _ = writeln!(stderr(), "a thread cannot be created: {error}");
+                        exit(2)
+                    })
                 })
                 .map(|side| side.join().expect("a side of the litmus test does not panic"))
         });

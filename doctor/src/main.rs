@@ -33,6 +33,10 @@ use report::Report;
 /// The version of this program, and of the library in it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Two threads at a time measure beside the first. The kernel may still count the two before them, although they have
+/// been joined.
+const THREADS: usize = 4;
+
 fn main() -> ExitCode {
     let said = Arguments::parse().and_then(|task| match task {
         Task::Help => say(HELP).map(|()| ExitCode::SUCCESS),
@@ -53,12 +57,12 @@ fn examine(arguments: &Arguments) -> Result<ExitCode, String> {
     // Before anything is measured: a file that cannot be read is known at once.
     let earlier = arguments.compare.as_deref().map(Earlier::read).transpose()?;
     let asks = machine::calls_membarrier(arguments.strategy.as_deref());
-    if let Err(error) = std::thread::Builder::new().spawn(|| ()) {
-        return Err(format!(
-            "no thread can be created ({error}), and the doctor measures with several: raise the limit on processes \
+    sibling::can_start(THREADS).map_err(|error| {
+        format!(
+            "{THREADS} threads beside the first cannot be created ({error}): raise the limit on processes \
              (`ulimit -u`, or that of the container)"
-        ));
-    }
+        )
+    })?;
     warn(&announcement(asks));
     let strategy = arguments.strategy.as_deref().map_or_else(|| Ok(init()), choose)?;
     let machine = Machine::this(asks);

@@ -1,8 +1,11 @@
 //! Threads beside what is measured. A heavy fence interrupts those that run.
 
+use std::io::{self, Write, stderr};
+use std::process::exit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::thread;
+use std::sync::mpsc::channel;
+use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
 use core_affinity::CoreId;
 
@@ -30,7 +33,7 @@ pub(crate) fn beside<T: Send>(
     Some(thread::scope(|scope| {
         for i in 0..running {
             let (theirs, started) = (&theirs, &started);
-            scope.spawn(move || {
+            start(scope, move || {
                 core_affinity::set_for_current(others[i % others.len()]);
                 theirs();
                 started.fetch_add(1, Relaxed);
@@ -45,8 +48,8 @@ pub(crate) fn beside<T: Send>(
                 thread::park();
             }
         };
-        let asleep: Vec<_> = (0..sleeping).map(|_| scope.spawn(sleep)).collect();
-        let worker = scope.spawn(|| {
+        let asleep: Vec<_> = (0..sleeping).map(|_| start(scope, sleep)).collect();
+        let worker = start(scope, || {
             core_affinity::set_for_current(mine);
             while started.load(Relaxed) < running + sleeping {
                 thread::yield_now();
@@ -59,6 +62,35 @@ pub(crate) fn beside<T: Send>(
         asleep.iter().for_each(|thread| thread.thread().unpark());
         result.expect("the work does not panic")
     }))
+}
+
+/// Starts a thread. If that is refused, it ends the program with exit code 2: the scope would wait for ever for the
+/// threads that have started.
+fn start<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    Builder::new().spawn_scoped(scope, work).unwrap_or_else(|error| {
+        _ = writeln!(stderr(), "a thread cannot be created: {error}");
+        exit(2)
+    })
+}
+
+/// Whether so many threads can be there at once.
+#[allow(dead_code, reason = "the doctor asks, and no benchmark")]
+pub(crate) fn can_start(threads: usize) -> io::Result<()> {
+    let mut started = Vec::new();
+    let outcome = (0..threads).try_for_each(|_| {
+        let (end, ended) = channel::<()>();
+        let thread = Builder::new().spawn(move || _ = ended.recv())?;
+        started.push((end, thread));
+        Ok(())
+    });
+    for (end, thread) in started {
+        drop(end);
+        _ = thread.join();
+    }
+    outcome
 }
 
 struct Defer<F: Fn()>(F);

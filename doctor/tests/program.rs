@@ -267,7 +267,7 @@ mod in_places {
     use seccompiler::SeccompAction::{Allow, Errno, KillProcess};
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
-    use super::{doctor, fits, json, ledger, run};
+    use super::{doctor, fits, json, ledger, run, with_a_table};
 
     const SYS_MEMBARRIER: i64 = libc_number();
 
@@ -361,26 +361,58 @@ mod in_places {
         fits(&run(&mut under(Errno(ENOSYS)))[0]);
     }
 
+    /// The doctor under strace, which answers these calls in the kernel's place; `None` where none may trace.
+    fn injected(doctor: &Command, calls: &str, inject: &str) -> Option<Command> {
+        let may_trace = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
+        if !may_trace.is_ok_and(|output| output.status.success()) {
+            ledger::skipped("strace", "none that may trace");
+            return None;
+        }
+        ledger::ran("strace");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+        strace.args(["-e", &format!("inject={calls}:{inject}")]);
+        strace.arg(doctor.get_program()).args(doctor.get_args()).env_remove("ASYMFENCE");
+        Some(strace)
+    }
+
     /// As above, by strace, which fails the first calls and lets later ones through.
     #[cfg(not(any(asymfence_symmetric, asymfence_tsan)))]
     #[test]
     fn an_injected_error_is_told() {
-        let may_trace = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
-        if !may_trace.is_ok_and(|output| output.status.success()) {
-            return ledger::skipped("strace", "none that may trace");
-        }
-        ledger::ran("strace");
-        let traced = |inject: &str| {
-            let mut strace = Command::new("strace");
-            strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=membarrier"]);
-            strace.args(["-e", &format!("inject=membarrier:{inject}")]);
-            strace.arg(doctor().get_program()).args(doctor().get_args()).env_remove("ASYMFENCE");
-            strace
-        };
-        refuses_the_first_rung(&mut traced("error=ENOSYS"), "failed with ENOSYS (38)");
+        let traced = |inject: &str| injected(&doctor(), "membarrier", inject);
+        let Some(mut refused) = traced("error=ENOSYS") else { return };
+        refuses_the_first_rung(&mut refused, "failed with ENOSYS (38)");
         // A kernel that lies: success to everything.
-        let report = json(&mut traced("retval=0"));
+        let Some(mut lie) = traced("retval=0") else { return };
+        let report = json(&mut lie);
         assert_eq!(report["rungs"][0]["verdict"], "refused", "{report:#}");
+    }
+
+    /// Each thread that the doctor creates is the first that the kernel refuses: at its start, where costs are measured,
+    /// and where the table is.
+    #[test]
+    fn a_thread_that_cannot_be_created_is_told() {
+        const AT_THE_START: u32 = 4;
+        const COSTS_AND_A_SIDE_EACH: u32 = 4;
+        let two_run = json(&mut doctor())["processors"].as_u64() > Some(1);
+        let all = AT_THE_START + if two_run { COSTS_AND_A_SIDE_EACH } else { 0 };
+        let refused_from = |nth: u32| {
+            let inject = format!("error=EAGAIN:when={nth}+");
+            injected(&with_a_table(), "?clone,?clone3", &inject)
+        };
+        for nth in 1..=all {
+            let Some(mut doctor) = refused_from(nth) else { return };
+            let Output { status, stdout, stderr } = doctor.output().expect("it starts");
+            let said = String::from_utf8_lossy(&stderr);
+            assert_eq!(status.code(), Some(2), "{nth}: {said}");
+            assert!(said.contains("cannot be created"), "{nth}: {said}");
+            assert!(stdout.is_empty() && !said.contains("panicked"), "{nth}: {said}");
+            assert_eq!(nth <= AT_THE_START, !said.contains("membarrier(2)"), "{nth}: {said}");
+        }
+        // The twin: so many that none is refused.
+        let Some(mut doctor) = refused_from(60_000) else { return };
+        run(&mut doctor);
     }
 
     #[test]

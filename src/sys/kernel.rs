@@ -41,7 +41,22 @@ impl Kernel {
 }
 
 /// NONBLOCK: whoever sets up a container may have mounted a FIFO over the file. It must not stop the process.
-const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+fn open_to_read(path: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+    despite_signals(|| open(path, flags, Mode::empty()))
+}
+
+/// Makes the call again if a signal interrupts it, a bounded number of times, since a sandbox may answer EINTR each time.
+/// A supervisor of seccomp(2) may make any call wait, and so interruptible.
+fn despite_signals<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    for _ in 1..ATTEMPTS {
+        match call() {
+            Err(Errno::INTR) => {}
+            answer => return answer,
+        }
+    }
+    call()
+}
 
 /// What the file begins with.
 fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errno> {
@@ -49,7 +64,7 @@ fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errn
         return Err(Errno::NOSYS); // there is no kernel
     }
     super::no_unwind(|| {
-        let file = open(path, READ, Mode::empty())?;
+        let file = open_to_read(path)?;
         let mut length = 0;
         // One call may give less than there is.
         loop {
@@ -62,16 +77,9 @@ fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errn
 }
 
 /// Reads from the position `at`. Not read(2): a handler that interrupts us may fork, and the child shares the position of
-/// the file with its parent. Reads again if a signal interrupts it, a bounded number of times, since a sandbox may answer
-/// EINTR each time.
+/// the file with its parent.
 fn read_some(file: &OwnedFd, buffer: &mut [u8], at: usize) -> Result<usize, Errno> {
-    for _ in 1..ATTEMPTS {
-        match pread(file, &mut *buffer, at as u64) {
-            Err(Errno::INTR) => {}
-            answer => return answer,
-        }
-    }
-    pread(file, buffer, at as u64)
+    despite_signals(|| pread(file, &mut *buffer, at as u64))
 }
 
 /// The switch in the environment that this process was started with, as far as its memory still
@@ -80,7 +88,7 @@ fn read_some(file: &OwnedFd, buffer: &mut [u8], at: usize) -> Result<usize, Errn
 pub(super) fn search_environment() -> Option<super::environment::Switch> {
     super::no_unwind(|| {
         // Of this thread: /proc/self/environ is empty once the first thread of the process has ended.
-        let environment = open(c"/proc/thread-self/environ", READ, Mode::empty());
+        let environment = open_to_read(c"/proc/thread-self/environ");
         let (environment, mut buffer) = (environment.ok()?, [0; 512]);
         let mut search = super::environment::Search::default();
         // Bounded, since a sandbox may answer "one more byte" for ever. The kernel keeps 6 MiB at most, arguments
@@ -185,6 +193,22 @@ mod tests {
             assert_eq!(read, (version, NonZeroU32::new(level)), "{release}");
             assert_eq!(is_candidate(release.as_bytes()), release.contains("-rc"), "{release}");
         }
+    }
+
+    #[test]
+    fn a_call_that_signals_interrupt_is_made_again_and_not_for_ever() {
+        let made = |interrupted: u32| {
+            let mut calls = 0;
+            let outcome = despite_signals(|| {
+                calls += 1;
+                if calls > interrupted { Ok(()) } else { Err(Errno::INTR) }
+            });
+            (outcome, calls)
+        };
+        assert_eq!(made(0), (Ok(()), 1));
+        assert_eq!(made(ATTEMPTS - 1), (Ok(()), ATTEMPTS));
+        assert_eq!(made(ATTEMPTS), (Err(Errno::INTR), ATTEMPTS));
+        assert_eq!(despite_signals(|| Err::<(), _>(Errno::NOENT)), Err(Errno::NOENT));
     }
 
     #[cfg(feature = "std")]

@@ -81,6 +81,7 @@ pub(crate) struct Child {
     filter: Option<BpfProgram>,
     variable: Option<(&'static str, &'static str)>,
     inject: Option<(&'static str, String)>,
+    path: Option<&'static str>,
     log: Option<PathBuf>,
 }
 
@@ -136,6 +137,16 @@ impl Child {
         Some(child)
     }
 
+    /// Only those of its calls that name this file.
+    pub(crate) fn on_path(self, path: &'static str) -> Self {
+        Child { path: Some(path), ..self }
+    }
+
+    /// Sets an environment variable too.
+    pub(crate) fn and_with(self, name: &'static str, value: &'static str) -> Self {
+        Child { variable: Some((name, value)), ..self }
+    }
+
     /// Lets strace record its membarrier calls. `None` as above.
     pub(crate) fn traced() -> Option<(Self, Log)> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -180,6 +191,7 @@ impl Child {
             if !inject.is_empty() {
                 strace.args(["-e", &format!("inject={call}:{inject}")]);
             }
+            self.path.map(|path| strace.args(["-P", path]));
             strace.arg(command.get_program()).args(command.get_args());
             command = strace;
         }

@@ -588,6 +588,35 @@ fn a_page_that_may_not_be_writable_and_executable_fails_and_is_told_why() {
     });
 }
 
+/// As a program may do that seals all of its memory once it has started.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn pages_that_have_been_sealed_fail_and_the_error_says_why() {
+    const SYS_MSEAL: libc::c_long = 462;
+
+    Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
+        take_the_mprotect_rung();
+        try_heavy_fence().expect("not sealed yet");
+        // The pages of the rung have no name and may be read.
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
+        for map in maps.lines().filter(|map| map.split_whitespace().count() == 5) {
+            let ends = map.split(' ').next().and_then(|range| range.split_once('-'));
+            let (start, end) = ends.expect("a range");
+            let number = |digits| usize::from_str_radix(digits, 16).expect("an address");
+            let (start, end) = (number(start), number(end));
+            // SAFETY: the process goes on with its mappings as they are, and then ends.
+            let answer = unsafe { libc::syscall(SYS_MSEAL, start, end - start, 0) };
+            if answer != 0 {
+                cannot_run("mseal(2)", std::io::Error::last_os_error());
+            }
+        }
+        let failure = try_heavy_fence().expect_err("sealed").failure();
+        assert_eq!((failure.call(), failure.errno()), (Call::Mprotect, libc::EPERM));
+        assert!(failure.to_string().contains("mseal(2)"), "{failure}");
+        end()
+    });
+}
+
 /// What `init` promises holds also when many threads fence at the same time.
 #[test]
 fn contended_heavy_fences_make_one_kind_of_system_call() {

@@ -129,6 +129,37 @@ mod environment {
         });
     }
 
+    /// The file of the environment, which open(2) is `interrupted` to open: so many times, in the syntax of strace(1).
+    #[cfg(target_os = "linux")]
+    fn opening_it_is(interrupted: &str) -> Option<Child> {
+        let child = Child::injected_into("?open,openat", &format!("error=EINTR:{interrupted}"))?;
+        Some(child.on_path("/proc/thread-self/environ").and_with("ASYMFENCE", "symmetric"))
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_the_process_was_started_with_counts_though_a_signal_interrupts_its_reading() {
+        let Some(child) = opening_it_is("when=1..5") else { return };
+        child.run(|| {
+            needs_procfs();
+            // SAFETY: as above.
+            unsafe { std::env::remove_var("ASYMFENCE") };
+            assert_eq!(init(), Strategy::Symmetric);
+        });
+    }
+
+    /// Its twin: the tries are bounded.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn where_signals_always_interrupt_its_reading_the_value_at_the_decision_counts() {
+        let Some(child) = opening_it_is("when=1+") else { return };
+        child.run(|| {
+            // SAFETY: as above.
+            unsafe { std::env::remove_var("ASYMFENCE") };
+            assert!(matches!(init(), Strategy::Asymmetric(_)));
+        });
+    }
+
     /// setproctitle(3) moves the variables elsewhere, and writes its title over their old place.
     #[test]
     fn where_the_environment_began_is_overwritten_the_value_at_the_decision_counts() {
