@@ -231,6 +231,10 @@ impl Coalesce {
     /// handler that interrupts a caller, or a caller that is stopped. Callers sleep while they wait for a call that
     /// usually takes more than 50 µs. If `call` panics, so does `run`, and the next callers share as before.
     ///
+    /// The kernel may end a sleep late: by the thread's timer slack (prctl(2), PR_SET_TIMERSLACK; 50 µs by default), or
+    /// because other threads run. The wait for one call is then longer by one such delay, or by about fifteen if the
+    /// time stamp counter is forbidden.
+    ///
     /// # Errors
     ///
     /// The error of the caller's own call: then nothing has been ordered. If a call fails, only its own caller gets the

@@ -132,12 +132,15 @@ pub(crate) fn seldom() {}
 /// where a sandbox refuses even that.
 ///
 /// A message on standard error names the mechanism (the [rung](crate::Rung)), the call and the errno. The message is
-/// left out if writing it would block until somebody reads (a full pipe, for example), or if standard error is a
+/// left out if there is no room for it until somebody reads (a full pipe, for example), or if standard error is a
 /// terminal that the process cannot open again (another user's, no /proc, no free descriptor), the master side of a
 /// pseudo-terminal, a block device, or open only for reading.
 ///
-/// [The limits](crate::guide::limits) list what may keep the process from ending, for example a handler of SIGABRT that
-/// does not return or jumps away, or a filter that kills only this thread. This function does not return in any of
+/// The message does wait for a lock of the kernel: if another process is stuck in a system call on the same pipe, file
+/// or socket, the process ends only after that call.
+///
+/// [The limits](crate::guide::limits) list what else may keep the process from ending, for example a handler of SIGABRT
+/// that does not return or jumps away, or a filter that kills only this thread. This function does not return in any of
 /// these cases.
 ///
 /// Before `heavy_fence` aborts it tries what may help:
@@ -156,7 +159,7 @@ pub(crate) fn seldom() {}
 /// - a kernel that is out of memory;
 /// - on the mprotect rung, a process that has reached RLIMIT_DATA; or vm.max_map_count while its heavy fences overlap;
 ///   or RLIMIT_AS while more than four of them overlap; or whose personality is set to READ_IMPLIES_EXEC, under a
-///   policy that forbids memory to be writable and executable at once;
+///   policy that forbids memory to be writable and executable at once; or a page that mseal(2) has sealed;
 /// - another kernel, after a checkpoint was restored there.
 ///
 /// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. A sandbox that

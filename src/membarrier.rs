@@ -341,7 +341,8 @@ pub fn register<C: Registrable>() -> Result<Registration<C>, Failure> {
 /// In two cases a process may have the value without the registration, and must register again:
 ///
 /// - It is a child of a bare clone(2) or of _Fork(3), of fork(2) without `std`, or of fork(2) under glibc before 2.28
-///   or musl before 1.2.2, and another thread was registering during the fork.
+///   or musl before 1.2.2, and another thread was registering during the fork. Or the code that registered was loaded
+///   by dlmopen(3): it waits only for forks by its own copy of the C library, and the program forks by another one.
 /// - It was restored from a checkpoint. Then the private commands answer EPERM, and [`global_expedited`] does not reach
 ///   it.
 #[derive(Clone, Copy, PartialEq, Eq)]

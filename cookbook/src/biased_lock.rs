@@ -202,7 +202,7 @@ impl<T: ?Sized> BiasedRwLock<T> {
     }
 
     /// As [`write`](Self::write), but waits for so long at most. It has no place in the queue of the underlying lock:
-    /// it tries again and again, at least once in a millisecond, and readers that keep coming may keep it out.
+    /// it tries again and again, about once in a millisecond, and readers that keep coming may keep it out.
     pub fn write_timeout(&self, timeout: Duration) -> Option<WriteGuard<'_, T>> {
         match now().checked_add(timeout) {
             Some(deadline) => self.write_before(deadline),
@@ -381,7 +381,7 @@ impl<T: ?Sized> Reader<'_, T> {
     }
 
     /// As [`read`](Self::read), but waits for so long at most. It has no place in the queue of the underlying lock: it
-    /// tries again and again, at least once in a millisecond.
+    /// tries again and again, about once in a millisecond.
     #[inline]
     pub fn read_timeout(&mut self, timeout: Duration) -> Option<ReadGuard<'_, T>> {
         if self.enter() {

@@ -39,8 +39,9 @@
 //! for one another's readers. Registering a reader takes a lock and an allocation: once for each thread, not for each
 //! read.
 //!
-//! A writer that waits long sleeps, each time at most as long as it has waited already, and at most a millisecond. A
-//! reader that leaves wakes no writer, and does nothing extra if a writer waits.
+//! A writer that waits long sleeps, each time at most as long as it has waited already, and at most a millisecond (and
+//! the thread's timer slack, prctl(2) PR_SET_TIMERSLACK). A reader that leaves wakes no writer, and does nothing extra if
+//! a writer waits.
 //!
 //! # When not to use it
 //!
@@ -591,7 +592,7 @@ impl GracePeriod {
     }
 
     /// Waits until the grace period is over: spins, yields, and then sleeps, each time for as long as it has waited
-    /// already, and a millisecond at most. Waits for ever if a guard is never dropped.
+    /// already, and for a millisecond at most (and the thread's timer slack). Waits for ever if a guard is never dropped.
     pub fn wait(&mut self) {
         let mut tries = 0;
         while !self.is_over() {

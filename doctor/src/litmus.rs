@@ -157,8 +157,7 @@ impl Litmus {
             [(0, left, right, left_scatter), (1, right, left, right_scatter)]
                 .map(|(me, mine, other, scatter)| {
                     let rounds = first..first + rounds;
-                    let side =
-                        move || shared.side(me, cores[me], mine, other, scatter, rounds);
+                    let side = move || shared.side(me, cores[me], mine, other, scatter, rounds);
                     thread::Builder::new().spawn_scoped(scope, side).unwrap_or_else(|error| {
                         // A panic would wait for the other side, which waits for this one.
                         _ = writeln!(stderr(), "a thread cannot be created: {error}");

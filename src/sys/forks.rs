@@ -17,8 +17,9 @@
 //!   pthread_key_create(3) for reading (src/process/fork.c, src/thread/pthread_key_create.c@1.2.5).
 //!
 //! The child makes no system call for this, so a seccomp filter that it inherits from the parent cannot make it fail. A
-//! child of _Fork(3) or of a bare clone(2) takes no lock, and an older C library has none: for those the documents of
-//! `init`, `attach` and `register` say what holds.
+//! child of _Fork(3) or of a bare clone(2) takes no lock, and an older C library has none. A plugin that dlmopen(3) has
+//! loaded takes the lock of its own copy of the C library, and the program's fork(2) takes another one. For those the
+//! documents of `init`, `attach` and `register` say what holds.
 
 use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 

@@ -3,8 +3,8 @@
 //!
 //! Nothing here allocates, takes a lock, or unwinds: a destructor might free what other threads still read.
 //!
-//! The message is a courtesy. It is one line, built on the stack, and written by a call that cannot wait, whether or
-//! not standard error is read. poll(2) before a plain write(2) would not do: another process may fill the pipe
+//! The message is a courtesy. It is one line, built on the stack, and written by a call that does not wait for room,
+//! whether or not standard error is read. poll(2) before a plain write(2) would not do: another process may fill the pipe
 //! between the two. The descriptor is not made non-blocking, since its other holders share that flag. A regular file
 //! is the exception: every write to one may wait for the file system.
 //!
@@ -16,8 +16,10 @@
 //! pid_namespaces(7)), also SIGKILL from inside. A filter may refuse kill(2). SIGABRT may be ignored, or its handler
 //! may return. So exit_group(2) follows, with the status that a shell shows for SIGABRT, and a trap where a filter
 //! refuses even that. What is left: a handler that never returns, a filter that kills the thread and not the process,
-//! and a write that waits after all: to a file system, or to a pipe whose lock another process holds in splice(2). Then
-//! the heavy fence does not return.
+//! and a write that waits after all: for a file system, or for the lock of the pipe, file or socket, while another
+//! process is stuck in a call that holds it. RWF_NOWAIT and MSG_DONTWAIT do not cover these locks (`pipe_write`,
+//! fs/pipe.c@v6.18; `tcp_sendmsg`, net/ipv4/tcp.c@v6.18). Then the heavy fence does not return. A child that writes in
+//! place of this process would help, but a sandbox may refuse it, and a program may wait for it by mistake.
 
 use core::fmt::{self, Write};
 use core::hint::black_box;

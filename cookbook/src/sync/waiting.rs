@@ -41,7 +41,7 @@ pub(crate) fn is_over(deadline: Duration) -> bool {
 }
 
 /// Lets some time pass between two looks, more each time: spins, lets others run, then sleeps, for a millisecond at
-/// most.
+/// most, and the thread's timer slack.
 pub(crate) fn rest(tries: &mut u32) {
     *tries = tries.saturating_add(1);
     match *tries {
