@@ -70,7 +70,12 @@ domain! {
 
 domain! {
     /// A domain that frees only by an explicit reclaim.
-    enum Explicit {} = Thresholds { objects: 1 << 30, bytes: usize::MAX, pause: None };
+    enum Explicit {} = Thresholds { objects: 1 << 30, bytes: usize::MAX, pause: None, ..Thresholds::DEFAULT };
+}
+
+domain! {
+    /// A domain whose threads free as many at a time as they can. For allocators that cache more than glibc's.
+    enum Many {} = Thresholds { at_once: 32, ..Thresholds::DEFAULT };
 }
 
 /// An object with the header that kovan needs.
@@ -91,6 +96,7 @@ struct Sources {
     of_cohort: Link<Object>,
     cohort: Cohort,
     own: AtomicBox<Object, Own>,
+    many: AtomicBox<Object, Many>,
     haphazard: AtomicPtr<Object>,
     epoch: Atomic<Object>,
     seize: AtomicPtr<Object>,
@@ -118,6 +124,7 @@ static SOURCES: LazyLock<Sources> = LazyLock::new(|| Sources {
     of_cohort: link(),
     cohort: Cohort::new(1_024),
     own: AtomicBox::from(Box::new([0; 4])),
+    many: AtomicBox::from(Box::new([0; 4])),
     haphazard: AtomicPtr::new(boxed(0)),
     epoch: Atomic::new([0; 4]),
     seize: AtomicPtr::new(boxed(0)),
@@ -436,12 +443,17 @@ const CELL_AT_HAND: &[Contender] = &[
     }),
 ];
 
+const MANY_AT_ONCE: &str = "swap and retire, 32 freed at a time";
+
 const CHURN: &[Contender] = &[
     Contender("swap and retire", replace_nothing, |sources, times| {
         repeat(times, || replace_asymfence(sources));
     }),
     Contender("swap and retire, raw link", replace_nothing, |sources, times| {
         repeat(times, || replace_raw(sources));
+    }),
+    Contender(MANY_AT_ONCE, replace_nothing, |sources, times| {
+        repeat(times, || sources.many.store(Box::new([1; 4])));
     }),
     Contender("cell, store", replace_nothing, |sources, times| {
         repeat(times, || replace_cell(sources));
@@ -613,9 +625,14 @@ fn reclaim_beside(protecting: usize) -> f64 {
 mod stacks {
     use super::*;
 
-    pub(super) static ASYMFENCE: LazyLock<stack::Stack<u64>> = LazyLock::new(stack::Stack::new);
-    static HAPHAZARD: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
-    static EPOCH: Atomic<EpochNode> = Atomic::null();
+    /// In a cache line of its own, so that a contender loads nothing else from the line for which the threads contend.
+    #[repr(align(128))]
+    pub(super) struct Apart<T>(pub(super) T);
+
+    pub(super) static ASYMFENCE: LazyLock<Apart<stack::Stack<u64>>> =
+        LazyLock::new(|| Apart(stack::Stack::new()));
+    static HAPHAZARD: Apart<AtomicPtr<Node>> = Apart(AtomicPtr::new(ptr::null_mut()));
+    static EPOCH: Apart<Atomic<EpochNode>> = Apart(Atomic::null());
     pub(super) static LOCKED: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
     struct Node {
@@ -628,12 +645,15 @@ mod stacks {
     unsafe impl Sync for Node {}
 
     pub(super) fn push_haphazard(value: u64) {
-        let mut below = HAPHAZARD.load(Relaxed);
-        let node = Box::into_raw(Box::new(Node { value, below }));
-        while let Err(found) = HAPHAZARD.compare_exchange(below, node, AcqRel, Acquire) {
-            below = found;
+        let node = Box::into_raw(Box::new(Node { value, below: ptr::null_mut() }));
+        let mut below = HAPHAZARD.0.load(Relaxed);
+        loop {
             // SAFETY: ours until it is linked.
             unsafe { (*node).below = below };
+            match HAPHAZARD.0.compare_exchange(below, node, AcqRel, Acquire) {
+                Ok(_) => return,
+                Err(found) => below = found,
+            }
         }
     }
 
@@ -641,9 +661,9 @@ mod stacks {
         let mut hazard = haphazard::HazardPointer::new();
         loop {
             // SAFETY: retired to the global domain, which the hazard pointer is of.
-            let node = unsafe { hazard.protect(&HAPHAZARD) }?;
+            let node = unsafe { hazard.protect(&HAPHAZARD.0) }?;
             let (value, below, node) = (node.value, node.below, ptr::from_ref(node).cast_mut());
-            if HAPHAZARD.compare_exchange(node, below, AcqRel, Acquire).is_ok() {
+            if HAPHAZARD.0.compare_exchange(node, below, AcqRel, Acquire).is_ok() {
                 // SAFETY: from a box, and unlinked by us.
                 unsafe { haphazard::Domain::global().retire_ptr::<Node, Box<Node>>(node) };
                 return Some(value);
@@ -663,34 +683,35 @@ mod stacks {
     // SAFETY: as above.
     unsafe impl Sync for OfKovan {}
 
-    static KOVAN: LazyLock<kovan::Atomic<OfKovan>> = LazyLock::new(kovan::Atomic::null);
+    pub(super) static KOVAN: LazyLock<Apart<kovan::Atomic<OfKovan>>> =
+        LazyLock::new(|| Apart(kovan::Atomic::null()));
 
-    pub(super) fn push_kovan(value: u64) {
+    pub(super) fn push_kovan(top: &kovan::Atomic<OfKovan>, value: u64) {
         let guard = kovan::pin();
         let (retired, below) = (kovan::RetiredNode::new(), ptr::null_mut());
         let node = Box::into_raw(Box::new(OfKovan { retired, value, below }));
-        let mut below = KOVAN.load(Acquire, &guard);
+        let mut below = top.load(Acquire, &guard);
         loop {
             // SAFETY: ours until it is linked.
             unsafe { (*node).below = below.as_raw() };
             // SAFETY: from a box.
             let new = unsafe { kovan::Shared::from_raw(node) };
-            match KOVAN.compare_exchange(below, new, AcqRel, Acquire, &guard) {
+            match top.compare_exchange(below, new, AcqRel, Acquire, &guard) {
                 Ok(_) => return,
                 Err(found) => below = found,
             }
         }
     }
 
-    pub(super) fn pop_kovan() -> Option<u64> {
+    pub(super) fn pop_kovan(top: &kovan::Atomic<OfKovan>) -> Option<u64> {
         let guard = kovan::pin();
         loop {
-            let node = KOVAN.load(Acquire, &guard);
+            let node = top.load(Acquire, &guard);
             // SAFETY: retired after the guard.
             let inner = unsafe { node.as_ref() }?;
             // SAFETY: compared with, and followed under a guard.
             let below = unsafe { kovan::Shared::from_raw(inner.below) };
-            if KOVAN.compare_exchange(node, below, AcqRel, Acquire, &guard).is_ok() {
+            if top.compare_exchange(node, below, AcqRel, Acquire, &guard).is_ok() {
                 let value = inner.value;
                 // SAFETY: from a box, and unlinked by us.
                 unsafe { kovan::retire(node.as_raw()) };
@@ -708,9 +729,9 @@ mod stacks {
         let guard = crossbeam_epoch::pin();
         let mut node = Owned::new(EpochNode { value, below: Atomic::null() });
         loop {
-            let below = EPOCH.load(Relaxed, &guard);
+            let below = EPOCH.0.load(Relaxed, &guard);
             node.below.store(below, Relaxed);
-            match EPOCH.compare_exchange(below, node, AcqRel, Relaxed, &guard) {
+            match EPOCH.0.compare_exchange(below, node, AcqRel, Relaxed, &guard) {
                 Ok(_) => return,
                 Err(error) => node = error.new,
             }
@@ -720,11 +741,11 @@ mod stacks {
     pub(super) fn pop_epoch() -> Option<u64> {
         let guard = crossbeam_epoch::pin();
         loop {
-            let node = EPOCH.load(Acquire, &guard);
+            let node = EPOCH.0.load(Acquire, &guard);
             // SAFETY: destroyed after the guard.
             let inner = unsafe { node.as_ref() }?;
             let below = inner.below.load(Relaxed, &guard);
-            if EPOCH.compare_exchange(node, below, AcqRel, Relaxed, &guard).is_ok() {
+            if EPOCH.0.compare_exchange(node, below, AcqRel, Relaxed, &guard).is_ok() {
                 let value = inner.value;
                 // SAFETY: from a box, and unlinked by us.
                 unsafe { guard.defer_destroy(node) };
@@ -736,9 +757,10 @@ mod stacks {
 
 const STACK: &[Contender] = &[
     Contender("push and pop", replace_nothing, |_, times| {
+        let stack = &stacks::ASYMFENCE.0;
         repeat(times, || {
-            stacks::ASYMFENCE.push(1);
-            black_box(stacks::ASYMFENCE.pop());
+            stack.push(1);
+            black_box(stack.pop());
         });
     }),
     Contender("haphazard", replace_nothing, |_, times| {
@@ -754,9 +776,10 @@ const STACK: &[Contender] = &[
         });
     }),
     Contender("kovan", replace_nothing, |_, times| {
+        let top = &stacks::KOVAN.0;
         repeat(times, || {
-            stacks::push_kovan(1);
-            black_box(stacks::pop_kovan());
+            stacks::push_kovan(top, 1);
+            black_box(stacks::pop_kovan(top));
         });
     }),
     Contender("a locked vector", replace_nothing, |_, times| {
@@ -908,7 +931,10 @@ macro_rules! change {
 
 /// Pins this thread to the core of that number, or to one of a lower number if there are fewer cores.
 fn stay_on(core: usize) {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    // Those of the process, read by a thread that is not pinned yet: a thread that a pinned one spawns has one core.
+    static CORES: LazyLock<Vec<core_affinity::CoreId>> =
+        LazyLock::new(|| core_affinity::get_core_ids().unwrap_or_default());
+    let cores = &*CORES;
     if let Some(&core) = cores.get(core % cores.len().max(1)) {
         core_affinity::set_for_current(core);
     }
@@ -1140,6 +1166,8 @@ fn retire(times: u64) -> Vec<Row> {
     for (churn, threads) in churns.iter().zip(THREADS) {
         let what = |of: &str| format!("swap and retire to {of}, {threads} threads");
         aim(&what("the floor"), churn.ratio("floor"), most);
+        let many = churn.of(MANY_AT_ONCE) / churn.of("floor");
+        aim(&format!("{MANY_AT_ONCE}, to the floor, {threads} threads"), many, most);
         aim(&what("crossbeam-epoch"), churn.ratio("crossbeam-epoch"), 1.0);
         aim(&what("haphazard"), churn.ratio("haphazard"), 1.0);
     }

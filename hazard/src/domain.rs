@@ -15,7 +15,7 @@ use crate::clock;
 use crate::freed::Freed;
 use crate::noted::{Moment, Noted};
 use crate::panics::through_panics;
-use crate::ring::{AT_ONCE, Batch, Extended, Ring, Rings, Speed};
+use crate::ring::{AT_ONCE, Batch, Extended, FARTHEST, Ring, Rings, Speed};
 use crate::slots::Slots;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicPtr, LOOM, Number, yield_now};
@@ -61,10 +61,12 @@ use crate::thread::{self, Local};
 /// - **Threads that end**: `T` falls, and `E` with it. A thread counts its objects 64 at a time, so the last ones of a
 ///   thread that ends are not counted yet. When ended threads have left 64 such objects together, another thread counts
 ///   them within its next 64 retires. After the next heavy fence, threads that continue to retire free up to 64 of the
-///   ended threads' objects at every fourth retire. If no thread retires, the objects wait.
+///   ended threads' objects whenever they free their own: at every fourth retire, by default
+///   ([`Thresholds::at_once`]). If no thread retires, the objects wait.
 /// - **Bytes**: at most the sum of four times [`Thresholds::bytes`], the same threshold once more for each heavy fence
-///   under way, what is protected, and the last four objects of each thread, which it has not counted yet. An object
-///   counts with the size of its type, or with the bytes that [`retire_weighing`](Domain::retire_weighing) was told.
+///   under way, what is protected, and the last [`Thresholds::at_once`] objects of each thread, which it has not counted
+///   yet. An object counts with the size of its type, or with the bytes that
+///   [`retire_weighing`](Domain::retire_weighing) was told.
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, and an object
 ///   that a thread has retired earlier still waits, the next retire of that thread executes one, and frees up to 16
 ///   waiting objects. These heavy fences take less than 1 % of the time, if each takes less than a millisecond: after a
@@ -125,6 +127,8 @@ pub struct Domain<F> {
     slots: Slots,
     rings: Rings,
     thresholds: Thresholds,
+    /// How many objects a thread retires between two checks of its ring, and then frees.
+    stride: usize,
     due: CachePadded<Due>,
     /// The moment at which half of the objects that make the next heavy fence due had come.
     noted: Noted,
@@ -185,12 +189,39 @@ pub struct Thresholds {
     /// its 32nd retire.) A pause below a millisecond counts as one.
     /// With `None` only objects and bytes count. Ignored without the feature `std`, since there is no clock.
     pub pause: Option<Duration>,
+    /// How many objects a thread frees at a time, rounded down to a power of two. It frees them after it has retired as
+    /// many. The maximum is 32 (16 if [`objects`](Thresholds::objects) is below 512, 8 below 256, 4 below 128).
+    ///
+    /// The default, 4, suits glibc's allocator: that caches 7 objects of a size for each thread, and so the next
+    /// allocations find the freed objects in the cache. With jemalloc and mimalloc 32 are faster. Then one retire in 32
+    /// takes longer than with 4, because it frees 32.
+    pub at_once: usize,
 }
 
 impl Thresholds {
-    /// 1,024 objects for each thread, 8 MiB in all, a millisecond.
-    pub const DEFAULT: Self =
-        Thresholds { objects: 1024, bytes: 8 << 20, pause: Some(Duration::from_millis(1)) };
+    /// 1,024 objects for each thread, 8 MiB in all, a millisecond; 4 objects at a time.
+    pub const DEFAULT: Self = Thresholds {
+        objects: 1024,
+        bytes: 8 << 20,
+        pause: Some(Duration::from_millis(1)),
+        at_once: STRIDE,
+    };
+
+    /// A power of two, so that steps meet the end of a block.
+    const fn stride(self) -> usize {
+        let most = match self.objects {
+            0..4 => 1,
+            4..8 => 2,
+            8..128 => STRIDE,
+            128..512 => self.objects / SHARE,
+            _ => FARTHEST,
+        };
+        match self.at_once {
+            0 => 1,
+            at_once if at_once < most => 1 << at_once.ilog2(),
+            _ => 1 << most.ilog2(),
+        }
+    }
 }
 
 impl Default for Thresholds {
@@ -199,8 +230,7 @@ impl Default for Thresholds {
     }
 }
 
-/// A thread checks once in this many objects what it may free, and frees as many. Not more than glibc's allocator
-/// caches for a thread (7), so that the next allocations find them there.
+/// The default of [`Thresholds::at_once`], and its maximum where the threshold is low.
 const STRIDE: usize = 4;
 
 /// The domain counts what a thread has retired whenever it is a threshold divided by this (of objects at most
@@ -232,6 +262,7 @@ macro_rules! new {
                 slots: Slots::new(),
                 rings: Rings::new(),
                 thresholds,
+                stride: thresholds.stride(),
                 due: CachePadded::new(Due {
                     counted: [const { Number::new(0) }; 2],
                     looked_at: [const { Number::new(0) }; 2],
@@ -421,12 +452,7 @@ impl<F> Domain<F> {
         if self.background.is_there() {
             return 1;
         }
-        // A power of two, so that steps meet the end of a block.
-        match self.thresholds.objects {
-            0..4 => 1,
-            4..8 => 2,
-            _ => STRIDE,
-        }
+        self.stride
     }
 
     /// The owner's work once in a few objects: it counts what it has retired, executes a heavy fence if one is due,
@@ -532,7 +558,7 @@ impl<F> Domain<F> {
             // These objects left the cache long ago; each costs a quarter of a microsecond.
             Speed::Slow(_) => 4 * STRIDE,
             // SAFETY: as above.
-            _ => unsafe { ring.most(new + STRIDE) },
+            _ => unsafe { ring.most(new + STRIDE.max(self.stride)) },
         }
     }
 
@@ -548,7 +574,7 @@ impl<F> Domain<F> {
             unsafe { self.review(ring, new, counted) }
         } else {
             // SAFETY: as above.
-            unsafe { ring.most(new + STRIDE) }
+            unsafe { ring.most(new + STRIDE.max(self.stride)) }
         };
         let mut batch = Batch::new();
         // The share of a ring if all rings hold the same number of objects and no preempted thread blocks one.

@@ -60,11 +60,11 @@ use crate::sync::{
 /// Objects in a block. With the link to the next block this is the largest size that glibc caches for a thread.
 const BLOCK: usize = if LOOM { 4 } else { 64 };
 
-/// How many objects are prefetched: as many as the next look frees, mostly.
-const AHEAD: usize = if LOOM { 0 } else { 4 };
-
 /// The maximum number of objects that are freed at a time.
 pub(crate) const AT_ONCE: usize = 64;
+
+/// The maximum number of objects between two checks of a ring, and between two readings of the clock.
+pub(crate) const FARTHEST: usize = 32;
 
 /// How often a reclaim tries to lock a ring, and for how many microseconds at most where there is a clock: beside busy
 /// programs a single yield may take milliseconds. The lock is held only for a short look. Only a thread that a fork did
@@ -446,21 +446,19 @@ impl Ring {
     ///
     /// Called by the owner.
     pub(crate) unsafe fn speed(&self, clock: impl FnOnce() -> Option<usize>) -> Speed {
-        /// The maximum number of objects between two readings of the clock.
-        const MOST: usize = 32;
         let look = |own: &mut Own| {
             let Pace { every, at, last } = &mut own.pace;
             if after(*at, own.tail) {
                 return Speed::Unknown;
             }
             let Some(now) = clock() else {
-                *every = MOST;
+                *every = FARTHEST;
                 *at = own.tail.wrapping_add(usize::MAX / 4);
                 return Speed::Unknown;
             };
             let objects = *every;
             let is_slow = now.wrapping_sub(*last) >= SLOW * objects;
-            *every = if is_slow { 1 } else { MOST.min(2 * objects) };
+            *every = if is_slow { 1 } else { FARTHEST.min(2 * objects) };
             *at = own.tail.wrapping_add(*every);
             *last = now;
             if is_slow { Speed::Slow(now) } else { Speed::Fast(now) }
@@ -786,7 +784,8 @@ impl Inside {
                 }
             }
         }
-        self.prefetch();
+        // The next call takes out as many, mostly.
+        self.prefetch(batch.count);
     }
 
     /// Takes out up to `most` of the objects that were kept until the last scan.
@@ -800,12 +799,13 @@ impl Inside {
         }
     }
 
-    /// Fetches the objects that the next call takes out, as far as they are in this block.
-    #[allow(clippy::unnecessary_min_or_max, reason = "a model fetches nothing ahead")]
+    /// Fetches the next so many objects, as far as they are condemned and in this block.
     #[inline]
-    fn prefetch(&self) {
+    fn prefetch(&self, ahead: usize) {
+        // In a model each read of a place would count.
+        let ahead = if LOOM { 0 } else { ahead };
         let there = self.condemned.wrapping_sub(self.head) as isize;
-        let end = BLOCK.min(self.used + AHEAD.min(there.max(0) as usize));
+        let end = BLOCK.min(self.used + ahead.min(there.max(0) as usize));
         for index in self.used..end {
             // SAFETY: a block lives until all its objects are taken, and we hold the lock.
             let place = unsafe { &(&(*self.first).items)[index] };

@@ -929,7 +929,7 @@ fn what_another_thread_has_retired_to_a_cohort_is_reclaimed_as_ones_own() {
 
 domain! {
     /// A thread examines its ring at each object, and executes a fence then.
-    enum Eager {} = Thresholds { objects: 1, bytes: usize::MAX, pause: None };
+    enum Eager {} = Thresholds { objects: 1, bytes: usize::MAX, pause: None, ..Thresholds::DEFAULT };
 }
 
 /// Two places of the eager domain.
@@ -999,7 +999,7 @@ fn a_scan_that_is_too_old_condemns_nothing() {
 
 domain! {
     /// A thread examines its ring at the fourth object, and executes no fence of its own before the eighth.
-    enum Patient {} = Thresholds { objects: 8, bytes: usize::MAX, pause: None };
+    enum Patient {} = Thresholds { objects: 8, bytes: usize::MAX, pause: None, ..Thresholds::DEFAULT };
 }
 
 /// A place, and that many objects retired before the threads begin.
@@ -1041,7 +1041,7 @@ fn a_scan_comes_behind_the_heavy_fence_of_another() {
 
 domain! {
     /// A thread looks at its ring at each object, takes a ticket at the first, and makes a fence at the second.
-    enum Halved {} = Thresholds { objects: 2, bytes: usize::MAX, pause: None };
+    enum Halved {} = Thresholds { objects: 2, bytes: usize::MAX, pause: None, ..Thresholds::DEFAULT };
 }
 
 /// What came before half of the threshold is freed at the threshold without a fence of the domain, behind a heavy fence of

@@ -190,9 +190,9 @@ fn a_deferred_retire_runs_no_destructor() {
 fn a_low_threshold_bounds_what_waits() {
     const COUNT: usize = if cfg!(miri) { 10 } else { 2_000 };
     macro_rules! most_waiting {
-        ($($objects:literal)*) => {
+        ($at_once:literal: $($objects:literal)*) => {
             [$({
-                domain! { enum Tests {} = Thresholds { objects: $objects, ..BY_NUMBERS }; }
+                domain! { enum Tests {} = Thresholds { objects: $objects, at_once: $at_once, ..BY_NUMBERS }; }
                 let most = (0..COUNT).map(|_| {
                     retire::<Tests>(1, &Arc::default());
                     stats::<Tests>().waiting()
@@ -201,9 +201,62 @@ fn a_low_threshold_bounds_what_waits() {
             }),*]
         };
     }
-    for (objects, most) in most_waiting!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15) {
+    let mut most = most_waiting!(4: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15).to_vec();
+    // Also where a thread is to free many at a time.
+    most.extend(most_waiting!(32: 1 2 3 4 7 8 15 16 17 63 127 128 255 256 500));
+    for (objects, most) in most {
         // One thread, no hazard pointer, and a heavy fence under way.
         assert!(most <= 5 * objects, "{objects}: {most}");
+    }
+}
+
+#[test]
+fn garbage_is_bounded_while_many_threads_free_many_at_a_time() {
+    const THREADS: usize = 4;
+    const EACH: usize = if cfg!(miri) { 20 } else { 20_000 };
+    domain! { enum Tests {} = Thresholds { at_once: 32, ..BY_NUMBERS }; }
+    let deaths = Arc::default();
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..EACH {
+                    retire::<Tests>(1, &deaths);
+                    // Each other may be preempted while it makes a heavy fence.
+                    let most = bound::<Tests>() + THREADS * 1_024;
+                    assert!(waiting::<Tests>() <= most, "{:?}", stats::<Tests>());
+                }
+            });
+        }
+    });
+    assert_eq!(reclaim::<Tests>().1, 0);
+    assert_eq!(deaths.load(Relaxed), THREADS * EACH);
+}
+
+/// As many at a time as the thresholds say, whenever as many were retired.
+#[test]
+fn a_thread_frees_as_many_at_a_time_as_it_is_told() {
+    const COUNT: usize = if cfg!(miri) { 200 } else { 2_000 };
+    macro_rules! freed_at_a_time {
+        ($($objects:literal $at_once:literal)*) => {
+            [$({
+                domain! { enum Tests {} = Thresholds { objects: $objects, at_once: $at_once, ..BY_NUMBERS }; }
+                let deaths = Arc::default();
+                let (mut last, mut most) = (0, 0);
+                for _ in 0..COUNT {
+                    retire::<Tests>(1, &deaths);
+                    let freed = deaths.load(Relaxed) - last;
+                    (last, most) = (last + freed, most.max(freed));
+                }
+                assert!(last > 0);
+                most
+            }),*]
+        };
+    }
+    // The second number is rounded down to a power of two. A low threshold is its maximum, as is 32.
+    let at_a_time = freed_at_a_time!(128 1 128 2 128 4 128 7 128 8 128 100 64 8 64 100);
+    assert_eq!(at_a_time, [1, 2, 4, 4, 8, 8, 4, 4]);
+    if !cfg!(miri) {
+        assert_eq!(freed_at_a_time!(300 100 512 31 512 32 512 100), [16, 16, 32, 32]);
     }
 }
 

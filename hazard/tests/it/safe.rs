@@ -292,8 +292,8 @@ fn what_a_cell_had_in_a_box_is_put_into_a_place() {
 #[test]
 fn thresholds_at_their_ends_are_fine() {
     const COUNT: usize = if cfg!(miri) { 50 } else { 1_000 };
-    domain! { enum None {} = Thresholds { objects: 0, bytes: 0, ..BY_NUMBERS }; }
-    domain! { enum All {} = Thresholds { objects: usize::MAX, bytes: usize::MAX, pause: Some(Duration::MAX) }; }
+    domain! { enum None {} = Thresholds { objects: 0, bytes: 0, at_once: 0, ..BY_NUMBERS }; }
+    domain! { enum All {} = Thresholds { objects: usize::MAX, bytes: usize::MAX, pause: Some(Duration::MAX), at_once: usize::MAX }; }
     for _ in 0..COUNT {
         None::domain().retire_box(Box::new(1));
         All::domain().retire_box(Box::new(1));
