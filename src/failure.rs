@@ -60,12 +60,6 @@ calls! {
     Atfork: "pthread_atfork",
     /// `pthread_key_create`, which does the same on musl
     KeyCreate: "pthread_key_create",
-    /// `clone` of a child that runs once on each processor, so that each one learns of the registration
-    Clone: "clone of a child that visits the processors",
-    /// `sched_setaffinity`, by which that child visits them
-    SchedSetaffinity: "sched_setaffinity to each processor",
-    /// `wait4` for that child
-    Wait4: "wait4 for the child that visits the processors",
     /// `mmap` of the page whose protection is dropped
     Mmap: "mmap of one anonymous page",
     /// `mlock` of that page
@@ -107,7 +101,6 @@ impl Failure {
     pub(crate) const EACCES: u16 = 13;
     pub(crate) const EINVAL: u16 = 22;
     pub(crate) const ENOSYS: u16 = 38;
-    pub(crate) const ETIMEDOUT: u16 = 110;
 
     /// An `errno` outside of 1..=4095 is kept as 0: an answer that is neither success nor an errno.
     #[allow(dead_code, reason = "not every target has a call that can fail")]
@@ -147,7 +140,6 @@ impl Failure {
             Self::EACCES => "EACCES",
             Self::EINVAL => "EINVAL",
             Self::ENOSYS => "ENOSYS",
-            Self::ETIMEDOUT => "ETIMEDOUT",
             0 => "an answer that no kernel gives",
             _ => "errno",
         }
@@ -181,18 +173,6 @@ impl Failure {
             ) => {
                 "a sandbox or a security module refuses the call, or answers in the kernel's place; allow the call \
                  there"
-            }
-            (Call::Clone, Self::EAGAIN | Self::ENOMEM) => {
-                "no further process (RLIMIT_NPROC, pids.max) or no memory for one; raise the limit, or use a symmetric \
-                 segment"
-            }
-            (Call::SchedSetaffinity, Self::ETIMEDOUT) => {
-                "real-time threads did not leave a processor for a second; attach before they run, or use a symmetric \
-                 segment"
-            }
-            (Call::Clone | Call::SchedSetaffinity | Call::Wait4, _) => {
-                "a sandbox refuses or ends a child that is to run once on each processor, or another thread has waited \
-                 for the child; allow it, or use a symmetric segment"
             }
             (Call::Atfork | Call::KeyCreate, _) => {
                 "the C library is short of memory; free some, and call again"

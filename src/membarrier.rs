@@ -235,9 +235,7 @@ macro_rules! registrable {
 }
 
 registrable! {
-    /// For processes that want to be reached by [`global_expedited`] of any process. Since Linux 5.4 a process may be
-    /// passed over on a processor on which it ran before it registered and which has only idled since, until another
-    /// process runs there (seen on 6.18). [`cross_process`](crate::cross_process) makes sure of that.
+    /// For processes that want to be reached by [`global_expedited`] of any process.
     ///
     /// ```
     /// use asymfence::membarrier::{GlobalExpedited, register};

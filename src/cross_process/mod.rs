@@ -85,7 +85,6 @@
 //! | what | why | what is done about it |
 //! | --- | --- | --- |
 //! | a process that is not registered | the kernel passes over it | no [`Participant`] without a registration, which [`attach`] checks with the kernel if the kernel can tell (6.3) |
-//! | a processor that idles while a process registers | the kernel keeps a copy of the registration for each processor, and renews it only when the processor changes from one address space to another. If the process returns to a processor that only idled meanwhile, heavy fences pass over it (seen on Linux 6.18) | after the registration [`attach`] lets a child process run once on each processor. A processor that is not in the process's cpuset at that moment is not visited: [`Participant::renew`] if one is added |
 //! | exec(2) | clears the registration | a participant is a value in memory, which exec clears too; the new program attaches anew. Its old place can be reaped |
 //! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold, also if another thread was attaching meanwhile: [`attach`] waits for forks that have begun. Both hold one place, with one *index*, until both have dropped it or ended: a child that needs its own place attaches. A child that is forked while another thread attaches has no participant, but holds the place's lock until it exits or calls exec: a place that is dropped in this time stays taken until [`reap`] frees it |
 //! | a bare clone(2), _Fork(3), or fork(2) under glibc before 2.28 or musl before 1.2.2 | a child that was forked while another thread was attaching may have the participant without the registration | [`Participant::renew`] before the child's first light fence |
@@ -173,7 +172,7 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
     // the boot id says why.
     let common = file.common()?;
     if let Mode::Asymmetric = mode {
-        participant::register(false)?;
+        participant::register()?;
     }
     if header.is_empty() && file.is_in_use()? {
         return Err(SegmentError::FileInUse);
@@ -184,11 +183,9 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 /// Attaches this process: registers it if the segment is asymmetric, and takes a place in the table.
 ///
 /// Call `attach` after exec and before the process starts threads: registering takes half a microsecond in a process of
-/// one thread, and milliseconds if there are more threads. (Then a child process, made by clone(2), runs once on each
-/// processor: some 0.2 ms and 10 µs for each processor, and for as long as fork(2) copies the process. `attach` waits
-/// for it with wait4(2), at most for a second.) Every thread of the process may use the participant. `file` is the file
-/// that was passed to [`create`], by any descriptor. `attach` uses one more descriptor while it runs, and none
-/// afterwards.
+/// one thread, and milliseconds if there are more threads. Every thread of the process may use the participant. `file`
+/// is the file that was passed to [`create`], by any descriptor. `attach` uses one more descriptor while it runs, and
+/// none afterwards.
 ///
 /// The first `attach` of a process must not be called
 ///

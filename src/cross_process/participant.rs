@@ -15,13 +15,10 @@
 //!
 //! So if the heavy fence does not find the mark, everything that the participant does sees what the heavy side did
 //! before. And a heavy fence of a thread that has seen anything that the participant did finds the mark.
-//!
-//! Heavy fences check a copy of the mark on each processor. `sys/visit.rs` says when the kernel leaves an old copy, and
-//! what is done about it (VISITED).
 
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use core::sync::atomic::AtomicBool;
 
 use super::SegmentError;
 use super::segment::{Header, LockFile, Place};
@@ -32,7 +29,7 @@ use crate::refusal::Refusal;
 use crate::strategy::switched_off;
 use crate::sync::{Ordering::SeqCst, fence};
 use crate::sys;
-use crate::sys::global_expedited::{BETWEEN_PROCESSES, tell_every_processor};
+use crate::sys::global_expedited::BETWEEN_PROCESSES;
 
 /// A participant of a segment of either mode: what [`attach`](super::attach) returns.
 ///
@@ -143,7 +140,7 @@ mod sealed {
 
     pub trait Fences {
         /// Registers this process, so that heavy fences reach it.
-        fn register(again: bool) -> Result<(), Refusal>;
+        fn register() -> Result<(), Refusal>;
         fn light();
         fn heavy() -> Result<(), Failure>;
     }
@@ -151,8 +148,8 @@ mod sealed {
 
 impl Fences for AsymmetricFences {}
 impl sealed::Fences for AsymmetricFences {
-    fn register(again: bool) -> Result<(), Refusal> {
-        register(again)
+    fn register() -> Result<(), Refusal> {
+        register()
     }
 
     #[inline(always)]
@@ -168,7 +165,7 @@ impl sealed::Fences for AsymmetricFences {
 
 impl Fences for SymmetricFences {}
 impl sealed::Fences for SymmetricFences {
-    fn register(_again: bool) -> Result<(), Refusal> {
+    fn register() -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -185,8 +182,8 @@ impl sealed::Fences for SymmetricFences {
     }
 }
 
-/// Registers this process to be reached by heavy fences: `again`, if the kernel may have forgotten a registration.
-pub(super) fn register(again: bool) -> Result<(), Refusal> {
+/// Registers this process to be reached by heavy fences.
+pub(super) fn register() -> Result<(), Refusal> {
     if let Some(off) = switched_off() {
         return Err(Refusal::new(off));
     }
@@ -194,24 +191,13 @@ pub(super) fn register(again: bool) -> Result<(), Refusal> {
     // FORKED-TOGETHER: a child of fork that has a participant has the registration.
     static NO_FORK_IS_OLDER: AtomicBool = AtomicBool::new(false);
     // guard survives: the C library refuses this only without memory, which no test takes away at this moment.
-    sys::let_forks_end(&NO_FORK_IS_OLDER)?;
-    // VISITED: every processor has learnt of the registration. A forked child has its own from the start.
-    static EVERY_PROCESSOR_KNOWS: AtomicBool = AtomicBool::new(false);
-    // Acquire: the visit of the thread that stored this comes before our light fences. Pairs with the Release below.
-    // survives: the visit is the kernel's and a child's, which no model runs, and x86 keeps this order by itself.
-    if again || !EVERY_PROCESSOR_KNOWS.load(Acquire) {
-        tell_every_processor()?;
-        // Release: the visit comes before the light fences of a thread that sees it done. Pairs with the Acquire above.
-        // survives: like the Acquire above.
-        EVERY_PROCESSOR_KNOWS.store(true, Release);
-    }
-    Ok(())
+    Ok(sys::let_forks_end(&NO_FORK_IS_OLDER)?)
 }
 
 impl<'a, F: Fences> Participant<'a, F> {
     pub(super) fn new(header: &'a Header, file: LockFile<'a>) -> Result<Self, SegmentError> {
         // REGISTERED-BEFORE: first the registration, then the place in the table, then light fences.
-        F::register(false)?;
+        F::register()?;
         Ok(Participant { place: header.take_place(file)?, fences: PhantomData })
     }
 
@@ -289,7 +275,7 @@ impl<'a, F: Fences> Participant<'a, F> {
     /// As [`attach`](super::attach), and [`SegmentError::PlaceLost`]. After an error the process must not execute a light
     /// fence of this participant.
     pub fn renew(&self) -> Result<(), SegmentError> {
-        F::register(true)?;
+        F::register()?;
         self.place.header.admit(self.place.locks.common()?)?;
         if self.place.is_held()? { Ok(()) } else { Err(SegmentError::PlaceLost) }
     }

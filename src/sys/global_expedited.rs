@@ -58,17 +58,6 @@ fn probe() -> Result<(), Refusal> {
     membarrier::refuses_nonsense(REGISTER)
 }
 
-/// The kernels whose run queues keep copies of registrations (commit 227a4aadc75b).
-const KEEPS_COPIES: Version = (5, 4);
-
-/// VISITED: makes every processor learn of the registration. Where it fails for a passing reason it tries again.
-pub(crate) fn tell_every_processor() -> Result<(), Failure> {
-    if Kernel::running().version.is_none_or(|version| version >= KEEPS_COPIES) {
-        super::patience::patiently(super::visit::every_processor)?;
-    }
-    Ok(())
-}
-
 fn call() -> Result<(), Failure> {
     membarrier::issue(CALL)
 }

@@ -91,23 +91,10 @@ pub(crate) mod membarrier;
 on_linux! {
     #[cfg(all(feature = "std", not(feature = "loom")))]
     pub(crate) mod global_expedited;
-    #[cfg(all(feature = "std", not(any(miri, feature = "loom"))))]
-    mod visit;
-    /// Miri has no processors.
-    #[cfg(all(feature = "std", miri))]
-    mod visit {
-        pub(super) fn every_processor() -> Result<(), crate::refusal::Failure> {
-            Ok(())
-        }
-    }
     /// In a model all participants are of one process.
     #[cfg(all(feature = "std", feature = "loom"))]
     pub(crate) mod global_expedited {
         pub(crate) const BETWEEN_PROCESSES: super::Mechanism = super::modelled::RUNG;
-
-        pub(crate) fn tell_every_processor() -> Result<(), crate::refusal::Failure> {
-            Ok(())
-        }
     }
     #[cfg(feature = "std")]
     pub(crate) mod byte_lock;

@@ -106,11 +106,6 @@ pub(crate) fn on_fstatfs(action: SeccompAction) -> BpfProgram {
     compile([(call, Vec::new())], action)
 }
 
-/// sched_setaffinity meets `action`.
-pub(crate) fn on_affinity(action: SeccompAction) -> BpfProgram {
-    compile([(nix::libc::SYS_sched_setaffinity, Vec::new())], action)
-}
-
 /// membarrier and mprotect meet `action`.
 pub(crate) fn on_protection_too(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new()), (SYS_mprotect, Vec::new())], action)

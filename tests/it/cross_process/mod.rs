@@ -8,7 +8,6 @@ mod headers;
 mod holding;
 mod ordering;
 mod snapshots;
-mod visiting;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};

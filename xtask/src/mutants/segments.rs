@@ -3,7 +3,6 @@
 use super::Mutant;
 
 const HEADER: &str = "src/cross_process/header.rs";
-const PARTICIPANT: &str = "src/cross_process/participant.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
@@ -24,7 +23,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "self.magic.compare_exchange(0, IN_THE_MAKING, Relaxed, Relaxed).is_err()",
         "{ self.magic.store(IN_THE_MAKING, Relaxed); false }",
     ),
-    Mutant("the processors are not visited", PARTICIPANT, "        tell_every_processor()?;\n", ""),
     Mutant(
         "a place is taken without its lock",
         HEADER,
