@@ -202,8 +202,8 @@ impl Failure {
             }
             (_, Self::EINTR) => "signals interrupted every try of the call; send fewer",
             (Call::Global, Self::EINVAL) => {
-                "the command is disabled because the nohz_full CPU parameter has been set; use \
-                 GLOBAL_EXPEDITED"
+                "the command is disabled because the nohz_full CPU parameter has been set; boot without it, or do without \
+                 the command"
             }
             (
                 Call::PrivateExpeditedSyncCore | Call::RegisterPrivateExpeditedSyncCore,

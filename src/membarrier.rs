@@ -175,7 +175,10 @@ pub fn global() -> Result<(), Failure> {
 /// (`register::<GlobalExpedited>()`) passes a full barrier. Since Linux 4.16.
 ///
 /// The *caller* needs no registration. A process registers in order to be reached. The kernel passes over a process
-/// that is not registered, and still answers success; [`cross_process`](crate::cross_process) guards against that.
+/// that is not registered, and still answers success. **Since Linux 5.4 it passes over some processes that are
+/// registered**, for example on a processor on which a thread of the process has just ended, while another thread of
+/// the process runs there ([the specification](crate::guide::specification) says why; seen on 6.18). So
+/// [`cross_process`](crate::cross_process) uses [`global`].
 ///
 /// ```
 /// use asymfence::membarrier::{GlobalExpedited, global_expedited, register};

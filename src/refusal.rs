@@ -75,18 +75,18 @@ reasons! {
     /// QUERY did not list the commands: an old kernel, or a sandbox that answers 0 to everything.
     CommandsNotOffered:
         "QUERY does not list PRIVATE_EXPEDITED (0x8) and its registration (0x10), or, for fences between \
-         processes, GLOBAL_EXPEDITED (0x2) and its registration (0x4): the kernel is older than 4.14 (4.16 \
-         between processes), or a sandbox answers in its place",
+         processes, GLOBAL (0x1): the kernel is older than 4.14 (4.3 between processes) or was booted with \
+         nohz_full (between processes), or a sandbox answers in its place",
     /// A membarrier command or flag that does not exist was not answered with EINVAL.
     AcceptsNonsense:
         "a membarrier command or flag that does not exist was not answered with EINVAL: a sandbox or an \
          emulator answers in the kernel's place; let the kernel answer",
     /// The kernel has the call, but in this version it may not always be a barrier (membarrier on riscv before Linux
-    /// 6.9, and between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12). Only the major and the minor version
-    /// are compared, so a kernel with a backport of the fix is refused too, such as 6.6.51 on riscv.
+    /// 6.9; mprotect from 4.3 to 4.12). Only the major and the minor version are compared, so a kernel with a backport
+    /// of the fix is refused too, such as 6.6.51 on riscv.
     KernelTooOld:
-        "in kernels of this version the call is not always a full barrier (membarrier on riscv before 6.9, and \
-         between processes from 5.4 to 5.11; mprotect from 4.3 to 4.12); update the kernel",
+        "in kernels of this version the call is not always a full barrier (membarrier on riscv before 6.9; mprotect \
+         from 4.3 to 4.12); update the kernel",
     /// The kernel's documentation does not say that its switch between processes is the barrier that
     /// membarrier(2) relies on, for this architecture.
     ArchitectureNotListed:

@@ -17,7 +17,7 @@ mod memory;
 
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 
-use asymfence::cross_process::{Attached, Mode, SegmentError, attach, create};
+use asymfence::cross_process::{Attached, Mode, attach, create};
 use asymfence::membarrier::{
     Commands, GlobalExpedited, PrivateExpedited, PrivateExpeditedRseq, PrivateExpeditedSyncCore,
     Registrable, register, registrations,
@@ -74,30 +74,13 @@ struct Nothing;
 // SAFETY: no bytes.
 unsafe impl Atomics for Nothing {}
 
-/// A segment that another process has created.
-fn segment() -> Memory {
-    let memory = Memory::new::<Nothing>().expect("a memfd");
-    let header = &memory.layout::<Nothing>().header;
-    // SAFETY: the child makes a segment, and ends. The harness's other thread waits.
-    match unsafe { libc::fork() } {
-        0 => {
-            let made = create(header, memory.file(), Mode::Asymmetric).is_ok();
-            // SAFETY: nothing is to be done at the end of this process.
-            unsafe { libc::_exit(i32::from(!made)) }
-        }
-        child => {
-            let mut status = 0;
-            // SAFETY: waits for the child.
-            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-            assert_eq!(status, 0);
-        }
-    }
-    memory
-}
-
+/// Makes a segment and attaches to it, which registers for nothing.
 #[track_caller]
-fn attaches(memory: &Memory) {
-    let attached = attach(&memory.layout::<Nothing>().header, memory.file());
+fn attaches() {
+    let memory = Memory::new::<Nothing>().expect("a memfd");
+    let words = &memory.layout::<Nothing>().header;
+    create(words, memory.file(), Mode::Asymmetric).expect("membarrier is offered");
+    let attached = attach(words, memory.file());
     assert!(matches!(attached, Ok(Attached::Asymmetric(_))), "{attached:?}");
 }
 
@@ -107,15 +90,6 @@ fn who_decides_for_membarrier_passes_once() {
         let decide = || assert!(matches!(init(), Strategy::Asymmetric(_)));
         passes_behind(Commands::REGISTER_PRIVATE_EXPEDITED, decide);
         passes_not(decide);
-    });
-}
-
-#[test]
-fn who_attaches_passes_once() {
-    Child::default().run(|| {
-        let memory = segment();
-        passes_behind(Commands::REGISTER_GLOBAL_EXPEDITED, || attaches(&memory));
-        passes_not(|| attaches(&memory));
     });
 }
 
@@ -153,22 +127,15 @@ fn who_registers_for_nothing_does_not_pass() {
     });
     Child::default()
         .run(|| passes_not(|| force(Strategy::Symmetric).expect("nothing was decided")));
+    Child::default().run(|| passes_not(attaches));
 }
 
 #[test]
 fn who_cannot_pass_is_told() {
     Child::default().run(|| {
-        let memory = segment();
         ANSWER.store(libc::ENOMEM, SeqCst);
         let failure = register::<PrivateExpedited>().expect_err("no memory");
         assert_eq!((failure.call(), failure.errno()), (Call::Atfork, libc::ENOMEM));
-        match attach(&memory.layout::<Nothing>().header, memory.file()) {
-            Err(SegmentError::Refused(refusal)) => {
-                assert_eq!(refusal.reason(), Reason::Failed(Call::Atfork));
-                assert!(refusal.to_string().contains("memory"), "{refusal}");
-            }
-            other => panic!("{other:?}"),
-        }
         init();
         let membarrier = ladder().next().expect("a rung");
         let Verdict::Refused(refusal) = membarrier.verdict else { panic!("{membarrier:?}") };

@@ -21,7 +21,7 @@ use crate::memory::Atomics;
 
 /// Each participant reads at most one buffer, and one holds the newest snapshot. The spare ones are always free to
 /// be written.
-const SPARE: usize = 15;
+const SPARE: usize = 1_023;
 const BUFFERS: usize = PARTICIPANTS + 1 + SPARE;
 
 #[repr(C)]

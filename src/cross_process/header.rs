@@ -65,7 +65,7 @@ pub enum Mode {
 const MAGIC: u32 = u32::from_ne_bytes(*b"asyf");
 /// Takes the place of the magic while the header is being written.
 const IN_THE_MAKING: u32 = !MAGIC;
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 const ASYMMETRIC: u32 = 1;
 const SYMMETRIC: u32 = 2;
 

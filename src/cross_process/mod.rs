@@ -1,13 +1,17 @@
 //! Fences between processes that share memory. Linux only.
 //!
 //! [`heavy_fence`](crate::heavy_fence) covers the threads of its own process. The fences here reach every thread of
-//! every process that has attached to the same segment, by membarrier(2) GLOBAL_EXPEDITED. The kernel passes over a
-//! process that is not registered, and still answers success. So the mode is stored in the shared memory, and a process
-//! that cannot use that mode cannot attach:
+//! every process, by membarrier(2) GLOBAL. Such a heavy fence takes **some ten milliseconds**: the kernel waits until
+//! every processor has passed a full barrier. It interrupts nobody, and the light fence is no instruction. So execute one
+//! heavy fence for a thousand operations. (GLOBAL_EXPEDITED, which takes microseconds, misses processes: see
+//! [the specification](crate::guide::specification).)
+//!
+//! A kernel may refuse GLOBAL (`nohz_full`), and so may a sandbox. So the mode is stored in the shared memory, and a
+//! process that cannot use that mode cannot attach:
 //!
 //! - [`create`] fixes the [`Mode`] once, for all processes, in the first [`WORDS`] words of the memory.
-//! - [`attach`] registers the process, and returns an error if that fails. Otherwise it returns a [`Participant`], and
-//!   only a participant has fences.
+//! - [`attach`] makes a trial call, and returns an error if that fails. Otherwise it returns a [`Participant`], and only
+//!   a participant has fences.
 //!
 //! ```
 //! use std::fs::File;
@@ -84,17 +88,15 @@
 //!
 //! | what | why | what is done about it |
 //! | --- | --- | --- |
-//! | a process that is not registered | the kernel passes over it | no [`Participant`] without a registration, which [`attach`] checks with the kernel if the kernel can tell (6.3) |
-//! | exec(2) | clears the registration | a participant is a value in memory, which exec clears too; the new program attaches anew. Its old place can be reaped |
-//! | fork(2) | the child has a copy of the participant | the kernel copies the registration too, so its fences hold, also if another thread was attaching meanwhile: [`attach`] waits for forks that have begun. Both hold one place, with one *index*, until both have dropped it or ended: a child that needs its own place attaches. A child that is forked while another thread attaches has no participant, but holds the place's lock until it exits or calls exec: a place that is dropped in this time stays taken until [`reap`] frees it |
-//! | a bare clone(2), _Fork(3), or fork(2) under glibc before 2.28 or musl before 1.2.2 | a child that was forked while another thread was attaching may have the participant without the registration | [`Participant::renew`] before the child's first light fence |
+//! | exec(2) | a participant is a value in memory, which exec clears | the new program attaches anew. The old place can be reaped |
+//! | fork(2) | the child has a copy of the participant | its fences hold. Both hold one place, with one *index*, until both have dropped it or ended: a child that needs its own place attaches. A child that is forked while another thread attaches has no participant, but holds the place's lock until it exits or calls exec: a place that is dropped in this time stays taken until [`reap`] frees it |
 //! | the end of a process | its place, and what it announced in the shared data, stay | [`reap`] |
-//! | checkpoint and restore, a migrated container | the registration and the place may be gone, and the kernel may be another one | detach before, or [`Participant::renew`] after the restore and before the next light fence. This is not detected automatically |
+//! | checkpoint and restore, a migrated container | the place may be gone, and the kernel may be another one | detach before, or [`Participant::renew`] after the restore and before the next light fence. This is not detected automatically |
 //! | memory shared with another virtual machine, or another kernel | neither an interrupt nor a lock reaches it | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same boot id: do not share between them |
 //! | a program with another version of this crate | another protocol | the header holds a version; another one is refused |
 //! | a sandbox that is entered later | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] returns the error. The light side makes no call |
-//! | Linux 5.4 to 5.11 | a registration may miss the processor that it runs on | the kernel's version is read, and refused; also if it cannot be read |
-//! | riscv before 6.9 | the command is not always a full barrier | the same; 6.6.51 and later have the fix, but are refused too, since only the major and the minor version are compared |
+//! | `nohz_full` | a processor may run a program for long without the kernel's notice | the kernel refuses GLOBAL, and [`create`] an asymmetric segment |
+//! | riscv before 6.9, loongarch | nobody vouches for membarrier(2) there | an asymmetric segment is refused |
 //!
 //! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their namespaces.
 //! (systemd-nspawn shows each container a boot id of its own, so the segment is refused there.) Every process that can
@@ -111,8 +113,8 @@
 //!
 //! # Source
 //!
-//! membarrier(2); `membarrier_register_global_expedited` and `membarrier_global_expedited` in
-//! kernel/sched/membarrier.c@v6.9. tests/it/cross_process tests the fences with processes on real cores.
+//! membarrier(2); MEMBARRIER_CMD_GLOBAL in kernel/sched/membarrier.c@v6.18. tests/it/cross_process tests the fences
+//! with processes on real cores.
 
 mod error;
 mod header;
@@ -139,8 +141,7 @@ use segment::{LockFile, over};
 /// would take places from the other, and `reap` could not tell which processes have ended. [Who holds a
 /// place](self#who-holds-a-place) says what its locks are for.
 ///
-/// With [`Mode::Asymmetric`] `create` registers this process with the kernel, to find out whether that works. It does
-/// not attach the process.
+/// With [`Mode::Asymmetric`] `create` makes a trial call, to find out whether it works. It does not attach the process.
 ///
 /// # Errors
 ///
@@ -168,11 +169,10 @@ use segment::{LockFile, over};
 pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(), SegmentError> {
     let header = over(words)?;
     let file = LockFile::of(file)?;
-    // Before the registration, which reads the kernel's version: without /proc neither can be read, and the error of
-    // the boot id says why.
+    // First, because without /proc the error of the boot id says why.
     let common = file.common()?;
     if let Mode::Asymmetric = mode {
-        participant::register()?;
+        participant::admit(false)?;
     }
     if header.is_empty() && file.is_in_use()? {
         return Err(SegmentError::FileInUse);
@@ -180,19 +180,14 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
     Ok(header.create(mode, common)?)
 }
 
-/// Attaches this process: registers it if the segment is asymmetric, and takes a place in the table.
+/// Attaches this process: takes a place in the table.
 ///
-/// Call `attach` after exec and before the process starts threads: registering takes half a microsecond in a process of
-/// one thread, and milliseconds if there are more threads. Every thread of the process may use the participant. `file`
-/// is the file that was passed to [`create`], by any descriptor. `attach` uses one more descriptor while it runs, and
-/// none afterwards.
+/// Call `attach` after exec. If the segment is asymmetric, the first `attach` of a process makes a trial call, which
+/// takes as long as a heavy fence. Every thread of the process may use the participant. `file` is the file that was
+/// passed to [`create`], by any descriptor. `attach` uses one more descriptor while it runs, and none afterwards.
 ///
-/// The first `attach` of a process must not be called
-///
-/// - in a pthread_atfork(3) handler, or by a thread that holds a lock which such a handler takes: glibc 2.28 to 2.35
-///   runs the handlers under a lock of its own, so that either could deadlock;
-/// - in a forked child, if the parent had neither attached nor decided, and another thread of the parent was changing
-///   the environment during the fork.
+/// The first `attach` of a process must not be called in a forked child, if the parent had neither attached nor
+/// decided, and another thread of the parent was changing the environment during the fork.
 ///
 /// # Errors
 ///

@@ -1,24 +1,8 @@
 //! A participant of a segment, and its fences.
-//!
-//! REGISTERED-BEFORE: a process has a participant of an asymmetric segment only after it registered. A heavy fence may
-//! run during the registration and not find the process registered. That is harmless: the registration sets the mark
-//! that heavy fences check, and then makes every thread of the process pass a full barrier
-//! (`sync_runqueues_membarrier_state`, kernel/sched/membarrier.c@v6.9).
-//!
-//! ```text
-//! heavy                      participant
-//! x = 1                      mark = 1, in the registration
-//! full barrier               full barrier, in the registration
-//! r1 = mark                  r2 = x
-//! forbidden: r1 == 0 && r2 == 0
-//! ```
-//!
-//! So if the heavy fence does not find the mark, everything that the participant does sees what the heavy side did
-//! before. And a heavy fence of a thread that has seen anything that the participant did finds the mark.
 
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::SegmentError;
 use super::segment::{Header, LockFile, Place};
@@ -29,7 +13,7 @@ use crate::refusal::Refusal;
 use crate::strategy::switched_off;
 use crate::sync::{Ordering::SeqCst, fence};
 use crate::sys;
-use crate::sys::global_expedited::BETWEEN_PROCESSES;
+use crate::sys::global::BETWEEN_PROCESSES;
 
 /// A participant of a segment of either mode: what [`attach`](super::attach) returns.
 ///
@@ -89,7 +73,7 @@ pub enum Attached<'a> {
 /// ```compile_fail
 /// use asymfence::cross_process::{AsymmetricFences, Participant};
 ///
-/// // Only `attach` makes a participant, after it has registered the process.
+/// // Only `attach` makes a participant.
 /// let me: Participant<'static, AsymmetricFences> = Participant { place: (), fences: () };
 /// ```
 pub struct Participant<'a, F: Fences> {
@@ -139,8 +123,8 @@ mod sealed {
     use super::{Failure, Refusal};
 
     pub trait Fences {
-        /// Registers this process, so that heavy fences reach it.
-        fn register() -> Result<(), Refusal>;
+        /// Whether heavy fences work in this process: asked `again`, if the kernel may be another one.
+        fn admit(again: bool) -> Result<(), Refusal>;
         fn light();
         fn heavy() -> Result<(), Failure>;
     }
@@ -148,13 +132,13 @@ mod sealed {
 
 impl Fences for AsymmetricFences {}
 impl sealed::Fences for AsymmetricFences {
-    fn register() -> Result<(), Refusal> {
-        register()
+    fn admit(again: bool) -> Result<(), Refusal> {
+        admit(again)
     }
 
     #[inline(always)]
     fn light() {
-        // REGISTERED-BEFORE. Pairs with: every heavy fence of the segment.
+        // Pairs with: every heavy fence of the segment.
         sys::compiler_barrier();
     }
 
@@ -165,7 +149,7 @@ impl sealed::Fences for AsymmetricFences {
 
 impl Fences for SymmetricFences {}
 impl sealed::Fences for SymmetricFences {
-    fn register() -> Result<(), Refusal> {
+    fn admit(_again: bool) -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -182,22 +166,23 @@ impl sealed::Fences for SymmetricFences {
     }
 }
 
-/// Registers this process to be reached by heavy fences.
-pub(super) fn register() -> Result<(), Refusal> {
+/// Finds out, once in a process and `again` if the kernel may be another one, whether heavy fences work here.
+pub(super) fn admit(again: bool) -> Result<(), Refusal> {
     if let Some(off) = switched_off() {
         return Err(Refusal::new(off));
     }
-    sys::no_unwind(|| (BETWEEN_PROCESSES.admit)().and_then(|()| (BETWEEN_PROCESSES.probe)()))?;
-    // FORKED-TOGETHER: a child of fork that has a participant has the registration.
-    static NO_FORK_IS_OLDER: AtomicBool = AtomicBool::new(false);
-    // guard survives: the C library refuses this only without memory, which no test takes away at this moment.
-    Ok(sys::let_forks_end(&NO_FORK_IS_OLDER)?)
+    static WORKS: AtomicBool = AtomicBool::new(false);
+    // Relaxed, both: advice. A heavy fence that fails later says so itself.
+    if again || !WORKS.load(Relaxed) {
+        sys::no_unwind(|| (BETWEEN_PROCESSES.admit)().and_then(|()| (BETWEEN_PROCESSES.probe)()))?;
+        WORKS.store(true, Relaxed);
+    }
+    Ok(())
 }
 
 impl<'a, F: Fences> Participant<'a, F> {
     pub(super) fn new(header: &'a Header, file: LockFile<'a>) -> Result<Self, SegmentError> {
-        // REGISTERED-BEFORE: first the registration, then the place in the table, then light fences.
-        F::register()?;
+        F::admit(false)?;
         Ok(Participant { place: header.take_place(file)?, fences: PhantomData })
     }
 
@@ -214,8 +199,10 @@ impl<'a, F: Fences> Participant<'a, F> {
     /// Orders the memory accesses before it against those after it, as seen by every thread of every participant that
     /// executes a light fence, a `fence(SeqCst)` or a heavy fence.
     ///
-    /// It has all the effects of `fence(SeqCst)` on its caller. It interrupts every processor that runs a thread of
-    /// *any* registered process of the system, whether that registered for this segment or for another purpose.
+    /// It has all the effects of `fence(SeqCst)` on its caller. In an asymmetric segment it takes some ten milliseconds:
+    /// the kernel waits until every processor of the system has passed a full barrier. It interrupts nobody. So execute
+    /// one for many operations, as [`Pacer`](crate::Pacer) helps to do. Heavy fences of several callers do not wait for
+    /// one another.
     ///
     /// # Aborts
     ///
@@ -266,16 +253,16 @@ impl<'a, F: Fences> Participant<'a, F> {
         self.place.header.reap(&self.place.locks, clean)
     }
 
-    /// Registers this process again, and checks that kernel, file and place are still the same. Call it in a process
-    /// that was restored from a checkpoint, before its next light fence, and in a child of a bare clone(2), before its
-    /// first light fence. Cheap if nothing has changed.
+    /// Checks that heavy fences work, and that kernel, file and place are still the same. Call it in a process that was
+    /// restored from a checkpoint, before its next light fence. In an asymmetric segment it takes as long as a heavy
+    /// fence.
     ///
     /// # Errors
     ///
     /// As [`attach`](super::attach), and [`SegmentError::PlaceLost`]. After an error the process must not execute a light
     /// fence of this participant.
     pub fn renew(&self) -> Result<(), SegmentError> {
-        F::register()?;
+        F::admit(true)?;
         self.place.header.admit(self.place.locks.common()?)?;
         if self.place.is_held()? { Ok(()) } else { Err(SegmentError::PlaceLost) }
     }

@@ -1,10 +1,9 @@
 //! A registration, and the fork(2) of another thread.
 //!
-//! FORKED-TOGETHER: a child of fork(2) that has anything that was written after a registration has the
-//! registration too. The kernel alone does not promise that. It copies the registration at the start of a
-//! fork (`dup_mm`, kernel/fork.c@v6.18) and the memory later, when it gets the lock of the address space
-//! (`dup_mmap`). A process that registers between the two would hand its child a decision, or a
-//! participant, of which the kernel knows nothing.
+//! FORKED-TOGETHER: a child of fork(2) that has anything that was written after a registration has the registration
+//! too. The kernel alone does not promise that. It copies the registration at the start of a fork (`dup_mm`,
+//! kernel/fork.c@v6.18) and the memory later, when it gets the lock of the address space (`dup_mmap`). A process that
+//! registers between the two would hand its child a decision of which the kernel knows nothing.
 //!
 //! So a thread that has registered passes once through a lock that the C library holds for as long as the
 //! kernel is in a fork. A fork that began before has then ended, and its child has nothing of what is
@@ -19,7 +18,7 @@
 //! The child makes no system call for this, so a seccomp filter that it inherits from the parent cannot make it fail. A
 //! child of _Fork(3) or of a bare clone(2) takes no lock, and an older C library has none. A plugin that dlmopen(3) has
 //! loaded takes the lock of its own copy of the C library, and the program's fork(2) takes another one. For those the
-//! documents of `init`, `attach` and `register` say what holds.
+//! documents of `init` and `register` say what holds.
 
 use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 

@@ -90,10 +90,10 @@ pub(crate) mod membarrier;
 
 on_linux! {
     #[cfg(all(feature = "std", not(feature = "loom")))]
-    pub(crate) mod global_expedited;
+    pub(crate) mod global;
     /// In a model all participants are of one process.
     #[cfg(all(feature = "std", feature = "loom"))]
-    pub(crate) mod global_expedited {
+    pub(crate) mod global {
         pub(crate) const BETWEEN_PROCESSES: super::Mechanism = super::modelled::RUNG;
     }
     #[cfg(feature = "std")]

@@ -12,7 +12,7 @@ use crate::child::Child;
 use crate::force_mprotect;
 
 /// How many interrupts of this kind, named as in `/proc/interrupts`, all processors have counted.
-fn interrupts(kind: &str) -> Option<u64> {
+pub(crate) fn interrupts(kind: &str) -> Option<u64> {
     let counters = std::fs::read_to_string("/proc/interrupts").ok()?;
     let line = counters.lines().find(|line| line.trim_end().ends_with(kind))?;
     let counts = line.split_whitespace().skip(1);

@@ -9,7 +9,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::thread;
 
-use asymfence::cross_process::{AsymmetricFences, Attached, Mode, Participant, attach, create};
 use asymfence::membarrier::{
     Commands, GlobalExpedited, PrivateExpedited, PrivateExpeditedRseq, PrivateExpeditedSyncCore,
     Registrable, register, registrations,
@@ -22,7 +21,6 @@ use nix::unistd::Pid;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::child::{Child, DONE, ledger, needs_procfs};
-use crate::memory::{Atomics, Memory};
 
 /// Address space without memory. To map zeros there takes longer than a registration.
 const LENGTH: usize = 2 << 30;
@@ -231,36 +229,6 @@ fn decides(fork: Fork) -> ! {
     })
 }
 
-/// After its registration it reads the switch and maps a page, both under the lock for which the fork waits. So memory
-/// and registration hardly ever differ here, even without the C library's lock. tests/forks.rs shows that it takes that
-/// lock.
-fn attaches() -> ! {
-    let memory: &'static Memory = Box::leak(Box::new(Memory::new::<Nothing>().expect("a memfd")));
-    let words = &memory.layout::<Nothing>().header;
-    // The maker is another process, so that this one registers by `attach`.
-    // SAFETY: the child makes a segment, and ends.
-    let maker = unsafe { libc::fork() };
-    if maker == 0 {
-        end(create(words, memory.file(), Mode::Asymmetric).is_err().into());
-    }
-    assert_eq!(code_of(maker), 0);
-    overlap(
-        Fork::Libc,
-        || match attach(words, memory.file()) {
-            Ok(Attached::Asymmetric(participant)) => participant,
-            other => panic!("{other:?}"),
-        },
-        |_: &Participant<'_, AsymmetricFences>| torn_without(Commands::REGISTER_GLOBAL_EXPEDITED),
-    )
-}
-
-/// The memory after the header.
-#[repr(C)]
-struct Nothing;
-
-// SAFETY: no bytes.
-unsafe impl Atomics for Nothing {}
-
 fn registers<C: Registrable + Sync + Send>(fork: Fork, what: Commands) -> ! {
     overlap(
         fork,
@@ -278,11 +246,6 @@ fn registers<C: Registrable + Sync + Send>(fork: Fork, what: Commands) -> ! {
 #[test]
 fn a_forked_child_has_the_decision_with_the_registration_or_not_at_all() {
     Child::default().run(|| never_torn(|| decides(Fork::Libc)));
-}
-
-#[test]
-fn a_forked_child_has_a_participant_with_the_registration_or_not_at_all() {
-    Child::default().run(|| never_torn(|| attaches()));
 }
 
 #[test]

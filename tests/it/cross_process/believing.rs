@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
-use asymfence::Reason;
 use asymfence::cross_process::{Mode, PARTICIPANTS, SegmentError, SegmentStep};
 use nix::libc;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -14,10 +13,9 @@ use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
 use super::{Fresh, Header, attach, attach_asymmetric, attach_symmetric, create, fresh, reap};
-use crate::child::{Child, cannot_run, ledger, needs_procfs};
+use crate::child::{Child, ledger, needs_procfs};
 use crate::filter::on_fcntl;
 use crate::fork::in_fork;
-use crate::mount::{mount, mounts_of_its_own};
 
 #[track_caller]
 fn attaches(header: Header<'_>) {
@@ -74,23 +72,6 @@ fn a_thread_with_descriptors_of_its_own_attaches() {
                 assert!(theirs.is_err() || others == 0, "{theirs:?}");
             });
         });
-    });
-}
-
-/// In some kernels the registration is not reliable.
-#[test]
-fn a_kernel_that_does_not_say_which_it_is_is_refused() {
-    Child::default().run(|| {
-        let segment = fresh();
-        let bind = libc::MS_BIND;
-        if !(mounts_of_its_own() && mount("/dev/null", "/proc/sys/kernel/osrelease", "", bind, ""))
-        {
-            cannot_run("a file over /proc", std::io::Error::last_os_error());
-        }
-        ledger::ran("a file over /proc");
-        let error = create(segment.header(), Mode::Asymmetric).expect_err("refused");
-        let SegmentError::Refused(refusal) = error else { panic!("{error}") };
-        assert_eq!(refusal.reason(), Reason::KernelUnknown);
     });
 }
 

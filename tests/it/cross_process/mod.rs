@@ -3,6 +3,7 @@
 mod alone;
 mod believing;
 mod dying;
+mod expedited;
 mod failing;
 mod headers;
 mod holding;

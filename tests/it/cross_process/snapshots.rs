@@ -75,7 +75,7 @@ fn what_a_dead_reader_reads_is_kept_until_it_is_reaped() {
                     peer.wait_until(|| data.reads.load(SeqCst) == 1);
                     assert_eq!(writer.reap(), Ok(0), "it lives");
                     peer.kill();
-                    (0..10_000).for_each(|_| writer.publish());
+                    (0..5_000).for_each(|_| writer.publish());
                     assert_eq!(writer.kept_by_readers(), 1);
                     assert_eq!(writer.reap(), Ok(1));
                     assert_eq!(writer.kept_by_readers(), 0);

@@ -1,0 +1,31 @@
+//! membarrier(2) GLOBAL: every thread of the system passes a full barrier, in whatever process it is. The kernel waits
+//! for an RCU grace period, which takes some ten milliseconds, and interrupts nobody (kernel/sched/membarrier.c@v6.18).
+//! Since Linux 4.3, where its name was SHARED. Not with `nohz_full`, under which the kernel refuses it.
+//!
+//! GLOBAL_EXPEDITED takes microseconds, but since Linux 5.4 it does not reach every process that registered for it:
+//! docs/specification.md says why, and tests/it/cross_process/expedited.rs shows it.
+
+use rustix::thread::{MembarrierCommand, MembarrierQuery};
+
+use super::Mechanism;
+use super::membarrier::{self, Command};
+use super::patience::patiently;
+use crate::refusal::{Call, Failure, Refusal};
+
+/// No rung of the ladder: a heavy fence of one process needs less. Its calls are not shared: the kernel lets callers
+/// that come together wait for one grace period.
+pub(crate) const BETWEEN_PROCESSES: Mechanism =
+    Mechanism { name: "global", admit: || Ok(()), probe, call, waiting: None, register: None };
+
+const CALL: Command = (MembarrierCommand::Global, Call::Global);
+
+fn probe() -> Result<(), Refusal> {
+    super::may_ask_for_membarrier()?;
+    membarrier::is_offered(MembarrierQuery::GLOBAL, CALL)?;
+    patiently(call)?;
+    membarrier::refuses_nonsense(CALL)
+}
+
+fn call() -> Result<(), Failure> {
+    membarrier::issue(CALL)
+}
