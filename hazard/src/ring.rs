@@ -1118,6 +1118,42 @@ mod tests {
         unsafe { batch.next().expect("one").free() };
     }
 
+    /// A scan says nothing about what was retired after its heavy fence.
+    #[test]
+    fn a_reclaim_whose_scan_is_too_old_makes_another() {
+        if LOOM {
+            return; // no model
+        }
+        let (ring, slots, mut batch) = (Ring::new(1), Slots::new(), Batch::new());
+        let objects = [0_u8, 1].map(|number| Box::into_raw(Box::new(number)));
+        let put = |object| {
+            // SAFETY: a box's.
+            let item = unsafe { Item::of_box(object) };
+            // SAFETY: by the owner.
+            if unsafe { ring.put(item, 1) } {
+                // SAFETY: as above.
+                let _ = unsafe { ring.extend(1) };
+            }
+        };
+        put(objects[0]);
+        let (tail, scan) = (ring.tail(), slots.protected());
+        put(objects[1]);
+        let slot = slots.take(0, |_| ());
+        slot.protect(objects[1]);
+        // As after a later heavy fence, of the owner: it keeps the second object.
+        ring.raise(ring.tail());
+        assert!(ring.take_own(&slots, AT_ONCE, || false, &mut batch));
+        assert_eq!(batch.len(), 1);
+        let looked = ring.take(tail, &scan, true, &slots, &mut batch);
+        assert_eq!((batch.len(), looked.kept), (1, 1));
+        // The twin: it is not protected any more.
+        slot.protect(ptr::null_mut::<u8>());
+        let looked = ring.take(tail, &scan, true, &slots, &mut batch);
+        assert_eq!((batch.len(), looked.kept), (2, 0));
+        // SAFETY: nobody else has them.
+        core::iter::from_fn(|| batch.next()).for_each(|item| unsafe { item.free() });
+    }
+
     #[test]
     fn a_wait_for_a_lock_that_nobody_gives_back_ends_by_the_clock_or_after_so_many_tries() {
         if LOOM {

@@ -44,6 +44,25 @@ fn what_readers_see_of_a_cohort_is_alive_and_all_dies_with_it() {
     assert_eq!(deaths.load(Relaxed), 2 * ROUNDS);
 }
 
+#[test]
+fn what_is_protected_of_a_cohort_is_kept_until_it_is_not() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    let deaths = Arc::default();
+    let slot = Slot::<Canary, Tests>::new(64);
+    let reclaim = || {
+        let done = slot.reclaim().expect("a heavy fence");
+        (done.freed, done.kept)
+    };
+    slot.store(Canary::new(&deaths));
+    slot.read(|first| {
+        (0..2).for_each(|_| slot.store(Canary::new(&deaths)));
+        assert_eq!(reclaim(), (1, 1));
+        first.assert_alive();
+    });
+    assert_eq!(reclaim(), (1, 0));
+    assert_eq!(deaths.load(Relaxed), 2);
+}
+
 /// Borrows what it counts its death in.
 struct Borrows<'a>(&'a AtomicUsize);
 
