@@ -185,6 +185,7 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
 pub(super) const GUARDED: &[&str] = &[
     "cookbook/src/",
     "examples/first/",
+    "hazard/src/",
     "src/bias.rs",
     "src/coalesce.rs",
     "src/cross_process/error.rs",
