@@ -317,7 +317,6 @@ pub fn register<C: Registrable>() -> Result<Registration<C>, Failure> {
         system::refuses_nonsense(C::REGISTER).map_err(|_| refused(0))
     })?;
     // FORKED-TOGETHER: a child of fork that has the proof has the registration.
-    // guard survives: the C library refuses this only without memory, which no test takes away at this moment.
     sys::let_forks_end(C::no_fork_is_older())?;
     Ok(Registration { registered: PhantomData })
 }

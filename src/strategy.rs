@@ -328,7 +328,6 @@ fn take_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
     // FORKED-TOGETHER: a child of fork that has the decision has the registration.
     static NO_FORK_IS_OLDER: AtomicBool = AtomicBool::new(false);
     let forks_end = |()| match rung.mechanism().register {
-        // guard survives: the C library refuses this only without memory, which no test takes away at this moment.
         Some(_) => Ok(sys::let_forks_end(&NO_FORK_IS_OLDER)?),
         None => Ok(()),
     };

@@ -454,6 +454,7 @@ fn running() -> Option<Rc<World>> {
     match execution() {
         // A destructor or a thread that outlives the closure. It belongs to this world's execution, and not to a later
         // one that has had no fence yet: there loom's numbers have begun again.
+        // guard survives: the bound by `>=` differs only in a later execution that has made exactly as many objects.
         Execution::Closes if newest_object() > world.newest.get() => Some(world),
         _ => None,
     }
@@ -558,6 +559,7 @@ pub(crate) fn global<T: 'static>(key: TypeId, make: impl FnOnce() -> T) -> &'sta
     let world = world();
     let find = || {
         let globals = world.globals.borrow();
+        // guard survives: a key stands for one type, so the value has it.
         let value = globals.iter().find(|(known, _)| *known == key)?.1.downcast_ref::<T>()?;
         // SAFETY: the box stays until the next execution begins, and no reference of this one is used then.
         Some(unsafe { &*ptr::from_ref(value) })

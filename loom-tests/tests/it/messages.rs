@@ -50,6 +50,12 @@ fn child_that_fails_after_a_heavy_fence() {
 }
 
 #[test]
+#[ignore = "a child of another test"]
+fn child_that_is_bare() {
+    loom::model(|| assert_ne!(scenario_a(|| light_fence(), || light_fence()), [0, 0]));
+}
+
+#[test]
 #[ignore = "a child of other tests"]
 fn child_with_six_threads() {
     model(|| {
@@ -142,4 +148,17 @@ fn with_a_checkpoint_there_are_as_many_executions_as_without() {
 fn a_bound_on_preemptions_in_the_environment_applies() {
     let within = |bound| executions(&[("LOOM_MAX_PREEMPTIONS", bound)]);
     assert!(within("0") < within("5"));
+}
+
+#[test]
+fn a_bare_model_begins_as_the_environment_says() {
+    for (variables, passes, order) in [
+        (&[][..], false, "upward"),
+        (&[("ASYMFENCE", "symmetric")][..], true, "upward"),
+        (&[("ASYMFENCE_LOOM_VISIT", "downward")][..], false, "downward"),
+    ] {
+        let (has_passed, text) = child("messages::child_that_is_bare", variables);
+        assert_eq!(has_passed, passes, "{variables:?}: {text}");
+        assert!(text.contains(&format!("in one order, {order}")), "{variables:?}: {text}");
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use xshell::{Shell, cmd};
 
 use super::court::{Binaries, Court, Fate, LONG, SHORT};
-use super::judges::{AREAS, BUILDS, GUARDED, Judge, LEFT_OUT, is_model};
+use super::judges::{AREAS, BUILDS, Judge, LEFT_OUT, is_model};
 use super::rewrite::{Change, Kind, Mutant, rewrite};
 use super::{Mutant as Named, SUITES, Suite};
 use crate::Result;
@@ -127,7 +127,7 @@ pub(crate) struct Which {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Every,
-    /// Those that a test has caught before, each by that test first, and those that are new. Also the guards of `GUARDED`.
+    /// Those that a test has caught before, each by that test first, and those that are new. Also guards.
     Quick,
     /// Those that no test has caught before and that have no reason to survive.
     New,
@@ -224,8 +224,7 @@ fn choose<'m>(mutants: &'m [Mutant], which: Which, word: &str) -> Vec<Case<'m>> 
         *count += 1;
         let key = format!("{what}\t{count}");
         let is_guard = mutant.kind == Kind::Guard;
-        let is_guarded = is_guard && GUARDED.iter().any(|area| mutant.file.starts_with(area));
-        let has_tests = which.all || which.part == Part::Quick && is_guarded;
+        let has_tests = which.all || is_guard && which.part == Part::Quick;
         let judges: Vec<_> =
             judges(mutant).iter().filter(|judge| has_tests || is_model(judge.binary)).collect();
         // A mutant that no model judges needs tests in processes of their own, which take long.

@@ -120,6 +120,7 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
             judge("models", IT, &["between_processes"]),
             judge("library", LIB, &[]),
             judge("library", IT, &["cross_process", "registering", "switches"]),
+            judge("library", FORKS, &[]),
         ],
     ),
     (
@@ -177,43 +178,9 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
             ),
             judge("library", LIB, &[]),
             judge("library", IT, &[]),
+            judge("library", FORKS, &[]),
         ],
     ),
-];
-
-/// Where the guards are all caught, or have a reason: `--quick` judges them too. Beginnings of paths, as of an area.
-pub(super) const GUARDED: &[&str] = &[
-    "cookbook/src/",
-    "examples/first/",
-    "hazard/src/",
-    "src/bias.rs",
-    "src/coalesce.rs",
-    "src/cross_process/error.rs",
-    "src/cross_process/header.rs",
-    "src/cross_process/mod.rs",
-    "src/cross_process/participant.rs",
-    "src/cross_process/segment.rs",
-    "src/fence.rs",
-    "src/membarrier.rs",
-    "src/pacer.rs",
-    "src/patience.rs",
-    "src/pause.rs",
-    "src/refusal.rs",
-    "src/strategy.rs",
-    "src/ticket.rs",
-    "src/sys/architecture.rs",
-    "src/sys/environment.rs",
-    "src/sys/forks.rs",
-    "src/sys/global_expedited.rs",
-    "src/sys/kernel.rs",
-    "src/sys/membarrier.rs",
-    "src/sys/mod.rs",
-    "src/sys/mprotect.rs",
-    "src/sys/mprotect/gate.rs",
-    "src/sys/ofd_lock.rs",
-    "src/sys/patience.rs",
-    "src/sys/private_expedited.rs",
-    "src/sys/stop.rs",
 ];
 
 /// Files without mutants, and why.
