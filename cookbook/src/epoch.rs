@@ -23,12 +23,14 @@
 //!
 //! # Pacing, which other schemes can copy
 //!
-//! An advance costs a heavy fence, so a thread asks a [`Pacer`] first: an advance is due when 1,024 objects wait, or if
-//! anything waits and no advance was due for a millisecond. Two rules save further heavy fences:
+//! An advance costs a heavy fence, so a thread asks a [`Pacer`] first: an advance is due when 1,024 more objects have
+//! been retired, or if none was due for a millisecond. Two rules save further heavy fences:
 //!
 //! 1. **Scan first.** If a reader lags behind, no heavy fence is executed. The scan needs no fence of its own: the
 //!    heavy fence of the advance before is enough.
-//! 2. **No advance while nothing waits.**
+//! 2. **No advance while no object needs one.** The collector keeps the newest tag. Three advances later no object
+//!    needs another, whoever has made the advances. (A count of the objects would have to be kept by every thread that
+//!    advances, and exactly: what is counted too often costs heavy fences for ever.)
 //!
 //! # Cost
 //!
@@ -56,7 +58,9 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{Arc, Mutex, MutexGuard, Pacer, full_fence, heavy_fence, light_fence, now};
+use crate::sync::{
+    Arc, Mutex, MutexGuard, Pacer, full_fence, heavy_fence, light_fence, now, outermost,
+};
 
 /// Retired objects are sealed, and counted, in batches of so many.
 const BATCH: usize = 64;
@@ -100,8 +104,10 @@ pub struct Collector {
     /// The number of the epoch, from 1. (64 bits do not wrap, nor do 32 bits in 4 billion heavy fences.)
     epoch: CachePadded<AtomicUsize>,
     pacer: Pacer,
-    /// How many objects have a tag, by its last two bits. For the pacer.
-    tagged: [AtomicUsize; 4],
+    /// The epoch at which no object needs another advance: the newest tag, and three.
+    enough: AtomicUsize,
+    /// How many objects have a tag, and have not been dropped.
+    waiting: AtomicUsize,
     slots: Mutex<Vec<Arc<Slot>>>,
     /// What dropped handles have left.
     left: Mutex<VecDeque<Sealed>>,
@@ -134,8 +140,8 @@ impl Drop for Retired {
 }
 
 impl Collector {
-    /// Creates a collector. It executes a heavy fence when 1,024 objects wait, or when any wait and none was due for a
-    /// millisecond.
+    /// Creates a collector. It executes a heavy fence when 1,024 more objects have been retired, or when none was due for
+    /// a millisecond, as long as an object needs one.
     #[must_use]
     pub fn new() -> Self {
         let (batch, pause) = PACE;
@@ -144,13 +150,14 @@ impl Collector {
 
     /// Creates a collector that executes a heavy fence when `pacer` says so. A handle asks the pacer at each 128th pin,
     /// and passes the number of its pins as `nth`. It also asks, with 1 as `nth`, each time that 64 more objects have
-    /// been retired by it, and when it is dropped.
+    /// been retired by it, and when it is dropped. It does not ask while no object needs a heavy fence.
     #[must_use]
     pub fn with_pacer(pacer: Pacer) -> Self {
         Collector {
             epoch: CachePadded::new(AtomicUsize::new(FREE + 1)),
             pacer,
-            tagged: [0; 4].map(AtomicUsize::new),
+            enough: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             slots: Mutex::default(),
             left: Mutex::default(),
         }
@@ -170,14 +177,21 @@ impl Collector {
             guards: Cell::new(0),
             objects: RefCell::default(),
             sealed: RefCell::default(),
-            dropping: Cell::new(false),
         }
     }
 
-    /// How many objects wait, not counting the last few of each handle.
+    /// How many objects wait to be dropped, not counting the last ones of each handle, at most 63. An object still waits
+    /// when no reader can have it any more, until its handle drops it: at one of the next 128 pins, for example.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.pacer.waiting()
+        // Relaxed: a number for reports.
+        self.waiting.load(Relaxed)
+    }
+
+    /// Whether an object needs another advance before it can be dropped.
+    fn needs_an_advance(&self) -> bool {
+        // Relaxed, both: advice. A thread that has just seen an older number advances once too often, or asks again later.
+        self.epoch.load(Relaxed) < self.enough.load(Relaxed)
     }
 
     fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
@@ -199,12 +213,12 @@ impl Collector {
         })
     }
 
-    /// Advances the epoch by one, if no reader lags behind. Returns how many objects can be freed since then.
-    fn try_advance(&self) -> Option<usize> {
+    /// Advances the epoch by one, and returns true. If a reader lags behind, returns false.
+    fn try_advance(&self) -> bool {
         // Acquire: the heavy fence of the advance before comes before our scan. Pairs with: the exchange below.
         let epoch = self.epoch.load(Acquire);
         if !self.all_are_at(epoch) {
-            return None;
+            return false;
         }
         // Heavy fence: what was unlinked, and the epoch as we saw it, come before the scan of the next advance.
         // Pairs with: the light fence in `Handle::pin` (scenario A).
@@ -214,14 +228,21 @@ impl Collector {
         // that we have read was stored. So the full fence before that load, and the unlinking before it, come before
         // this heavy fence.
         heavy_fence();
-        let next = epoch + 1;
         // Relaxed: the fence releases what readers did with the objects, and the scan that saw them leave. Pairs with:
         // the Acquire above, and the Acquire in `Handle::free`. If another thread was quicker its advance is as good.
-        // guard survives: whoever went on would count what the other thread counts, for the pacer alone.
-        self.epoch.compare_exchange(epoch, next, Relaxed, Relaxed).ok()?;
-        // Relaxed: a number for the pacer. The objects with the tag `next - 3` can be freed. The next tag to come,
-        // `next + 1`, has the same last two bits, so its count begins at 0.
-        Some(self.tagged[next.wrapping_sub(GRACE) % 4].swap(0, Relaxed))
+        let _ = self.epoch.compare_exchange(epoch, epoch + 1, Relaxed, Relaxed);
+        true
+    }
+
+    /// Takes the oldest objects, if no reader has them any more in this epoch.
+    fn take(&self, sealed: &mut VecDeque<Sealed>, epoch: usize) -> Option<Vec<Retired>> {
+        if !sealed.front().is_some_and(|sealed| epoch >= sealed.tag + GRACE) {
+            return None;
+        }
+        let objects = sealed.pop_front().expect("it is there").objects;
+        // Relaxed: a number for reports.
+        self.waiting.fetch_sub(objects.len(), Relaxed);
+        Some(objects)
     }
 }
 
@@ -248,8 +269,6 @@ pub struct Handle<'c> {
     objects: RefCell<Vec<Retired>>,
     /// Sealed, the oldest first.
     sealed: RefCell<VecDeque<Sealed>>,
-    /// Whether this thread is dropping objects.
-    dropping: Cell<bool>,
 }
 
 impl Handle<'_> {
@@ -311,7 +330,7 @@ impl Handle<'_> {
 
     /// Advances the epoch if no reader lags behind, whether an advance is due or not, and drops the objects that no
     /// reader can have any more. If no guard exists, three calls drop everything that was retired before through this
-    /// handle. In a destructor that this handle runs, the call drops nothing.
+    /// handle. In a destructor that the collector runs, the call drops nothing.
     pub fn flush(&self) {
         self.seal();
         self.collector.try_advance();
@@ -331,60 +350,46 @@ impl Handle<'_> {
         // Relaxed: the full fence orders it.
         let tag = self.collector.epoch.load(Relaxed);
         self.sealed.borrow_mut().push_back(Sealed { tag, objects });
-        // Relaxed: a number for the pacer.
-        self.collector.tagged[tag % 4].fetch_add(count, Relaxed);
+        // Relaxed, both: advice, and a number for reports.
+        self.collector.enough.fetch_max(tag + GRACE, Relaxed);
+        self.collector.waiting.fetch_add(count, Relaxed);
         self.collector.pacer.add(count);
     }
 
     /// Advances the epoch if that is due, and drops what no reader can have any more.
     #[cold]
     fn collect(&self, nth: usize) {
-        let pacer = &self.collector.pacer;
-        // guard survives: while nothing waits the pacer says the same, and the clock is read for nothing.
-        let due = if pacer.waiting() > 0 { pacer.due_at(nth, now()) } else { None };
-        if let Some(due) = due {
-            let waiting = due.things();
-            if let Some(freed) = self.collector.try_advance() {
-                // The others wait for another advance or two.
-                due.paid_but(waiting.saturating_sub(freed));
+        if self.collector.needs_an_advance() {
+            if let Some(due) = self.collector.pacer.due_at(nth, now()) {
+                if self.collector.try_advance() {
+                    // Not to 0: an object may need another advance or two. Whether one does, the collector knows better.
+                    due.paid_but(1);
+                }
             }
         }
         self.free();
     }
 
-    /// Drops what no reader can have any more, also what dropped handles have left. In such a drop this does nothing:
-    /// the stack must not grow with what drops retire.
+    /// Drops what no reader can have any more, also what dropped handles have left. In such a drop this does nothing,
+    /// whichever handle it is of: the stack must not grow with what drops retire.
     fn free(&self) {
-        struct Done<'h>(&'h Cell<bool>);
-        impl Drop for Done<'_> {
-            fn drop(&mut self) {
-                self.0.set(false);
+        outermost(self.collector, || {
+            // Acquire: what readers did with the objects comes before we drop them. Pairs with: the exchange in
+            // `try_advance`.
+            let epoch = self.collector.epoch.load(Acquire);
+            let mut of_others = Vec::new();
+            if let Ok(mut left) = self.collector.left.try_lock() {
+                while let Some(objects) = self.collector.take(&mut left, epoch) {
+                    of_others.push(objects);
+                }
             }
-        }
-        if self.dropping.replace(true) {
-            return;
-        }
-        let _done = Done(&self.dropping);
-        // Acquire: what readers did with the objects comes before we drop them. Pairs with: the exchange in
-        // `try_advance`.
-        let epoch = self.collector.epoch.load(Acquire);
-        let is_over = |sealed: &Sealed| epoch >= sealed.tag + GRACE;
-        let mut of_others = Vec::new();
-        if let Ok(mut left) = self.collector.left.try_lock() {
-            while left.front().is_some_and(is_over) {
-                of_others.extend(left.pop_front());
+            drop(of_others);
+            loop {
+                let objects = self.collector.take(&mut self.sealed.borrow_mut(), epoch);
+                let Some(objects) = objects else { break };
+                drop(objects);
             }
-        }
-        drop(of_others);
-        loop {
-            let mut sealed = self.sealed.borrow_mut();
-            if !sealed.front().is_some_and(is_over) {
-                break;
-            }
-            let over = sealed.pop_front().expect("it is there").objects;
-            drop(sealed);
-            drop(over);
-        }
+        });
     }
 }
 

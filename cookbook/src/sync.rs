@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 
+mod outermost;
 mod panics;
 #[cfg(not(feature = "loom"))]
 mod waiting;
@@ -14,15 +15,16 @@ pub(crate) use modelled::{is_over, now, rest, sleep_on};
 #[cfg(not(feature = "loom"))]
 pub(crate) use waiting::{is_over, now, rest, sleep_on};
 
+pub(crate) use outermost::outermost;
 pub(crate) use panics::with_each;
 
 pub(crate) use asymfence::{Bias, Pacer, Ticket, heavy_fence, light_fence};
 
 #[cfg(not(feature = "loom"))]
-pub(crate) use std::{hint, sync::*, thread};
+pub(crate) use std::{hint, sync::*, thread, thread_local};
 
 #[cfg(feature = "loom")]
-pub(crate) use loom::{hint, sync::*, thread};
+pub(crate) use loom::{hint, sync::*, thread, thread_local};
 
 /// A full fence.
 pub(crate) fn full_fence() {
@@ -30,6 +32,11 @@ pub(crate) fn full_fence() {
     atomic::fence(atomic::Ordering::SeqCst);
     #[cfg(feature = "loom")]
     asymfence::model::fence(atomic::Ordering::SeqCst);
+}
+
+/// Whether a panic unwinds a model: loom may have dropped the variables of its threads.
+pub(crate) fn is_cut_short() -> bool {
+    cfg!(feature = "loom") && std::thread::panicking()
 }
 
 /// Some questions need not be asked at each call. This says at which calls to ask. (The interval is a prime number: if a

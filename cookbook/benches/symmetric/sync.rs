@@ -4,16 +4,23 @@
 
 use std::time::Duration;
 
+#[path = "../../src/sync/outermost.rs"]
+mod outermost;
 #[path = "../../src/sync/panics.rs"]
 mod panics;
 #[path = "../../src/sync/waiting.rs"]
 mod waiting;
 
 pub(crate) use asymfence::{HeavyFenceError, Pacer};
+pub(crate) use outermost::outermost;
 pub(crate) use panics::with_each;
 pub(crate) use std::sync::atomic::Ordering::SeqCst;
-pub(crate) use std::{hint, sync::*, thread};
+pub(crate) use std::{hint, sync::*, thread, thread_local};
 pub(crate) use waiting::{is_over, now, rest, sleep_on};
+
+pub(crate) fn is_cut_short() -> bool {
+    false
+}
 
 pub(crate) fn light_fence() {
     atomic::fence(SeqCst);

@@ -3,7 +3,7 @@ use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::{panic, thread};
 
 use asymfence::Pacer;
 use asymfence_cookbook::epoch::{Collector, Guard, Handle};
@@ -133,8 +133,9 @@ fn a_guard_that_a_destructor_keeps_inside_a_pin_holds() {
     assert_eq!(deaths.load(Relaxed), 1);
 }
 
-/// A list, each part of which retires the rest of it when it is dropped, and flushes.
-struct Chain(Option<Box<Chain>>, &'static Handle<'static>);
+/// A list, each part of which retires the rest of it when it is dropped, and flushes: by the handle, or by a handle of
+/// its own.
+struct Chain(Option<Box<Chain>>, &'static Collector, Option<&'static Handle<'static>>);
 
 // SAFETY: for the test below, in which one thread has the handle and drops everything.
 unsafe impl Send for Chain {}
@@ -145,9 +146,11 @@ impl Drop for Chain {
     fn drop(&mut self) {
         DROPPED.fetch_add(1, Relaxed);
         if let Some(next) = self.0.take() {
+            let own = self.1.handle();
+            let handle = self.2.unwrap_or(&own);
             // SAFETY: nobody has found it, and it borrows for ever.
-            unsafe { self.1.retire(Box::into_raw(next)) };
-            (0..3).for_each(|_| self.1.flush());
+            unsafe { handle.retire(Box::into_raw(next)) };
+            (0..3).for_each(|_| handle.flush());
         }
     }
 }
@@ -156,20 +159,63 @@ impl Drop for Chain {
 fn drops_that_retire_and_flush_do_not_nest() {
     const LENGTH: usize = 10_000;
     let work = || {
-        let collector = keep(Collector::new());
-        let handle = keep(collector.handle());
-        let mut first = Box::new(Chain(None, handle));
-        for _ in 1..LENGTH {
-            first = Box::new(Chain(Some(first), handle));
+        for is_shared in [true, false] {
+            let collector = keep(Collector::new());
+            let handle = keep(collector.handle());
+            let chain = |next| Box::new(Chain(next, collector, is_shared.then_some(handle)));
+            let first = (1..LENGTH).fold(chain(None), |next, _| chain(Some(next)));
+            DROPPED.store(0, Relaxed);
+            // SAFETY: nobody has found it.
+            unsafe { handle.retire(Box::into_raw(first)) };
+            // Each round drops one. Three flushes drop the last.
+            (0..LENGTH + 3).for_each(|_| handle.flush());
+            assert_eq!(DROPPED.load(Relaxed), LENGTH);
+            assert_eq!(collector.waiting(), 0);
         }
-        // SAFETY: nobody has found it.
-        unsafe { handle.retire(Box::into_raw(first)) };
-        // Each round drops one. Three flushes drop the last.
-        (0..LENGTH + 3).for_each(|_| handle.flush());
-        assert_eq!(DROPPED.load(Relaxed), LENGTH);
     };
     let small = thread::Builder::new().stack_size(64 * 1024);
     small.spawn(work).expect("a thread").join().expect("no panic");
+}
+
+/// Flushes a handle when it is dropped.
+struct Flushes(&'static Handle<'static>);
+
+// SAFETY: for the test below, in which one thread has the handle and drops everything.
+unsafe impl Send for Flushes {}
+
+impl Drop for Flushes {
+    fn drop(&mut self) {
+        (0..3).for_each(|_| self.0.flush());
+    }
+}
+
+/// Only those of its own collector it leaves to the call around it. A panic ends that call too.
+#[test]
+fn a_destructor_drops_what_other_collectors_have() {
+    let deaths = Arc::default();
+    let [outer, inner] = [(); 2].map(|()| keep(keep(Collector::new()).handle()));
+    for round in 1..=3 {
+        // SAFETY: nobody has found them, and they borrow for ever.
+        unsafe {
+            outer.retire(Box::into_raw(Box::new(Flushes(outer))));
+            outer.retire(Box::into_raw(Box::new(Flushes(inner))));
+            inner.retire(Box::into_raw(Box::new(Canary::new(round, &deaths))));
+            outer.retire(Box::into_raw(Box::new(Panics)));
+        }
+        (0..2).for_each(|_| outer.flush());
+        assert_eq!(deaths.load(Relaxed), round - 1);
+        let flush = panic::AssertUnwindSafe(|| outer.flush());
+        panic::catch_unwind(flush).expect_err("a panic");
+        assert_eq!(deaths.load(Relaxed), round);
+    }
+}
+
+struct Panics;
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        panic::resume_unwind(Box::new("in a destructor"));
+    }
 }
 
 #[test]
@@ -264,6 +310,50 @@ fn nothing_is_paid_while_nothing_waits() {
             }),
             0
         );
+    });
+}
+
+/// Whoever has made the advances: `flush`, another handle, or several threads at once.
+#[test]
+fn nothing_is_paid_when_all_that_was_retired_is_dropped_and_nothing_is_counted() {
+    const EACH: usize = if cfg!(miri) { 500 } else { 5_000 };
+    const PINS: usize = 3 * 128 * Pacer::MOST_IN_VAIN;
+    alone(|| {
+        for pacer in [Pacer::new(64).each(128), Pacer::new(1).each(128)] {
+            let (collector, deaths) = (Collector::with_pacer(pacer), Arc::default());
+            let retire = |handle: &Handle<'_>| {
+                // SAFETY: nobody has found it.
+                unsafe { handle.retire(Box::into_raw(Box::new(Canary::new(0, &deaths)))) };
+            };
+            let pins = |handle: &Handle<'_>| asked(|| (0..PINS).for_each(|_| drop(handle.pin())));
+            let [first, second] = [collector.handle(), collector.handle()];
+            retire(&first);
+            retire(&second);
+            second.flush();
+            (0..3).for_each(|_| first.flush());
+            // The handle of the other drops it. No heavy fence is needed for that.
+            assert_eq!((deaths.load(Relaxed), collector.waiting()), (1, 1));
+            assert_eq!((pins(&first), collector.waiting()), (0, 1));
+            assert_eq!((pins(&second), collector.waiting()), (0, 0));
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let handle = collector.handle();
+                        for _ in 0..EACH {
+                            retire(&handle);
+                            drop(handle.pin());
+                        }
+                    });
+                }
+            });
+            pins(&first);
+            assert_eq!((deaths.load(Relaxed), collector.waiting()), (4 * EACH + 2, 0));
+            assert_eq!(pins(&first), 0);
+            // As long as one needs a heavy fence there are some, and three are enough.
+            retire(&first);
+            first.flush();
+            assert_eq!((pins(&first), collector.waiting()), (2, 0));
+        }
     });
 }
 
