@@ -105,8 +105,8 @@
 //! `H`.
 //!
 //! - Objects: at most `4·E + H` wait, and `E` more for each heavy fence that is under way.
-//! - Bytes: at most 32 MiB wait, 8 MiB more for each heavy fence that is under way, and what is protected, as far as
-//!   the domain was told the sizes.
+//! - Bytes: at most 32 MiB wait, 8 MiB more for each heavy fence that is under way, what is protected, and the last four
+//!   objects of each thread, as far as the domain was told the sizes.
 //! - Time: a retire that comes a millisecond or more after the last heavy fence starts to free what waits, if its thread
 //!   has retired something earlier that still waits. This retire and the following ones free it. After a burst of fast
 //!   retires a thread reads the clock late, at one retire in 32.

@@ -20,7 +20,9 @@ impl<F: 'static> Domain<F> {
     /// Threads that retire are not slowed down. If they retire faster than one thread frees, garbage grows.
     ///
     /// A child of fork(2) has no such thread. It reclaims as if this had never been called, until it calls this again.
-    /// A child is recognised by its process number. A child with the same number as the process that started the thread
+    /// A thread of the child notices that when its retire reads the clock, as the time bullet of [`Domain`] says; or, if
+    /// [`Thresholds::pause`](crate::Thresholds::pause) is `None`, within its first 64 retires. A child is recognised by
+    /// its process number. A child with the same number as the process that started the thread
     /// is not recognised. That can happen in another PID namespace (PID 1 may fork the PID 1 of another), or if that
     /// process has ended and a later descendant reuses its number. In such a child no retire frees anything, and
     /// calling this again starts no thread; but [`reclaim`](Domain::reclaim) frees what is retired.

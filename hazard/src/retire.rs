@@ -9,6 +9,10 @@ use crate::ring::Ring;
 use crate::sync::LOOM;
 use crate::thread::Local;
 
+/// The maximum number of bytes that an object counts with: so few that no sum of them wraps.
+// guard survives: a greater number is low enough too for the few objects that tests retire.
+const HEAVIEST: usize = 1 << if usize::BITS > 48 { 48 } else { usize::BITS - 3 };
+
 impl<F: Family> Domain<F> {
     /// Retires `object`, which came from a box. This or a later call of `retire` or [`reclaim`](Domain::reclaim), by
     /// any thread, frees it when no hazard pointer protects it any more.
@@ -103,7 +107,9 @@ impl<F: Family> Domain<F> {
     /// As [`retire`](Domain::retire), with the size of `object`: `bytes` is what it holds, including its own size.
     ///
     /// The size of a type does not include memory that the object owns elsewhere. The bytes count towards
-    /// [`Thresholds::bytes`](crate::Thresholds), so that less garbage waits. Allocates a few words.
+    /// [`Thresholds::bytes`](crate::Thresholds), so that less garbage waits. One object counts with at most 256 TiB (2^48
+    /// bytes; with 512 MiB where addresses have 32 bits), also in [`DomainStats::waiting_bytes`](crate::DomainStats). So
+    /// one wrong number does not make the sums wrap. Allocates a few words.
     ///
     /// ```
     /// use asymfence_hazard::Domain;
@@ -123,6 +129,7 @@ impl<F: Family> Domain<F> {
     ///
     /// As [`retire`](Domain::retire).
     pub unsafe fn retire_weighing<T: Send + 'static>(&self, object: *mut T, bytes: usize) {
+        let bytes = bytes.min(HEAVIEST);
         // SAFETY: a box's, as the caller says.
         let free = |object| drop(unsafe { Box::from_raw(object) });
         // SAFETY: the contract of this function.

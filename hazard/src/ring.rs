@@ -173,6 +173,8 @@ struct Shared {
     /// `head`, and the number of objects kept.
     gone: Number,
     kept: Number,
+    /// The bytes of the objects kept.
+    kept_bytes: Number,
     fenced: AtomicUsize,
     /// The position up to which other threads should empty the ring, because its owner does not.
     behind: Number,
@@ -324,6 +326,7 @@ impl Ring {
                 }),
                 gone: Number::new(0),
                 kept: Number::new(0),
+                kept_bytes: Number::new(0),
                 fenced: AtomicUsize::new(0),
                 behind: Number::new(0),
                 owned: AtomicBool::new(true),
@@ -552,6 +555,24 @@ impl Ring {
         waiting.max(0) as usize + self.shared.kept.load(Relaxed)
     }
 
+    /// About how many bytes the objects hold that were protected at the last scan.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        // Relaxed: a number that decides how many objects are freed at a time.
+        self.shared.kept_bytes.load(Relaxed)
+    }
+
+    /// The position up to which a heavy fence has served the objects.
+    pub(crate) fn fenced(&self) -> usize {
+        // Relaxed: it decides when a thread has freed enough. A look loads it again.
+        self.shared.fenced.load(Relaxed)
+    }
+
+    /// Whether an object before this position has not been taken out yet.
+    pub(crate) fn has_before(&self, position: usize) -> bool {
+        // Relaxed: as above.
+        after(position, self.shared.gone.load(Relaxed))
+    }
+
     /// Called after a heavy fence: the objects before `tail`, which was read before the fence, are fenced. Returns the
     /// old `fenced`.
     pub(crate) fn raise(&self, tail: usize) -> usize {
@@ -701,7 +722,7 @@ impl Ring {
     /// Puts back the objects that were taken out and not freed.
     pub(crate) fn keep(&self, item: Item) {
         if let Some(locked) = self.lock_patiently(clock::now) {
-            locked.inside(|inside| inside.kept.push(item));
+            locked.inside(|inside| inside.keep(self, item));
         }
     }
 
@@ -760,7 +781,7 @@ impl Inside {
         let most = most.min(AT_ONCE);
         // guard survives: by `>=` the call would take nothing.
         if self.unexamined > 0 {
-            self.take_kept(most, batch);
+            self.take_kept(ring, most, batch);
         }
         let until = if after(until, self.condemned) { self.condemned } else { until };
         while batch.count < most && after(until, self.head) {
@@ -778,7 +799,7 @@ impl Inside {
                 // SAFETY: written before the store of `tail`, which came before the last heavy fence.
                 let item = unsafe { item.assume_init() };
                 if self.scan.contains(item.object()) {
-                    self.kept.push(item);
+                    self.keep(ring, item);
                 } else {
                     batch.push(item);
                 }
@@ -790,13 +811,26 @@ impl Inside {
 
     /// Takes out up to `most` of the objects that were kept until the last scan.
     #[inline(never)]
-    fn take_kept(&mut self, most: usize, batch: &mut Batch) {
+    fn take_kept(&mut self, ring: &Ring, most: usize, batch: &mut Batch) {
         while self.unexamined > 0 && batch.count < most {
             self.unexamined -= 1;
             if !self.scan.contains(self.kept[self.unexamined].object()) {
-                batch.push(self.kept.swap_remove(self.unexamined));
+                let item = self.kept.swap_remove(self.unexamined);
+                // Relaxed, both: only the holder of the lock writes this number.
+                let bytes = &ring.shared.kept_bytes;
+                bytes.store(bytes.load(Relaxed).wrapping_sub(item.weight()), Relaxed);
+                batch.push(item);
             }
         }
+    }
+
+    /// Keeps an object, because it is protected.
+    #[inline(never)]
+    fn keep(&mut self, ring: &Ring, item: Item) {
+        // Relaxed, both: as above.
+        let bytes = &ring.shared.kept_bytes;
+        bytes.store(bytes.load(Relaxed).wrapping_add(item.weight()), Relaxed);
+        self.kept.push(item);
     }
 
     /// Fetches the next so many objects, as far as they are condemned and in this block.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use asymfence_hazard::{Domain, Family, HazardPointer, Thresholds, domain};
+use asymfence_hazard::{AtomicBox, Domain, Family, HazardPointer, Thresholds, domain};
 
 use crate::child::{Child, ledger};
 use crate::{BY_NUMBERS, Canary, bound, joined, reclaim, retire, stats, waiting};
@@ -91,6 +91,152 @@ fn bytes_that_are_told_bound_what_waits() {
     assert!(deaths.load(Relaxed) >= COUNT - 12);
     assert_eq!(reclaim::<Tests>().1, 0);
     assert_eq!(stats::<Tests>().waiting_bytes, 0);
+}
+
+/// A thread frees its objects in the order in which it has retired them.
+#[test]
+fn bytes_bound_what_waits_behind_many_small_objects() {
+    const BYTES: usize = 1 << 20;
+    const SMALL: usize = 8;
+    domain! { enum Usual {} = Thresholds { bytes: BYTES, ..BY_NUMBERS }; }
+    domain! { enum ByBytes {} = Thresholds { bytes: BYTES, objects: usize::MAX, ..BY_NUMBERS }; }
+
+    static WAITING: AtomicUsize = AtomicUsize::new(0);
+    struct Holds(usize);
+    impl Drop for Holds {
+        fn drop(&mut self) {
+            WAITING.fetch_sub(self.0, Relaxed);
+        }
+    }
+    /// How many of these bytes waited at most. Nothing waited before.
+    fn most_waiting<F: Family>(sizes: impl Iterator<Item = usize>, tells: bool) -> usize {
+        let retired = sizes.map(|size| {
+            WAITING.fetch_add(size, Relaxed);
+            let object = Box::into_raw(Box::new(Holds(size)));
+            // SAFETY: a box's, which nobody links.
+            unsafe { F::domain().retire_weighing(object, if tells { size } else { 1 }) };
+            WAITING.load(Relaxed)
+        });
+        let most = retired.max().expect("some");
+        assert_eq!(reclaim::<F>().1, 0);
+        most
+    }
+
+    // By turns so many small objects, and so many of this size.
+    let turns = |small: usize, large: usize, size: usize, count: usize| {
+        let turn = move |number| if number % (small + large) < small { SMALL } else { size };
+        (0..count).map(turn)
+    };
+    // First so many small objects, and then large ones.
+    let first = |small: usize| turns(small, usize::MAX - small, BYTES, small + 300);
+    // The last four are not counted yet.
+    let most = |size| 4 * BYTES + 4 * size;
+
+    assert!(most_waiting::<Usual>(first(1_000), true) <= most(BYTES));
+    // The twin.
+    assert!(most_waiting::<Usual>(first(1_000), false) > most(BYTES));
+    let small = if cfg!(miri) { 2_000 } else { 100_000 };
+    assert!(most_waiting::<ByBytes>(first(small), true) <= most(BYTES));
+    let count = if cfg!(miri) { 2_000 } else { 20_000 };
+    for (small, large, size) in [(900, 20, BYTES / 2), (500, 100, BYTES / 8), (19, 1, BYTES / 2)] {
+        let waited = most_waiting::<Usual>(turns(small, large, size, count), true);
+        assert!(waited <= most(size), "{small}, {large}: {waited}");
+    }
+}
+
+/// Objects of threads that have become slow are freed by others.
+#[test]
+fn bytes_bound_what_waits_where_threads_slow_down() {
+    const BYTES: usize = 1 << 20;
+    const THREADS: usize = 8;
+    domain! { enum Tests {} = Thresholds { bytes: BYTES, ..BY_NUMBERS }; }
+    let retire_weighing = |bytes| {
+        let object = Box::into_raw(Box::new(1_u8));
+        // SAFETY: a box's, which nobody links.
+        unsafe { Tests::domain().retire_weighing(object, bytes) };
+    };
+    let all = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        let all = &all;
+        let works = |thread| {
+            move || {
+                for turn in 0..THREADS {
+                    all.wait();
+                    // One thread retires small objects, and then large ones. The others wait for it.
+                    for number in 0..if turn == thread { 48 + 8 } else { 0 } {
+                        retire_weighing(if number < 48 { 8 } else { BYTES / 8 });
+                        let waiting = stats::<Tests>().waiting_bytes;
+                        assert!(waiting <= 4 * BYTES + 4 * BYTES / 8, "{turn}: {waiting}");
+                    }
+                    all.wait();
+                    // From then on it retires a single one between two heavy fences.
+                    if turn != thread {
+                        retire_weighing(8);
+                    }
+                }
+                all.wait(); // nobody has ended
+            }
+        };
+        joined((0..THREADS).map(|thread| scope.spawn(works(thread))).collect());
+    });
+    assert_eq!(reclaim::<Tests>().1, 0);
+}
+
+/// What is protected cannot be freed, and so is no reason to free many objects at a time.
+#[test]
+fn bytes_that_are_protected_make_no_retire_free_more() {
+    const BYTES: usize = 1 << 20;
+    domain! { enum Tests {} = Thresholds { bytes: BYTES, ..BY_NUMBERS }; }
+    let deaths: Arc<AtomicUsize> = Arc::default();
+    let retire_weighing = |object: *mut Canary, bytes| {
+        // SAFETY: a box's, which nobody links.
+        unsafe { Tests::domain().retire_weighing(object, bytes) };
+    };
+    // So many small objects, and then larger ones: the most that a single retire frees.
+    let most_freed = |small: usize| {
+        let freed = (0..small + 1_000).map(|number| {
+            let before = deaths.load(Relaxed);
+            let bytes = if number < small { 8 } else { BYTES / 8 };
+            retire_weighing(Box::into_raw(Canary::boxed(&deaths)), bytes);
+            deaths.load(Relaxed) - before
+        });
+        freed.max().expect("some")
+    };
+    let mut hazard: HazardPointer<Tests> = HazardPointer::new();
+    let protected = Box::into_raw(Canary::boxed(&deaths));
+    hazard.protect_raw(protected);
+    retire_weighing(protected, 1_000 * BYTES);
+    assert_eq!(reclaim::<Tests>(), (0, 1));
+    let freed = most_freed(0);
+    assert!(freed <= 8, "{freed}");
+    // The twin: small objects stand before others that are not protected.
+    let freed = most_freed(900);
+    assert!(freed > 64, "{freed}");
+    hazard.reset_protection();
+    assert_eq!(reclaim::<Tests>().1, 0);
+    assert_eq!(stats::<Tests>().waiting_bytes, 0);
+    let freed = most_freed(0);
+    assert!(freed <= 8, "{freed}");
+    assert_eq!(reclaim::<Tests>().1, 0);
+}
+
+/// However wrong a number is that was told, the next ones count.
+#[test]
+fn a_wrong_number_of_bytes_does_not_make_the_domain_forget_the_others() {
+    const BYTES: usize = 1 << 20;
+    domain! { enum Tests {} = Thresholds { bytes: BYTES, objects: usize::MAX, ..BY_NUMBERS }; }
+    let deaths = Arc::default();
+    for bytes in [1 << (usize::BITS - 1), usize::MAX, isize::MAX as usize] {
+        for number in 0..100 {
+            let bytes = if number == 0 { bytes } else { BYTES };
+            let object = Box::into_raw(Canary::boxed(&deaths));
+            // SAFETY: a box's, which nobody links.
+            unsafe { Tests::domain().retire_weighing(object, bytes) };
+        }
+        assert!(stats::<Tests>().waiting_bytes <= 8 * BYTES, "{:?}", stats::<Tests>());
+    }
+    assert!(deaths.load(Relaxed) >= 300 - 8);
+    assert_eq!(reclaim::<Tests>().1, 0);
 }
 
 /// However many threads there are.
@@ -208,6 +354,57 @@ fn a_low_threshold_bounds_what_waits() {
         // One thread, no hazard pointer, and a heavy fence under way.
         assert!(most <= 5 * objects, "{objects}: {most}");
     }
+}
+
+/// Also while readers protect what is then replaced.
+#[test]
+fn a_low_threshold_bounds_what_waits_beside_readers() {
+    const COUNT: usize = if cfg!(miri) { 20 } else { 5_000 };
+
+    /// How many objects waited at most, and how many may.
+    fn most_waiting<F: Family>(objects: usize, readers: usize) -> (usize, usize) {
+        let deaths = Arc::default();
+        let place: AtomicBox<Canary, F> = AtomicBox::from(Canary::boxed(&deaths));
+        let mut hazards: Vec<HazardPointer<F>> =
+            (0..readers).map(|_| HazardPointer::new()).collect();
+        // A linear congruential generator. The same numbers in each run.
+        let mut state = 1_u32;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) as usize % below
+        };
+        let mut most = 0;
+        for number in 0..COUNT {
+            if readers > 0 && random(4) == 0 {
+                let hazard = &mut hazards[random(readers)];
+                let _ = hazard.protect(&place);
+                if random(6) == 0 {
+                    hazard.reset_protection();
+                }
+            }
+            place.store(Canary::boxed(&deaths));
+            most = most.max(number + 1 - deaths.load(Relaxed));
+        }
+        let stats = stats::<F>();
+        let enough = stats.hazard_pointers.max(objects * stats.threads.max(1));
+        drop((hazards, place));
+        assert_eq!(reclaim::<F>().1, 0);
+        // No heavy fence is under way.
+        (most, 4 * enough + stats.hazard_pointers)
+    }
+
+    macro_rules! check {
+        ($($objects:literal)*) => {
+            $({
+                domain! { enum Tests {} = Thresholds { objects: $objects, ..BY_NUMBERS }; }
+                for readers in [0, 1, 3, 7, 20] {
+                    let (waited, most) = most_waiting::<Tests>($objects, readers);
+                    assert!(waited <= most, "{}, {readers} readers: {waited}", $objects);
+                }
+            })*
+        };
+    }
+    check!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 24 31 32 48 63 64 65);
 }
 
 #[test]

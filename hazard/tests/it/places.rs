@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Barrier};
 use std::thread;
+#[cfg(feature = "std")]
+use std::time::{Duration, Instant};
 
 use asymfence::{Strategy, init, strategy};
-use asymfence_hazard::{AtomicBox, Family, Global, HazardPointer, domain};
+use asymfence_hazard::{AtomicBox, Family, Global, HazardPointer, Thresholds, domain};
 use nix::libc;
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
@@ -141,6 +143,27 @@ fn after_heavy_fences_have_failed_each_retire_frees_a_few() {
     });
 }
 
+/// Otherwise a retire of so many bytes may free all that its thread has retired.
+#[test]
+fn after_heavy_fences_have_failed_a_retire_of_many_bytes_frees_a_few_too() {
+    Child::default().run(|| {
+        init();
+        let deaths = Arc::default();
+        retire_without_a_barrier(20_000, &deaths, || ());
+        let mut before = 0;
+        for _ in 0..20_000 {
+            let object = Box::into_raw(Canary::boxed(&deaths));
+            // SAFETY: a box's, which nobody links.
+            unsafe { Tests::domain().retire_weighing(object, Thresholds::DEFAULT.bytes) };
+            let now = deaths.load(Relaxed);
+            assert!(now - before <= 64 + 64, "{} in one call", now - before);
+            before = now;
+        }
+        assert!(stats::<Tests>().waiting() <= bound::<Tests>(), "{:?}", stats::<Tests>());
+        assert_eq!(reclaim::<Tests>().1, 0);
+    });
+}
+
 /// By as many as come the backlog would never shrink.
 #[test]
 fn after_heavy_fences_have_failed_a_few_times_what_waits_shrinks_to_the_bound() {
@@ -179,6 +202,31 @@ fn a_forked_child_frees_what_its_parents_threads_had_retired() {
             barrier.wait();
         });
         assert_eq!(reclaim::<Tests>(), (700, 0));
+    });
+}
+
+/// The twin is `a_background_reclaimer_runs_every_destructor`: in the parent the retiring thread runs none.
+#[cfg(feature = "std")]
+#[test]
+fn a_forked_child_has_no_background_reclaimer_and_frees_what_it_retires_slowly() {
+    domain! { enum Watched {} }
+    Child::default().run(|| {
+        init();
+        Watched::domain().reclaim_in_background().expect("a thread");
+        in_fork(|| {
+            let deaths = Arc::default();
+            // The first retire notices, and the second finds that the first object waits.
+            for _ in 0..3 {
+                retire::<Watched>(1, &deaths);
+                // Longer than what a slow fence makes the next one wait.
+                let begin = Instant::now();
+                while begin.elapsed() < Duration::from_millis(120) {
+                    thread::yield_now();
+                }
+            }
+            assert_ne!(deaths.load(Relaxed), 0, "{:?}", stats::<Watched>());
+        });
+        crate::child::end();
     });
 }
 
