@@ -76,7 +76,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
-use crate::sync::{Arc, Mutex, MutexGuard, Ticket, light_fence, rest, with_each};
+use crate::sync::{Arc, Mutex, MutexGuard, Ticket, light_fence, outermost, rest, with_each};
 
 /// A value that readers see as it is, while writers put another in its place.
 ///
@@ -128,9 +128,9 @@ type Work = Box<dyn FnOnce() + Send>;
 /// What waits for a grace period.
 #[derive(Default)]
 struct Deferred {
-    /// Not sealed yet: its grace period has not begun.
+    /// Not sealed yet: it has no grace period.
     open: VecDeque<Work>,
-    /// The oldest first.
+    /// The oldest first. The last few may wait for the heavy fence that begins their grace period.
     sealed: VecDeque<Batch>,
     /// Batches that were ever sealed.
     count: u64,
@@ -266,12 +266,15 @@ impl<T> Rcu<T> {
     ///
     /// A later call of `defer` or of [`run_deferred`](Rcu::run_deferred) runs it, in any thread, or the drop of the
     /// `Rcu` does. One call in 64 executes at most one heavy fence, and runs the work that is due. It does not wait for
-    /// readers: while a guard is held, all deferred work is kept.
+    /// readers: while a guard is held, all work is kept that is deferred meanwhile. The grace period of 64 works begins
+    /// with the last of them. Guards that are taken later hold none of them back.
     ///
     /// If a work panics, the call that runs it panics. The next call runs the other work that was due. The drop of the
     /// `Rcu` runs all work, and then resumes the first panic.
     ///
-    /// A work that itself defers may run other work that is due, so the stack may grow with what works defer.
+    /// A work may itself defer, and call [`run_deferred`](Rcu::run_deferred) and
+    /// [`run_all_deferred`](Rcu::run_all_deferred). In a work of the same `Rcu` these calls run nothing and wait for
+    /// nobody, so the stack does not grow with what works defer. A later call outside runs it.
     ///
     /// # Aborts
     ///
@@ -290,33 +293,28 @@ impl<T> Rcu<T> {
     /// Runs the [deferred](Rcu::defer) work whose grace period is over. It does not wait: the other work stays
     /// deferred.
     pub fn run_deferred(&self) {
-        self.seal();
-        while let Some((number, mut period)) = self.oldest() {
-            // The batch stays where `run_all_deferred` finds it meanwhile.
-            if !period.is_over() {
-                // What has begun is kept: the next call must not wait for readers that came later.
-                let mut deferred = self.deferred();
-                let batch = deferred.sealed.front_mut().filter(|batch| batch.number == number);
-                return batch.into_iter().for_each(|batch| batch.period = period.clone());
-            }
-            self.run(number, period);
-        }
+        let last = self.begin();
+        outermost(self, || self.run_due(last));
     }
 
     /// Waits for the grace periods of all work that was [deferred](Rcu::defer) before, and runs it. Work that another
-    /// thread has begun to run is left to that thread: this call does not wait for it.
+    /// thread has begun to run is left to that thread: this call does not wait for it. Nor does it wait for work that is
+    /// deferred after the call has begun.
+    /// In a deferred work of the same `Rcu` the call returns at once.
     ///
     /// Waits for ever and aborts as [`replace`](Rcu::replace).
     pub fn run_all_deferred(&self) {
-        self.seal();
-        while let Some((number, mut period)) = self.oldest() {
-            period.wait();
-            self.run(number, period);
-        }
+        let last = self.begin();
+        outermost(self, || {
+            while let Some(mut period) = self.oldest(last) {
+                period.wait();
+                self.run_due(last);
+            }
+        });
     }
 
-    /// Begins the grace period of what is open.
-    fn seal(&self) {
+    /// Seals what is open, and begins the grace periods that have not begun. Returns the number of the newest batch.
+    fn begin(&self) -> u64 {
         let mut deferred = self.deferred();
         if !deferred.open.is_empty() {
             let work = std::mem::take(&mut deferred.open);
@@ -324,16 +322,49 @@ impl<T> Rcu<T> {
             let number = deferred.count;
             deferred.sealed.push_back(Batch { number, period: self.grace_period(), work });
         }
+        let last = deferred.count;
+        let newest = deferred.sealed.back().filter(|batch| batch.period.begun.is_none());
+        let newest = newest.map(|batch| batch.period.clone());
+        // The lock is not held during a heavy fence. The batch stays where `run_all_deferred` finds it meanwhile.
+        drop(deferred);
+        let Some(mut period) = newest else { return last };
+        let _ = period.is_over();
+        // What is deferred in older batches was unlinked earlier, so this heavy fence comes after it too. What has begun
+        // stays as it is: it does not wait for readers that came later.
+        let mut deferred = self.deferred();
+        let batches = deferred.sealed.iter_mut().rev();
+        let batches = batches.skip_while(|batch| batch.number > last);
+        let batches = batches.take_while(|batch| batch.period.begun.is_none());
+        batches.for_each(|batch| batch.period = period.clone());
+        last
     }
 
-    /// The number and the grace period of the oldest sealed batch.
-    fn oldest(&self) -> Option<(u64, GracePeriod)> {
-        self.deferred().sealed.front().map(|batch| (batch.number, batch.period.clone()))
+    /// The grace period of the oldest sealed batch, if that is not newer than `last`.
+    fn oldest(&self, last: u64) -> Option<GracePeriod> {
+        let deferred = self.deferred();
+        let oldest = deferred.sealed.front().filter(|batch| batch.number <= last);
+        oldest.map(|batch| batch.period.clone())
     }
 
-    /// Runs the work of the oldest batch, unless another thread has taken the batch. Runs it without holding the lock,
-    /// because it may defer. What a panic leaves is put back. The `period` is the batch's, and over.
-    fn run(&self, number: u64, period: GracePeriod) {
+    /// Runs the batches whose grace period is over, except for those that are newer than `last`: others may go on
+    /// deferring for ever.
+    fn run_due(&self, last: u64) {
+        while let Some(batch) = self.take(last) {
+            self.run(batch);
+        }
+    }
+
+    /// Takes the oldest sealed batch, if it is not newer than `last`, and its grace period is over. `begin` has begun it.
+    fn take(&self, last: u64) -> Option<Batch> {
+        let mut deferred = self.deferred();
+        let oldest = deferred.sealed.front_mut().filter(|batch| batch.number <= last);
+        let is_over = oldest.is_some_and(|batch| batch.period.is_over());
+        if is_over { deferred.sealed.pop_front() } else { None }
+    }
+
+    /// Runs the work of a batch whose grace period is over. Does not hold the lock, because the work may defer. What a
+    /// panic leaves is put back.
+    fn run(&self, batch: Batch) {
         struct Rest<'r, T>(&'r Rcu<T>, Batch);
         impl<T> Drop for Rest<'_, T> {
             fn drop(&mut self) {
@@ -345,13 +376,7 @@ impl<T> Rcu<T> {
                 }
             }
         }
-        let mut deferred = self.deferred();
-        if deferred.sealed.front().is_none_or(|batch| batch.number != number) {
-            return;
-        }
-        let batch = deferred.sealed.pop_front().expect("it is there");
-        drop(deferred);
-        let mut rest = Rest(self, Batch { period, ..batch });
+        let mut rest = Rest(self, batch);
         while let Some(work) = rest.1.work.pop_front() {
             work();
         }

@@ -455,3 +455,107 @@ fn one_deferred_work_in_64_pays_a_heavy_fence_and_runs_what_is_due() {
         }
     });
 }
+
+/// Two readers hand over again and again, so there is always one.
+#[test]
+fn no_deferred_work_waits_for_readers_that_came_after_its_batch() {
+    const BATCHES: usize = 10;
+    let (rcu, done) = (Rcu::new(()), Arc::new(AtomicUsize::new(0)));
+    let [first, second] = [rcu.reader(), rcu.reader()];
+    let defer = |works: usize| {
+        for _ in 0..works {
+            let done = Arc::clone(&done);
+            rcu.defer(move || _ = done.fetch_add(1, Relaxed));
+        }
+    };
+    let mut guard = first.read();
+    let mut expected = 0;
+    for round in 0..10 {
+        defer(64 * BATCHES);
+        let next = if round % 2 == 0 { second.read() } else { first.read() };
+        // The next guard holds these back, and only these.
+        defer(64);
+        rcu.run_deferred();
+        assert_eq!(done.load(Relaxed), expected, "a guard is there");
+        drop(mem::replace(&mut guard, next));
+        rcu.run_deferred();
+        // The last one of the round before, too.
+        expected = 64 * BATCHES * (round + 1) + 64 * round;
+        assert_eq!(done.load(Relaxed), expected);
+    }
+    drop(guard);
+    rcu.run_deferred();
+    assert_eq!(done.load(Relaxed), expected + 64);
+}
+
+/// A work that runs in it begins that: a guard, and work that the guard holds back.
+#[test]
+fn who_runs_all_deferred_work_does_not_wait_for_what_is_deferred_meanwhile() {
+    let (rcu, done) = (Arc::new(Rcu::new(())), Arc::new(AtomicUsize::new(0)));
+    let (begun, has_begun) = mpsc::channel();
+    let (read, has_read) = mpsc::channel();
+    let (returned, has_returned) = mpsc::channel();
+    thread::scope(|scope| {
+        let reading = Arc::clone(&rcu);
+        scope.spawn(move || {
+            let reader = reading.reader();
+            has_begun.recv().expect("a sender");
+            let guard = reader.read();
+            read.send(()).expect("a receiver");
+            has_returned.recv().expect("a sender");
+            drop(guard);
+        });
+        let (again, count) = (Arc::downgrade(&rcu), Arc::clone(&done));
+        rcu.defer(move || {
+            begun.send(()).expect("a receiver");
+            has_read.recv().expect("a sender");
+            for _ in 0..64 {
+                let count = Arc::clone(&count);
+                again
+                    .upgrade()
+                    .expect("it is there")
+                    .defer(move || _ = count.fetch_add(1, Relaxed));
+            }
+        });
+        rcu.run_all_deferred();
+        assert_eq!(done.load(Relaxed), 0, "the guard is there");
+        returned.send(()).expect("a receiver");
+    });
+    rcu.run_all_deferred();
+    assert_eq!(done.load(Relaxed), 64);
+}
+
+/// Each defers the next one, and as many more as make a batch.
+fn defer_in_turn(rcu: &Arc<Rcu<()>>, done: &Arc<AtomicUsize>, left: usize) {
+    let (again, count) = (Arc::downgrade(rcu), Arc::clone(done));
+    rcu.defer(move || {
+        count.fetch_add(1, Relaxed);
+        let rcu = again.upgrade().expect("it is there");
+        if left > 0 {
+            defer_in_turn(&rcu, &count, left - 1);
+            (1..64).for_each(|_| rcu.defer(|| ()));
+        }
+        rcu.run_deferred();
+        rcu.run_all_deferred();
+    });
+}
+
+#[test]
+fn works_that_defer_do_not_nest() {
+    const WORKS: usize = if cfg!(miri) { 100 } else { 2_000 };
+    let work = || {
+        let (rcu, done) = (Arc::new(Rcu::new(())), Arc::new(AtomicUsize::new(0)));
+        let _reader = rcu.reader();
+        defer_in_turn(&rcu, &done, WORKS - 1);
+        for round in 1..=WORKS {
+            if round % 2 == 0 {
+                rcu.run_deferred()
+            } else {
+                rcu.run_all_deferred()
+            }
+            assert_eq!(done.load(Relaxed), round);
+        }
+    };
+    let small = thread::Builder::new().stack_size(64 * 1024);
+    small.spawn(work).expect("a thread").join().expect("no panic");
+}

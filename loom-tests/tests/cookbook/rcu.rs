@@ -322,3 +322,37 @@ fn what_comes_later_is_complete_when_it_is_read() {
         other.join().expect("no panic");
     });
 }
+
+/// Each of two threads unlinks an object, and one of them begins the grace periods of both. The reader finds the second
+/// object before that is unlinked.
+#[test]
+fn what_two_threads_defer_ends_nothing_that_is_read() {
+    check_within(Some(2), Start::Asymmetric, || {
+        let linked = Linked::new();
+        let reader = {
+            let linked = Arc::clone(&linked);
+            thread::spawn(move || {
+                let reader = linked.rcu.reader();
+                let _guard = reader.read();
+                let found = linked.link.load(Relaxed);
+                thread::yield_now();
+                linked.objects[found].assert_alive();
+            })
+        };
+        let other = {
+            let linked = Arc::clone(&linked);
+            thread::spawn(move || {
+                linked.rcu.defer(|| ());
+                linked.rcu.run_deferred();
+            })
+        };
+        // Not first.
+        thread::yield_now();
+        linked.link.store(1, Relaxed);
+        let old = Alive(&raw const linked.objects[0]);
+        linked.rcu.defer(move || old.end());
+        linked.rcu.run_deferred();
+        reader.join().expect("no panic");
+        other.join().expect("no panic");
+    });
+}

@@ -102,7 +102,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "what is deferred does not wait",
         "cookbook/src/rcu.rs",
-        "            if !period.is_over() {\n",
-        "            if !period.is_over() && false {\n",
+        "oldest.is_some_and(|batch| batch.period.is_over())",
+        "oldest.is_some_and(|batch| batch.period.is_over() || true)",
+    ),
+    Mutant(
+        "a heavy fence begins what was deferred after it",
+        "cookbook/src/rcu.rs",
+        "batches.skip_while(|batch| batch.number > last)",
+        "batches.skip_while(|batch| false && batch.number > last)",
     ),
 ];
