@@ -75,8 +75,8 @@ reasons! {
     /// QUERY did not list the commands: an old kernel, or a sandbox that answers 0 to everything.
     CommandsNotOffered:
         "QUERY does not list PRIVATE_EXPEDITED (0x8) and its registration (0x10), or, for fences between \
-         processes, GLOBAL (0x1): the kernel is older than 4.14 (4.3 between processes) or was booted with \
-         nohz_full (between processes), or a sandbox answers in its place",
+         processes, GLOBAL (0x1): the kernel is older than 4.14, or (between processes) it was booted with \
+         nohz_full, or a sandbox answers in its place",
     /// A membarrier command or flag that does not exist was not answered with EINVAL.
     AcceptsNonsense:
         "a membarrier command or flag that does not exist was not answered with EINVAL: a sandbox or an \
