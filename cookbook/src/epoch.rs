@@ -66,7 +66,7 @@ use crate::sync::{
 const BATCH: usize = 64;
 /// Pins between two looks whether a heavy fence is due: a power of two.
 const PINS: usize = 128;
-/// A heavy fence is due when so many objects wait, or when they have waited for so long.
+/// A heavy fence is due when so many more objects have been retired, or when none was due for so long.
 const PACE: (usize, Duration) = (16 * BATCH, Duration::from_millis(1));
 /// Advances after which nobody has what was unlinked.
 const GRACE: usize = 3;

@@ -299,8 +299,7 @@ impl<T> Rcu<T> {
 
     /// Waits for the grace periods of all work that was [deferred](Rcu::defer) before, and runs it. Work that another
     /// thread has begun to run is left to that thread: this call does not wait for it. Nor does it wait for work that is
-    /// deferred after the call has begun.
-    /// In a deferred work of the same `Rcu` the call returns at once.
+    /// deferred after the call has begun. In a deferred work of the same `Rcu` the call returns at once.
     ///
     /// Waits for ever and aborts as [`replace`](Rcu::replace).
     pub fn run_all_deferred(&self) {
