@@ -157,7 +157,7 @@ impl Drop for Chain {
 
 #[test]
 fn drops_that_retire_and_flush_do_not_nest() {
-    const LENGTH: usize = 10_000;
+    const LENGTH: usize = if cfg!(miri) { 500 } else { 10_000 };
     let work = || {
         for is_shared in [true, false] {
             let collector = keep(Collector::new());
