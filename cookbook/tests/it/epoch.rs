@@ -195,13 +195,14 @@ fn a_destructor_drops_what_other_collectors_have() {
     let deaths = Arc::default();
     let [outer, inner] = [(); 2].map(|()| keep(keep(Collector::new()).handle()));
     for round in 1..=3 {
-        // SAFETY: nobody has found them, and they borrow for ever.
-        unsafe {
-            outer.retire(Box::into_raw(Box::new(Flushes(outer))));
-            outer.retire(Box::into_raw(Box::new(Flushes(inner))));
-            inner.retire(Box::into_raw(Box::new(Canary::new(round, &deaths))));
-            outer.retire(Box::into_raw(Box::new(Panics)));
-        }
+        // SAFETY: nobody has found it, and it borrows for ever.
+        unsafe { outer.retire(Box::into_raw(Box::new(Flushes(outer)))) };
+        // SAFETY: as above.
+        unsafe { outer.retire(Box::into_raw(Box::new(Flushes(inner)))) };
+        // SAFETY: as above.
+        unsafe { inner.retire(Box::into_raw(Box::new(Canary::new(round, &deaths)))) };
+        // SAFETY: as above.
+        unsafe { outer.retire(Box::into_raw(Box::new(Panics))) };
         (0..2).for_each(|_| outer.flush());
         assert_eq!(deaths.load(Relaxed), round - 1);
         let flush = panic::AssertUnwindSafe(|| outer.flush());
