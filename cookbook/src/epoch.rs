@@ -236,7 +236,8 @@ impl Collector {
 
     /// Takes the oldest objects, if no reader has them any more in this epoch.
     fn take(&self, sealed: &mut VecDeque<Sealed>, epoch: usize) -> Option<Vec<Retired>> {
-        if !sealed.front().is_some_and(|sealed| epoch >= sealed.tag + GRACE) {
+        let is_over = sealed.front().is_some_and(|sealed| epoch >= sealed.tag + GRACE);
+        if !is_over {
             return None;
         }
         let objects = sealed.pop_front().expect("it is there").objects;
