@@ -360,13 +360,13 @@ impl Handle<'_> {
     /// Advances the epoch if that is due, and drops what no reader can have any more.
     #[cold]
     fn collect(&self, nth: usize) {
-        if self.collector.needs_an_advance() {
-            if let Some(due) = self.collector.pacer.due_at(nth, now()) {
-                if self.collector.try_advance() {
-                    // Not to 0: an object may need another advance or two. Whether one does, the collector knows better.
-                    due.paid_but(1);
-                }
-            }
+        let Collector { pacer, .. } = self.collector;
+        let needed = self.collector.needs_an_advance();
+        let due = if needed { pacer.due_at(nth, now()) } else { None };
+        // If a reader lags behind, the `Due` is dropped: not yet.
+        if let Some(due) = due.filter(|_| self.collector.try_advance()) {
+            // Not to 0: an object may need another advance or two. Whether one does, the collector knows better.
+            due.paid_but(1);
         }
         self.free();
     }
