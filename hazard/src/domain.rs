@@ -661,6 +661,7 @@ impl<F> Domain<F> {
     #[inline(never)]
     unsafe fn drain(&self, ring: &Ring) {
         let until = ring.fenced();
+        // guard survives: what stays is behind at the next heavy fence. Until then more waits, but no more than the bound.
         while ring.has_before(until) {
             let mut batch = Batch::new();
             if !ring.take_own(&self.slots, AT_ONCE, || false, &mut batch) {
@@ -806,6 +807,7 @@ impl<F> Domain<F> {
         let bytes = self.stats().waiting_bytes.saturating_sub(kept);
         // Relaxed, all: advice.
         self.due.waited[1].store(bytes, Relaxed);
+        // guard survives: its owner frees so few objects at its next check, if it retires another four.
         let slack = if self.bytes_waited_of(2, 1) { 0 } else { self.slack() };
         let mut waited = 0_usize;
         let mut behind = None;
