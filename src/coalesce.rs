@@ -233,7 +233,9 @@ impl Coalesce {
     ///
     /// The kernel may end a sleep late: by the thread's timer slack (prctl(2), PR_SET_TIMERSLACK; 50 µs by default), or
     /// because other threads run. The wait for one call is then longer by one such delay, or by about fifteen if the
-    /// time stamp counter is forbidden.
+    /// time stamp counter is forbidden. In a process that is symmetric, or has not decided, no clock is read, and
+    /// nothing is known about how long calls take. There a caller waits for some microseconds only, so callers share
+    /// long calls less often. Call [`init`](crate::init) first.
     ///
     /// # Errors
     ///

@@ -76,7 +76,7 @@ pub enum SegmentError {
 pub enum SegmentStep {
     /// Reading `/proc/sys/kernel/random/boot_id`, which tells this kernel from others.
     ReadBootId,
-    /// fstat(2) of the file, to recognise it later.
+    /// fstat(2) of the file, to recognise it later, or fstatfs(2), to know its file system.
     Identify,
     /// Opening the file again, as `/proc/thread-self/fd/N`, for locks of its own.
     Reopen,
@@ -94,7 +94,7 @@ impl SegmentStep {
     const fn words(self) -> &'static str {
         match self {
             SegmentStep::ReadBootId => "reading /proc/sys/kernel/random/boot_id",
-            SegmentStep::Identify => "fstat of the lock file",
+            SegmentStep::Identify => "fstat or fstatfs of the lock file",
             SegmentStep::Reopen => "opening the lock file anew by /proc/thread-self/fd",
             SegmentStep::Lock => "fcntl(F_OFD_SETLK or F_OFD_GETLK) on the lock file",
             SegmentStep::Map => "mmap of the lock file",

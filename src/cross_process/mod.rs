@@ -2,16 +2,17 @@
 //!
 //! [`heavy_fence`](crate::heavy_fence) covers the threads of its own process. The fences here reach every thread of
 //! every process, by membarrier(2) GLOBAL. Such a heavy fence takes **some ten milliseconds**: the kernel waits until
-//! every processor has passed a full barrier. It interrupts nobody, and the light fence is no instruction. So execute one
-//! heavy fence for a thousand operations. (GLOBAL_EXPEDITED, which takes microseconds, misses processes: see
-//! [the specification](crate::guide::specification).)
+//! every processor has passed a full barrier. It interrupts nobody (unless the kernel's `rcu_expedited` is set: then it
+//! takes microseconds), and the light fence is no instruction. So execute one heavy fence for a thousand operations.
+//! (GLOBAL_EXPEDITED, which takes microseconds, misses processes: see [the
+//! specification](crate::guide::specification).)
 //!
 //! A kernel may refuse GLOBAL (`nohz_full`), and so may a sandbox. So the mode is stored in the shared memory, and a
 //! process that cannot use that mode cannot attach:
 //!
 //! - [`create`] fixes the [`Mode`] once, for all processes, in the first [`WORDS`] words of the memory.
-//! - [`attach`] makes a trial call, and returns an error if that fails. Otherwise it returns a [`Participant`], and only
-//!   a participant has fences.
+//! - [`attach`] finds out whether the call reaches the kernel, and returns an error if not. Otherwise it returns a
+//!   [`Participant`], and only a participant has fences.
 //!
 //! ```
 //! use std::fs::File;
@@ -141,7 +142,8 @@ use segment::{LockFile, over};
 /// would take places from the other, and `reap` could not tell which processes have ended. [Who holds a
 /// place](self#who-holds-a-place) says what its locks are for.
 ///
-/// With [`Mode::Asymmetric`] `create` makes a trial call, to find out whether it works. It does not attach the process.
+/// With [`Mode::Asymmetric`] `create` finds out whether the call reaches the kernel, as [`attach`] does. It does not
+/// attach the process.
 ///
 /// # Errors
 ///
@@ -172,7 +174,7 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
     // First, because without /proc the error of the boot id says why.
     let common = file.common()?;
     if let Mode::Asymmetric = mode {
-        participant::admit(false)?;
+        participant::admit()?;
     }
     if header.is_empty() && file.is_in_use()? {
         return Err(SegmentError::FileInUse);
@@ -182,9 +184,11 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 
 /// Attaches this process: takes a place in the table.
 ///
-/// Call `attach` after exec. If the segment is asymmetric, the first `attach` of a process makes a trial call, which
-/// takes as long as a heavy fence. Every thread of the process may use the participant. `file` is the file that was
-/// passed to [`create`], by any descriptor. `attach` uses one more descriptor while it runs, and none afterwards.
+/// Call `attach` after exec. If the segment is asymmetric, `attach` finds out whether heavy fences work in this thread,
+/// by calls that the kernel refuses at once. (A sandbox that refuses GLOBAL with EINVAL, as the kernel refuses these
+/// calls, is noticed only by the first heavy fence, which fails.) Every thread of the process may use the participant.
+/// `file` is the file that was passed to [`create`], by any descriptor. `attach` uses one more descriptor while it
+/// runs, and none afterwards.
 ///
 /// The first `attach` of a process must not be called in a forked child, if the parent had neither attached nor
 /// decided, and another thread of the parent was changing the environment during the fork.

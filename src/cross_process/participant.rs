@@ -2,7 +2,6 @@
 
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::SegmentError;
 use super::segment::{Header, LockFile, Place};
@@ -123,8 +122,8 @@ mod sealed {
     use super::{Failure, Refusal};
 
     pub trait Fences {
-        /// Whether heavy fences work in this process: asked `again`, if the kernel may be another one.
-        fn admit(again: bool) -> Result<(), Refusal>;
+        /// Whether heavy fences work in this thread.
+        fn admit() -> Result<(), Refusal>;
         fn light();
         fn heavy() -> Result<(), Failure>;
     }
@@ -132,8 +131,8 @@ mod sealed {
 
 impl Fences for AsymmetricFences {}
 impl sealed::Fences for AsymmetricFences {
-    fn admit(again: bool) -> Result<(), Refusal> {
-        admit(again)
+    fn admit() -> Result<(), Refusal> {
+        admit()
     }
 
     #[inline(always)]
@@ -149,7 +148,7 @@ impl sealed::Fences for AsymmetricFences {
 
 impl Fences for SymmetricFences {}
 impl sealed::Fences for SymmetricFences {
-    fn admit(_again: bool) -> Result<(), Refusal> {
+    fn admit() -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -166,23 +165,20 @@ impl sealed::Fences for SymmetricFences {
     }
 }
 
-/// Finds out, once in a process and `again` if the kernel may be another one, whether heavy fences work here.
-pub(super) fn admit(again: bool) -> Result<(), Refusal> {
-    if let Some(off) = switched_off() {
-        return Err(Refusal::new(off));
+/// Finds out whether heavy fences work in this thread. Each time anew: a thread or a forked child may have entered a
+/// sandbox meanwhile.
+pub(super) fn admit() -> Result<(), Refusal> {
+    match switched_off() {
+        Some(off) => Err(Refusal::new(off)),
+        None => {
+            sys::no_unwind(|| (BETWEEN_PROCESSES.admit)().and_then(|()| (BETWEEN_PROCESSES.probe)()))
+        }
     }
-    static WORKS: AtomicBool = AtomicBool::new(false);
-    // Relaxed, both: advice. A heavy fence that fails later says so itself.
-    if again || !WORKS.load(Relaxed) {
-        sys::no_unwind(|| (BETWEEN_PROCESSES.admit)().and_then(|()| (BETWEEN_PROCESSES.probe)()))?;
-        WORKS.store(true, Relaxed);
-    }
-    Ok(())
 }
 
 impl<'a, F: Fences> Participant<'a, F> {
     pub(super) fn new(header: &'a Header, file: LockFile<'a>) -> Result<Self, SegmentError> {
-        F::admit(false)?;
+        F::admit()?;
         Ok(Participant { place: header.take_place(file)?, fences: PhantomData })
     }
 
@@ -200,7 +196,8 @@ impl<'a, F: Fences> Participant<'a, F> {
     /// executes a light fence, a `fence(SeqCst)` or a heavy fence.
     ///
     /// It has all the effects of `fence(SeqCst)` on its caller. In an asymmetric segment it takes some ten milliseconds:
-    /// the kernel waits until every processor of the system has passed a full barrier. It interrupts nobody. So execute
+    /// the kernel waits until every processor of the system has passed a full barrier. It interrupts nobody, unless the kernel's
+    /// `rcu_expedited` is set. So execute
     /// one for many operations, as [`Pacer`](crate::Pacer) helps to do. Heavy fences of several callers do not wait for
     /// one another.
     ///
@@ -254,15 +251,14 @@ impl<'a, F: Fences> Participant<'a, F> {
     }
 
     /// Checks that heavy fences work, and that kernel, file and place are still the same. Call it in a process that was
-    /// restored from a checkpoint, before its next light fence. In an asymmetric segment it takes as long as a heavy
-    /// fence.
+    /// restored from a checkpoint, before its next light fence. Cheap if nothing has changed.
     ///
     /// # Errors
     ///
     /// As [`attach`](super::attach), and [`SegmentError::PlaceLost`]. After an error the process must not execute a light
     /// fence of this participant.
     pub fn renew(&self) -> Result<(), SegmentError> {
-        F::admit(true)?;
+        F::admit()?;
         self.place.header.admit(self.place.locks.common()?)?;
         if self.place.is_held()? { Ok(()) } else { Err(SegmentError::PlaceLost) }
     }

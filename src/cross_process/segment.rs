@@ -130,7 +130,7 @@ impl header::Description for Description {
     }
 
     fn hold(&self) -> Result<Hold, SegmentError> {
-        if self.0.is_layered().map_err(SegmentStep::Map.failed())? {
+        if self.0.is_layered().map_err(SegmentStep::Identify.failed())? {
             return Err(SegmentError::LockNotKept);
         }
         self.0.hold().map_err(SegmentStep::Map.failed())

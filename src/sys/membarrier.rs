@@ -135,6 +135,18 @@ pub(crate) fn is_offered(needed: MembarrierQuery, registration: Command) -> Resu
     if offered.contains(needed) { Ok(()) } else { Err(Refusal::not_offered(offered.bits() as u16)) }
 }
 
+/// Flags are given from the lowest bit on; there is one.
+#[cfg(feature = "std")]
+const NO_FLAG: u32 = 1 << 30;
+
+super::on_linux! {
+    /// Whether this command, with a flag that does not exist, is answered EINVAL.
+    #[cfg(all(feature = "std", not(feature = "loom")))]
+    pub(super) fn is_refused_for_a_flag((command, _): Command) -> bool {
+        raw(command as u32, NO_FLAG) == Err(Failure::EINVAL.into())
+    }
+}
+
 /// The canary: a command that does not exist must be answered EINVAL. And the registration, and the command that it is
 /// for, must fail if they are called with a flag that does not exist.
 #[cfg(feature = "std")]
@@ -142,9 +154,6 @@ pub(crate) fn refuses_nonsense((registration, _): Command) -> Result<(), Refusal
     /// Two bits: each command of the kernel is one, so that the mask of QUERY can list it. FreeBSD's are the
     /// same.
     const NO_COMMAND: u32 = 1 << 30 | 1 << 29;
-    /// Flags are given from the lowest bit on; there is one.
-    const NO_FLAG: u32 = 1 << 30;
-
     // The command that a registration is for is the bit before it.
     let registration = registration as u32;
     let refused = raw(NO_COMMAND, 0) == Err(Failure::EINVAL.into())

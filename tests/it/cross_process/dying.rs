@@ -9,7 +9,7 @@ use nix::libc::{EINVAL, EPERM};
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::thread::MembarrierCommand::Global;
 use seccompiler::SeccompAction::Errno;
-use seccompiler::apply_filter_all_threads;
+use seccompiler::{apply_filter, apply_filter_all_threads};
 
 use super::{
     Segment, attach, attach_asymmetric, attach_symmetric, attach_when_made, create, fresh,
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::child::Child;
 use crate::filter::{on_command, on_membarrier};
+use crate::fork::in_fork;
 use crate::memory::Atomics;
 
 /// How far the peer has come.
@@ -126,6 +127,34 @@ fn a_success_of_a_sandbox_that_query_does_not_bear_out_is_not_believed() {
         };
         assert_eq!(refusal.reason(), Reason::CommandsNotOffered);
     });
+}
+
+/// What was found out before a sandbox is entered does not count in it.
+#[test]
+fn a_forked_child_and_a_thread_that_enter_a_sandbox_are_refused_there() {
+    // Success, and EPERM.
+    for errno in ["0", "1"] {
+        Child::with("ERRNO", errno).run(|| {
+            let errno: u32 = std::env::var("ERRNO").expect("set above").parse().expect("a number");
+            let reason =
+                if errno == 0 { Reason::AcceptsNonsense } else { Reason::Failed(Call::Global) };
+            let segment = fresh();
+            create(segment.header(), Mode::Asymmetric).expect("membarrier is offered");
+            drop(attach_asymmetric(segment.header()));
+            let is_refused = || {
+                apply_filter(&on_command(Global, Errno(errno))).expect("the filter is accepted");
+                let Err(SegmentError::Refused(refusal)) = attach(segment.header()) else {
+                    panic!()
+                };
+                assert_eq!(refusal.reason(), reason);
+                assert!(create(fresh().header(), Mode::Asymmetric).is_err());
+            };
+            in_fork(is_refused);
+            std::thread::scope(|scope| scope.spawn(is_refused).join().expect("no panic"));
+            // The twin: outside of the sandbox.
+            drop(attach_asymmetric(segment.header()));
+        });
+    }
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn who_may_not_ask_which_file_system_it_is_takes_no_place() {
         let filter = on_fstatfs(Errno(libc::EPERM as u32));
         apply_filter(&filter).expect("the filter is accepted");
         let error = attach(segment.header()).expect_err("refused");
-        assert_eq!(error, SegmentError::Failed(SegmentStep::Map, libc::EPERM));
+        assert_eq!(error, SegmentError::Failed(SegmentStep::Identify, libc::EPERM));
         assert_eq!(reap(segment.header(), |place| panic!("{place} was left")), Ok(0));
     });
 }
