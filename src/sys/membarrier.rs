@@ -141,7 +141,8 @@ const NO_FLAG: u32 = 1 << 30;
 
 super::on_linux! {
     /// Whether this command, with a flag that does not exist, is answered EINVAL.
-    #[cfg(all(feature = "std", not(feature = "loom")))]
+    #[cfg(feature = "std")]
+    #[allow(dead_code, reason = "models make no call between processes")]
     pub(super) fn is_refused_for_a_flag((command, _): Command) -> bool {
         raw(command as u32, NO_FLAG) == Err(Failure::EINVAL.into())
     }
