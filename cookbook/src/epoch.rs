@@ -140,8 +140,9 @@ impl Drop for Retired {
 }
 
 impl Collector {
-    /// Creates a collector. It executes a heavy fence when 1,024 more objects have been retired, or when none was due for
-    /// a millisecond, as long as an object needs one.
+    /// Creates a collector. It executes a heavy fence when 1,024 more objects have been retired, or when none was due
+    /// for a millisecond, as long as an object needs one. If a reader holds objects back, both come up to 64 times as
+    /// late ([`Pacer`]).
     #[must_use]
     pub fn new() -> Self {
         let (batch, pause) = PACE;
@@ -264,8 +265,8 @@ pub struct Handle<'c> {
     collector: &'c Collector,
     slot: Arc<Slot>,
     pins: Cell<usize>,
-    /// How many guards there are.
-    guards: Cell<usize>,
+    /// How many guards there are. 64 bits, so that forgotten guards do not make it wrap.
+    guards: Cell<u64>,
     /// Retired, and not sealed yet.
     objects: RefCell<Vec<Retired>>,
     /// Sealed, the oldest first.

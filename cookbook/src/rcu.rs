@@ -97,7 +97,6 @@ use crate::sync::{Arc, Mutex, MutexGuard, Ticket, light_fence, outermost, rest, 
 ///
 /// `Rcu<()>` is for links of your own. A reader follows them while it has a guard. A writer that has unlinked an object
 /// calls [`synchronize`](Rcu::synchronize) before it frees the object.
-#[derive(Debug)]
 pub struct Rcu<T> {
     /// From a box.
     current: AtomicPtr<T>,
@@ -114,8 +113,19 @@ unsafe impl<T: Send> Send for Rcu<T> {}
 // value (`Send`).
 unsafe impl<T: Send + Sync> Sync for Rcu<T> {}
 
+impl<T> fmt::Debug for Rcu<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nothing is written while a lock is held: the writer may panic, wait, or use this `Rcu`.
+        let readers = self.readers.slots().len();
+        let deferred = self.deferred().waiting();
+        f.debug_struct("Rcu")
+            .field("readers", &readers)
+            .field("deferred", &deferred)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The registered readers, and the clock of their reads.
-#[derive(Debug)]
 struct Readers {
     /// The number of the period that goes on. Never `OUTSIDE`.
     period: AtomicU64,
@@ -146,10 +156,18 @@ struct Batch {
 /// So much shares a heavy fence.
 const BATCH: usize = 64;
 
-impl fmt::Debug for Deferred {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Deferred {
+    fn waiting(&self) -> usize {
         let sealed: usize = self.sealed.iter().map(|batch| batch.work.len()).sum();
-        f.debug_struct("Deferred").field("waiting", &(self.open.len() + sealed)).finish()
+        self.open.len() + sealed
+    }
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As above.
+        let registered = self.slots().len();
+        f.debug_struct("Readers").field("registered", &registered).finish_non_exhaustive()
     }
 }
 
@@ -297,9 +315,10 @@ impl<T> Rcu<T> {
         outermost(self, || self.run_due(last));
     }
 
-    /// Waits for the grace periods of all work that was [deferred](Rcu::defer) before, and runs it. Work that another
-    /// thread has begun to run is left to that thread: this call does not wait for it. Nor does it wait for work that is
-    /// deferred after the call has begun. In a deferred work of the same `Rcu` the call returns at once.
+    /// Waits for the grace periods of all work that was [deferred](Rcu::defer) before, and runs it. If another thread
+    /// has begun to run works that were deferred together (up to 64), all of these are left to that thread: this call
+    /// does not wait for them. Nor does it wait for work that is deferred after the call has begun. In a deferred work
+    /// of the same `Rcu` the call returns at once.
     ///
     /// Waits for ever and aborts as [`replace`](Rcu::replace).
     pub fn run_all_deferred(&self) {

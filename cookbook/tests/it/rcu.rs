@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::{self, TryRecvError};
 use std::sync::{Arc, Barrier};
-use std::{mem, panic, thread};
+use std::{fmt, mem, panic, thread};
 
 use asymfence_cookbook::rcu::Rcu;
 
@@ -558,4 +558,32 @@ fn works_that_defer_do_not_nest() {
     };
     let small = thread::Builder::new().stack_size(64 * 1024);
     small.spawn(work).expect("a thread").join().expect("no panic");
+}
+
+/// Who formats an `Rcu` writes while no lock is held.
+#[test]
+fn a_writer_of_debug_may_panic_and_use_the_rcu() {
+    /// Uses the `Rcu` at each piece of text, and panics at the last.
+    struct Uses<'r>(&'r Rcu<usize>, Arc<AtomicUsize>);
+    impl fmt::Write for Uses<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let works = Arc::clone(&self.1);
+            self.0.defer(move || _ = works.fetch_add(1, Relaxed));
+            drop(self.0.reader());
+            assert!(!text.contains(".."), "the end");
+            Ok(())
+        }
+    }
+    let rcu = Rcu::new(1);
+    let works = Arc::default();
+    let reader = rcu.reader();
+    for formatted in [format_args!("{rcu:?}"), format_args!("{reader:?}")] {
+        let mut uses = Uses(&rcu, Arc::clone(&works));
+        let writes = panic::AssertUnwindSafe(|| fmt::write(&mut uses, formatted));
+        panic::catch_unwind(writes).expect_err("the writer panics");
+    }
+    rcu.run_all_deferred();
+    assert!(works.load(Relaxed) > 2);
+    assert_eq!(format!("{rcu:?}"), "Rcu { readers: 1, deferred: 0, .. }");
+    drop(reader);
 }
