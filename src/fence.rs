@@ -228,8 +228,9 @@ fn abort(error: HeavyFenceError) -> ! {
 ///
 /// ```
 /// # let mut garbage = vec![1];
+/// # fn is_in_a_slot(_: &i32) -> bool { false }
 /// match asymfence::try_heavy_fence() {
-///     Ok(()) => garbage.clear(), // no reader uses it any more
+///     Ok(()) => garbage.retain(is_in_a_slot), // what no reader has published may be freed now
 ///     Err(error) => eprintln!("{error}: kept for the next time"),
 /// }
 /// ```

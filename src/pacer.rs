@@ -16,10 +16,11 @@ use crate::sync::Ordering::Relaxed;
 /// it any more), advances an epoch, or steals tasks.
 ///
 /// A heavy fence is due when a batch of things waits for it. An *occasion* is a call of [`due`](Pacer::due) or
-/// [`due_at`](Pacer::due_at). Each thread numbers its own occasions, and passes the number as `nth`. While anything
-/// waits, a heavy fence is also due at every occasion with a [certain number](Pacer::each), the multiples of 128 for
-/// example, and if none was due for [some time](Pacer::after). Usually one caller gets a [`Due`], and the others
-/// continue; two concurrent callers may both get one.
+/// [`due_at`](Pacer::due_at). Each thread numbers its own occasions, and passes the number as `nth`. With
+/// [`new`](Pacer::new) alone only batches count: an incomplete batch waits until it is full. [`each`](Pacer::each)
+/// makes a heavy fence due at certain occasions too, the multiples of 128 for example. [`after`](Pacer::after) makes
+/// one due if none was due for some time. Both do so only while anything waits. Usually one caller gets a [`Due`], and
+/// the others continue; two concurrent callers may both get one.
 ///
 /// If a heavy fence did not help (a reader is stalled, or heavy fences fail), the pacer backs off: each time it waits
 /// twice as long for the next one, up to 64 times as long.

@@ -304,8 +304,8 @@ impl Handle<'_> {
         Guard { handle: self }
     }
 
-    /// Drops `object` when no reader can have it any more: in this thread or, if this handle is gone by then, in
-    /// another thread that uses the collector.
+    /// Drops `object` when no reader can have it any more. This handle drops it. If the handle is gone by then, any
+    /// thread that uses the collector drops it, or the drop of the collector does.
     ///
     /// # Safety
     ///

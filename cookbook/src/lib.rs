@@ -1,7 +1,7 @@
 //! Five structures to depend on or to copy from. In each of them one side runs often and the other side rarely. Each is
 //! one file, which takes its atomics and fences from `sync.rs` and imports nothing else of this package. To copy one,
 //! copy its file, `sync.rs` and the folder `sync/` into your `src/`, declare the two modules in the root of your crate,
-//! and take the dependencies and the feature `loom` from `Cargo.toml`.
+//! and take the dependencies and the feature `loom` from `Cargo.toml`, without the `path` of asymfence.
 //!
 //! - [`event_count`]: threads sleep until something happens, and every push notifies them
 //! - [`rcu`]: readers read a value that a writer replaces as a whole
@@ -15,7 +15,8 @@
 //! Signal handlers and global allocators must use none of them, with one exception: a signal handler may read an
 //! [`rcu`] through a reader of its own. A child of fork(2) must not use a structure that other threads of its parent
 //! were using at the time of the fork: a lock may stay taken for ever. All but [`rcu`] read the clock, by an
-//! instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. If a sandbox refuses
+//! instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. A heavy fence, also that of an RCU
+//! writer, may read it while it waits for another thread's (see [`asymfence::heavy_fence`]). If a sandbox refuses
 //! clock_gettime(2) where no vdso serves it, time stands still: what waits for a time gives up at once.
 //!
 //! Each structure has models and mutants in `loom-tests/tests/cookbook`, a stress test in `tests/it`, a bench against

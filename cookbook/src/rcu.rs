@@ -45,8 +45,8 @@
 //!
 //! # When not to use it
 //!
-//! - When readers stop in the middle, for input or for a lock: writers wait as long, or keep everything that they
-//!   would free. A hazard pointer keeps one object, an `Arc` none.
+//! - When readers stop in the middle, for input or for a lock: writers wait as long, or keep everything that they would
+//!   free. A stopped reader with a hazard pointer, or with an `Arc`, keeps only the object that it holds.
 //! - When values are replaced about as often as they are read: then each replacement needs its own heavy fence.
 //! - When a thread may go on with an old value for as long as it likes: `arc_swap::Cache` reads faster.
 //! - When threads that read come and go: use something that keeps its readers in thread-locals.
@@ -318,7 +318,7 @@ impl<T> Rcu<T> {
     /// Waits for the grace periods of all work that was [deferred](Rcu::defer) before, and runs it. If another thread
     /// has begun to run works that were deferred together (up to 64), all of these are left to that thread: this call
     /// does not wait for them. Nor does it wait for work that is deferred after the call has begun. In a deferred work
-    /// of the same `Rcu` the call returns at once.
+    /// of the same `Rcu` the call runs nothing and waits for no reader. It may execute a heavy fence.
     ///
     /// Waits for ever and aborts as [`replace`](Rcu::replace).
     pub fn run_all_deferred(&self) {

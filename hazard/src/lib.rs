@@ -43,10 +43,10 @@
 //! | [`HazardPointer::protect_raw`] | structures whose links are atomics of their own | dereferencing, retiring |
 //! | [`Cohort`] | garbage that is freed with its structure, and may hold references that are not `'static` | retiring |
 //!
-//! Each belongs to a [`Domain`], which has the slots and the retired objects: to that of the process, or to one of your
-//! own. The last type parameter of each type, the [`Family`], says which: see [`domain!`]. Its default, [`Global`], is
-//! that of the process. Rust uses the default only where the type is written: in a field, in a `static`, or as
-//! `HazardCell::<String>::new(..)`. An expression such as `HazardCell::new(..)` alone may not compile.
+//! Each but [`Tagged`] belongs to a [`Domain`], which has the slots and the retired objects: to that of the process, or
+//! to one of your own. The last type parameter of these types, the [`Family`], says which: see [`domain!`]. Its
+//! default, [`Global`], is that of the process. Rust uses the default only where the type is written: in a field, in a
+//! `static`, or as `HazardCell::<String>::new(..)`. An expression such as `HazardCell::new(..)` alone may not compile.
 //! `examples/structures` has a list and a hash map without `unsafe`. It also has a stack and a queue, which use
 //! `unsafe` inside because they hand out their values by move.
 //!
@@ -120,8 +120,8 @@
 //! not retire one. The same holds for a global allocator, and for what it calls: a retire may allocate, and panics if
 //! the allocator retires meanwhile. In a destructor one may retire. With the feature `std` a retire reads the clock, by
 //! an instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. If [`Thresholds::pause`] is
-//! `None`, only a thread that waits for another's reclaim reads the clock. A child of fork(2) can continue to use
-//! everything: see [`Domain`].
+//! `None`, a thread reads the clock only while it waits: for another thread's reclaim, or for another thread's heavy
+//! fence (see [`asymfence::heavy_fence`]). A child of fork(2) can continue to use everything: see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/
 
