@@ -57,3 +57,32 @@ mod chosen {
 }
 
 pub(crate) use chosen::now;
+
+/// How late a caller may be that read its clock and was delayed: a minute.
+pub(crate) const LATE: usize = 60_000_000;
+
+/// How long after `then` it is, in microseconds: 0 for a caller that is late. On 32 bits the microseconds wrap every 71
+/// minutes. So a moment that is long ago is mistaken for a late caller's during one minute in each 71.
+pub(crate) fn since(now: usize, then: usize) -> usize {
+    let passed = now.wrapping_sub(then);
+    if passed > usize::MAX - LATE { 0 } else { passed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On 32 bits half of the range is 36 minutes.
+    #[test]
+    fn a_moment_that_is_long_ago_is_not_mistaken_for_a_later_one() {
+        assert_eq!(since(5, 3), 2);
+        assert_eq!(since(3, 3_usize.wrapping_sub(5)), 5);
+        for passed in [1, usize::MAX / 2, usize::MAX / 2 + 1, usize::MAX - LATE] {
+            assert_eq!(since(passed.wrapping_add(7), 7), passed);
+        }
+        // The twin: a caller that is late.
+        for late in [1, LATE / 2, LATE] {
+            assert_eq!(since(7, late + 7), 0);
+        }
+    }
+}

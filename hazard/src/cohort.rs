@@ -65,7 +65,8 @@ use crate::sync::Ordering::Relaxed;
 /// pointers of the domain; and the number of threads in the middle of a retire. At most `N` objects wait, and `N` more
 /// for each reclaim of the cohort that is under way. Not counted is what waits while heavy fences fail
 /// ([`CohortStats::failed`]): they are then tried less and less often, up to 64 times as late. Nor are objects without
-/// a size, which may share the address of a protected one, and what destructors retire.
+/// a size, which may share the address of a protected one, and what destructors retire. Nor, without the feature `std`,
+/// is what waits because a reclaim does nothing: see [`reclaim`](Cohort::reclaim).
 ///
 /// The domain's own numbers ([`DomainStats`](crate::DomainStats), [`Thresholds`](crate::Thresholds)) leave out the
 /// garbage of its cohorts.
@@ -152,6 +153,9 @@ impl<F: Family> Cohort<F> {
     ///
     /// (So the object does not have to be `'static`: if the cohort is leaked, the object is never freed.)
     ///
+    /// A retire that reclaims does so again as often as destructors ask by a retire that makes a reclaim due. So if each
+    /// destructor retires an object of its own kind to the cohort, the call may never return.
+    ///
     /// # Panics
     ///
     /// As [`Domain::retire`](crate::Domain::retire).
@@ -177,6 +181,15 @@ impl<F: Family> Cohort<F> {
     ///
     /// In a destructor that the cohort runs, this frees nothing. Instead the outer call reclaims again, as in
     /// [`Domain::reclaim`](crate::Domain::reclaim).
+    ///
+    /// Without the feature `std` a call tells by stack addresses whether a destructor led to it. A call, and so a retire
+    /// that makes one, then frees nothing and returns `Ok`
+    ///
+    /// - in a thread whose stack lies less than 16 KiB below that of a thread that is in the middle of a reclaim of the
+    ///   same cohort;
+    /// - in a thread whose stack lies less than 8 MiB below those of 16 threads that are in the middle of reclaims of any
+    ///   domain or cohort;
+    /// - while 256 threads of the process are in the middle of such reclaims.
     ///
     /// # Errors
     ///

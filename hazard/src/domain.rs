@@ -15,7 +15,7 @@ use crate::clock;
 use crate::freed::Freed;
 use crate::noted::{Moment, Noted};
 use crate::panics::through_panics;
-use crate::ring::{AT_ONCE, Batch, Extended, FARTHEST, Ring, Rings, Speed};
+use crate::ring::{AT_ONCE, Batch, Counted, Extended, FARTHEST, Ring, Rings, Speed};
 use crate::slots::Slots;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicPtr, LOOM, Number, yield_now};
@@ -64,8 +64,9 @@ use crate::thread::{self, Local};
 ///   ended threads' objects whenever they free their own: at every fourth retire, by default
 ///   ([`Thresholds::at_once`]). If no thread retires, the objects wait.
 /// - **Bytes**: at most the sum of four times [`Thresholds::bytes`], the same threshold once more for each heavy fence
-///   under way, what is protected, and the last [`Thresholds::at_once`] objects of each thread, which it has not counted
-///   yet. An object counts with the size of its type, or with the bytes that
+///   under way, what was protected when the domain last looked (it looks after a heavy fence; what is not protected any
+///   more waits until the next one), and the last [`Thresholds::at_once`] objects of each thread, which it has not
+///   counted yet. An object counts with the size of its type, or with the bytes that
 ///   [`retire_weighing`](Domain::retire_weighing) was told. A thread frees its objects in the order in which it has
 ///   retired them, so many small ones may stand before a large one. If more than two times [`Thresholds::bytes`] wait at
 ///   a heavy fence, beside what is protected, the next retire of a large object frees everything that the fence serves
@@ -74,11 +75,12 @@ use crate::thread::{self, Local};
 ///   16 threads that retire, one part for each of them).
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, and an object
 ///   that a thread has retired earlier still waits, the next retire of that thread executes one, and frees up to 16
-///   waiting objects. These heavy fences take less than 1 % of the time, if each takes less than a millisecond: after a
+///   waiting objects, or as many as the thread has retired since it last freed some, if these are more. These heavy fences take less than 1 % of the time, if each takes less than a millisecond: after a
 ///   slow one the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32
 ///   objects. So after a burst of a thread, up to 32 slow retires come before the first that frees. In a child that
-///   enters a time namespace with an earlier clock, nothing is freed by time until that clock has caught up with the
-///   parent's. If no thread retires, nothing is done: the last few objects wait for the next retire, for
+///   enters a time namespace with an earlier clock, it may be that nothing is freed by time until that clock has caught
+///   up with the parent's. Where addresses have 32 bits the count of microseconds wraps: if the last heavy fence is more
+///   than 70 minutes ago, nothing is freed by time during one minute in each 72. If no thread retires, nothing is done: the last few objects wait for the next retire, for
 ///   [`reclaim`](Domain::reclaim), or for the thread of
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
@@ -109,7 +111,9 @@ use crate::thread::{self, Local};
 ///   one;
 /// - objects that destructors retire: they count only when the same number of other objects has been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
-/// - objects of [`retire_deferred`](Domain::retire_deferred);
+/// - objects of [`retire_deferred`](Domain::retire_deferred). A thread frees its objects in the order in which it has
+///   retired them, and no more than 64 with one retire. So of a thread that makes more than 60 deferred retires for
+///   each other one, the objects of the others wait longer too;
 /// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often, up to 64
 ///   times as late. When they succeed again no single retire frees more than 128 objects.
 ///
@@ -147,15 +151,6 @@ pub struct Domain<F> {
     #[cfg(feature = "std")]
     background: Background,
     family: PhantomData<fn(F) -> F>,
-}
-
-/// What a thread has counted at a check of its ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Counted {
-    Nothing,
-    Something,
-    /// So many bytes that they alone were enough to count.
-    Large,
 }
 
 /// Decides when a heavy fence is due. All of it is advice: no order depends on it.
@@ -209,7 +204,8 @@ pub struct Thresholds {
     /// With `None` only objects and bytes count. Ignored without the feature `std`, since there is no clock.
     pub pause: Option<Duration>,
     /// How many objects a thread frees at a time, rounded down to a power of two. It frees them after it has retired as
-    /// many. The maximum is 32 (16 if [`objects`](Thresholds::objects) is below 512, 8 below 256, 4 below 128).
+    /// many. The maximum is 32 (16 if [`objects`](Thresholds::objects) is below 512, 8 below 256, 4 below 128, 2 below 8,
+    /// 1 below 4).
     ///
     /// The default, 4, suits glibc's allocator: that caches 7 objects of a size for each thread, and so the next
     /// allocations find the freed objects in the cache. With jemalloc and mimalloc 32 are faster. Then one retire in 32
@@ -479,7 +475,8 @@ impl<F> Domain<F> {
     }
 
     /// The owner's work once in a few objects: it counts what it has retired, executes a heavy fence if one is due,
-    /// and, if `frees`, frees as many objects as it has retired. Returns false if the owner must leave the ring because
+    /// and frees as many objects as it has retired. If not `frees`, it only counts, and the rest is the work of the next
+    /// object's retire. Returns false if the owner must leave the ring because
     /// its lock cannot be had. That happens in a child of fork(2), in which the holder of the lock does not exist.
     ///
     /// # Safety
@@ -488,15 +485,16 @@ impl<F> Domain<F> {
     pub(crate) unsafe fn step(&self, ring: &Ring, frees: bool) -> bool {
         // First, so that destructors find room.
         // SAFETY: the contract of this function.
-        let Extended { new, bytes, is_time } = unsafe { ring.extend(self.stride()) };
+        let Extended { new, bytes, is_time, put_off } = unsafe { ring.extend(self.stride()) };
         // Objects are few at a time. Bytes may be many, so all rings together keep no more than the threshold
         // uncounted.
         let share = SHARE.max(self.rings.owned());
         // guard survives: the bound by `>` lets one byte more wait.
-        let is_time = is_time || bytes.saturating_mul(share) >= self.thresholds.bytes;
+        let is_large = bytes.saturating_mul(share) >= self.thresholds.bytes;
+        let is_time = is_time || is_large || put_off != Counted::Nothing;
         let counted = if is_time {
             // SAFETY: by the owner.
-            unsafe { self.count_new(ring, share) }
+            unsafe { self.count_new(ring, share) }.max(put_off)
         } else {
             Counted::Nothing
         };
@@ -514,6 +512,8 @@ impl<F> Domain<F> {
             }
         }
         if !frees {
+            // SAFETY: as above.
+            unsafe { ring.put_off(new, counted) };
             return true;
         }
         // SAFETY: as above.
@@ -609,7 +609,7 @@ impl<F> Domain<F> {
         }
         match speed {
             // These objects left the cache long ago; each costs a quarter of a microsecond.
-            Speed::Slow(_) => 4 * STRIDE,
+            Speed::Slow(_) => (4 * STRIDE).max(new.min(AT_ONCE)),
             // SAFETY: as above.
             _ => unsafe { ring.most(new + STRIDE.max(self.stride)) },
         }
@@ -703,9 +703,10 @@ impl<F> Domain<F> {
 
     /// Whether a heavy fence is due by numbers, and this thread has to execute it. If another thread of the process has
     /// executed one, for whatever purpose, since half of these objects had come, that one serves the half, and none is
-    /// due.
+    /// due, unless what came after the half is enough by itself.
     fn is_due(&self) -> bool {
-        if self.claim() {
+        let mut is_served = false;
+        while self.claim() {
             let moment = self.noted.take();
             // SAFETY: the rings of a domain are there as long as the domain.
             let served = moment.and_then(|moment| unsafe { moment.served() });
@@ -716,7 +717,9 @@ impl<F> Domain<F> {
                 looked_at.store(counted, Relaxed);
             }
             self.served(&tails);
-        } else if self.noted.is_there() || !self.is_enough(2) {
+            is_served = true;
+        }
+        if !is_served && (self.noted.is_there() || !self.is_enough(2)) {
             return false;
         }
         let counted = self.due.numbers(&self.due.counted);
@@ -757,9 +760,8 @@ impl<F> Domain<F> {
         let least = self.thresholds.pause.map_or(0, |pause| pause.as_micros());
         let least = usize::try_from(least).unwrap_or(usize::MAX);
         let pause = due.pause.load(Relaxed).max(least).saturating_mul(due.factor.load(Relaxed));
-        // A longer one would be negative.
         // guard survives: the bound by `>` is a microsecond more.
-        now.wrapping_sub(fenced_at) as isize >= pause.min(isize::MAX as usize) as isize
+        clock::since(now, fenced_at) >= pause
             && due.fenced_at.compare_exchange(fenced_at, now, Relaxed, Relaxed).is_ok()
     }
 
@@ -1016,7 +1018,8 @@ mod tests {
             return; // no clock
         }
         domain! { enum Tests {} }
-        const LATE: usize = usize::MAX / 2;
+        const LATE: usize = clock::LATE / 2;
+        assert!(clock::now().expect("a clock") < LATE, "the process has just begun");
         let due = &Tests::domain().due;
         due.fenced_at.store(LATE, Relaxed);
         due.pause.store(0, Relaxed);

@@ -202,6 +202,8 @@ impl<F: Family> Domain<F> {
         let ring = rings.take(self.first());
         let keep = |local: &Local| local.set_ring(ring);
         let _borrowed = if !LOOM && F::begin() && F::with_local(keep).is_some() {
+            // SAFETY: this thread's.
+            unsafe { ring.begin_anew() };
             None
         } else {
             Some(Borrowed::<F>(ring, core::marker::PhantomData))

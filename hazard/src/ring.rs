@@ -43,6 +43,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem;
 use core::mem::MaybeUninit;
 use core::ptr;
 
@@ -118,6 +119,8 @@ struct Own {
     debt: usize,
     /// The maximum number of objects that the owner frees at the next checks, whatever it owes.
     most: usize,
+    /// What was counted at a check that was put off.
+    put_off: Counted,
     pace: Pace,
 }
 
@@ -271,6 +274,15 @@ pub(crate) struct Looked {
     pub(crate) more: bool,
 }
 
+/// What a thread has counted at a check of its ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Counted {
+    Nothing,
+    Something,
+    /// So many bytes that they alone were enough to count.
+    Large,
+}
+
 /// What came since the last check, and since the domain last counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extended {
@@ -279,6 +291,8 @@ pub(crate) struct Extended {
     pub(crate) bytes: usize,
     /// Whether it is time to count them, or to read the clock.
     pub(crate) is_time: bool,
+    /// What was counted at the checks that were put off to this one.
+    pub(crate) put_off: Counted,
 }
 
 /// The result of a reading of the clock.
@@ -307,6 +321,7 @@ impl Ring {
                 counted_bytes: 0,
                 debt: 0,
                 most: 0,
+                put_off: Counted::Nothing,
                 // Before the first reading of the clock, which is 0 in a new process: the first object does not come fast.
                 pace: Pace { every: 1, at: 0, last: 0_usize.wrapping_sub(SLOW) },
             }),
@@ -402,10 +417,44 @@ impl Ring {
                 new,
                 bytes: bytes.wrapping_sub(own.counted_bytes),
                 is_time: !after(own.review, own.tail),
+                put_off: mem::replace(&mut own.put_off, Counted::Nothing),
             }
         };
         // SAFETY: the contract of this function.
         unsafe { self.own(extend) }
+    }
+
+    /// Puts off the check that [`extend`](Ring::extend) has begun: the next one comes with the next object. `new` is what
+    /// `extend` returned, and `counted` is what was counted since.
+    ///
+    /// # Safety
+    ///
+    /// Called by the owner.
+    pub(crate) unsafe fn put_off(&self, new: usize, counted: Counted) {
+        let put_off = |own: &mut Own| {
+            own.limit = own.tail.wrapping_add(1);
+            own.looked = own.looked.wrapping_sub(new);
+            own.debt = own.debt.saturating_sub(new);
+            own.put_off = counted;
+        };
+        // SAFETY: the contract of this function.
+        unsafe { self.own(put_off) }
+    }
+
+    /// Makes the next object count as the first one in a new ring: the owner checks the ring when it comes, and reads the
+    /// clock.
+    ///
+    /// # Safety
+    ///
+    /// Called by the owner.
+    pub(crate) unsafe fn begin_anew(&self) {
+        let begin = |own: &mut Own| {
+            own.limit = own.tail.wrapping_add(1);
+            own.review = own.tail;
+            (own.pace.every, own.pace.at) = (1, own.tail);
+        };
+        // SAFETY: the contract of this function.
+        unsafe { self.own(begin) }
     }
 
     #[inline(never)]
@@ -489,8 +538,8 @@ impl Ring {
         unsafe { self.own(reviewed) }
     }
 
-    /// How many objects the owner frees at this check: those that it owes, at most `pace`, and at least as many as the
-    /// last review set.
+    /// How many objects the owner frees at this check: those that it owes, at most `pace` and `AT_ONCE`, and at least as
+    /// many as the last review set.
     ///
     /// # Safety
     ///
@@ -498,7 +547,7 @@ impl Ring {
     #[inline]
     pub(crate) unsafe fn most(&self, pace: usize) -> usize {
         // SAFETY: the contract of this function.
-        unsafe { self.own(|own| own.debt.min(pace).max(own.most)) }
+        unsafe { self.own(|own| own.debt.min(pace).min(AT_ONCE).max(own.most)) }
     }
 
     /// Records that there is nothing left for the owner to free now. The objects that it has put in since the last

@@ -35,6 +35,28 @@ fn a_retire_after_a_pause_frees_what_waited() {
     assert_eq!(reclaim::<Tests>().1, 0);
 }
 
+/// A thread takes the ring of one that has ended, and not its pace.
+#[cfg(feature = "std")]
+#[test]
+fn a_new_thread_is_slow_until_it_is_fast() {
+    domain! { enum Tests {} }
+    let deaths: Arc<AtomicUsize> = Arc::default();
+    thread::scope(|scope| {
+        scope.spawn(|| retire::<Tests>(if cfg!(miri) { 200 } else { 5_001 }, &deaths));
+    });
+    assert_eq!(reclaim::<Tests>().1, 0);
+    let before = deaths.load(Relaxed);
+    let second_frees = || {
+        retire::<Tests>(1, &deaths);
+        // Longer than what a slow fence makes the next one wait.
+        (0..60).for_each(|_| until_later());
+        retire::<Tests>(1, &deaths);
+        deaths.load(Relaxed) > before
+    };
+    assert!(thread::scope(|scope| scope.spawn(second_frees).join().expect("no panic")));
+    assert_eq!(reclaim::<Tests>().1, 0);
+}
+
 /// The calls that a heavy fence makes here.
 #[cfg(feature = "std")]
 fn calls_of_a_fence() -> usize {
@@ -142,6 +164,38 @@ fn bytes_bound_what_waits_behind_many_small_objects() {
         let waited = most_waiting::<Usual>(turns(small, large, size, count), true);
         assert!(waited <= most(size), "{small}, {large}: {waited}");
     }
+}
+
+/// A heavy fence of another purpose serves half of the threshold. What came since may be enough for the next one.
+#[test]
+fn bytes_bound_what_waits_beside_heavy_fences_of_others() {
+    const BYTES: usize = 1 << 20;
+    const LARGE: usize = 32 * BYTES;
+    domain! { enum Usual {} = Thresholds { bytes: BYTES, ..BY_NUMBERS }; }
+    domain! { enum Wide {} = Thresholds { bytes: BYTES, at_once: 32, ..BY_NUMBERS }; }
+
+    fn check<F: Family>(at_once: usize) {
+        let retire_weighing = |bytes| {
+            let object = Box::into_raw(Box::new(1_u8));
+            // SAFETY: a box's, which nobody links.
+            unsafe { F::domain().retire_weighing(object, bytes) };
+        };
+        (0..if cfg!(miri) { 0 } else { 200 }).for_each(|_| retire_weighing(8));
+        for round in 0..if cfg!(miri) { 4 } else { 40 } {
+            assert_eq!(reclaim::<F>().1, 0);
+            // So the checks of the ring come at another object.
+            (0..round).for_each(|_| retire_weighing(8));
+            (0..at_once).for_each(|_| retire_weighing(BYTES * 5 / 8 / at_once));
+            asymfence::heavy_fence();
+            for _ in 0..3 * at_once {
+                retire_weighing(LARGE);
+                let waiting = stats::<F>().waiting_bytes;
+                assert!(waiting <= 4 * BYTES + at_once * LARGE, "{round}: {waiting}");
+            }
+        }
+    }
+    check::<Usual>(4);
+    check::<Wide>(32);
 }
 
 /// Objects of threads that have become slow are freed by others.
@@ -331,6 +385,62 @@ fn a_deferred_retire_runs_no_destructor() {
     assert!(stats::<Tests>().waiting() <= COUNT + bound::<Tests>(), "{:?}", stats::<Tests>());
     assert_eq!(reclaim::<Tests>().1, 0);
     assert_eq!(deaths.load(Relaxed), 2 * COUNT);
+}
+
+/// Wherever they come among the others.
+#[test]
+fn deferred_retires_keep_no_other_retire_from_freeing() {
+    domain! { enum Low {} = Thresholds { objects: 64, ..BY_NUMBERS }; }
+    domain! { enum Wide {} = Thresholds { objects: 512, at_once: 32, ..BY_NUMBERS }; }
+
+    /// How many objects waited at most that were not deferred, if one in so many is, from this one on.
+    fn most_waiting<F: Family>(count: usize, every: usize, first: usize) -> usize {
+        let (deaths, deferred) = (Arc::default(), Arc::default());
+        let (mut retired, mut most) = (0, 0);
+        for number in 0..count {
+            if number % every == first {
+                let object = Box::into_raw(Canary::boxed(&deferred));
+                // SAFETY: a box's, which nobody links.
+                unsafe { F::domain().retire_deferred(object) };
+            } else {
+                retire::<F>(1, &deaths);
+                retired += 1;
+            }
+            most = most.max(retired - deaths.load(Relaxed));
+        }
+        assert_eq!(reclaim::<F>().1, 0);
+        most
+    }
+
+    for every in if cfg!(miri) { 4..5 } else { 2..70 } {
+        for first in (0..every).step_by(1 + every / 8) {
+            // So many that the next ones come to the same places of the ring.
+            let count = every * 64 * if cfg!(miri) { 2 } else { 1 + 64 / every };
+            let waited = most_waiting::<Low>(count, every, first);
+            assert!(waited <= 4 * 64, "{first} of {every}: {waited}");
+            if !cfg!(miri) {
+                let waited = most_waiting::<Wide>(count, every, first);
+                assert!(waited <= 4 * 512, "{first} of {every}: {waited}");
+            }
+        }
+    }
+}
+
+/// Also if most are deferred.
+#[test]
+fn one_retire_among_60_deferred_ones_frees_as_many() {
+    domain! { enum Tests {} = Thresholds { objects: 64, ..BY_NUMBERS }; }
+    let deaths = Arc::default();
+    for _ in 0..if cfg!(miri) { 10 } else { 200 } {
+        for _ in 0..59 {
+            let object = Box::into_raw(Canary::boxed(&deaths));
+            // SAFETY: a box's, which nobody links.
+            unsafe { Tests::domain().retire_deferred(object) };
+        }
+        retire::<Tests>(1, &deaths);
+        assert!(stats::<Tests>().waiting() <= 5 * 64, "{:?}", stats::<Tests>());
+    }
+    assert_eq!(reclaim::<Tests>().1, 0);
 }
 
 /// Also of thresholds that are no power of two.
