@@ -611,7 +611,7 @@ impl<F> Domain<F> {
             // These objects left the cache long ago; each costs a quarter of a microsecond.
             Speed::Slow(_) => (4 * STRIDE).max(new.min(AT_ONCE)),
             // SAFETY: as above.
-            _ => unsafe { ring.most(new + STRIDE.max(self.stride)) },
+            _ => unsafe { ring.most(self.pace(new)) },
         }
     }
 
@@ -627,7 +627,7 @@ impl<F> Domain<F> {
             unsafe { self.review(ring, new, counted) }
         } else {
             // SAFETY: as above.
-            unsafe { ring.most(new + STRIDE.max(self.stride)) }
+            unsafe { ring.most(self.pace(new)) }
         };
         let mut batch = Batch::new();
         // The share of a ring if all rings hold the same number of objects and no preempted thread blocks one.
@@ -690,8 +690,15 @@ impl<F> Domain<F> {
         bytes > (self.thresholds.bytes / part).saturating_mul(of)
     }
 
+    /// How many of the objects that it owes an owner frees at a check: a step more than have come, so that a debt
+    /// shrinks. No bound depends on the step: a ring with a debt is behind at the next heavy fence, and `help` empties it.
+    fn pace(&self, new: usize) -> usize {
+        new + STRIDE.max(self.stride)
+    }
+
     /// Whether each check frees many objects: so much waited at the last heavy fence. Of bytes less is enough. For if
     /// many small objects stand before large ones, they are gone before so much waits that a single retire frees all.
+    /// (No bound depends on that: it only spreads what `drain` would free.)
     fn hurries(&self) -> bool {
         self.waited_of(8, 1) || self.bytes_waited_of(3, 2)
     }

@@ -538,8 +538,9 @@ impl Ring {
         unsafe { self.own(reviewed) }
     }
 
-    /// How many objects the owner frees at this check: those that it owes, at most `pace` and `AT_ONCE`, and at least as
-    /// many as the last review set.
+    /// How many objects the owner frees at this check: those that it owes, at most `pace`, and at least as many as the
+    /// last review set. Never more than a batch holds: a batch with fewer would look like the end of the ring, and the rest
+    /// of the debt would be forgiven.
     ///
     /// # Safety
     ///

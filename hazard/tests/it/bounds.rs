@@ -391,6 +391,7 @@ fn a_deferred_retire_runs_no_destructor() {
 #[test]
 fn deferred_retires_keep_no_other_retire_from_freeing() {
     domain! { enum Low {} = Thresholds { objects: 64, ..BY_NUMBERS }; }
+    domain! { enum Narrow {} = Thresholds { objects: 64, at_once: 1, ..BY_NUMBERS }; }
     domain! { enum Wide {} = Thresholds { objects: 512, at_once: 32, ..BY_NUMBERS }; }
 
     /// How many objects waited at most that were not deferred, if one in so many is, from this one on.
@@ -418,6 +419,8 @@ fn deferred_retires_keep_no_other_retire_from_freeing() {
             let count = every * 64 * if cfg!(miri) { 2 } else { 1 + 64 / every };
             let waited = most_waiting::<Low>(count, every, first);
             assert!(waited <= 4 * 64, "{first} of {every}: {waited}");
+            let waited = most_waiting::<Narrow>(count, every, first);
+            assert!(waited <= 4 * 64, "{first} of {every}, one at a time: {waited}");
             if !cfg!(miri) {
                 let waited = most_waiting::<Wide>(count, every, first);
                 assert!(waited <= 4 * 512, "{first} of {every}: {waited}");
@@ -429,18 +432,25 @@ fn deferred_retires_keep_no_other_retire_from_freeing() {
 /// Also if most are deferred.
 #[test]
 fn one_retire_among_60_deferred_ones_frees_as_many() {
-    domain! { enum Tests {} = Thresholds { objects: 64, ..BY_NUMBERS }; }
-    let deaths = Arc::default();
-    for _ in 0..if cfg!(miri) { 10 } else { 200 } {
-        for _ in 0..59 {
-            let object = Box::into_raw(Canary::boxed(&deaths));
-            // SAFETY: a box's, which nobody links.
-            unsafe { Tests::domain().retire_deferred(object) };
+    domain! { enum Fast {} = Thresholds { objects: 64, ..BY_NUMBERS }; }
+    domain! { enum Slow {} = Thresholds { objects: 64, ..Thresholds::DEFAULT }; }
+
+    fn check<F: Family>(rounds: usize, before_each: impl Fn()) {
+        let deaths = Arc::default();
+        for _ in 0..rounds {
+            for _ in 0..59 {
+                let object = Box::into_raw(Canary::boxed(&deaths));
+                // SAFETY: a box's, which nobody links.
+                unsafe { F::domain().retire_deferred(object) };
+            }
+            before_each();
+            retire::<F>(1, &deaths);
+            assert!(stats::<F>().waiting() <= 5 * 64, "{:?}", stats::<F>());
         }
-        retire::<Tests>(1, &deaths);
-        assert!(stats::<Tests>().waiting() <= 5 * 64, "{:?}", stats::<Tests>());
+        assert_eq!(reclaim::<F>().1, 0);
     }
-    assert_eq!(reclaim::<Tests>().1, 0);
+    check::<Fast>(if cfg!(miri) { 10 } else { 200 }, || ());
+    check::<Slow>(30, until_later);
 }
 
 /// Also of thresholds that are no power of two.
