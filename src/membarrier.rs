@@ -37,8 +37,9 @@
 //!
 //! A [`Failure`], which gives the command, the errno, its meaning by membarrier(2), and what to do. Only 0 is success.
 //! The man page promises that later calls return the same as the first, but the kernel does not keep that: ENOMEM is
-//! possible at every expedited command and registration, and a seccomp filter may be installed at any time. If rustix
-//! was built with debug assertions, a command panics when a sandbox answers with a value that no kernel gives.
+//! possible at every expedited command without FLAG_CPU and at every registration, and a seccomp filter may be
+//! installed at any time. If rustix was built with debug assertions, a command panics when a sandbox answers with a
+//! value that no kernel gives.
 //!
 //! # Signal safety
 //!
@@ -398,7 +399,8 @@ impl Registration<PrivateExpeditedRseq> {
         system::issue((MembarrierCommand::PrivateExpeditedRseq, Call::PrivateExpeditedRseq))
     }
 
-    /// The same with FLAG_CPU: only the thread that runs on `cpu`, even if that is the caller. Since Linux 5.10.
+    /// The same with FLAG_CPU: only the thread that runs on `cpu`, even if that is the caller. Since Linux 5.10. If the
+    /// `mm` has one user, or one processor is online, the call does nothing and answers success.
     ///
     /// If the processor is offline or does not exist, the kernel does nothing and answers success. A number that is
     /// negative as an `i32` means all processors, as in [`restart`](Self::restart).

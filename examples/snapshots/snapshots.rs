@@ -19,8 +19,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::memory::Atomics;
 
-/// Each participant reads at most one buffer, and one holds the newest snapshot. The spare ones are always free to
-/// be written.
+/// Each participant reads at most one buffer, and one holds the newest snapshot. After each `reclaim` at least the
+/// spare ones are free to be written.
 const SPARE: usize = 1_023;
 const BUFFERS: usize = PARTICIPANTS + 1 + SPARE;
 
@@ -70,7 +70,9 @@ impl Snapshots {
         // Relaxed: a guess, checked below.
         let mut guess = self.newest.load(Relaxed);
         loop {
-            reading.store(guess + 1, Relaxed);
+            // Release: what we read of other buffers before comes first. The writer may see this store, and never the 0
+            // below. Pairs with the Acquire in `reclaim`.
+            reading.store(guess + 1, Release);
             // Our store to `reading` comes before the second load of `newest`. Pairs with: the heavy fence in `reclaim`
             // (scenario A).
             me.light_fence();

@@ -199,7 +199,7 @@ impl fmt::Display for SegmentError {
             }
             SegmentError::OtherKernel => f.write_str(
                 "the segment was made under another kernel (on another machine or virtual machine, or \
-                 before a reboot), where this kernel's interrupts and locks reach nobody; create it anew",
+                 before a reboot), where this kernel's heavy fences and locks reach nobody; create it anew",
             ),
             SegmentError::OtherFile => f.write_str(
                 "the segment was made with another file; every process must give the same file, but may open it by \

@@ -93,11 +93,11 @@
 //! | fork(2) | the child has a copy of the participant | its fences hold. Both hold one place, with one *index*, until both have dropped it or ended: a child that needs its own place attaches. A child that is forked while another thread attaches has no participant, but holds the place's lock until it exits or calls exec: a place that is dropped in this time stays taken until [`reap`] frees it |
 //! | the end of a process | its place, and what it announced in the shared data, stay | [`reap`] |
 //! | checkpoint and restore, a migrated container | the place may be gone, and the kernel may be another one | detach before, or [`Participant::renew`] after the restore and before the next light fence. This is not detected automatically |
-//! | memory shared with another virtual machine, or another kernel | neither an interrupt nor a lock reaches it | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same boot id: do not share between them |
+//! | memory shared with another virtual machine, or another kernel | neither the heavy fence nor a lock reaches it | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same boot id: do not share between them |
 //! | a program with another version of this crate | another protocol | the header holds a version; another one is refused |
 //! | a sandbox that is entered later | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] returns the error. The light side makes no call |
-//! | `nohz_full` | a processor may run a program for long without the kernel's notice | the kernel refuses GLOBAL, and [`create`] an asymmetric segment |
-//! | riscv before 6.9, loongarch | nobody vouches for membarrier(2) there | an asymmetric segment is refused |
+//! | `nohz_full` | the kernel does not wait until a processor in user space has passed a barrier | the kernel refuses GLOBAL, and [`create`] an asymmetric segment |
+//! | riscv before 6.9, loongarch | the kernel's page vouches for no expedited command there. GLOBAL does not depend on that | an asymmetric segment is refused all the same |
 //!
 //! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their namespaces.
 //! (systemd-nspawn shows each container a boot id of its own, so the segment is refused there.) Every process that can

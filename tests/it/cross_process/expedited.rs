@@ -36,7 +36,8 @@ fn runs_first(priority: i32) -> bool {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) == 0 }
 }
 
-/// A processor whose copy of the registration says so: a process with other memory has run there.
+/// Lets a process with other memory run on that processor. So the kernel renews the processor's copy of the
+/// registration when the registered process comes there.
 fn visit(processor: CoreId) {
     in_fork(|| assert!(set_for_current(processor)));
 }
