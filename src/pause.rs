@@ -68,6 +68,7 @@ mod tests {
     fn nothing_is_put_back() {
         let last = AtomicUsize::new(100);
         assert_eq!(put_forward(&last, 99), 0);
+        // Relaxed: this thread alone uses it.
         assert_eq!(last.load(Relaxed), 100);
         assert_eq!(put_forward(&last, 130), 30);
         assert_eq!(put_forward(&last, 130), 0);

@@ -132,6 +132,14 @@ struct Readers {
     slots: Mutex<Vec<Arc<Slot>>>,
 }
 
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As in the `Debug` of `Rcu`: the lock is held for this line alone.
+        let registered = self.slots().len();
+        f.debug_struct("Readers").field("registered", &registered).finish_non_exhaustive()
+    }
+}
+
 /// Done after a grace period.
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -160,14 +168,6 @@ impl Deferred {
     fn waiting(&self) -> usize {
         let sealed: usize = self.sealed.iter().map(|batch| batch.work.len()).sum();
         self.open.len() + sealed
-    }
-}
-
-impl fmt::Debug for Readers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // As above.
-        let registered = self.slots().len();
-        f.debug_struct("Readers").field("registered", &registered).finish_non_exhaustive()
     }
 }
 

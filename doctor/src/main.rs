@@ -86,20 +86,18 @@ fn examine(arguments: &Arguments) -> Result<ExitCode, String> {
 
 /// What comes next, said before the first call that a sandbox may kill for.
 fn announcement(asks: bool) -> String {
-    let next = if !asks {
-        "makes no call of membarrier(2): it is switched off.\n"
+    const KILLED: &str =
+        "If this is the last line, a sandbox kills on the call: set ASYMFENCE=symmetric.\n";
+    let (next, killed) = if !asks {
+        ("makes no call of membarrier(2): it is switched off.", "")
+    } else if cfg!(all(target_os = "linux", any(target_arch = "x86", target_arch = "x86_64"))) {
+        ("calls membarrier(2), and mprotect(2) if that is refused.", KILLED)
     } else if cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd")) {
-        if cfg!(all(target_os = "linux", any(target_arch = "x86", target_arch = "x86_64"))) {
-            "calls membarrier(2), and mprotect(2) if that is refused.\n\
-             If this is the last line, a sandbox kills on the call: set ASYMFENCE=symmetric.\n"
-        } else {
-            "calls membarrier(2).\n\
-             If this is the last line, a sandbox kills on the call: set ASYMFENCE=symmetric.\n"
-        }
+        ("calls membarrier(2).", KILLED)
     } else {
-        "decides how the fences of this process work.\n"
+        ("decides how the fences of this process work.", "")
     };
-    format!("asymfence-doctor {VERSION} {next}")
+    format!("asymfence-doctor {VERSION} {next}\n{killed}")
 }
 
 fn choose(name: &str) -> Result<Strategy, String> {

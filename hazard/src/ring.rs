@@ -43,8 +43,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::mem;
-use core::mem::MaybeUninit;
+use core::mem::{self, MaybeUninit};
 use core::ptr;
 
 use crate::clock;

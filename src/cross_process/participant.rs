@@ -170,9 +170,7 @@ impl sealed::Fences for SymmetricFences {
 pub(super) fn admit() -> Result<(), Refusal> {
     match switched_off() {
         Some(off) => Err(Refusal::new(off)),
-        None => sys::no_unwind(|| {
-            (BETWEEN_PROCESSES.admit)().and_then(|()| (BETWEEN_PROCESSES.probe)())
-        }),
+        None => sys::no_unwind(BETWEEN_PROCESSES.probe),
     }
 }
 

@@ -155,6 +155,7 @@ pub(crate) fn refuses_nonsense((registration, _): Command) -> Result<(), Refusal
     /// Two bits: each command of the kernel is one, so that the mask of QUERY can list it. FreeBSD's are the
     /// same.
     const NO_COMMAND: u32 = 1 << 30 | 1 << 29;
+
     // The command that a registration is for is the bit before it.
     let registration = registration as u32;
     let refused = raw(NO_COMMAND, 0) == Err(Failure::EINVAL.into())

@@ -709,6 +709,7 @@ pub(crate) fn fence(ordering: Ordering) {
             }
         }
     }
+    // No access: asks whether the fence acquires.
     if matches!(ordering, Ordering::Acquire | Ordering::AcqRel | Ordering::SeqCst) {
         world.met[me].take().iter().for_each(|past| world.take(past));
     }

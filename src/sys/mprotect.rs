@@ -193,6 +193,7 @@ mod tests {
     /// The pages as a child finds them that was forked while its parent was in a call, or as a signal handler does that
     /// interrupted a call.
     fn while_busy(standing: &[CachePadded<Standing>], body: impl FnOnce()) {
+        // Relaxed, both: the tests of these pages run one at a time, each in one thread.
         let set = |busy| standing.iter().for_each(|standing| standing.busy.store(busy, Relaxed));
         set(true);
         body();

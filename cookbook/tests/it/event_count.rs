@@ -1,6 +1,6 @@
 use std::future::{Future, IntoFuture};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Barrier};
@@ -368,12 +368,21 @@ fn a_task_looks_before_it_announces_itself_and_after() {
     }
 }
 
+/// Tasks that listen, and have been polled once.
+fn parked<'e, const N: usize>(
+    event: &'e EventCount,
+    context: &mut Context<'_>,
+) -> [Pin<Box<impl Future<Output = ()> + use<'e, N>>>; N] {
+    let mut tasks = array::from_fn(|_| Box::pin(event.listen().into_future()));
+    tasks.iter_mut().for_each(|task| assert!(task.as_mut().poll(context).is_pending()));
+    tasks
+}
+
 #[test]
 fn a_notification_of_as_many_as_are_parked_is_one_of_all() {
     let event = EventCount::new();
     let mut context = Context::from_waker(Waker::noop());
-    let mut tasks = array::from_fn::<_, 2, _>(|_| Box::pin(event.listen().into_future()));
-    tasks.iter_mut().for_each(|task| assert!(task.as_mut().poll(&mut context).is_pending()));
+    let tasks: [_; 2] = parked(&event, &mut context);
     event.notify(2);
     // Who comes later is woken by none of the two that go.
     let mut late = pin!(event.listen().into_future());
@@ -390,9 +399,7 @@ fn tasks_that_listen_after_a_notification_of_all_pass_the_next_one_on() {
     let before = event.listen();
     event.notify_all();
     drop(before);
-    let mut tasks = array::from_fn::<_, 2, _>(|_| Box::pin(event.listen().into_future()));
-    tasks.iter_mut().for_each(|task| assert!(task.as_mut().poll(&mut context).is_pending()));
-    let [woken, mut next] = tasks;
+    let [woken, mut next] = parked(&event, &mut context);
     event.notify_one();
     drop(woken);
     assert!(next.as_mut().poll(&mut context).is_ready());
@@ -402,9 +409,7 @@ fn tasks_that_listen_after_a_notification_of_all_pass_the_next_one_on() {
 fn a_task_that_is_dropped_passes_its_notification_on() {
     let event = EventCount::new();
     let mut context = Context::from_waker(Waker::noop());
-    let mut tasks = array::from_fn::<_, 3, _>(|_| Box::pin(event.listen().into_future()));
-    tasks.iter_mut().for_each(|task| assert!(task.as_mut().poll(&mut context).is_pending()));
-    let [woken, mut next, never] = tasks;
+    let [woken, mut next, never] = parked(&event, &mut context);
     drop(never);
     event.notify_one();
     drop(woken);

@@ -212,23 +212,31 @@ fn who_advances_sees_who_pinned_before_the_last_heavy_fence() {
     });
 }
 
+/// A handle whose next pin frees. No heavy fence is due at a pin.
+fn about_to_free(world: &World) -> Handle<'_> {
+    let handle = world.collector.handle();
+    // The 128th frees.
+    (0..127).for_each(|_| drop(handle.pin()));
+    handle
+}
+
+/// Reads while pinned, and then advances the epoch twice.
+fn read_and_advance(handle: &Handle<'_>, world: &World) {
+    let guard = handle.pin();
+    let object = world.link.load(Acquire);
+    thread::yield_now();
+    world.assert_alive(object);
+    drop(guard);
+    (0..2).for_each(|_| handle.flush());
+}
+
 /// Of one who frees at a pin, and makes no fence.
 #[test]
 fn who_frees_has_seen_the_readers_leave() {
     check_within(Some(2), Start::Asymmetric, || {
         let world = World::of(Collector::with_pacer(Pacer::new(usize::MAX)));
-        let handle = world.collector.handle();
-        // The 128th frees.
-        (0..127).for_each(|_| drop(handle.pin()));
-        let reads = world.spawn(|world| {
-            let handle = world.collector.handle();
-            let guard = handle.pin();
-            let object = world.link.load(Acquire);
-            thread::yield_now();
-            world.assert_alive(object);
-            drop(guard);
-            (0..2).for_each(|_| handle.flush());
-        });
+        let handle = about_to_free(&world);
+        let reads = world.spawn(|world| read_and_advance(&world.collector.handle(), world));
         world.unlink(&handle);
         handle.flush();
         thread::yield_now();
@@ -245,13 +253,7 @@ unsafe impl Send for ReadsInADrop<'_> {}
 
 impl Drop for ReadsInADrop<'_> {
     fn drop(&mut self) {
-        let ReadsInADrop(handle, world) = *self;
-        let guard = handle.pin();
-        let object = world.link.load(Acquire);
-        thread::yield_now();
-        world.assert_alive(object);
-        drop(guard);
-        (0..2).for_each(|_| handle.flush());
+        read_and_advance(self.0, self.1);
     }
 }
 
@@ -260,9 +262,7 @@ impl Drop for ReadsInADrop<'_> {
 fn who_frees_by_the_epoch_alone_has_seen_the_reader_leave() {
     check_within(Some(2), Start::Asymmetric, || {
         let world = World::of(Collector::with_pacer(Pacer::new(usize::MAX)));
-        let handle = world.collector.handle();
-        // The 128th frees.
-        (0..127).for_each(|_| drop(handle.pin()));
+        let handle = about_to_free(&world);
         let reads = world.spawn(|world| {
             let handle = world.collector.handle();
             let object = Box::new(ReadsInADrop(&handle, world));
