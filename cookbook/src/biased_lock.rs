@@ -312,7 +312,8 @@ impl<T: ?Sized> BiasedRwLock<T> {
     }
 }
 
-/// Turns the bias on again, if the writer does not go in: its time is over, or what it calls panics. Readers may be in by their slots, and the next writer must look for them.
+/// Turns the bias on again if the writer does not go in, because its time is over, or what it calls panics. Readers may
+/// be in by their slots, and the next writer must look for them.
 struct TurnsOn<'l>(&'l AtomicBool);
 
 impl Drop for TurnsOn<'_> {

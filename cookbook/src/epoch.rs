@@ -29,8 +29,9 @@
 //! 1. **Scan first.** If a reader lags behind, no heavy fence is executed. The scan needs no fence of its own: the
 //!    heavy fence of the advance before is enough.
 //! 2. **No advance while no object needs one.** The collector keeps the newest tag. Three advances later no object
-//!    needs another, whoever has made the advances. (A count of the objects would have to be kept by every thread that
-//!    advances, and exactly: what is counted too often costs heavy fences for ever.)
+//!    needs another one. It does not matter which thread made the advances. (A count of the waiting objects would not
+//!    do: every thread that advances would have to keep it exactly. If it were ever too high, heavy fences would be
+//!    executed for ever.)
 //!
 //! # Cost
 //!

@@ -39,8 +39,8 @@ pub(crate) fn is_cut_short() -> bool {
     cfg!(feature = "loom") && std::thread::panicking()
 }
 
-/// Some questions need not be asked at each call. This says at which calls to ask. (The interval is a prime number: if a
-/// thread uses one counter for several structures in turn, it asks for each of them.)
+/// Says at which calls a thread makes a check that is not needed at each call. (The interval is a prime number: if a
+/// thread uses one counter for several structures in turn, it checks each of them at some time.)
 #[derive(Debug)]
 pub(crate) struct NowAndThen {
     /// Calls until the next time.

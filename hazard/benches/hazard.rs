@@ -931,7 +931,8 @@ macro_rules! change {
 
 /// Pins this thread to the core of that number, or to one of a lower number if there are fewer cores.
 fn stay_on(core: usize) {
-    // Those of the process, read by a thread that is not pinned yet: a thread that a pinned one spawns has one core.
+    // Read once, before any thread is pinned. A thread that a pinned thread spawns is pinned too, and would find one
+    // core.
     static CORES: LazyLock<Vec<core_affinity::CoreId>> =
         LazyLock::new(|| core_affinity::get_core_ids().unwrap_or_default());
     let cores = &*CORES;

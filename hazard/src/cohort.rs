@@ -187,8 +187,8 @@ impl<F: Family> Cohort<F> {
     ///
     /// - in a thread whose stack lies less than 16 KiB below that of a thread that is in the middle of a reclaim of the
     ///   same cohort;
-    /// - in a thread whose stack lies less than 8 MiB below those of 16 threads that are in the middle of reclaims of any
-    ///   domain or cohort;
+    /// - in a thread for which there are 16 other threads in the middle of reclaims, of any domain or cohort, with
+    ///   stacks less than 8 MiB above its own;
     /// - while 256 threads of the process are in the middle of such reclaims.
     ///
     /// # Errors

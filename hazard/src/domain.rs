@@ -75,20 +75,21 @@ use crate::thread::{self, Local};
 ///   16 threads that retire, one part for each of them).
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, and an object
 ///   that a thread has retired earlier still waits, the next retire of that thread executes one, and frees up to 16
-///   waiting objects, or as many as the thread has retired since it last freed some, if these are more. These heavy fences take less than 1 % of the time, if each takes less than a millisecond: after a
-///   slow one the pause grows, up to a tenth of a second. A thread that retires fast reads the clock once in 32
-///   objects. So after a burst of a thread, up to 32 slow retires come before the first that frees. In a child that
-///   enters a time namespace with an earlier clock, it may be that nothing is freed by time until that clock has caught
-///   up with the parent's. Where addresses have 32 bits the count of microseconds wraps: if the last heavy fence is more
-///   than 70 minutes ago, nothing is freed by time during one minute in each 72. If no thread retires, nothing is done: the last few objects wait for the next retire, for
-///   [`reclaim`](Domain::reclaim), or for the thread of
+///   waiting objects, or as many as the thread has retired since it last freed some, if that is more. These heavy
+///   fences take less than 1 % of the time, if each takes less than a millisecond: after a slow one the pause grows, up
+///   to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. So after a burst of a
+///   thread, up to 32 slow retires come before the first that frees. In a child that enters a time namespace with an
+///   earlier clock, it may be that nothing is freed by time until that clock has caught up with the parent's. Where
+///   addresses have 32 bits the count of microseconds wraps: if the last heavy fence is more than 70 minutes ago,
+///   nothing is freed by time during one minute in each 72. If no thread retires, nothing is done: the last few objects
+///   wait for the next retire, for [`reclaim`](Domain::reclaim), or for the thread of
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///
 /// Each thread keeps what it has retired in a *ring*. Other threads may help to empty it. One of them may be stopped
 /// while it does so. If the ring then holds more than `2·E / T` objects (its owner's *share*), the owner waits for that
-/// thread in `retire`: for a fifth of a second at most, or without the feature `std` for 10,000 turns of a spin loop. After that the
-/// owner takes a new ring.
+/// thread in `retire`, for a fifth of a second at most, or without the feature `std` for 10,000 turns of a spin loop.
+/// After that the owner takes a new ring.
 ///
 /// Measured with the default thresholds (2 cores of an Intel Xeon under KVM, Linux 6.18, 2026-11-26):
 ///
@@ -106,9 +107,9 @@ use crate::thread::{self, Local};
 /// - up to 64 objects of each thread that is stopped in the middle of a retire or a reclaim, and up to `2·E` more that
 ///   it has retired, if it was stopped while it took objects out of its ring;
 /// - without the feature `std`, where a call tells by stack addresses whether a destructor led to it: the objects of a
-///   thread whose stack lies less than 16 KiB below that of a thread that is stopped in the middle of a reclaim, or
-///   less than 8 MiB below those of 16 such threads; and everything, while 256 threads are stopped in the middle of
-///   one;
+///   thread, if the stack of a thread that is stopped in the middle of a reclaim lies less than 16 KiB above its own,
+///   or the stacks of 16 such threads lie less than 8 MiB above it; and everything, while 256 threads are stopped in
+///   the middle of a reclaim;
 /// - objects that destructors retire: they count only when the same number of other objects has been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred). A thread frees its objects in the order in which it has
@@ -161,7 +162,8 @@ struct Due {
     looked_at: [Number; 2],
     /// How many times as late the next heavy fence comes, because the last ones failed.
     factor: Number,
-    /// Objects that waited at the last heavy fence; and bytes, without those of the objects that were protected.
+    /// What waited at the last heavy fence: the number of objects, and the number of bytes. The bytes of protected
+    /// objects are left out.
     waited: [Number; 2],
     /// Whether heavy fences have failed, and what waited meanwhile is not freed yet: 1 or 0.
     recovers: Number,

@@ -189,7 +189,8 @@ impl Drop for Flushes {
     }
 }
 
-/// Only those of its own collector it leaves to the call around it. A panic ends that call too.
+/// A destructor may flush. It drops what another collector has. What its own collector has is dropped by the call that
+/// runs the destructor, also if another destructor panics.
 #[test]
 fn a_destructor_drops_what_other_collectors_have() {
     let deaths = Arc::default();
@@ -314,7 +315,7 @@ fn nothing_is_paid_while_nothing_waits() {
     });
 }
 
-/// Whoever has made the advances: `flush`, another handle, or several threads at once.
+/// The advances are made by `flush`, by another handle, or by several threads at once.
 #[test]
 fn nothing_is_paid_when_all_that_was_retired_is_dropped_and_nothing_is_counted() {
     const EACH: usize = if cfg!(miri) { 500 } else { 5_000 };
