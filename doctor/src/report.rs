@@ -211,8 +211,9 @@ impl Report {
         table([Column("cost", false), Column("ns", true)], rows)
             + &wrap(
                 "The first four: one round of the light side (store, fence, load), the minimum of many samples. \
-                 A token (Asymmetric) proves the decision, so its fence needs no check. heavy_fence: the median \
-                 of many samples. A sibling is another thread of the process.",
+                 A token (Asymmetric) proves the decision, so its fence needs no check. The others measure a \
+                 heavy fence without store and load: the median of many samples. A sibling is another thread of \
+                 the process.",
                 "",
             )
             + &match self.costs.break_even() {
@@ -262,7 +263,8 @@ impl Report {
         let FenceStats { heavy, retries, .. } = self.stats;
         wrap(
             &format!(
-                "Heavy fences of this run: {} asked for, {} calls made, {} shared, {retries} retries",
+                "Heavy fences of this run: {} asked for, {} calls made, {} shared the call of another thread, \
+                 {retries} calls made again after an error",
                 heavy.asked, heavy.calls, heavy.shared
             ),
             "  ",
