@@ -18,7 +18,7 @@ use crate::panics::through_panics;
 use crate::ring::{AT_ONCE, Batch, Counted, Extended, FARTHEST, Ring, Rings, Speed};
 use crate::slots::Slots;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{AtomicPtr, LOOM, Number, yield_now};
+use crate::sync::{AtomicPtr, Number, yield_now};
 use crate::thread::{self, Local};
 
 /// A set of hazard pointers, and of the retired objects that wait until no hazard pointer of the set protects them.
@@ -459,14 +459,9 @@ impl<F> Domain<F> {
         objects.saturating_mul(self.rings.owned().max(1)).max(self.slots.used())
     }
 
-    /// How many objects come into a new ring before its owner first checks it. In a model few checks are better.
-    pub(crate) fn first(&self) -> usize {
-        if LOOM { self.stride() } else { 1 }
-    }
-
     /// How many objects a thread retires between two checks of its ring.
     #[inline]
-    fn stride(&self) -> usize {
+    pub(crate) fn stride(&self) -> usize {
         // Each object is announced to a background reclaimer.
         // guard survives: a reclaimer finds within a second what is not announced, and who frees may do so more often.
         #[cfg(feature = "std")]
@@ -1023,7 +1018,7 @@ mod tests {
     #[cfg(feature = "std")]
     #[test]
     fn each_heavy_fence_decides_when_the_next_is_due_by_time() {
-        if LOOM {
+        if crate::sync::LOOM {
             return; // no clock
         }
         domain! { enum Tests {} }

@@ -199,7 +199,7 @@ impl<F: Family> Domain<F> {
             }
         }
         let rings = F::domain().rings();
-        let ring = rings.take(self.first());
+        let ring = rings.take(self.stride());
         let keep = |local: &Local| local.set_ring(ring);
         let _borrowed = if !LOOM && F::begin() && F::with_local(keep).is_some() {
             // SAFETY: this thread's.

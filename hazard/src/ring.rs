@@ -306,14 +306,14 @@ pub(crate) enum Speed {
 
 impl Ring {
     /// The owner checks the ring when this many objects are in it.
-    fn new(first: usize) -> Self {
+    fn new(stride: usize) -> Self {
         let block = Block::new();
         Ring {
             tail: AtomicUsize::new(0),
             own: UnsafeCell::new(Own {
                 tail: 0,
                 last: block,
-                limit: first.min(BLOCK),
+                limit: stride.min(BLOCK),
                 looked: 0,
                 review: 0,
                 counted: 0,
@@ -1039,10 +1039,10 @@ impl Rings {
         self.from(ring.shared.next)
     }
 
-    /// Takes a ring without an owner, or a new one. The caller becomes its owner, and checks a new ring when `first`
+    /// Takes a ring without an owner, or a new one. The caller becomes its owner, and checks a new ring when `stride`
     /// objects are in it. A ring that is locked at the moment is passed over, because it may stay locked for ever.
     #[cold]
-    pub(crate) fn take(&self, first: usize) -> &Ring {
+    pub(crate) fn take(&self, stride: usize) -> &Ring {
         // Relaxed: a size.
         self.owned.fetch_add(1, Relaxed);
         // Relaxed: a first check, and advice. Acquire: everything that the previous owner did. Pairs with: the Release
@@ -1054,7 +1054,7 @@ impl Rings {
         if let Some(ring) = self.iter().find(is_free) {
             return ring;
         }
-        let ring = Box::into_raw(Box::new(Ring::new(first)));
+        let ring = Box::into_raw(Box::new(Ring::new(stride)));
         // Relaxed: only compared with, by the exchange below.
         let mut next = self.newest.load(Relaxed);
         loop {
