@@ -27,7 +27,7 @@ impl Machine {
 /// Whether this process will call membarrier(2), or something switches the asymmetry off: the build, the
 /// environment, or the `strategy` that was asked for.
 pub(crate) fn calls_membarrier(strategy: Option<&str>) -> bool {
-    // Any other word than `symmetric` is taken for it.
+    // As the library reads it: the first one counts, and any other word than `symmetric` is taken for it.
     let is_switched_off = cfg!(any(asymfence_symmetric, asymfence_tsan))
         || env::var_os("ASYMFENCE").is_some_and(|word| !word.is_empty());
     !is_switched_off && strategy != Some("symmetric")

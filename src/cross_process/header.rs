@@ -233,12 +233,9 @@ impl<W: Word, const N: usize> Header<W, N> {
                 continue;
             }
             some_are_free = true;
-            if !description.try_lock(index)? {
+            // Before the place is taken: a sandbox that refuses the questions would leave it taken.
+            if !lock(&locks, &description, index)? {
                 continue;
-            }
-            // Asked before the place is taken: a sandbox that refuses the question would leave it taken.
-            if locks.lock_of(index)? != Lock::Exclusive {
-                return Err(Misfit::LockNotKept.into());
             }
             let mine = found.next();
             // Relaxed: HELD-BY-LOCK.
@@ -277,7 +274,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         let description = locks.open()?;
         let mut cleaned = 0;
         for index in self.taken() {
-            if !description.try_lock(index)? {
+            if !lock(locks, &description, index)? {
                 continue;
             }
             let _unlocks = Unlock(&description, index);
@@ -306,6 +303,18 @@ impl<W: Word, const N: usize> Header<W, N> {
         // Relaxed: the answer may be outdated a moment later.
         (0..N).filter(|&index| Taken(self.places[index].load(Relaxed)).is_taken())
     }
+}
+
+/// Locks the place for this description alone, unless another has a lock on it. A sandbox may have answered in the
+/// kernel's place, to the trial or to the lock: so it asks whether the lock is there.
+fn lock<L: Locks>(locks: &L, description: &L::Description, index: usize) -> Result<bool, L::Error> {
+    if !description.try_lock(index)? {
+        return Ok(false);
+    }
+    if locks.lock_of(index)? != Lock::Exclusive {
+        return Err(Misfit::LockNotKept.into());
+    }
+    Ok(true)
 }
 
 // Relaxed: the magic publishes these words, see `create` and `admit`.

@@ -70,7 +70,8 @@ pub(super) struct Search {
     block: [u8; Search::ENOUGH],
     /// The length of the whole block, which may be more than `ENOUGH`.
     length: usize,
-    found: Option<Switch>,
+    /// What the first block with our name says.
+    found: Option<Option<Switch>>,
 }
 
 #[cfg_attr(not(test), allow(dead_code, reason = "for the systems that have the file"))]
@@ -91,17 +92,17 @@ impl Search {
         }
     }
 
-    /// The first one counts, as for getenv(3).
+    /// The first one counts, as for getenv(3), also if it is empty.
     fn end_block(&mut self) {
         let block = &self.block[..self.length.min(Self::ENOUGH)];
         let value = block.strip_prefix(NAME.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-        self.found = self.found.or(value.and_then(understand));
+        self.found = self.found.or(value.map(understand));
         self.length = 0;
     }
 
     pub(super) fn found(mut self) -> Option<Switch> {
         self.end_block();
-        self.found
+        self.found.flatten()
     }
 }
 
@@ -127,6 +128,7 @@ mod tests {
             (b"X=ASYMFENCE=symmetric\0", None),
             (b"ASYMFENCE\0", None),
             (b"ASYMFENCE=symmetric\0ASYMFENCE=no\0", Some(Switch::Symmetric)),
+            (b"ASYMFENCE=\0ASYMFENCE=symmetric\0", None),
         ];
         for &(environment, expected) in rows {
             for size in 1..=environment.len().max(1) {

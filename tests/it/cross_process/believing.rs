@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
-use asymfence::cross_process::{Mode, PARTICIPANTS, SegmentError, SegmentStep};
+use asymfence::cross_process::{Attached, Mode, PARTICIPANTS, SegmentError, SegmentStep};
 use nix::libc;
 use rustix::fs::{MemfdFlags, memfd_create};
 use seccompiler::SeccompAction::Errno;
@@ -117,6 +117,44 @@ fn a_sandbox_that_answers_0_to_locks_is_not_believed() {
             attaches(header);
         }
     });
+}
+
+/// Of the calls on the locks one is answered 0 in the kernel's place, whichever it is.
+#[test]
+fn one_invented_answer_frees_no_place_of_the_living() {
+    let call = if cfg!(target_pointer_width = "32") { "fcntl64" } else { "fcntl" };
+    let mut refused = 0;
+    for nth in 1.. {
+        let Some(child) = Child::injected_into(call, &format!("retval=0:when={nth}")) else {
+            return;
+        };
+        let outcome = child.outcome(|| {
+            let segment = fresh();
+            let header = segment.header();
+            if create(header, Mode::Symmetric).is_err() {
+                return println!("refused");
+            }
+            let Ok(Attached::Symmetric(mine)) = attach(header) else { return println!("refused") };
+            let reaped = reap(header, |place| assert_ne!(place, mine.index(), "it lives"));
+            // With a lock that it has not, too.
+            match (reaped, attach(header)) {
+                (Ok(freed), Ok(other)) => {
+                    assert_eq!(freed, 0);
+                    let Attached::Symmetric(other) = other else { panic!("symmetric") };
+                    assert_ne!(other.index(), mine.index());
+                }
+                (reaped, attached) => {
+                    println!("refused {reaped:?} {:?}", attached.map(|_| ()));
+                }
+            }
+        });
+        assert!(outcome.succeeded(), "{nth}: {}", outcome.output());
+        refused += outcome.count("refused");
+        if outcome.count("refused") == 0 && nth > 20 {
+            break;
+        }
+    }
+    assert!(refused >= 8, "{refused}");
 }
 
 /// Otherwise one process that tries again and again would fill the table.

@@ -26,7 +26,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a place is taken without its lock",
         HEADER,
-        "            if !description.try_lock(index)? {\n                continue;\n            }\n            // Asked before the place is taken: a sandbox that refuses the question would leave it taken.\n            if locks.lock_of(index)? != Lock::Exclusive {\n                return Err(Misfit::LockNotKept.into());\n            }\n            let mine",
+        "            if !lock(&locks, &description, index)? {\n                continue;\n            }\n            let mine",
         "            let mine",
     ),
     Mutant(
@@ -38,7 +38,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a place is reaped without its lock",
         HEADER,
-        "            if !description.try_lock(index)? {\n                continue;\n            }\n            let _unlocks",
+        "            if !lock(locks, &description, index)? {\n                continue;\n            }\n            let _unlocks",
         "            let _unlocks",
     ),
     Mutant(
