@@ -2,7 +2,7 @@
 //!
 //! COMMIT-ONCE: the mode is written once. Every thread acts on that mode for ever, or still reads "undecided", which is
 //! safe on both sides: a light fence that finds no strategy is a full one, and a heavy fence that finds none decides
-//! first. So a heavy fence that makes no system call is never paired with a light fence that is only a compiler
+//! first. So a heavy fence that is only a `fence(SeqCst)` is never paired with a light fence that is only a compiler
 //! barrier.
 
 use core::fmt;
@@ -206,14 +206,16 @@ pub fn strategy() -> Option<Strategy> {
 /// to do so later. If these
 /// files do not show that a rung is sound, the rung is refused.
 ///
-/// `init` allocates nothing, so an allocator may fence, with these exceptions:
+/// On Linux and Android `init` allocates nothing, so an allocator may fence, with these exceptions:
 ///
-/// - It allocates if the program sets `ASYMFENCE` for itself, or if `ASYMFENCE` is set and there is no
-///   /proc/thread-self/environ (no /proc, another system). In such a program the allocator must call
-///   [`force`]`(Strategy::Symmetric)` first.
+/// - It allocates if `ASYMFENCE` is set and /proc/thread-self/environ does not show it: the program has set it for
+///   itself, or has overwritten its initial environment, or there is no /proc. In such a program the allocator must
+///   call [`force`]`(Strategy::Symmetric)` first.
 /// - An allocator that replaces glibc's malloc(3) must decide before the program registers its 49th pthread_atfork(3)
 ///   handler: for that handler glibc allocates while it holds the lock of pthread_atfork(3), which the first call of
 ///   `init` takes.
+///
+/// On other systems it allocates if `ASYMFENCE` is set, and on Windows always.
 ///
 /// `ASYMFENCE` is read once, by the first function that needs it, which may be one of
 /// [`cross_process`](crate::cross_process). On Linux the value at the start of the process takes precedence, even if

@@ -36,9 +36,9 @@
 //! # Cost
 //!
 //! Writers pay, and for a while after a write the readers do. A biased read section takes a few loads, two stores and
-//! two light fences, on memory that no other reader writes. The first write after the bias was turned on takes a heavy
-//! fence, which interrupts the running threads, and a load of each slot. Until the bias is turned on again writes cost
-//! what they cost on the underlying lock. Read sections do too, plus a counter.
+//! two light fences (full ones while writers come often), on memory that no other reader writes. The first write after
+//! the bias was turned on takes a heavy fence, which interrupts the running threads, and a load of each slot. Until the
+//! bias is turned on again writes cost what they cost on the underlying lock. Read sections do too, plus a counter.
 //!
 //! The fences have a bias of their own, an [`asymfence::Bias`], besides that of the lock. If writes that find the lock
 //! biased come more often than once in a millisecond, both sides switch to full fences, until none has come for a
@@ -365,8 +365,9 @@ impl<T: ?Sized> Reader<'_, T> {
     /// visible.
     ///
     /// While the lock is biased a read section takes two loads, a store and a light fence, and a load, a store and a
-    /// light fence at its end. Its end makes a system call if a writer waits. After a busy phase of writers the end of
-    /// one read section also executes a heavy fence, to make the fences asymmetric again (at most one in a pause).
+    /// light fence at its end. (While writers come often the fences are full ones.) Its end makes a system call if a
+    /// writer waits. After a busy phase of writers the end of one read section also executes a heavy fence, to make the
+    /// fences asymmetric again (at most one in a pause).
     #[inline]
     pub fn read(&mut self) -> ReadGuard<'_, T> {
         let underlying = if self.enter() { None } else { Some(self.enter_slowly()) };

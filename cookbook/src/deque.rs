@@ -300,9 +300,9 @@ impl<T> Owner<T> {
     /// Puts `item` at the bottom. What happens before the push happens before the return of the
     /// steal that takes the item.
     ///
-    /// No fence and no read-modify-write. A push that finds the deque full allocates a buffer of twice the size. The
-    /// old buffer is freed when no thief is reading there. A push that finds the deque nearly empty may allocate a
-    /// smaller buffer.
+    /// No fence and no read-modify-write, unless the buffer changes. A push that finds the deque full allocates a
+    /// buffer of twice the size. The old buffer is freed when no thief is reading there. A push that finds the deque
+    /// nearly empty may allocate a smaller buffer.
     pub fn push(&self, item: Box<T>) {
         let shared = &*self.shared;
         let (bottom, top, buffer) = loop {
@@ -417,10 +417,10 @@ impl<T> Owner<T> {
 
     /// Takes the item at the bottom, the newest. `None` if there is none: all were popped, or stolen.
     ///
-    /// Executes no fence instruction, and a read-modify-write only for the last item and for an item that a thief
-    /// claims. Never waits. Now and then it gives memory back. After a busy phase of thieves one `pop` executes a heavy
-    /// fence, to make the fences asymmetric again. A steal does not synchronise with a `pop` that finds the item gone:
-    /// the owner may not see what the thief did before the steal.
+    /// Executes a light fence, which is a full one while thieves come often, and a read-modify-write only for the last
+    /// item and for an item that a thief claims. Never waits. Now and then it gives memory back. After a busy phase of
+    /// thieves one `pop` executes a heavy fence, to make the fences asymmetric again. A steal does not synchronise with
+    /// a `pop` that finds the item gone: the owner may not see what the thief did before the steal.
     pub fn pop(&self) -> Option<Box<T>> {
         let shared = &*self.shared;
         // Relaxed: written by us alone.

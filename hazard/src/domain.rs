@@ -63,16 +63,16 @@ use crate::thread::{self, Local};
 ///   them within its next 64 retires. After the next heavy fence, threads that continue to retire free up to 64 of the
 ///   ended threads' objects whenever they free their own: at every fourth retire, by default
 ///   ([`Thresholds::at_once`]). If no thread retires, the objects wait.
-/// - **Bytes**: at most the sum of four times [`Thresholds::bytes`], the same threshold once more for each heavy fence
-///   under way, what was protected when the domain last looked (it looks after a heavy fence; what is not protected any
-///   more waits until the next one), and the last [`Thresholds::at_once`] objects of each thread, which it has not
-///   counted yet. An object counts with the size of its type, or with the bytes that
+/// - **Bytes**: at most four times [`Thresholds::bytes`], plus that threshold once for each heavy fence under way, plus
+///   what was protected when the domain last looked, plus the last [`Thresholds::at_once`] objects of each thread,
+///   which the domain has not counted yet. The domain looks after a heavy fence, so what is no longer protected waits
+///   until the next one. An object counts with the size of its type, or with the bytes that
 ///   [`retire_weighing`](Domain::retire_weighing) was told. A thread frees its objects in the order in which it has
-///   retired them, so many small ones may stand before a large one. If more than two times [`Thresholds::bytes`] wait at
-///   a heavy fence, beside what is protected, the next retire of a large object frees everything that the fence serves
-///   in its thread's ring, and in the rings of threads that are stalled or have ended. Large is an object with which its
-///   thread has retired a sixteenth of [`Thresholds::bytes`] since the domain last counted its objects (with more than
-///   16 threads that retire, one part for each of them).
+///   retired them, so many small ones may stand before a large one. If more than two times [`Thresholds::bytes`] wait
+///   at a heavy fence, beside what is protected, the next retire of a large object frees everything that the fence
+///   serves in its thread's ring, and in the rings of threads that are stalled or have ended. Large is an object with
+///   which its thread has retired a sixteenth of [`Thresholds::bytes`] since the domain last counted its objects (with
+///   more than 16 threads that retire, one part for each of them).
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, and an object
 ///   that a thread has retired earlier still waits, the next retire of that thread executes one, and frees up to 16
 ///   waiting objects, or as many as the thread has retired since it last freed some, if that is more. These heavy

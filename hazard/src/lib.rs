@@ -105,8 +105,8 @@
 //! `H`.
 //!
 //! - Objects: at most `4·E + H` wait, and `E` more for each heavy fence that is under way.
-//! - Bytes: at most 32 MiB wait, 8 MiB more for each heavy fence that is under way, what is protected, and the last four
-//!   objects of each thread, as far as the domain was told the sizes.
+//! - Bytes: at most 32 MiB wait, plus 8 MiB for each heavy fence that is under way, plus what is protected, plus the
+//!   last four objects of each thread, as far as the domain was told the sizes.
 //! - Time: a retire that comes a millisecond or more after the last heavy fence starts to free what waits, if its thread
 //!   has retired something earlier that still waits. This retire and the following ones free it. After a burst of fast
 //!   retires a thread reads the clock late, at one retire in 32.
@@ -116,12 +116,13 @@
 //! # Limits
 //!
 //! The crate needs an allocator. Models use the feature `loom`, as [the fences' guide] says; with it the constructors
-//! are not `const fn`, so a `static` of these types does not compile. A signal handler may protect an object, but must
-//! not retire one. The same holds for a global allocator, and for what it calls: a retire may allocate, and panics if
-//! the allocator retires meanwhile. In a destructor one may retire. With the feature `std` a retire reads the clock, by
-//! an instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. If [`Thresholds::pause`] is
-//! `None`, a thread reads the clock only while it waits: for another thread's reclaim, or for another thread's heavy
-//! fence (see [`asymfence::heavy_fence`]). A child of fork(2) can continue to use everything: see [`Domain`].
+//! are not `const fn`, so a `static` of these types does not compile. A signal handler may protect an object by a
+//! hazard pointer that was created before. It must not create or drop one, as `load` does, and must not retire. The
+//! same holds for a global allocator, and for what it calls: a retire may allocate, and panics if the allocator retires
+//! meanwhile. In a destructor one may retire. With the feature `std` a retire reads the clock, by an instruction that
+//! prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. If [`Thresholds::pause`] is `None`, a thread reads
+//! the clock only while it waits: for another thread's reclaim, or for another thread's heavy fence (see
+//! [`asymfence::heavy_fence`]). A child of fork(2) can continue to use everything: see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/
 

@@ -13,9 +13,10 @@ impl<F: 'static> Domain<F> {
     /// thread already, this does nothing.
     ///
     /// The thread sleeps while nothing waits, but looks once a second, and ends with the program. A retire wakes it. (A
-    /// thread that has retired objects before this call may retire up to three more without waking it. They are freed
-    /// within two seconds.) Objects that wait at the end of the program are not freed. If a destructor panics, the
-    /// panic hook reports it, and the thread continues.
+    /// thread that has retired objects before this call may retire a few more without waking it: fewer than
+    /// [`Thresholds::at_once`](crate::Thresholds::at_once), so up to three by default. They are freed within two
+    /// seconds.) Objects that wait at the end of the program are not freed. If a destructor panics, the panic hook
+    /// reports it, and the thread continues.
     ///
     /// Threads that retire are not slowed down. If they retire faster than one thread frees, garbage grows.
     ///

@@ -52,7 +52,8 @@ pub enum SegmentError {
     },
     /// No place can be locked, though some are free.
     Locked,
-    /// The file system does not keep a lock for a mapping.
+    /// The file system does not keep a lock for a mapping, or a sandbox answers in the kernel's place that there is a
+    /// lock.
     LockNotKept,
     /// The process has lost its place.
     PlaceLost,
@@ -226,8 +227,9 @@ impl fmt::Display for SegmentError {
                  itself has on the lock file, from byte {FIRST_BYTE} on; try again, or lock less"
             ),
             SegmentError::LockNotKept => f.write_str(
-                "the file system does not keep a lock for as long as the file is mapped (overlayfs does not); \
-                 take a memfd, or a file in /dev/shm",
+                "the lock is not there: either the file system does not keep a lock for as long as the file is mapped \
+                 (overlayfs does not): take a memfd, or a file in /dev/shm; or a sandbox answers fcntl(2) in the \
+                 kernel's place: let the kernel answer",
             ),
             SegmentError::PlaceLost => f.write_str(
                 "the place in the table is no longer held, as after the restore of a checkpoint; attach again",

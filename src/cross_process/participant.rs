@@ -243,7 +243,8 @@ impl<'a, F: Fences> Participant<'a, F> {
     ///
     /// # Errors
     ///
-    /// [`SegmentError::Failed`], or [`SegmentError::OtherFile`] if the descriptor's number belongs to another file now.
+    /// [`SegmentError::Failed`]; [`SegmentError::OtherFile`] if the descriptor's number belongs to another file now;
+    /// [`SegmentError::LockNotKept`] if a sandbox answers in the kernel's place that `reap` has a lock.
     pub fn reap(&self, clean: impl FnMut(usize)) -> Result<usize, SegmentError> {
         self.place.header.reap(&self.place.locks, clean)
     }

@@ -6,7 +6,7 @@
 /// # #[cfg(feature = "loom")] {
 /// use asymfence::model::{Start, model_from};
 ///
-/// // A crate's users get this world in a sandbox.
+/// // Users get this where no mechanism works, as on macOS.
 /// model_from(Start::Symmetric, || assert!(asymfence::Asymmetric::new().is_err()));
 /// # }
 /// ```
@@ -14,8 +14,9 @@
 pub enum Start {
     /// Committed to an asymmetric strategy, as after [`init`](crate::init) on most machines.
     Asymmetric,
-    /// Committed to the symmetric one: both fences are full. This is what a crate's users get in a sandbox. (Models of
-    /// other crates often use full fences on both sides in place of asymmetric fences, too. That hides outcomes.)
+    /// Committed to the symmetric one: both fences are full. Users get this where no mechanism works: on macOS, or in a
+    /// sandbox that forbids membarrier(2). (Models of other crates often use full fences on both sides in place of
+    /// asymmetric fences, too. That hides outcomes.)
     Symmetric,
     /// Not committed yet: the first heavy fence decides.
     Undecided {
