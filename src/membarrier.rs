@@ -146,7 +146,8 @@ pub fn registrations() -> Result<Commands, Failure> {
 }
 
 /// GLOBAL, also known as SHARED: every thread of every process of the system passes a full barrier.
-/// Since Linux 4.3.
+/// Since Linux 4.3. **On Linux 4.3 to 4.9 with `nohz_full` it succeeds and misses processors**; 4.10 refuses it there
+/// (commit 907565337ebf).
 ///
 /// Needs no registration, and blocks for milliseconds (an RCU grace period). For a process that can wait that long, if
 /// the other processes cannot register.
@@ -164,7 +165,7 @@ pub fn registrations() -> Result<Commands, Failure> {
 ///
 /// # Errors
 ///
-/// EINVAL where `nohz_full` is set; ENOSYS, and EPERM of a sandbox.
+/// EINVAL where `nohz_full` is set (ENOSYS on some kernels before 4.14); ENOSYS, and EPERM of a sandbox.
 #[doc(alias = "SHARED")]
 #[doc(alias = "MEMBARRIER_CMD_SHARED")]
 #[doc(alias = "shared")]

@@ -77,10 +77,11 @@ reasons! {
         "QUERY does not list PRIVATE_EXPEDITED (0x8) and its registration (0x10), or, for fences between \
          processes, GLOBAL (0x1): the kernel is older than 4.14, or (between processes) it was booted with \
          nohz_full, or a sandbox answers in its place",
-    /// A membarrier command or flag that does not exist was not answered with EINVAL.
+    /// A membarrier command that does not exist was not answered with EINVAL, or a call with a flag that it does not take
+    /// succeeded.
     AcceptsNonsense:
-        "a membarrier command or flag that does not exist was not answered with EINVAL: a sandbox or an \
-         emulator answers in the kernel's place; let the kernel answer",
+        "a membarrier command that does not exist was not answered with EINVAL, or a call with a flag that does \
+         not exist succeeded: a sandbox or an emulator answers in the kernel's place; let the kernel answer",
     /// The kernel has the call, but in this version it may not always be a barrier (membarrier on riscv before Linux
     /// 6.9; mprotect from 4.3 to 4.12). Only the major and the minor version are compared, so a kernel with a backport
     /// of the fix is refused too, such as 6.6.51 on riscv.

@@ -1,7 +1,8 @@
 //! Five structures to depend on or to copy from. In each of them one side runs often and the other side rarely. Each is
 //! one file, which takes its atomics and fences from `sync.rs` and imports nothing else of this package. To copy one,
 //! copy its file, `sync.rs` and the folder `sync/` into your `src/`, declare the two modules in the root of your crate,
-//! and take the dependencies and the feature `loom` from `Cargo.toml`, without the `path` of asymfence.
+//! and take the dependencies and the feature `loom` from `Cargo.toml`, without the `path` of asymfence. (If your models
+//! have a cfg in place of a feature: see docs/cookbook.md.)
 //!
 //! - [`event_count`]: threads sleep until something happens, and every push notifies them
 //! - [`rcu`]: readers read a value that a writer replaces as a whole

@@ -70,9 +70,9 @@ use crate::thread::{self, Local};
 ///   [`retire_weighing`](Domain::retire_weighing) was told. A thread frees its objects in the order in which it has
 ///   retired them, so many small ones may stand before a large one. If more than two times [`Thresholds::bytes`] wait
 ///   at a heavy fence, beside what is protected, the next retire of a large object frees everything that the fence
-///   serves in its thread's ring, and in the rings of threads that are stalled or have ended. Large is an object with
-///   which its thread has retired a sixteenth of [`Thresholds::bytes`] since the domain last counted its objects (with
-///   more than 16 threads that retire, one part for each of them).
+///   serves in its thread's ring, and in the rings of threads that are stalled or have ended. An object is large if the
+///   bytes that its thread has retired since the domain last counted them, this object included, reach a sixteenth of
+///   [`Thresholds::bytes`]. (With more than 16 threads that retire: [`Thresholds::bytes`] divided by their number.)
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, and an object
 ///   that a thread has retired earlier still waits, the next retire of that thread executes one, and frees up to 16
 ///   waiting objects, or as many as the thread has retired since it last freed some, if that is more. These heavy

@@ -18,7 +18,7 @@ impl<F: 'static> Domain<F> {
     /// seconds.) Objects that wait at the end of the program are not freed. If a destructor panics, the panic hook
     /// reports it, and the thread continues.
     ///
-    /// Threads that retire are not slowed down. If they retire faster than one thread frees, garbage grows.
+    /// Nothing holds back threads that retire: if they retire faster than one thread frees, garbage grows.
     ///
     /// A child of fork(2) has no such thread. It reclaims as if this had never been called, until it calls this again.
     /// A thread of the child notices that when its retire reads the clock, as the time bullet of [`Domain`] says; or, if

@@ -1,11 +1,11 @@
 //! Fences between processes that share memory. Linux only.
 //!
 //! [`heavy_fence`](crate::heavy_fence) covers the threads of its own process. The fences here reach every thread of
-//! every process, by membarrier(2) GLOBAL. Such a heavy fence takes **some ten milliseconds**: the kernel waits until
-//! every processor has passed a full barrier. It interrupts nobody (unless the kernel's `rcu_expedited` is set: then it
-//! takes microseconds), and the light fence is no instruction. So execute one heavy fence for a thousand operations.
-//! (GLOBAL_EXPEDITED, which takes microseconds, misses processes: see [the
-//! specification](crate::guide::specification).)
+//! every process, by membarrier(2) GLOBAL. Such a heavy fence takes **some ten milliseconds**: the kernel waits for an
+//! RCU grace period, in which each busy processor passes a full barrier, and what ran on an idle one is ordered too. It
+//! interrupts nobody (unless the kernel's `rcu_expedited` is set: then it takes microseconds), and the light fence is
+//! no instruction. So execute one heavy fence for a thousand operations. (GLOBAL_EXPEDITED, which takes microseconds,
+//! misses processes: see [the specification](crate::guide::specification).)
 //!
 //! A kernel may refuse GLOBAL (`nohz_full`), and so may a sandbox. So the mode is stored in the shared memory, and a
 //! process that cannot use that mode cannot attach:
@@ -61,9 +61,10 @@
 //!
 //! Each participant has a place in the header's table, with a number, [`Participant::index`], that no other participant
 //! has. If a process ends without giving its place back, the place stays taken, and [`reap`] frees it. The kernel tells
-//! whether a process has ended: each participant holds a lock (fcntl(2) F_OFD_SETLK, on bytes of the segment's *lock
-//! file* from 2^62 on: the file that `create` and `attach` were given), and a mapping of the beginning of that file
-//! keeps the open file description, and so the lock, alive. Process numbers are not compared. So
+//! whether a process has ended. Each participant holds a lock (fcntl(2) F_OFD_SETLK) on a byte of the segment's *lock
+//! file*, the file that `create` and `attach` were given. These bytes begin at 2^62. The participant also has a mapping
+//! of the beginning of the file, which keeps the open file description, and so the lock, alive. Process numbers are not
+//! compared. So
 //!
 //! - a place is never reaped while a process has the participant, or a copy of it by fork(2): a daemon keeps the place
 //!   that it had before its parent exited;

@@ -193,11 +193,10 @@ impl<'a, F: Fences> Participant<'a, F> {
     /// Orders the memory accesses before it against those after it, as seen by every thread of every participant that
     /// executes a light fence, a `fence(SeqCst)` or a heavy fence.
     ///
-    /// It has all the effects of `fence(SeqCst)` on its caller. In an asymmetric segment it takes some ten milliseconds:
-    /// the kernel waits until every processor of the system has passed a full barrier. It interrupts nobody, unless the kernel's
-    /// `rcu_expedited` is set. So execute
-    /// one for many operations, as [`Pacer`](crate::Pacer) helps to do. Heavy fences of several callers do not wait for
-    /// one another.
+    /// It has all the effects of `fence(SeqCst)` on its caller. In an asymmetric segment it takes some ten
+    /// milliseconds: the kernel waits for an RCU grace period. It interrupts nobody, unless the kernel's
+    /// `rcu_expedited` is set. So execute one for many operations, as [`Pacer`](crate::Pacer) helps to do. Heavy fences
+    /// of several callers do not wait for one another.
     ///
     /// # Aborts
     ///
