@@ -227,6 +227,16 @@ impl Description for Reference {
         self.0.unlock(index);
     }
 
+    fn is_of_this_process(&self) -> bool {
+        true
+    }
+
+    fn lock_of_another(&self, index: usize) -> Result<Lock, Misfit> {
+        // Relaxed: as in `lock_of`.
+        let holder = self.0.segment.locks[index].load(Relaxed);
+        Ok(if holder & !SHARED == self.0.id { Lock::Free } else { Lock::Exclusive })
+    }
+
     fn hold(&self) -> Result<Reference, Misfit> {
         Ok(self.0.refer())
     }

@@ -7,6 +7,9 @@ use rustix::io::Errno;
 use super::header::{FIRST_BYTE, Misfit, PARTICIPANTS, VERSION, WORDS};
 use crate::refusal::Refusal;
 
+/// What a kernel may answer.
+const ERRNOS: core::ops::Range<i32> = 1..4096;
+
 /// Why a segment was not created, or a process could not attach. `Display` says what to do.
 ///
 /// ```
@@ -89,7 +92,11 @@ pub enum SegmentStep {
 
 impl SegmentStep {
     pub(super) fn failed(self) -> impl Fn(Errno) -> SegmentError {
-        move |errno| SegmentError::Failed(self, errno.raw_os_error())
+        move |errno| self.failed_with(errno.raw_os_error())
+    }
+
+    pub(super) fn failed_with(self, errno: i32) -> SegmentError {
+        SegmentError::Failed(self, if ERRNOS.contains(&errno) { errno } else { 0 })
     }
 
     const fn words(self) -> &'static str {
@@ -103,7 +110,7 @@ impl SegmentStep {
     }
 
     fn advice(self, errno: i32) -> &'static str {
-        if errno == 0 {
+        if !ERRNOS.contains(&errno) {
             return "no kernel gives this answer: a sandbox answers in its place; let the kernel answer";
         }
         match (self, Errno::from_raw_os_error(errno)) {
@@ -228,7 +235,7 @@ impl fmt::Display for SegmentError {
             ),
             SegmentError::LockNotKept => f.write_str(
                 "the lock is not there: either the file system does not keep a lock for as long as the file is mapped \
-                 (overlayfs does not): take a memfd, or a file in /dev/shm; or a sandbox answers fcntl(2) in the \
+                 (overlayfs and FUSE do not): take a memfd, or a file in /dev/shm; or a sandbox answers fcntl(2) in the \
                  kernel's place: let the kernel answer",
             ),
             SegmentError::PlaceLost => f.write_str(

@@ -24,6 +24,11 @@
 //! kernel passes the lock on under a spin lock (`flc_lock`, fs/locks.c@v6.18). A process that was killed could not
 //! order anything itself.
 //!
+//! FORKED-IN-THE-MIDDLE: a signal handler, or `clean`, may fork the process, and the child may return and go on as the
+//! parent does. Then both have one description, and the kernel gives both the same locks. The exchange of the word
+//! decides which of the two has the place. The other one must not unlock it: it drops its references to the description,
+//! and opens another one. The lock is released with the last reference, at the latest.
+//!
 //! Words and locks are type parameters: the loom models run this file over words and locks of their own.
 
 use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
@@ -111,11 +116,15 @@ pub(super) trait Description {
     type Hold;
     type Error;
 
+    /// Whether this process opened it. A child that was forked since has a copy, and with it the same locks.
+    fn is_of_this_process(&self) -> bool;
     /// Locks the place exclusively, unless another description has a lock on it. Never waits.
     fn try_lock(&self, index: usize) -> Result<bool, Self::Error>;
     /// Changes the exclusive lock to a shared one. No other process has a lock in between.
     fn share(&self, index: usize) -> Result<(), Self::Error>;
     fn unlock(&self, index: usize);
+    /// Which lock another description has on the place.
+    fn lock_of_another(&self, index: usize) -> Result<Lock, Self::Error>;
 
     /// Keeps the locks without the description.
     fn hold(&self) -> Result<Self::Hold, Self::Error>;
@@ -223,8 +232,12 @@ impl<W: Word, const N: usize> Header<W, N> {
         &self,
         locks: L,
     ) -> Result<Place<'_, W, N, L, L::Hold>, L::Error> {
-        let description = locks.open()?;
-        let hold = description.hold()?;
+        let open = || {
+            let description = locks.open()?;
+            let hold = description.hold()?;
+            Ok::<_, L::Error>((description, hold))
+        };
+        let mut opened = open()?;
         let mut some_are_free = false;
         for (index, word) in self.places.iter().enumerate() {
             // Relaxed: the exchange checks it, and fails if the place was taken and left since.
@@ -233,25 +246,36 @@ impl<W: Word, const N: usize> Header<W, N> {
                 continue;
             }
             some_are_free = true;
+            if !opened.0.is_of_this_process() {
+                drop(opened); // FORKED-IN-THE-MIDDLE
+                opened = open()?;
+            }
             // Before the place is taken: a sandbox that refuses the questions would leave it taken.
-            if !lock(&locks, &description, index)? {
+            if !lock(&locks, &opened.0, index)? {
                 continue;
             }
             let mine = found.next();
             // Relaxed: HELD-BY-LOCK.
             if word.compare_exchange(found.0, mine.0, Relaxed, Relaxed).is_err() {
-                description.unlock(index);
+                // FORKED-IN-THE-MIDDLE: who has the place shares its lock, and our trial made that lock exclusive again.
+                let shared = opened.0.share(index);
+                drop(opened);
+                shared?;
+                opened = open()?;
                 continue;
             }
+            let (description, hold) = opened;
             let shared = description.share(index);
             let place = Place { header: self, locks, index, mine, hold: Some(hold) };
             // From now on the hold alone keeps the lock, if the file system supports that.
             drop(description);
-            shared?;
-            if place.locks.lock_of(index)? != Lock::Shared {
-                return Err(Misfit::LockNotKept.into());
-            }
-            return Ok(place);
+            let error = match shared.and_then(|()| place.is_held()) {
+                Ok(true) => return Ok(place),
+                Ok(false) => Misfit::LockNotKept.into(),
+                Err(error) => error,
+            };
+            place.free();
+            return Err(error);
         }
         if some_are_free {
             return Err(Misfit::Locked.into());
@@ -271,29 +295,36 @@ impl<W: Word, const N: usize> Header<W, N> {
         mut clean: impl FnMut(usize),
     ) -> Result<usize, L::Error> {
         // A description of its own: two calls with the same description would not exclude each other.
-        let description = locks.open()?;
+        let mut description = locks.open()?;
         let mut cleaned = 0;
         for index in self.taken() {
             if !lock(locks, &description, index)? {
                 continue;
             }
-            let _unlocks = Unlock(&description, index);
             let word = &self.places[index];
             // Relaxed: HELD-BY-LOCK. The place may have been reaped or given back before we got the lock.
             let found = Taken(word.load(Relaxed));
-            if !found.is_taken() {
-                continue;
-            }
             // Its last holder may be alive and have lost the lock. From now on it finds another word, and frees
             // nothing. Relaxed: HELD-BY-LOCK. Fails if the holder has freed the place meanwhile.
             let ours = found.anew();
-            if word.compare_exchange(found.0, ours.0, Relaxed, Relaxed).is_err() {
+            if !found.is_taken()
+                || word.compare_exchange(found.0, ours.0, Relaxed, Relaxed).is_err()
+            {
+                // FORKED-IN-THE-MIDDLE.
+                drop(description);
+                description = locks.open()?;
                 continue;
             }
+            let unlocks = Unlock(&description, index);
             clean(index);
+            if !description.is_of_this_process() {
+                // A child that was forked in `clean`, and has returned from it, as its parent will.
+                return Ok(cleaned);
+            }
             cleaned += 1;
             // Relaxed: HELD-BY-LOCK. Fails only if a process overwrote the table.
             let _ = word.compare_exchange(ours.0, ours.next().0, Relaxed, Relaxed);
+            drop(unlocks);
         }
         Ok(cleaned)
     }
@@ -306,12 +337,13 @@ impl<W: Word, const N: usize> Header<W, N> {
 }
 
 /// Locks the place for this description alone, unless another has a lock on it. A sandbox may have answered in the
-/// kernel's place, to the trial or to the lock: so it asks whether the lock is there.
+/// kernel's place, to the trial or to the lock: so it asks whether the lock is there, and whether it is another's.
 fn lock<L: Locks>(locks: &L, description: &L::Description, index: usize) -> Result<bool, L::Error> {
     if !description.try_lock(index)? {
         return Ok(false);
     }
-    if locks.lock_of(index)? != Lock::Exclusive {
+    if locks.lock_of(index)? != Lock::Exclusive || description.lock_of_another(index)? != Lock::Free
+    {
         return Err(Misfit::LockNotKept.into());
     }
     Ok(true)
@@ -347,12 +379,14 @@ impl Taken {
     }
 }
 
-/// Releases the lock, even if `clean` panics.
+/// Releases the lock, even if `clean` panics. But not in a copy of the process that has the lock.
 struct Unlock<'a, D: Description>(&'a D, usize);
 
 impl<D: Description> Drop for Unlock<'_, D> {
     fn drop(&mut self) {
-        self.0.unlock(self.1);
+        if self.0.is_of_this_process() {
+            self.0.unlock(self.1);
+        }
     }
 }
 
@@ -373,6 +407,13 @@ impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Place<'_, W, N, L, H> {
         // Relaxed: HELD-BY-LOCK. If another process has the shared lock, its word is there already.
         Ok(is_held && self.header.places[self.index].load(Relaxed) == self.mine.0)
     }
+
+    /// Makes the word free.
+    fn free(&self) {
+        let word = &self.header.places[self.index];
+        // Relaxed: HELD-BY-LOCK. Fails if the place was reaped since, or a process overwrote the table.
+        let _ = word.compare_exchange(self.mine.0, self.mine.next().0, Relaxed, Relaxed);
+    }
 }
 
 impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Drop for Place<'_, W, N, L, H> {
@@ -381,9 +422,7 @@ impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Drop for Place<'_, W, N, L,
         // A copy in a forked process keeps the lock and continues to use the place. If that cannot be found out, the
         // place stays taken, and can be reaped.
         if let Ok(Lock::Free) = self.locks.lock_of(self.index) {
-            let word = &self.header.places[self.index];
-            // Relaxed: HELD-BY-LOCK. Fails if the place was reaped since, or a process overwrote the table.
-            let _ = word.compare_exchange(self.mine.0, self.mine.next().0, Relaxed, Relaxed);
+            self.free();
         }
     }
 }

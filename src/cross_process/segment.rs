@@ -103,10 +103,16 @@ impl Locks for LockFile<'_> {
 
     fn lock_of(&self, index: usize) -> Result<Lock, SegmentError> {
         let byte = byte_of(index);
-        match ofd_lock::find(self.same()?, byte..byte + 1).map_err(lock_failed)? {
-            byte_lock::Lock::Free => Ok(Lock::Free),
-            byte_lock::Lock::Exclusive => Ok(Lock::Exclusive),
-            byte_lock::Lock::Shared => Ok(Lock::Shared),
+        ofd_lock::find(self.same()?, byte..byte + 1).map(Lock::from).map_err(lock_failed)
+    }
+}
+
+impl From<byte_lock::Lock> for Lock {
+    fn from(lock: byte_lock::Lock) -> Self {
+        match lock {
+            byte_lock::Lock::Free => Lock::Free,
+            byte_lock::Lock::Exclusive => Lock::Exclusive,
+            byte_lock::Lock::Shared => Lock::Shared,
         }
     }
 }
@@ -116,6 +122,10 @@ pub(super) struct Description(ofd_lock::Description);
 impl header::Description for Description {
     type Hold = Hold;
     type Error = SegmentError;
+
+    fn is_of_this_process(&self) -> bool {
+        self.0.is_of_this_process()
+    }
 
     fn try_lock(&self, index: usize) -> Result<bool, SegmentError> {
         self.0.try_lock(byte_of(index)).map_err(lock_failed)
@@ -129,6 +139,11 @@ impl header::Description for Description {
         self.0.unlock(byte_of(index));
     }
 
+    fn lock_of_another(&self, index: usize) -> Result<Lock, SegmentError> {
+        let byte = byte_of(index);
+        self.0.find(byte..byte + 1).map(Lock::from).map_err(lock_failed)
+    }
+
     fn hold(&self) -> Result<Hold, SegmentError> {
         if self.0.is_layered().map_err(SegmentStep::Identify.failed())? {
             return Err(SegmentError::LockNotKept);
@@ -138,7 +153,7 @@ impl header::Description for Description {
 }
 
 fn lock_failed(errno: i32) -> SegmentError {
-    SegmentError::Failed(SegmentStep::Lock, errno)
+    SegmentStep::Lock.failed_with(errno)
 }
 
 fn byte_of(index: usize) -> u64 {

@@ -43,15 +43,18 @@ impl Kernel {
 /// NONBLOCK: whoever sets up a container may have mounted a FIFO over the file. It must not stop the process.
 fn open_to_read(path: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
-    despite_signals(|| open(path, flags, Mode::empty()))
+    despite(Errno::INTR, || open(path, flags, Mode::empty()))
 }
 
-/// Makes the call again if a signal interrupts it, a bounded number of times, since a sandbox may answer EINTR each time.
+/// Makes the call again if it answers `interrupted`, a bounded number of times, since a sandbox may answer EINTR each time.
 /// A supervisor of seccomp(2) may make any call wait, and so interruptible.
-fn despite_signals<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+pub(super) fn despite<T, E: PartialEq>(
+    interrupted: E,
+    mut call: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
     for _ in 1..ATTEMPTS {
         match call() {
-            Err(Errno::INTR) => {}
+            Err(error) if error == interrupted => {}
             answer => return answer,
         }
     }
@@ -79,7 +82,11 @@ fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errn
 /// Reads from the position `at`. Not read(2): a handler that interrupts us may fork, and the child shares the position of
 /// the file with its parent.
 fn read_some(file: &OwnedFd, buffer: &mut [u8], at: usize) -> Result<usize, Errno> {
-    despite_signals(|| pread(file, &mut *buffer, at as u64))
+    match despite(Errno::INTR, || pread(file, &mut *buffer, at as u64)) {
+        // No kernel reads more than there is room for.
+        Ok(length) if length > buffer.len() => Err(Errno::IO),
+        answer => answer,
+    }
 }
 
 /// The switch in the environment that this process was started with, as far as its memory still
@@ -199,7 +206,7 @@ mod tests {
     fn a_call_that_signals_interrupt_is_made_again_and_not_for_ever() {
         let made = |interrupted: u32| {
             let mut calls = 0;
-            let outcome = despite_signals(|| {
+            let outcome = despite(Errno::INTR, || {
                 calls += 1;
                 if calls > interrupted { Ok(()) } else { Err(Errno::INTR) }
             });
@@ -208,7 +215,7 @@ mod tests {
         assert_eq!(made(0), (Ok(()), 1));
         assert_eq!(made(ATTEMPTS - 1), (Ok(()), ATTEMPTS));
         assert_eq!(made(ATTEMPTS), (Err(Errno::INTR), ATTEMPTS));
-        assert_eq!(despite_signals(|| Err::<(), _>(Errno::NOENT)), Err(Errno::NOENT));
+        assert_eq!(despite(Errno::INTR, || Err::<(), _>(Errno::NOENT)), Err(Errno::NOENT));
     }
 
     #[cfg(feature = "std")]

@@ -27,10 +27,11 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::byte_lock::{Answer, Lock};
+use super::kernel::despite;
 
 /// Identifies the file among all of this kernel while it is open: device and inode.
 pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
-    let found = super::no_unwind(|| fstat(file))?;
+    let found = super::no_unwind(|| despite(Errno::INTR, || fstat(file)))?;
     Ok([found.st_dev, found.st_ino])
 }
 
@@ -54,6 +55,8 @@ pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<Lock> {
 /// An open file description of its own.
 pub(crate) struct Description {
     file: OwnedFd,
+    /// The number of the process that opened it.
+    process: u32,
     identity: [u64; 2],
     /// How much a mapping of it takes at least.
     length: usize,
@@ -70,6 +73,8 @@ impl Description {
         // guard survives: a descriptor has ten digits at most, so a zero follows.
         let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        // Before: a handler that interrupts the call may fork, and the child has the description too.
+        let process = std::process::id();
         let file = super::no_unwind(|| open(path, flags, Mode::empty()))?;
         // munmap(2) of a file on hugetlbfs needs a length in whole huge pages, and `st_blksize` is the size of one. On
         // other file systems the kernel rounds the length up to a page, and a large `st_blksize` costs only address
@@ -77,7 +82,18 @@ impl Description {
         // guard survives: what refuses this fstat(2) has refused `identity` before.
         let found = super::no_unwind(|| fstat(&file))?;
         let length = (found.st_blksize as usize).max(1);
-        Ok(Description { file, identity: [found.st_dev, found.st_ino], length })
+        Ok(Description { file, process, identity: [found.st_dev, found.st_ino], length })
+    }
+
+    /// Whether this process opened it, and not the one from which this one was forked. (A child that has the same
+    /// number in another PID namespace is taken for its parent.)
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// As [`find`], of this description. Its own locks are not found.
+    pub(crate) fn find(&self, bytes: Range<u64>) -> Answer<Lock> {
+        find(self.file.as_fd(), bytes)
     }
 
     /// As [`identity`] of the file that was opened.
@@ -114,13 +130,16 @@ impl Description {
         fcntl(self.file.as_fd(), libc::F_OFD_SETLK, &mut lock)
     }
 
-    /// Whether the file system is known to map another file than the one that was opened.
+    /// Whether the file system is known to map another file than the one that was opened, or may have two files where
+    /// there is one: FUSE, where the program that serves it decides what is one file, and may keep locks of its own.
     pub(crate) fn is_layered(&self) -> Result<bool, Errno> {
         // Numbers of include/uapi/linux/magic.h@v6.18, which fit in 32 bits; and that of aufs, which is outside of the
         // kernel's tree.
         const OVERLAYFS: u32 = 0x794c_7630;
+        const FUSE: u32 = 0x6573_5546;
         const AUFS: u32 = 0x6175_6673;
-        Ok([OVERLAYFS, AUFS].contains(&(super::no_unwind(|| fstatfs(&self.file))?.f_type as u32)))
+        Ok([OVERLAYFS, FUSE, AUFS]
+            .contains(&(super::no_unwind(|| fstatfs(&self.file))?.f_type as u32)))
     }
 
     /// Keeps the description, and its locks, for as long as the mapping is there.
@@ -143,9 +162,11 @@ pub(crate) struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // SAFETY: our mapping, or in a forked child its copy; nothing refers to the memory.
-        let _ =
-            super::no_unwind(|| unsafe { munmap(without_provenance_mut(self.start), self.length) });
+        let unmap = || {
+            // SAFETY: our mapping, or in a forked child its copy; nothing refers to the memory.
+            unsafe { munmap(without_provenance_mut(self.start), self.length) }
+        };
+        let _ = super::no_unwind(|| despite(Errno::INTR, unmap));
     }
 }
 
@@ -169,8 +190,13 @@ impl Flock {
     }
 }
 
-/// With offsets of 64 bits on every architecture; never waits.
+/// Made again if a signal interrupts it.
 fn fcntl(file: BorrowedFd<'_>, command: c_int, lock: &mut Flock) -> Answer<()> {
+    despite(libc::EINTR, || fcntl_once(file, command, lock))
+}
+
+/// With offsets of 64 bits on every architecture; never waits.
+fn fcntl_once(file: BorrowedFd<'_>, command: c_int, lock: &mut Flock) -> Answer<()> {
     let lock = core::ptr::from_mut(lock);
     // SAFETY: the kernel reads and writes a `flock64`, which `lock` is.
     let answer = unsafe { libc::syscall(super::SYS_FCNTL64, file.as_raw_fd(), command, lock) };

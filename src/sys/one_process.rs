@@ -76,6 +76,17 @@ impl Description {
         self.0.identity
     }
 
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        true
+    }
+
+    /// Which lock another description has on one of the bytes.
+    pub(crate) fn find(&self, bytes: Range<u64>) -> Answer<Lock> {
+        let is_own = |open: &&Weak<Open>| open.as_ptr() == Arc::as_ptr(&self.0);
+        let others: Vec<_> = all().iter().filter(|open| !is_own(open)).cloned().collect();
+        Ok(lock_among(&others, self.0.identity, bytes))
+    }
+
     pub(crate) fn try_lock(&self, byte: u64) -> Answer<bool> {
         let all = all();
         let is_free = lock_among(&all, self.0.identity, byte..byte + 1) == Lock::Free;

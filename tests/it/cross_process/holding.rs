@@ -37,7 +37,7 @@ struct Progress(AtomicU32);
 unsafe impl Atomics for Progress {}
 
 /// A symmetric segment that forked processes share. Its fences are not the question here.
-fn shared(work: impl FnOnce(Header<'_>, &AtomicU32)) {
+pub(super) fn shared(work: impl FnOnce(Header<'_>, &AtomicU32)) {
     needs_procfs();
     let memory = Memory::new::<Progress>().expect("a memfd");
     let Segment { header, data } = Segment::<Progress>::of(&memory);
@@ -52,7 +52,7 @@ fn wait_for(step: &AtomicU32, value: u32) {
 }
 
 /// Runs `body` in a forked process, which then ends without a destructor.
-fn fork_off(body: impl FnOnce()) -> Pid {
+pub(super) fn fork_off(body: impl FnOnce()) -> Pid {
     // SAFETY: as in `in_fork`.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
@@ -65,7 +65,7 @@ fn fork_off(body: impl FnOnce()) -> Pid {
 }
 
 #[track_caller]
-fn ends_well(child: Pid) {
+pub(super) fn ends_well(child: Pid) {
     assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
 }
 
@@ -81,7 +81,7 @@ fn places<F: asymfence::cross_process::Fences>(me: &Participant<'_, F>) -> Vec<u
 }
 
 /// The places that are reaped.
-fn reaped(header: Header<'_>) -> Vec<usize> {
+pub(super) fn reaped(header: Header<'_>) -> Vec<usize> {
     let mut dead = Vec::new();
     let count = reap(header, |place| dead.push(place)).expect("the file can be locked");
     assert_eq!(count, dead.len());

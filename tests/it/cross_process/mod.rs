@@ -5,6 +5,7 @@ mod believing;
 mod dying;
 mod expedited;
 mod failing;
+mod forked;
 mod headers;
 mod holding;
 mod ordering;

@@ -26,7 +26,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a place is taken without its lock",
         HEADER,
-        "            if !lock(&locks, &description, index)? {\n                continue;\n            }\n            let mine",
+        "            if !lock(&locks, &opened.0, index)? {\n                continue;\n            }\n            let mine",
         "            let mine",
     ),
     Mutant(
@@ -38,21 +38,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a place is reaped without its lock",
         HEADER,
-        "            if !lock(locks, &description, index)? {\n                continue;\n            }\n            let _unlocks",
-        "            let _unlocks",
+        "            if !lock(locks, &description, index)? {\n                continue;\n            }\n            let word",
+        "            let word",
     ),
     Mutant(
         "a place is reaped without a second look",
         HEADER,
-        "            if !found.is_taken() {\n                continue;\n            }\n            // Its last holder",
-        "            // Its last holder",
+        "if !found.is_taken()\n                || word",
+        "if word",
     ),
     Mutant("a place is reaped under its old word", HEADER, "Taken(self.0.wrapping_add(2))", "self"),
     Mutant(
         "a place that its holder has just freed is reaped",
         HEADER,
-        "if word.compare_exchange(found.0, ours.0, Relaxed, Relaxed).is_err() {",
-        "if word.compare_exchange(found.0, ours.0, Relaxed, Relaxed).is_err() && false {",
+        "|| word.compare_exchange(found.0, ours.0, Relaxed, Relaxed).is_err()",
+        "|| word.compare_exchange(found.0, ours.0, Relaxed, Relaxed).is_err() && false",
     ),
     Mutant(
         "a lock of one that reaps is taken for the holder's",
