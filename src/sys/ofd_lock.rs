@@ -31,7 +31,7 @@ use super::kernel::despite;
 
 /// Identifies the file among all of this kernel while it is open: device and inode.
 pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
-    let found = super::no_unwind(|| despite(Errno::INTR, || fstat(file)))?;
+    let found = patiently(|| fstat(file))?;
     Ok([found.st_dev, found.st_ino])
 }
 
@@ -75,12 +75,12 @@ impl Description {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         // Before: a handler that interrupts the call may fork, and the child has the description too.
         let process = std::process::id();
-        let file = super::no_unwind(|| open(path, flags, Mode::empty()))?;
+        let file = patiently(|| open(path, flags, Mode::empty()))?;
         // munmap(2) of a file on hugetlbfs needs a length in whole huge pages, and `st_blksize` is the size of one. On
         // other file systems the kernel rounds the length up to a page, and a large `st_blksize` costs only address
         // space.
         // guard survives: what refuses this fstat(2) has refused `identity` before.
-        let found = super::no_unwind(|| fstat(&file))?;
+        let found = patiently(|| fstat(&file))?;
         let length = (found.st_blksize as usize).max(1);
         Ok(Description { file, process, identity: [found.st_dev, found.st_ino], length })
     }
@@ -138,8 +138,7 @@ impl Description {
         const OVERLAYFS: u32 = 0x794c_7630;
         const FUSE: u32 = 0x6573_5546;
         const AUFS: u32 = 0x6175_6673;
-        Ok([OVERLAYFS, FUSE, AUFS]
-            .contains(&(super::no_unwind(|| fstatfs(&self.file))?.f_type as u32)))
+        Ok([OVERLAYFS, FUSE, AUFS].contains(&(patiently(|| fstatfs(&self.file))?.f_type as u32)))
     }
 
     /// Keeps the description, and its locks, for as long as the mapping is there.
@@ -147,7 +146,7 @@ impl Description {
         // NORESERVE: hugetlbfs may have no memory to set aside.
         let (length, flags) = (self.length, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a new mapping, at a place that the kernel chooses.
-        let start = super::no_unwind(|| unsafe {
+        let start = patiently(|| unsafe {
             mmap(null_mut(), length, ProtFlags::empty(), flags, &self.file, 0)
         });
         start.map(|start| Hold { start: start.addr(), length })
@@ -166,7 +165,7 @@ impl Drop for Hold {
             // SAFETY: our mapping, or in a forked child its copy; nothing refers to the memory.
             unsafe { munmap(without_provenance_mut(self.start), self.length) }
         };
-        let _ = super::no_unwind(|| despite(Errno::INTR, unmap));
+        let _ = patiently(unmap);
     }
 }
 
@@ -188,6 +187,11 @@ impl Flock {
         let start = byte as i64;
         Flock { kind: kind as i16, whence: libc::SEEK_SET as i16, start, length: 1, pid: [0; 2] }
     }
+}
+
+/// Made again if a signal interrupts it.
+fn patiently<T>(call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    super::no_unwind(|| despite(Errno::INTR, call))
 }
 
 /// Made again if a signal interrupts it.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
-use asymfence::cross_process::{Attached, Mode, PARTICIPANTS, SegmentError, SegmentStep};
+use asymfence::cross_process::{Attached, Mode, PARTICIPANTS, SegmentError, SegmentStep, WORDS};
 use nix::libc;
 use rustix::fs::{MemfdFlags, memfd_create};
 use seccompiler::SeccompAction::Errno;
@@ -155,6 +155,56 @@ fn one_invented_answer_frees_no_place_of_the_living() {
         }
     }
     assert!(refused >= 8, "{refused}");
+}
+
+/// The same while another process takes the place: it has the exclusive lock, for which this one's could be taken.
+#[test]
+fn one_invented_answer_frees_no_place_that_is_being_taken() {
+    let call = if cfg!(target_pointer_width = "32") { "fcntl64" } else { "fcntl" };
+    let mut refused = 0;
+    for nth in 1..=12 {
+        let Some(child) = Child::injected_into(call, &format!("retval=0:when={nth}")) else {
+            return;
+        };
+        let outcome = child.outcome(|| {
+            let segment = fresh();
+            let header = segment.header();
+            if create(header, Mode::Symmetric).is_err() {
+                return println!("refused");
+            }
+            let path = format!("/proc/self/fd/{}", header.file.as_raw_fd());
+            let other = fs::OpenOptions::new().read(true).write(true).open(path).expect("ours");
+            super::holding::lock(&other, libc::F_WRLCK, 1 << 62, 1);
+            if !super::holding::is_locked(header.file) {
+                return println!("refused"); // it was this lock
+            }
+            segment.words[WORDS - PARTICIPANTS].store(1, SeqCst);
+            match reap(header, |place| panic!("{place} is being taken")) {
+                Ok(freed) => assert_eq!(freed, 0),
+                Err(error) => println!("refused {error:?}"),
+            }
+        });
+        assert!(outcome.succeeded(), "{nth}: {}", outcome.output());
+        refused += outcome.count("refused");
+    }
+    assert!(refused >= 3, "{refused}");
+}
+
+/// A file system whose number says that it is FUSE.
+#[test]
+fn fuse_is_refused() {
+    let call = if cfg!(target_pointer_width = "32") { "fstatfs64" } else { "fstatfs" };
+    let third = if cfg!(target_pointer_width = "32") { 3 } else { 2 };
+    let Some(child) = Child::injected_into(call, &format!("poke_exit=@arg{third}=46557365")) else {
+        return;
+    };
+    child.run(|| {
+        let segment = fresh();
+        create(segment.header(), Mode::Symmetric).expect("a memfd can be locked");
+        let error = attach(segment.header()).expect_err("two paths may be two files");
+        assert_eq!(error, SegmentError::LockNotKept);
+        assert_eq!(reap(segment.header(), |place| panic!("{place} was left")), Ok(0));
+    });
 }
 
 /// Otherwise one process that tries again and again would fill the table.

@@ -66,6 +66,73 @@ fn each_call_on_the_locks_that_fails_is_an_error_and_leaves_nothing() {
     assert!(failed >= 12, "{failed}");
 }
 
+/// From each call on all fail, as when another thread installs a filter in the middle.
+#[test]
+fn an_attach_that_is_refused_in_the_middle_leaves_no_place_taken() {
+    let call = if cfg!(target_pointer_width = "32") { "fcntl64" } else { "fcntl" };
+    let mut failed = 0;
+    for nth in 1..=12 {
+        let Some(child) = Child::injected_into(call, &format!("error=EPERM:when={nth}+")) else {
+            return;
+        };
+        let outcome = child.outcome(|| {
+            let segment = fresh();
+            if create(segment.header(), Mode::Symmetric).is_err() {
+                return;
+            }
+            match attach(segment.header()) {
+                Ok(attached) => forget(attached),
+                Err(_) => {
+                    println!("refused");
+                    let places = segment.words[WORDS - PARTICIPANTS..].iter();
+                    let taken = places.filter(|word| word.load(SeqCst) % 2 == 1).count();
+                    assert_eq!(taken, 0);
+                }
+            }
+        });
+        assert!(outcome.succeeded(), "{nth}: {}", outcome.output());
+        failed += outcome.count("refused");
+    }
+    assert!(failed >= 4, "{failed}");
+}
+
+/// By a signal, as a supervisor that lets calls wait makes possible.
+#[test]
+fn each_call_that_is_interrupted_is_made_again() {
+    let (locks, status) =
+        if cfg!(target_pointer_width = "32") { ("fcntl64", "fstat64") } else { ("fcntl", "fstat") };
+    for call in [locks, status, "munmap"] {
+        for nth in 1..=16 {
+            let Some(child) = Child::injected_into(call, &format!("error=EINTR:when={nth}")) else {
+                return;
+            };
+            let outcome = child.outcome(|| {
+                let segment = fresh();
+                let header = segment.header();
+                create(header, Mode::Symmetric).expect("a memfd can be locked");
+                let Ok(Attached::Symmetric(me)) = attach(header) else { panic!("a place is free") };
+                assert_eq!(me.renew(), Ok(()));
+                drop(me);
+                assert_eq!(reap(header, |place| panic!("{place} was left")), Ok(0));
+            });
+            // The standard library's own calls come before ours, and are not made again.
+            let is_ours = outcome.count("a place is free") + outcome.count("was left") != 0;
+            assert!(outcome.succeeded() || !is_ours, "{call} {nth}: {}", outcome.output());
+        }
+    }
+}
+
+/// Anybody can make such an error, and print it.
+#[test]
+fn an_errno_that_no_kernel_gives_is_printed() {
+    for errno in [0, -1, 4096, i32::MAX, i32::MIN] {
+        for step in [SegmentStep::Reopen, SegmentStep::Lock] {
+            let words = SegmentError::Failed(step, errno).to_string();
+            assert!(words.contains("no kernel gives"), "{words}");
+        }
+    }
+}
+
 #[test]
 fn who_may_not_ask_which_file_it_is_is_told() {
     Child::default().run(|| {
