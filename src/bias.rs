@@ -306,9 +306,14 @@ impl Bias {
         self.restore_if(|_| true)
     }
 
-    /// As [`restore`](Bias::restore), but by time: it restores the bias no sooner than a pause after a call of
-    /// `heavy_fence`. `now` is the time since a moment that is the same for all callers. If it is earlier than in a
-    /// previous call, the time of that call is used.
+    /// As [`restore`](Bias::restore), but by time. `now` is the time since a moment that is the same for all callers.
+    /// If it is earlier than in a previous call, the time of that call is used.
+    ///
+    /// The first `restore_at` after a call of `heavy_fence` restores nothing. A later one restores the bias only if its
+    /// `now` is at least a pause after that of the first, and `heavy_fence` was not called meanwhile. If the first
+    /// caller was delayed after it had read the clock, its `now` may lie before the call of `heavy_fence`, and the bias
+    /// may be restored sooner than a pause after that call. The bound on heavy fences that [`Bias`] names holds all the
+    /// same.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {

@@ -134,7 +134,8 @@ pub(crate) fn seldom() {}
 /// A message on standard error names the mechanism (the [rung](crate::Rung)), the call and the errno. The message is
 /// left out if there is no room for it until somebody reads (a full pipe, for example), or if standard error is a
 /// terminal that the process cannot open again (another user's, no /proc, no free descriptor), the master side of a
-/// pseudo-terminal, a block device, or open only for reading.
+/// pseudo-terminal, a block device, a file that is open with O_DIRECT, a sealed memfd, a UDP socket that is not
+/// connected, or open only for reading.
 ///
 /// The message does wait for a lock of the kernel: if another process is stuck in a system call on the same pipe, file
 /// or socket, the process ends only after that call.
@@ -156,10 +157,13 @@ pub(crate) fn seldom() {}
 /// - a sandbox that was installed after the decision, on the process or on this thread;
 /// - a sandbox that applies only to this thread, even if it was installed before the decision: another thread, outside
 ///   of it, decided;
+/// - a sandbox that asks a supervisor (SECCOMP_RET_USER_NOTIF), even if it was there at the decision: the supervisor
+///   ends, or is slow while signals interrupt this thread;
 /// - a kernel that is out of memory;
-/// - on the mprotect rung, a process that has reached RLIMIT_DATA; or vm.max_map_count while its heavy fences overlap;
-///   or RLIMIT_AS while more than four of them overlap; or whose personality is set to READ_IMPLIES_EXEC, under a
-///   policy that forbids memory to be writable and executable at once; or a page that mseal(2) has sealed;
+/// - on the mprotect rung, a process that has reached RLIMIT_DATA; or vm.max_map_count while its heavy fences overlap,
+///   or while pages of the rung share a mapping; or RLIMIT_AS, or after mlockall(MCL_FUTURE) RLIMIT_MEMLOCK, while more
+///   than four heavy fences overlap; or whose personality is set to READ_IMPLIES_EXEC, under a policy that forbids
+///   memory to be writable and executable at once; or a page that mseal(2) has sealed;
 /// - another kernel, after a checkpoint was restored there.
 ///
 /// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. A sandbox that
@@ -343,14 +347,15 @@ pub struct FenceStats {
     /// in a symmetric process, which makes no call.
     pub heavy: Calls,
     /// Calls that were repeated after a failure that may be temporary (ENOMEM, EINTR, EAGAIN). Other calls that a heavy
-    /// fence adds after a failure are not counted: the registration and the calls around it after EPERM, and those of
-    /// another rung.
+    /// fence adds after a failure are not counted: the second call of membarrier(2) after any other errno, the
+    /// registration and the call that follow it after EPERM, and those of another rung.
     pub retries: usize,
 }
 
 /// The counters of heavy fences, for an operator. Light fences are not counted.
 ///
-/// `docs/observing.md` says how they agree with what strace and perf count. Async-signal-safe; never decides.
+/// `docs/observing.md` says how they agree with what strace and perf count. In a forked child they include what the
+/// parent had counted before the fork. Async-signal-safe; never decides.
 ///
 /// ```
 /// asymfence::heavy_fence();

@@ -175,13 +175,14 @@ pub fn strategy() -> Option<Strategy> {
 /// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, as long as it succeeds. Waiting makes no call either. If several
 /// threads execute heavy fences at once, one of them makes the call, and the others wait for it: they spin. Usually
 /// such a wait takes at most the time of two calls. At worst a thread waits for four calls in a row, for each at most
-/// about 0.1 ms, and then makes a call of its own. All this holds in a child of fork(2) too.
+/// about 0.1 ms, and then makes a call of its own. (A call that ends before the thread sees it is not counted.) All
+/// this holds in a child of fork(2) too.
 ///
 /// On the mprotect rung a heavy fence makes two calls of mprotect(2), and calls nanosleep(2) while it waits for another
 /// thread's heavy fence. If more than four are under way at once, it also maps a page for itself, by mmap(2),
 /// madvise(2) and munmap(2). (In a forked child, a heavy fence that another thread of the parent was executing during
-/// the fork counts as under way for ever.) On every rung a call that fails for a temporary reason is followed by
-/// sched_yield(2).
+/// the fork counts as under way for ever.) On every rung a heavy fence repeats a call that fails for a temporary
+/// reason. Before that it calls sched_yield(2), on membarrier from the second failure on.
 ///
 /// The decision itself makes more calls: membarrier(2); the calls that read the files below; prctl(PR_GET_TSC)
 /// and, on x86, arch_prctl(ARCH_GET_CPUID), which tell whether this thread may read the time stamp counter and execute
@@ -211,9 +212,12 @@ pub fn strategy() -> Option<Strategy> {
 /// - It allocates if `ASYMFENCE` is set and /proc/thread-self/environ does not show it: the program has set it for
 ///   itself, or has overwritten its initial environment, or there is no /proc. In such a program the allocator must
 ///   call [`force`]`(Strategy::Symmetric)` first.
-/// - An allocator that replaces glibc's malloc(3) must decide before the program registers its 49th pthread_atfork(3)
-///   handler: for that handler glibc allocates while it holds the lock of pthread_atfork(3), which the first call of
-///   `init` takes.
+/// - With the feature `std` an allocator must decide, by `init` or [`force`], before any thread reads or changes the
+///   environment through `std::env`. The standard library allocates while it holds its lock on the environment. The
+///   decision takes that lock, unless /proc/thread-self/environ shows a value of `ASYMFENCE`.
+/// - An allocator that replaces glibc's malloc(3) must decide before the program registers its 48th pthread_atfork(3)
+///   handler. The decision adds an entry to the same list, and for the 49th entry glibc allocates while it holds the
+///   lock of the list. Each type that the program registers by `membarrier::register` before counts as a handler.
 ///
 /// On other systems it allocates if `ASYMFENCE` is set, and on Windows always.
 ///
@@ -231,7 +235,9 @@ pub fn strategy() -> Option<Strategy> {
 /// - in a pthread_atfork(3) handler, or by a thread that holds a lock which such a handler takes: glibc 2.28 to 2.35
 ///   runs the handlers under a lock of its own, so that either could deadlock;
 /// - in a forked child, if another thread of the parent was changing the environment during the fork: the child may
-///   wait for ever.
+///   wait for ever;
+/// - in a child of a bare clone(2) or of _Fork(3), if another thread of the parent was in fork(2) at that moment: the
+///   child may wait for ever for a lock that fork(2) holds (pthread_atfork(3)), and that only fork(2) resets.
 ///
 /// # Threads, fork, exec
 ///
@@ -258,13 +264,13 @@ fn first() -> Strategy {
 
 /// Commits the process to `wanted`, without a climb.
 ///
-/// [`Strategy::Symmetric`] switches the asymmetry off. That works on every platform and in every sandbox, and makes no
-/// system call. (ThreadSanitizer does not understand `fence(SeqCst)`: build with `--cfg asymfence_tsan` under it.) A
-/// rung (from [`ladder`]) is probed, and taken if it works here. If the process is committed to `wanted` already,
-/// `force` does nothing.
+/// [`Strategy::Symmetric`] switches the asymmetry off, for the fences of one process: not for those of `cross_process`.
+/// That works on every platform and in every sandbox, and makes no system call. (ThreadSanitizer does not understand
+/// `fence(SeqCst)`: build with `--cfg asymfence_tsan` under it.) A rung (from [`ladder`]) is probed, and taken if it
+/// works here. If the process is committed to `wanted` already, `force` does nothing.
 ///
-/// Two other switches need no line of code: the environment variable `ASYMFENCE=symmetric` (feature
-/// `std`), and `RUSTFLAGS="--cfg asymfence_symmetric"`.
+/// Two other switches need no line of code, and forbid asymmetric segments too: the environment variable
+/// `ASYMFENCE=symmetric` (feature `std`), and `RUSTFLAGS="--cfg asymfence_symmetric"`.
 ///
 /// # Errors
 ///
