@@ -74,7 +74,9 @@
 //!   finish;
 //! - closing descriptors gives no place back, even if the process closes all of them. If the
 //!   descriptor's number is closed, or another file has it since, a dropped participant leaves its place to be reaped,
-//!   and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`].
+//!   and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];
+//! - a place cannot be given back before the process ends, if mseal(2) has sealed the participant's mapping, or if a
+//!   filter has killed only the thread that was in [`attach`].
 //!
 //! Other mechanisms do not have all these properties. A process number and a start time mean nothing in another PID
 //! namespace. A robust mutex belongs to a thread. A lock of fcntl(2) F_SETLK is released when the process closes *any*
@@ -85,6 +87,11 @@
 //! must not lock those bytes. Once a process has been waited for, its lock is free, unless a child has a copy of the
 //! participant. If another process reads its memory at that moment (ps(1) at /proc/PID/cmdline, a debugger), the lock
 //! is free a moment later.
+//!
+//! [`attach`] and [`reap`] open and close a descriptor of the lock file. Closing it releases all F_SETLK locks that the
+//! process has on that file (fcntl(2)). So take a file on which the process has no such locks. If the program has
+//! closed standard error, that descriptor may get the number 2 for a moment, and a message of another thread is written
+//! into the file. So keep the descriptors 0 to 2 open, or take a lock file other than the memory.
 //!
 //! # What would go wrong silently
 //!
@@ -144,7 +151,7 @@ use segment::{LockFile, over};
 /// place](self#who-holds-a-place) says what its locks are for.
 ///
 /// With [`Mode::Asymmetric`] `create` finds out whether the call reaches the kernel, as [`attach`] does. It does not
-/// attach the process.
+/// attach the process. What [`attach`] says about its first call in a forked child then holds for `create` too.
 ///
 /// # Errors
 ///
@@ -192,7 +199,7 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 /// runs, and none afterwards.
 ///
 /// The first `attach` of a process must not be called in a forked child, if the parent had neither attached nor
-/// decided, and another thread of the parent was changing the environment during the fork.
+/// decided, and another thread of the parent was changing the environment during the fork: it may wait for ever.
 ///
 /// # Errors
 ///

@@ -43,10 +43,11 @@ pub enum Attached<'a> {
 
 /// A process that is attached to a segment. It has a place in the segment's table until the participant is dropped.
 ///
-/// A child of fork(2) has a copy of the participant. The place is given back when the last copy is dropped. If a
-/// process ends without dropping its copy, the place must be [reaped](super::reap). The same holds if the last copy is
-/// dropped while a child that was forked or spawned during `attach` has not called exec yet. Dropping makes three system
-/// calls, munmap(2), fstat(2) and fcntl(2).
+/// A child of fork(2) has a copy of the participant. The place is given back when the last copy is dropped, even if
+/// another copy ended with its process before: then `clean` does not run. If the last copy ends with its process,
+/// without being dropped, the place must be [reaped](super::reap). The same holds if the last copy is dropped while a
+/// child that was forked or spawned during `attach` has not called exec yet. Dropping makes three system calls,
+/// munmap(2), fstat(2) and fcntl(2).
 ///
 /// The mode is part of the type, so no fence has to check it. Code that works in both modes is generic over [`Fences`].
 ///
@@ -250,6 +251,9 @@ impl<'a, F: Fences> Participant<'a, F> {
 
     /// Checks that heavy fences work, and that kernel, file and place are still the same. Call it in a process that was
     /// restored from a checkpoint, before its next light fence. Cheap if nothing has changed.
+    ///
+    /// A forked child with a copy of the participant that is restored without the process that attached must attach
+    /// anew. `renew` cannot tell the two apart.
     ///
     /// # Errors
     ///
