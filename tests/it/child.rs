@@ -2,6 +2,7 @@
 //! be undone.
 
 use std::any::type_name;
+use std::fmt;
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -63,7 +64,7 @@ pub(crate) fn needs_procfs() {
 }
 
 /// Ends the child here, and records in the ledger that its test needs `what`, which is missing.
-pub(crate) fn cannot_run(what: &str, why: impl std::fmt::Display) -> ! {
+pub(crate) fn cannot_run(what: &str, why: impl fmt::Display) -> ! {
     ledger::skipped(what, why);
     exit(CANNOT_RUN)
 }
@@ -97,8 +98,7 @@ impl Log {
     }
 }
 
-/// How the child ended, and what it printed.
-#[derive(Debug)]
+/// How the child ended, and what it printed. `{:?}` shows the latter as it was printed, not as one escaped line.
 pub(crate) struct Outcome {
     code: Option<i32>,
     signal: Option<i32>,
@@ -229,7 +229,18 @@ impl Child {
     #[track_caller]
     pub(crate) fn run<F: FnOnce()>(self, body: F) {
         let outcome = self.outcome(body);
-        assert!(outcome.succeeded(), "{outcome:?}\n{}", outcome.output);
+        assert!(outcome.succeeded(), "{outcome:?}");
+    }
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "the child ended with status {code}")?,
+            (None, Some(signal)) => write!(f, "signal {signal} ended the child")?,
+            (None, None) => write!(f, "the child did not end")?,
+        }
+        write!(f, ", and printed:\n{}", self.output)
     }
 }
 
