@@ -123,6 +123,10 @@ impl<F: Family> HazardPointer<F> {
     /// repeat the load for that one too. A reclaim reads the slots one after the other: it may read the second slot
     /// before it is written, and the first one after it is reset, and so miss the object.
     ///
+    /// Under loom this call does not tell `asymfence::model::witness` that the object is protected, because it does not
+    /// check that. A model must call `witness::used` after its own check, and `witness::left` before the protection
+    /// ends. Or it must look at the object. Otherwise it does not find a use after free.
+    ///
     /// ```
     /// use asymfence_hazard::HazardPointer;
     ///
