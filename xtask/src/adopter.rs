@@ -19,7 +19,7 @@ pub(crate) fn check(sh: &Shell) -> Result {
 /// What `cargo xtask test` has no other step for.
 pub(crate) fn without(sh: &Shell) -> Result {
     let [without, with] = OPTIONS;
-    run(sh, cmd!(sh, "cargo test --package adopter"))?;
+    run(sh, cmd!(sh, "cargo test --no-fail-fast --package adopter"))?;
     models(sh, without)?;
     for option in [without, with] {
         run(sh, cmd!(sh, "cargo check --package adopter --lib --no-default-features {option...}"))?;

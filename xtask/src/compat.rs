@@ -10,7 +10,7 @@ pub(crate) fn check(sh: &Shell) -> Result {
     let _there = sh.push_dir("compat");
     // Nobody debugs them here.
     let _lean = sh.push_env("CARGO_PROFILE_DEV_DEBUG", "0");
-    run(sh, cmd!(sh, "cargo test --target-dir {target}"))?;
+    run(sh, cmd!(sh, "cargo test --no-fail-fast --target-dir {target}"))?;
     // A dependent's models, under `--cfg loom`, name things of these packages: they must compile.
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
     let modelled = ["--package", "membarrier2", "--package", "swmr-barrier"];

@@ -5,6 +5,7 @@ mod adopter;
 mod codegen;
 mod compat;
 mod cookbook;
+mod help;
 mod house;
 mod ledger;
 mod loom;
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 
 use xshell::{Shell, cmd};
 
+use help::HELP;
 use loom::Bounds;
 use show::run;
 use steps::Step;
@@ -32,58 +34,6 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Every feature of the workspace but `loom`, with which the fences act on a model.
 const EVERYTHING: [&str; 2] = ["--features", "adopter/asymmetric"];
-
-const HELP: &str = "\
-Usage: cargo xtask COMMAND
-
-  test [--quick] [WORD]
-                  all tests, in steps, the models with two preemptions; with
-                  WORD the steps whose names contain it; --quick some of them,
-                  in about two minutes
-  adopter         a crate that takes the fences as an option: without them,
-                  with them, modelled, in Miri
-  adopt [WORD]    published crates with these fences: their own tests, their
-                  own cost; with WORD the tests alone of those whose names
-                  contain it
-  compat          the packages that have the names of other crates:
-                  membarrier, membarrier2, swmr-barrier
-  cookbook [--quick]
-                  the table of docs/cookbook.md, from one run of the cookbook's
-                  benches; --quick a rough one
-  elsewhere [WORD]
-                  what any system can run, in steps: the fences, the hazard
-                  pointers, the doctor
-  codegen         what the light fence compiles to, on three architectures
-  loom [--deep]   the loom models alone, with three preemptions; --deep with
-                  five, or without a bound
-  modelled        crates that depend on this one as others do, checked by the
-                  lines of the guide alone
-  mutants [--all] [--quick|--new|--list] [WORDS]
-                  orderings weakened, fences removed, changes with a name: a
-                  model must fail; --all inverts guards too, and has tests judge
-                  as well (hours); --quick without those that have a reason to
-                  survive, each first by what caught it last, and the guards
-                  of the files where all are settled; --new those alone that
-                  nothing has caught yet; --list counts them by file. With
-                  WORDS (a,b) those that have one in their description
-  spin            the protocols on an x86-TSO machine, explored by spin
-  asan            the tests of the hazard pointers and the cookbook under the
-                  address sanitizer
-  miri [WORD]     the library, the hazard pointers, the cookbook, the adopter and
-                  the examples of their documentation in Miri (of this toolchain,
-                  or of nightly), in steps
-  platforms [--quick] [WORD]
-                  other systems and processors: emulated, linked, type-checked
-                  (on Debian, as root, it installs what they need); --quick
-                  those of a few minutes, which deep runs too
-  ci              formatting, lints, docs, the house rules, test, loom, spin,
-                  mutants --quick, the oldest Rust, code elsewhere, the
-                  sanitizer, the doctor, the costs
-  deep            what takes longer: the crates that adopt, the quick
-                  platforms, Miri, loom --deep, the mutants
-  fmt             formats every file, those below macros too
-  house           the rules of CONTRIBUTING.md that a parser can check
-";
 
 fn main() -> ExitCode {
     match command() {
@@ -100,16 +50,23 @@ fn command() -> Result {
     let command = match arguments.next()? {
         Some(lexopt::Arg::Value(command)) => command.to_string_lossy().into_owned(),
         Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => "help".to_owned(),
-        _ => return no_such_command(),
+        Some(other) => return Err(not_understood(other.unexpected())),
+        None => {
+            eprint!("{HELP}");
+            return Err("no command was given".into());
+        }
     };
     if command == "help" {
         print!("{HELP}");
         return Ok(());
     }
+    if !help::has(&command) {
+        return Err(not_understood(format!("there is no command `{command}`")));
+    }
     let (mut wide, mut quick) = (false, false);
     let mut which = mutants::Which { all: false, part: mutants::Part::Every };
     let mut word = String::new();
-    while let Some(argument) = arguments.next()? {
+    while let Some(argument) = arguments.next().map_err(not_understood)? {
         match argument {
             lexopt::Arg::Long("deep") if command == "loom" => wide = true,
             lexopt::Arg::Long("all") if command == "mutants" => {
@@ -125,7 +82,7 @@ fn command() -> Result {
                 which.part = mutants::Part::List;
             }
             lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => {
-                print!("{HELP}");
+                print!("{}", help_of(&command));
                 return Ok(());
             }
             lexopt::Arg::Long("quick")
@@ -139,7 +96,10 @@ fn command() -> Result {
             {
                 word = value.to_string_lossy().into_owned();
             }
-            other => return Err(other.unexpected().into()),
+            other => {
+                let why = format!("{}, after `{command}`", other.unexpected());
+                return Err(not_understood(why));
+            }
         }
     }
     let sh = Shell::new()?;
@@ -155,8 +115,10 @@ fn command() -> Result {
     };
     let ledger = ledger::Ledger::open(&sh)?;
     let outcome = match command.as_str() {
-        "test" if quick => steps::run(&sh, "cargo xtask test --quick", QUICK, &word),
-        "test" => steps::run(&sh, ALL, &[ALL_STEPS, QUICK_MODELS].concat(), &word),
+        "test" if quick => steps::run(&sh, "cargo xtask test --quick", QUICK, &word).map(|()| {
+            println!("--quick is a part of the tests; all of them, in {} steps: {ALL}", all().len())
+        }),
+        "test" => steps::run(&sh, ALL, &all(), &word),
         "adopt" => adopt::check(&sh, &word),
         "adopter" => adopter::check(&sh),
         "compat" => compat::lint(&sh).and_then(|()| compat::check(&sh)),
@@ -177,16 +139,34 @@ fn command() -> Result {
         "deep" => deep(&sh),
         "fmt" => format(&sh, &[]),
         "house" => house::check(&sh),
-        _ => no_such_command(),
+        _ => Err(not_understood(format!("`{command}` does nothing"))),
     };
     // The list comes last, also after a failure.
     let account = ledger.close(required);
     outcome.and(account)
 }
 
-fn no_such_command() -> Result {
-    eprint!("{HELP}");
-    Err("no such command".into())
+/// What was typed is no command, or no option or argument of it.
+fn not_understood(why: impl std::fmt::Display) -> Box<dyn std::error::Error> {
+    format!("{why}; see `cargo xtask --help`").into()
+}
+
+/// What `--help` prints after a command.
+fn help_of(command: &str) -> String {
+    match command {
+        "test" => help::of(
+            "cargo xtask test [--quick] [WORD]",
+            &[("Steps", &all()), ("Steps with --quick", QUICK)],
+        ),
+        "elsewhere" => help::of("cargo xtask elsewhere [WORD]", &[("Steps", ELSEWHERE)]),
+        "miri" => help::of("cargo xtask miri [WORD]", &[("Steps", miri::STEPS)]),
+        _ => HELP.to_owned(),
+    }
+}
+
+/// The steps of `test`.
+fn all() -> Vec<Step> {
+    [ALL_STEPS, QUICK_MODELS].concat()
 }
 
 /// The path of `name` in cargo's target folder.
@@ -197,24 +177,31 @@ fn target(sh: &Shell, name: &str) -> PathBuf {
 /// The steps that show a newcomer that all is well here. None of them builds what the benches need, because that takes
 /// longer than all the steps. So the doctor checks the table of the fences, and the tests of the fences are left out.
 const QUICK: &[Step] = &[
-    ("fences on real cores", |sh| run(sh, cmd!(sh, "cargo doctor"))),
-    ("hazard pointers", |sh| run(sh, cmd!(sh, "cargo test --package asymfence-hazard --test it"))),
-    ("a model, and a mutant whose model must fail", |sh| loom::named(sh, "reader_and_writer")),
+    ("fences on real cores", "the doctor checks the table of the fences", |sh| {
+        run(sh, cmd!(sh, "cargo doctor"))
+    }),
+    ("hazard pointers", "their tests, hazard/tests/it", |sh| {
+        run(sh, cmd!(sh, "cargo test --package asymfence-hazard --test it"))
+    }),
+    ("a model, and a mutant whose model must fail", "those of docs/hazard-pointers.md", |sh| {
+        loom::named(sh, "reader_and_writer")
+    }),
 ];
 
 /// The steps that need nothing of Linux: for the jobs on other systems.
 const ELSEWHERE: &[Step] = &[
-    ("fences", |sh| {
-        run(sh, cmd!(sh, "cargo test --lib --test everywhere --test windows --test readme"))
+    ("fences", "the unit tests, the table of the fences, the first example", |sh| {
+        let tests = ["--lib", "--test", "everywhere", "--test", "windows", "--test", "readme"];
+        run(sh, cmd!(sh, "cargo test --no-fail-fast {tests...}"))
     }),
-    ("hazard pointers", |sh| {
+    ("hazard pointers", "their unit tests, and an example", |sh| {
         run(sh, cmd!(sh, "cargo test --package asymfence-hazard --lib"))?;
         run(
             sh,
             cmd!(sh, "cargo run --quiet --package asymfence-hazard --example reader_and_writer"),
         )
     }),
-    ("doctor", |sh| run(sh, cmd!(sh, "cargo doctor"))),
+    ("doctor", "what this machine offers", |sh| run(sh, cmd!(sh, "cargo doctor"))),
 ];
 
 /// The command that runs `ALL_STEPS`.
@@ -239,9 +226,12 @@ const TESTED: [&str; 14] = [
 ];
 
 /// The steps that need a Rust toolchain and nothing else. Tests that cannot run on a machine are listed at the end.
+/// `--no-fail-fast`: a binary with a test that fails does not keep the later ones from running.
 const ALL_STEPS: &[Step] = &[
-    ("packages", |sh| run(sh, cmd!(sh, "cargo test {TESTED...}"))),
-    ("programs", |sh| {
+    ("packages", "the tests of every package, tests/it too, and of their documentation", |sh| {
+        run(sh, cmd!(sh, "cargo test --no-fail-fast {TESTED...}"))
+    }),
+    ("programs", "those of the cookbook, which `packages` has built", |sh| {
         for program in ["event_count", "rcu", "biased_lock", "deque"] {
             // The step above has built it.
             let program = target(sh, "debug/examples").join(program);
@@ -249,19 +239,25 @@ const ALL_STEPS: &[Step] = &[
         }
         Ok(())
     }),
-    ("without std", |sh| {
+    ("without std", "unit tests, tests/it and hazard/tests/it, without the feature std", |sh| {
         let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
-        run(sh, cmd!(sh, "cargo test {packages...} --no-default-features --lib --test it"))
+        let build = ["--no-default-features", "--lib", "--test", "it"];
+        run(sh, cmd!(sh, "cargo test --no-fail-fast {packages...} {build...}"))
     }),
-    ("switched off", switched_off),
-    ("adopter", adopter::without),
-    ("compat", compat::check),
-    ("dependents", modelled::check),
-    ("codegen", codegen::native),
+    (
+        "switched off",
+        "tests/it of each package, in a build whose fences are symmetric",
+        switched_off,
+    ),
+    ("adopter", "the crate that takes the fences as an option, without them", adopter::without),
+    ("compat", "the packages that have the names of other crates", compat::check),
+    ("dependents", "crates that depend on this one, and their models", modelled::check),
+    ("codegen", "what the light fence compiles to, on this processor", codegen::native),
 ];
 
 /// The last step of `test`. `ci` runs the models with wider bounds in its place.
-const QUICK_MODELS: &[Step] = &[("models", |sh| loom::models(sh, Bounds::Quick))];
+const QUICK_MODELS: &[Step] =
+    &[("models", "the loom models, with two preemptions", |sh| loom::models(sh, Bounds::Quick))];
 
 /// Tests of a build whose process is symmetric. Without optimisation the build saves more time than the tests lose.
 fn switched_off(sh: &Shell) -> Result {
@@ -269,7 +265,7 @@ fn switched_off(sh: &Shell) -> Result {
     let _plain = sh.push_env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
     let target = target(sh, "symmetric");
     let packages = &TESTED[..8];
-    run(sh, cmd!(sh, "cargo test {packages...} --target-dir {target} --test it"))?;
+    run(sh, cmd!(sh, "cargo test --no-fail-fast {packages...} --target-dir {target} --test it"))?;
     let of_doctor = ["--test", "program", "the_switch_of_the_build"];
     run(sh, cmd!(sh, "cargo test {packages...} --target-dir {target} {of_doctor...}"))
 }

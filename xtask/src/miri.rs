@@ -12,30 +12,32 @@ use crate::{LEAKS, Result, ledger, target};
 const TOOLCHAINS: [&[&str]; 2] = [&[], &["+nightly"]];
 
 /// The steps. Tests run with both models of what references may do, examples of the documentation with one.
-const STEPS: &[Step] = &[
-    ("library", |sh| {
+pub(crate) const STEPS: &[Step] = &[
+    ("library", "unit tests, the fences between processes, examples", |sh| {
         both(sh, &["asymfence", "--lib"], &left_out(sh, OF_THE_LIBRARY)?)?;
         both(sh, &["asymfence", "--test", "it"], &["cross_process::alone"])?;
         miri(sh, "", &["asymfence", "--doc"], &left_out(sh, OF_THE_EXAMPLES)?)
     }),
-    ("library without std", |sh| both(sh, &["asymfence", "--no-default-features", "--lib"], &[])),
-    ("hazard pointers", |sh| {
+    ("library without std", "unit tests", |sh| {
+        both(sh, &["asymfence", "--no-default-features", "--lib"], &[])
+    }),
+    ("hazard pointers", "unit tests, hazard/tests/it, examples", |sh| {
         both(sh, &["asymfence-hazard", "--lib", "--test", "it"], &left_out(sh, OF_HAZARD)?)?;
         miri(sh, "", &["asymfence-hazard", "--doc"], &left_out(sh, OF_ITS_EXAMPLES)?)
     }),
-    ("hazard pointers without std", |sh| {
+    ("hazard pointers without std", "a part of hazard/tests/it", |sh| {
         both(
             sh,
             &["asymfence-hazard", "--no-default-features", "--test", "it"],
             &["safe::", "promises::"],
         )
     }),
-    ("cookbook", |sh| {
+    ("cookbook", "cookbook/tests/it, examples", |sh| {
         both(sh, &["asymfence-cookbook", "--test", "it"], &left_out(sh, OF_THE_COOKBOOK)?)?;
         miri(sh, "", &["asymfence-cookbook", "--doc"], &[])
     }),
-    ("adopter", adopter),
-    ("seeds", |sh| {
+    ("adopter", "a crate that takes the fences as an option, without and with them", adopter),
+    ("seeds", "small concurrent tests, with several seeds", |sh| {
         for (package, tests) in SMALL {
             for model in MODELS {
                 let flags = format!("{model} -Zmiri-many-seeds=0..{SEEDS}");

@@ -11,40 +11,62 @@ use crate::{Result, target};
 
 type Run = fn(&Shell) -> Result;
 
-/// A step: its name, which the command takes, and what it does.
-pub(crate) type Step = (&'static str, Run);
+/// A step: its name, which the command takes, what it runs, in half a line, and the same as a function.
+pub(crate) type Step = (&'static str, &'static str, Run);
+
+/// The steps, each in a line, with what they run.
+pub(crate) fn list(steps: &[Step]) -> String {
+    let width = steps.iter().map(|(name, ..)| name.len()).max().unwrap_or_default();
+    steps.iter().map(|(name, what, _)| format!("  {name:width$}  {what}\n")).collect()
+}
 
 /// Runs the steps of `command` whose names contain `word`, in turn, up to the first that fails.
 pub(crate) fn run(sh: &Shell, command: &str, steps: &[Step], word: &str) -> Result {
-    let chosen: Vec<&Step> = steps.iter().filter(|(name, _)| name.contains(word)).collect();
+    let chosen: Vec<&Step> = steps.iter().filter(|(name, ..)| name.contains(word)).collect();
     if chosen.is_empty() {
-        let names: Vec<&str> = steps.iter().map(|(name, _)| *name).collect();
-        return Err(format!("no step is named like {word}; there are: {}", names.join(", ")).into());
+        let list = list(steps);
+        return Err(format!(
+            "no step of `{command}` has `{word}` in its name; there are:\n{}",
+            list.trim_end()
+        )
+        .into());
     }
     let file = target(sh, "xtask-times");
     let mut times = Times::read(&file);
     // Steps of different commands may have the same name.
     let key = |name: &str| format!("{command}: {name}");
-    println!("{}", times.of_all(chosen.iter().map(|(name, _)| key(name))));
+    println!("{}", times.of_all(chosen.iter().map(|(name, ..)| key(name))));
     let all = Instant::now();
-    for (number, (name, run)) in (1..).zip(&chosen) {
+    for (number, (name, _, run)) in (1..).zip(&chosen) {
         let place = format!("[{number}/{}] {name}", chosen.len());
         println!("{place}{}", times.last(&key(name)));
         let begin = Instant::now();
-        run(sh).map_err(|error| unlike(&place, command, name, &error.to_string()))?;
+        let later: Vec<&str> = chosen[number..].iter().map(|(name, ..)| *name).collect();
+        run(sh).map_err(|error| unlike(&place, command, name, &error.to_string(), &later))?;
         println!("{place}: took {}", words(begin.elapsed()));
         times.0.insert(key(name), begin.elapsed());
         times.write(&file)?;
     }
-    println!("all passed, in {}", words(all.elapsed()));
+    let part = part(command, chosen.len(), steps.len());
+    let names: Vec<&str> = chosen.iter().map(|(name, ..)| *name).collect();
+    println!("all passed, in {}{part}: {}", words(all.elapsed()), names.join("; "));
     Ok(())
 }
 
-/// What failed, and what to do next.
-fn unlike(place: &str, command: &str, name: &str, error: &str) -> String {
+/// What was run if that was not every step, and how to run all.
+fn part(command: &str, chosen: usize, of: usize) -> String {
+    if chosen == of { String::new() } else { format!(" ({chosen} of {of} steps; all: {command})") }
+}
+
+/// What failed, which steps were to come, and what to do next.
+fn unlike(place: &str, command: &str, name: &str, error: &str, later: &[&str]) -> String {
+    let later = match later {
+        [] => String::new(),
+        later => format!("Not run after this step: {}\n", later.join("; ")),
+    };
     format!(
-        "{place} failed: {error}\n\
-         The output above says which test failed, and why. Next:\n  \
+        "{place} failed: {error}\n{later}\
+         The output above says which test failed, and why: search it for `FAILED`. Next:\n  \
          that test alone      the last line above that begins with `$`, with `-- NAME_OF_THE_TEST` at its end\n  \
          this step alone      {command} '{name}'\n\
          If you have changed nothing, please report it with the output of `cargo doctor`."
@@ -122,7 +144,7 @@ mod tests {
     fn what_took_time_is_known_next_time_in_the_folder_that_cargo_builds_in() {
         let (sh, _folder) = shell();
         let file = target(&sh, "xtask-times");
-        let steps: [Step; 2] = [("one", passes), ("two", passes)];
+        let steps: [Step; 2] = [("one", "the first", passes), ("two", "more", passes)];
         let of_all = |command: &str| {
             let keys = ["one", "two"].map(|name| format!("{command}: {name}"));
             Times::read(&file).of_all(keys.into_iter())
@@ -138,21 +160,30 @@ mod tests {
 
     #[test]
     fn a_failure_says_which_step_and_how_to_run_it_alone() {
-        let steps: [Step; 3] = [("one", passes), ("two", fails), ("three", passes)];
+        let steps: [Step; 3] =
+            [("one", "the first", passes), ("two", "more", fails), ("three", "the rest", passes)];
         let (sh, _folder) = shell();
         let error =
             run(&sh, "cargo xtask test", &steps, "").expect_err("the second fails").to_string();
         assert!(error.starts_with("[2/3] two failed: the command `cargo test` failed"), "{error}");
         assert!(error.contains("cargo xtask test 'two'"), "{error}");
+        assert!(error.contains("\nNot run after this step: three\n"), "{error}");
+    }
+
+    #[test]
+    fn a_part_says_so_and_how_to_run_all() {
+        assert_eq!(part("cargo xtask test", 1, 9), " (1 of 9 steps; all: cargo xtask test)");
+        assert_eq!(part("cargo xtask test", 9, 9), "");
     }
 
     #[test]
     fn a_word_chooses_steps_and_one_that_chooses_none_names_them() {
-        let steps: [Step; 2] = [("one", passes), ("two", fails)];
+        let steps: [Step; 2] = [("one", "the first", passes), ("two", "more", fails)];
         let (sh, _folder) = shell();
         run(&sh, "cargo xtask test", &steps, "on").expect("the first passes");
         let error =
             run(&sh, "cargo xtask test", &steps, "x").expect_err("there is none").to_string();
-        assert!(error.ends_with("there are: one, two"), "{error}");
+        assert!(error.contains("`x`"), "{error}");
+        assert!(error.ends_with("there are:\n  one  the first\n  two  more"), "{error}");
     }
 }
