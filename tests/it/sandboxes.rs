@@ -663,3 +663,16 @@ fn contend_under_a_filter(besides: fn()) {
 fn is_taken(name: &str) -> bool {
     verdict(name) == Some(Verdict::Taken)
 }
+
+/// Of the file that identifies the kernel, which is read on x86 for the mprotect rung.
+#[test]
+fn a_read_of_more_than_there_is_room_for_is_not_believed() {
+    let Some(child) = Child::injected_into("pread64", "retval=1000") else { return };
+    child.on_path("/proc/sys/kernel/osrelease").run(|| {
+        if let Some(mprotect) = rung("mprotect") {
+            asymfence::force(Strategy::Asymmetric(mprotect)).expect_err("the kernel is not known");
+        }
+        assert!(matches!(init(), Strategy::Asymmetric(_)), "membarrier needs no file");
+        assert_eq!(try_heavy_fence(), Ok(()));
+    });
+}
