@@ -63,8 +63,8 @@
 //! has. If a process ends without giving its place back, the place stays taken, and [`reap`] frees it. The kernel tells
 //! whether a process has ended. Each participant holds a lock (fcntl(2) F_OFD_SETLK) on a byte of the segment's *lock
 //! file*, the file that `create` and `attach` were given. These bytes begin at 2^62. The participant also has a mapping
-//! of the beginning of the file, which keeps the open file description, and so the lock, alive. Process numbers are not
-//! compared. So
+//! of the beginning of the file, which keeps the open file description, and so the lock, alive. A process that has
+//! ended is not recognised by its number. So
 //!
 //! - a place is never reaped while a process has the participant, or a copy of it by fork(2): a daemon keeps the place
 //!   that it had before its parent exited;
@@ -72,6 +72,10 @@
 //!   process numbers do not matter. A child that was forked while another thread was in [`attach`] counts as one of
 //!   these processes. So does a child that was forked while another thread was in [`reap`], if that `reap` did not
 //!   finish;
+//! - a signal handler may fork in the middle of [`attach`] or [`reap`], and `clean` may fork, and both processes may go
+//!   on. They do not get one place, unless the fork came after the place was taken: then the child has a copy. A child
+//!   that returns from `clean` leaves the place to its parent. (It is recognised by its process number, so not if it is
+//!   the first process of a PID namespace, and its parent that of another one);
 //! - closing descriptors gives no place back, even if the process closes all of them. If the
 //!   descriptor's number is closed, or another file has it since, a dropped participant leaves its place to be reaped,
 //!   and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];
@@ -83,10 +87,10 @@
 //! descriptor of the file. A descriptor that is kept open is lost when a daemon closes all descriptors.
 //!
 //! So all processes must pass the same file, and its file system must keep a lock as long as a mapping. [`attach`]
-//! checks both. A memfd keeps the lock, and so does a file on tmpfs or ext4; overlayfs does not. The program itself
-//! must not lock those bytes. Once a process has been waited for, its lock is free, unless a child has a copy of the
-//! participant. If another process reads its memory at that moment (ps(1) at /proc/PID/cmdline, a debugger), the lock
-//! is free a moment later.
+//! checks both. A memfd keeps the lock, and so does a file on tmpfs or ext4; overlayfs does not. On FUSE the program
+//! that serves it decides, so it is refused too. The program itself must not lock those bytes. Once a process has been
+//! waited for, its lock is free, unless a child has a copy of the participant. If another process reads its memory at
+//! that moment (ps(1) at /proc/PID/cmdline, a debugger), the lock is free a moment later.
 //!
 //! [`attach`] and [`reap`] open and close a descriptor of the lock file. Closing it releases all F_SETLK locks that the
 //! process has on that file (fcntl(2)). So take a file on which the process has no such locks. If the program has
