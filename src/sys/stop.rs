@@ -3,10 +3,10 @@
 //!
 //! Nothing here allocates, takes a lock, or unwinds: a destructor might free what other threads still read.
 //!
-//! The message is a courtesy. It is one line, built on the stack, and written by a call that does not wait for room,
-//! whether or not standard error is read. poll(2) before a plain write(2) would not do: another process may fill the pipe
-//! between the two. The descriptor is not made non-blocking, since its other holders share that flag. A regular file
-//! is the exception: every write to one may wait for the file system.
+//! The message is a courtesy. It is one line, built in memory that is this thread's for ever, and written by a call that
+//! does not wait for room, whether or not standard error is read. poll(2) before a plain write(2) would not do: another
+//! process may fill the pipe between the two. The descriptor is not made non-blocking, since its other holders share that
+//! flag. A regular file is the exception: every write to one may wait for the file system.
 //!
 //! Writing may raise SIGTTOU, which suspends the process, SIGPIPE or SIGXFSZ, and another signal's handler may jump
 //! away. So all signals but two are blocked: SIGABRT, which is to come, and SIGSYS, whose handler may answer system
@@ -21,6 +21,7 @@
 //! fs/pipe.c@v6.18; `tcp_sendmsg`, net/ipv4/tcp.c@v6.18). Then the heavy fence does not return. A child that writes in
 //! place of this process would help, but a sandbox may refuse it, and a program may wait for it by mistake.
 
+use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
 use core::hint::black_box;
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
@@ -40,16 +41,14 @@ const STATUS: i32 = 134;
 #[cold]
 pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
     let _no_way_out = NoWayOut;
-    let comes_again = comes_again();
-    let mut line = Line { text: [0; Line::SIZE], length: 0 };
-    if !comes_again {
+    let line = own_line();
+    let comes_again = line.is_none();
+    if let Some(line) = line {
         block_signals();
         let _ = line.write_fmt(message); // what does not fit is cut off
         let _ = write_at_once(line.text());
     }
     raise_abort(!comes_again);
-    // A pipe may have taken the stack's page itself (vmsplice): the line's place must not be used for anything else.
-    black_box(&line);
     exit_group(STATUS)
 }
 
@@ -72,22 +71,41 @@ fn this_thread() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
 }
 
-/// Whether this thread is in `stop` already: then its handler of SIGABRT has called a heavy fence, which failed too.
-/// The message has been written, and the handler is not called again.
-fn comes_again() -> bool {
-    static STOPPING: [AtomicI32; 64] = [const { AtomicI32::new(0) }; 64];
-    let me = this_thread();
-    // Relaxed: a thread looks for its own TID, which it has written here itself. (A forked child inherits the table. If
-    // its TID equals one that a thread of the parent has written, it stops without a message.)
-    let first =
-        STOPPING.iter().find_map(|place| match place.compare_exchange(0, me, Relaxed, Relaxed) {
-            Ok(_) => Some(true),
-            Err(who) => (who == me).then_some(false),
-        });
-    first != Some(true)
+/// A thread that is in `stop`, and its line.
+struct Place {
+    /// Its TID; 0 if nobody has taken the place.
+    who: AtomicI32,
+    line: UnsafeCell<Line>,
 }
 
-/// A line of text on the stack.
+// SAFETY: the line belongs to the thread that has taken the place, and no place is given back.
+unsafe impl Sync for Place {}
+
+/// The line of this thread, which is handed out once. `None` if this thread is in `stop` already: then its handler of
+/// SIGABRT has called a heavy fence, which failed too. The message has been written, and the handler is not called again.
+fn own_line() -> Option<&'static mut Line> {
+    static STOPPING: [Place; 64] =
+        [const { Place { who: AtomicI32::new(0), line: UnsafeCell::new(Line::NEW) } }; 64];
+    // A sandbox may answer 0, which means a free place here. black_box: the compiler knows that a `Pid` is not 0.
+    let me = match black_box(this_thread()) {
+        0 => -1,
+        me => me,
+    };
+    // Relaxed: a thread looks for its own TID, which it has written here itself, and the line is used by the thread that
+    // took the place, and by no other. (A forked child inherits the table. If its TID equals one that a thread of the
+    // parent has written, it stops without a message.)
+    STOPPING
+        .iter()
+        .find_map(|place| match place.who.compare_exchange(0, me, Relaxed, Relaxed) {
+            // SAFETY: only one exchange finds 0, so this is the only reference that is ever made.
+            Ok(_) => Some(Some(unsafe { &mut *place.line.get() })),
+            Err(who) => (who == me).then_some(None),
+        })
+        .flatten()
+}
+
+/// A line of text. Not on the stack: a pipe may take the page itself (vmsplice), and a handler of SIGABRT may leave by
+/// siglongjmp(3), after which the program uses the stack for something else, which a reader of the pipe would see.
 struct Line {
     text: [u8; Line::SIZE],
     length: usize,
@@ -96,6 +114,8 @@ struct Line {
 impl Line {
     /// At most PIPE_BUF (4096), so that a pipe takes the line whole or not at all.
     const SIZE: usize = 2048;
+
+    const NEW: Line = Line { text: [0; Line::SIZE], length: 0 };
 
     fn text(&mut self) -> &[u8] {
         self.text[self.length] = b'\n';
@@ -114,7 +134,7 @@ impl Write for Line {
 }
 
 /// Writes as much to descriptor 2 as can be written without waiting for a reader.
-fn write_at_once(text: &[u8]) -> io::Result<usize> {
+fn write_at_once(text: &'static [u8]) -> io::Result<usize> {
     // SAFETY: the number is used here and not kept. Like every program that reports an error, this one takes
     // whatever is open there for its standard error.
     let stderr = unsafe { BorrowedFd::borrow_raw(rustix::stdio::raw_stderr()) };
@@ -144,14 +164,14 @@ fn write_at_once(text: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// By RWF_NOWAIT, which pipes know since Linux 6.4 (commit afed6271f5b0), or else by vmsplice(2), which filters
-/// allow less often.
-fn write_to_pipe(pipe: impl AsFd, text: &[u8]) -> io::Result<usize> {
+/// By RWF_NOWAIT, which the pipes of pipe(2) know since Linux 6.4 (commit afed6271f5b0), and named pipes not even in 6.18
+/// (seen there, EOPNOTSUPP). Or else by vmsplice(2), which filters allow less often.
+fn write_to_pipe(pipe: impl AsFd, text: &'static [u8]) -> io::Result<usize> {
     // An offset of -1 means the current one, as for write(2). A pipe allows no other.
     match pwritev2(pipe.as_fd(), &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::SPIPE) => {
             let slice = [IoSliceRaw::from_slice(text)];
-            // SAFETY: the text stays as it is until this process ends (see `stop`); the pipe keeps the page.
+            // SAFETY: nobody writes to the text any more, since it is borrowed for ever; the pipe keeps the page.
             unsafe { vmsplice(pipe, &slice, SpliceFlags::NONBLOCK) }
         }
         outcome => outcome,
@@ -221,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_off_and_ends() {
-        let mut line = Line { text: [0; Line::SIZE], length: 0 };
+        let mut line = Line::NEW;
         assert_eq!(line.text(), b"\n");
         line.write_str("one").expect("room");
         assert_eq!(line.text(), b"one\n");

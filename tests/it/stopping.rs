@@ -299,10 +299,14 @@ fn a_handler_of_sigabrt_that_returns_is_no_way_out() {
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod jumping {
     use std::ffi::c_void;
+    use std::os::fd::AsFd;
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use asymfence::Ticket;
     use nix::sys::signal::{SaFlags, SigAction, SigSet, sigaction};
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
     use seccompiler::SeccompAction::Trap;
     use seccompiler::apply_filter;
 
@@ -358,7 +362,70 @@ mod jumping {
         });
     }
 
-    /// The twin of both: a heavy fence that returns has served the ticket.
+    /// Where the thread goes on in the next test, the pipe that is its standard error, and the one it had before.
+    static BELOW: AtomicUsize = AtomicUsize::new(0);
+    static PIPE: OnceLock<(File, OwnedFd)> = OnceLock::new();
+
+    /// Uses the stack that the heavy fence had, and reads what it has written.
+    extern "C" fn reuse() -> ! {
+        let mut other = [b'#'; 1 << 16];
+        std::hint::black_box(&mut other);
+        let (mut reader, before) = PIPE.get().map(|(pipe, before)| (pipe, before)).expect("set");
+        redirect(before);
+        let mut said = [0; 4096];
+        let length = reader.read(&mut said).expect("a message");
+        let said = String::from_utf8_lossy(&said[..length]);
+        assert!(said.starts_with("asymfence: heavy fence by private-expedited"), "{said}");
+        assert!(said.ends_with('\n') && !said.contains('#'), "{said}");
+        end()
+    }
+
+    extern "C" fn return_to_caller(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
+        // SAFETY: what the kernel gives such a handler.
+        let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+        let registers = &mut context.uc_mcontext.gregs;
+        // Above what the fence has on the stack, and aligned as after a call. Relaxed: this thread has written it.
+        registers[libc::REG_RSP as usize] = ((BELOW.load(Relaxed) & !15) - 8) as i64;
+        registers[libc::REG_RIP as usize] = reuse as *const () as i64;
+    }
+
+    /// The twin of a pipe that takes the text: one that takes the page, named or of a kernel before 6.4.
+    #[test]
+    fn a_message_in_a_pipe_stays_what_it_is_when_the_stack_is_used_again() {
+        for kind in ["named", "of an older kernel"] {
+            Child::with("PIPE", kind).run(|| {
+                let (reader, writer) = if std::env::var("PIPE").as_deref() == Ok("named") {
+                    let name = format!("asymfence-{}.fifo", std::process::id());
+                    let path = std::env::temp_dir().join(name);
+                    mkfifo(&path, Mode::S_IRWXU).expect("a FIFO");
+                    // Both ways, so that neither open waits for the other.
+                    let both = File::options().read(true).write(true).open(&path).expect("ours");
+                    let ends = (File::open(&path).expect("ours"), both.into());
+                    std::fs::remove_file(&path).expect("ours");
+                    ends
+                } else {
+                    let filter = on_pwritev2(Errno(libc::EOPNOTSUPP as u32));
+                    apply_filter_all_threads(&filter).expect("a filter");
+                    let (reader, writer) = pipe().expect("a pipe");
+                    (reader.into(), writer)
+                };
+                let before = std::io::stderr().as_fd().try_clone_to_owned().expect("a descriptor");
+                PIPE.set((reader, before)).expect("the first");
+                redirect(&writer);
+                let action = SigAction::new(
+                    SigHandler::SigAction(return_to_caller),
+                    SaFlags::SA_SIGINFO | SaFlags::SA_RESETHAND,
+                    SigSet::empty(),
+                );
+                // SAFETY: what is skipped is no destructor of ours.
+                unsafe { sigaction(Signal::SIGABRT, &action) }.expect("a handler");
+                BELOW.store((&raw const action).addr(), Relaxed);
+                fence_in_vain();
+            });
+        }
+    }
+
+    /// The twin of the first two: a heavy fence that returns has served the ticket.
     #[test]
     fn where_no_handler_is_called_the_heavy_fence_orders() {
         Child::default().run(|| {
