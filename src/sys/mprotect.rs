@@ -137,6 +137,10 @@ impl Page {
         let page =
             unsafe { mmap_anonymous(ptr::null_mut(), LENGTH, ProtFlags::READ, MapFlags::PRIVATE) };
         let page = page.map_err(|errno| Failure::new(Call::Mmap, errno.raw_os_error()))?;
+        // What a sandbox may answer, and no kernel does (for an address that it chooses itself).
+        if page.is_null() {
+            return Err(Failure::new(Call::Mmap, 0));
+        }
         // Not merged with a neighbour that others map, so that its protection changes without a split of the
         // mapping, which may fail (`max_map_count`). Pages of this module that come to lie side by side may be merged.
         // SAFETY: the content stays. If the advice is refused, the only consequence is that a later mprotect(2) may

@@ -106,6 +106,17 @@ pub(crate) fn on_fstatfs(action: SeccompAction) -> BpfProgram {
     compile([(call, Vec::new())], action)
 }
 
+/// An mmap of one byte meets `action`: only the mprotect rung makes one.
+pub(crate) fn on_mmap_of_a_byte(action: SeccompAction) -> BpfProgram {
+    #[cfg(target_pointer_width = "64")]
+    let call = nix::libc::SYS_mmap;
+    #[cfg(target_pointer_width = "32")]
+    let call = nix::libc::SYS_mmap2;
+    let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 1);
+    let rule = is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule");
+    compile([(call, vec![rule])], action)
+}
+
 /// membarrier and mprotect meet `action`.
 pub(crate) fn on_protection_too(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new()), (SYS_mprotect, Vec::new())], action)
