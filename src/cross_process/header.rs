@@ -248,6 +248,7 @@ impl<W: Word, const N: usize> Header<W, N> {
             some_are_free = true;
             if !opened.0.is_of_this_process() {
                 drop(opened); // FORKED-IN-THE-MIDDLE
+                // guard survives: the same error as above; no test has a fork and a failing call.
                 opened = open()?;
             }
             // Before the place is taken: a sandbox that refuses the questions would leave it taken.
@@ -261,6 +262,7 @@ impl<W: Word, const N: usize> Header<W, N> {
                 let shared = opened.0.share(index);
                 drop(opened);
                 shared?;
+                // guard survives: the same error as above; no test has a fork and a failing call.
                 opened = open()?;
                 continue;
             }
@@ -312,6 +314,7 @@ impl<W: Word, const N: usize> Header<W, N> {
             {
                 // FORKED-IN-THE-MIDDLE.
                 drop(description);
+                // guard survives: the same error as above; no test has a lost exchange and a failing call.
                 description = locks.open()?;
                 continue;
             }
