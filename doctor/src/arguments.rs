@@ -55,7 +55,7 @@ impl Arguments {
     fn parse_words(mut parser: lexopt::Parser) -> Result<Task, lexopt::Error> {
         let seconds = Duration::from_secs(4);
         let mut arguments = Arguments { json: false, seconds, strategy: None, compare: None };
-        let mut decode = None;
+        let (mut decode, mut tells) = (None, None);
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("json") => arguments.json = true,
@@ -67,23 +67,25 @@ impl Arguments {
                 }
                 Long("strategy") => arguments.strategy = Some(parser.value()?.string()?),
                 Long("compare") => arguments.compare = Some(parser.value()?.into()),
-                Long("decode") => decode = Some((parser.value()?.parse_with(number)?, 0)),
-                Value(flags) if decode.is_some() => {
-                    let flags = flags.parse_with(number)?;
-                    decode = decode.map(|(command, _)| (command, flags));
-                }
-                Long("schema") => return Ok(Task::Schema),
-                Long("version") | Short('V') => return Ok(Task::Version),
-                Long("help") | Short('h') => return Ok(Task::Help),
-                other => return Err(other.unexpected()),
+                Long("decode") => decode = Some((parser.value()?.parse_with(number)?, None)),
+                Long("schema") => tells = Some(Task::Schema),
+                Long("version") | Short('V') => tells = Some(Task::Version),
+                Long("help") | Short('h') => tells = Some(Task::Help),
+                other => match (other, &mut decode) {
+                    (Value(word), Some((_, flags @ None))) => {
+                        *flags = Some(word.parse_with(number)?);
+                    }
+                    (other, _) => return Err(other.unexpected()),
+                },
             }
         }
         if arguments.json && arguments.compare.is_some() {
             return Err("--compare prints a table, and --json no table: leave one out".into());
         }
-        Ok(match decode {
-            Some((command, flags)) => Task::Decode(command, flags),
-            None => Task::Examine(arguments),
+        Ok(match (tells, decode) {
+            (Some(tells), _) => tells,
+            (None, Some((command, flags))) => Task::Decode(command, flags.unwrap_or(0)),
+            (None, None) => Task::Examine(arguments),
         })
     }
 }

@@ -2,12 +2,16 @@
 
 use std::env;
 
+use crate::sibling::cores;
+
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) processor: String,
-    /// How many processors this process may use.
+    /// On how many processors this process may run.
     pub(crate) processors: usize,
+    /// Of how many of them it may use the whole time, if a quota allows fewer.
+    pub(crate) quota: Option<usize>,
     /// What membarrier(2) QUERY offers, by name; or why that cannot be told.
     pub(crate) commands: Result<Vec<String>, String>,
     /// What this process is registered for, by GET_REGISTRATIONS; or why that cannot be told.
@@ -17,10 +21,19 @@ pub(crate) struct Machine {
 impl Machine {
     /// Makes no call of membarrier(2) unless it `asks`.
     pub(crate) fn this(asks: bool) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = cores().len().max(1);
+        let available = std::thread::available_parallelism().map_or(processors, usize::from);
+        let quota = Some(available).filter(|&available| available < processors);
         let unasked = || [(); 2].map(|()| Err("switched off, so not asked".to_owned()));
         let [commands, registrations] = if asks { membarrier() } else { unasked() };
-        Machine { kernel: kernel(), processor: processor(), processors, commands, registrations }
+        Machine {
+            kernel: kernel(),
+            processor: processor(),
+            processors,
+            quota,
+            commands,
+            registrations,
+        }
     }
 }
 

@@ -255,6 +255,8 @@ fn numbers_are_decoded() {
     assert!(run(doctor().args(["--decode", "128", "1"]))[0].contains("MEMBARRIER_CMD_FLAG_CPU"));
     refused(&["--decode", "eight"], "eight");
     refused(&["eight"], "eight");
+    refused(&["--decode", "8", "0", "77"], "77");
+    refused(&["--schema", "extra"], "extra");
 }
 
 #[cfg(target_os = "linux")]
