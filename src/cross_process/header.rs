@@ -246,6 +246,7 @@ impl<W: Word, const N: usize> Header<W, N> {
                 continue;
             }
             some_are_free = true;
+            // guard survives: inverted, the parent opens another description in place of its child.
             if !opened.0.is_of_this_process() {
                 drop(opened); // FORKED-IN-THE-MIDDLE
                 // guard survives: the same error as above; no test has a fork and a failing call.
