@@ -76,6 +76,12 @@ impl fmt::Display for Call {
     }
 }
 
+/// The errno, or 0 if it is outside of 1..=4095: an answer that is neither success nor an errno.
+#[allow(dead_code, reason = "not every target has a call that can fail")]
+pub(crate) const fn known(errno: i32) -> i32 {
+    if 0 < errno && errno < 4096 { errno } else { 0 }
+}
+
 /// A system call that failed: it returned something other than 0. `Display` says which call, which errno, and what to
 /// do.
 ///
@@ -102,10 +108,10 @@ impl Failure {
     pub(crate) const EINVAL: u16 = 22;
     pub(crate) const ENOSYS: u16 = 38;
 
-    /// An `errno` outside of 1..=4095 is kept as 0: an answer that is neither success nor an errno.
+    /// Keeps the [`known`] errno.
     #[allow(dead_code, reason = "not every target has a call that can fail")]
     pub(crate) const fn new(call: Call, errno: i32) -> Self {
-        Failure { call, errno: if 0 < errno && errno < 4096 { errno as u16 } else { 0 } }
+        Failure { call, errno: known(errno) as u16 }
     }
 
     /// The call that failed.

@@ -347,8 +347,8 @@ pub struct FenceStats {
     /// in a symmetric process, which makes no call.
     pub heavy: Calls,
     /// Calls that were repeated after a failure that may be temporary (ENOMEM, EINTR, EAGAIN). Other calls that a heavy
-    /// fence adds after a failure are not counted: the second call of membarrier(2) after any other errno, the
-    /// registration and the call that follow it after EPERM, and those of another rung.
+    /// fence adds after a failure are not counted: the second call of membarrier(2) after any other errno; after EPERM
+    /// the registration, and one more call; and the calls of another rung.
     pub retries: usize,
 }
 

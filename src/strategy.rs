@@ -264,7 +264,7 @@ fn first() -> Strategy {
 
 /// Commits the process to `wanted`, without a climb.
 ///
-/// [`Strategy::Symmetric`] switches the asymmetry off, for the fences of one process: not for those of `cross_process`.
+/// [`Strategy::Symmetric`] switches the asymmetry of this process's fences off. It changes nothing in `cross_process`.
 /// That works on every platform and in every sandbox, and makes no system call. (ThreadSanitizer does not understand
 /// `fence(SeqCst)`: build with `--cfg asymfence_tsan` under it.) A rung (from [`ladder`]) is probed, and taken if it
 /// works here. If the process is committed to `wanted` already, `force` does nothing.

@@ -71,12 +71,11 @@ impl Arguments {
                 Long("schema") => tells = Some(Task::Schema),
                 Long("version") | Short('V') => tells = Some(Task::Version),
                 Long("help") | Short('h') => tells = Some(Task::Help),
-                other => match (other, &mut decode) {
-                    (Value(word), Some((_, flags @ None))) => {
-                        *flags = Some(word.parse_with(number)?);
-                    }
-                    (other, _) => return Err(other.unexpected()),
-                },
+                Value(flags) if matches!(decode, Some((_, None))) => {
+                    let flags = flags.parse_with(number)?;
+                    decode = decode.map(|(command, _)| (command, Some(flags)));
+                }
+                other => return Err(other.unexpected()),
             }
         }
         if arguments.json && arguments.compare.is_some() {

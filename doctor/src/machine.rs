@@ -22,8 +22,8 @@ impl Machine {
     /// Makes no call of membarrier(2) unless it `asks`.
     pub(crate) fn this(asks: bool) -> Self {
         let processors = cores().len().max(1);
-        let available = std::thread::available_parallelism().map_or(processors, usize::from);
-        let quota = Some(available).filter(|&available| available < processors);
+        let available = std::thread::available_parallelism().ok().map(usize::from);
+        let quota = available.filter(|&available| available < processors);
         let unasked = || [(); 2].map(|()| Err("switched off, so not asked".to_owned()));
         let [commands, registrations] = if asks { membarrier() } else { unasked() };
         Machine {

@@ -5,10 +5,8 @@ use core::fmt;
 use rustix::io::Errno;
 
 use super::header::{FIRST_BYTE, Misfit, PARTICIPANTS, VERSION, WORDS};
+use crate::failure::known;
 use crate::refusal::Refusal;
-
-/// What a kernel may answer.
-const ERRNOS: core::ops::Range<i32> = 1..4096;
 
 /// Why a segment was not created, or a process could not attach. `Display` says what to do.
 ///
@@ -96,7 +94,7 @@ impl SegmentStep {
     }
 
     pub(super) fn failed_with(self, errno: i32) -> SegmentError {
-        SegmentError::Failed(self, if ERRNOS.contains(&errno) { errno } else { 0 })
+        SegmentError::Failed(self, known(errno))
     }
 
     const fn words(self) -> &'static str {
@@ -110,7 +108,8 @@ impl SegmentStep {
     }
 
     fn advice(self, errno: i32) -> &'static str {
-        if !ERRNOS.contains(&errno) {
+        let errno = known(errno);
+        if errno == 0 {
             return "no kernel gives this answer: a sandbox answers in its place; let the kernel answer";
         }
         match (self, Errno::from_raw_os_error(errno)) {

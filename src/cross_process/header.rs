@@ -259,8 +259,8 @@ impl<W: Word, const N: usize> Header<W, N> {
             let mine = found.next();
             // Relaxed: HELD-BY-LOCK.
             if word.compare_exchange(found.0, mine.0, Relaxed, Relaxed).is_err() {
-                // FORKED-IN-THE-MIDDLE: who has the place shares its lock, and our trial made that lock exclusive again. If
-                // sharing fails, `renew` tells it that its place is lost.
+                // FORKED-IN-THE-MIDDLE: the other process has the place, and its lock is shared. Our trial has made that
+                // lock exclusive, so make it shared again. If that fails, its `renew` says that the place is lost.
                 let _ = opened.0.share(index);
                 drop(opened);
                 // guard survives: the same error as above; no test has a fork and a failing call.

@@ -74,8 +74,8 @@
 //!   finish;
 //! - a signal handler may fork in the middle of [`attach`] or [`reap`], and `clean` may fork, and both processes may go
 //!   on. They do not get one place, unless the fork came after the place was taken: then the child has a copy. A child
-//!   that returns from `clean` leaves the place to its parent. (It is recognised by its process number, so not if it is
-//!   the first process of a PID namespace, and its parent that of another one);
+//!   that returns from `clean` leaves the place to its parent. (The child is recognised by its process number. That
+//!   fails if parent and child are both the first process of a PID namespace, with the number 1);
 //! - closing descriptors gives no place back, even if the process closes all of them. If the
 //!   descriptor's number is closed, or another file has it since, a dropped participant leaves its place to be reaped,
 //!   and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];

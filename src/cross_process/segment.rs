@@ -102,8 +102,9 @@ impl Locks for LockFile<'_> {
     }
 
     fn lock_of(&self, index: usize) -> Result<Lock, SegmentError> {
-        let byte = byte_of(index);
-        ofd_lock::find(self.same()?, byte..byte + 1).map(Lock::from).map_err(lock_failed)
+        ofd_lock::find(self.same()?, byte_of(index)..byte_of(index + 1))
+            .map(Lock::from)
+            .map_err(lock_failed)
     }
 }
 
@@ -140,8 +141,7 @@ impl header::Description for Description {
     }
 
     fn lock_of_another(&self, index: usize) -> Result<Lock, SegmentError> {
-        let byte = byte_of(index);
-        self.0.find(byte..byte + 1).map(Lock::from).map_err(lock_failed)
+        self.0.find(byte_of(index)..byte_of(index + 1)).map(Lock::from).map_err(lock_failed)
     }
 
     fn hold(&self) -> Result<Hold, SegmentError> {

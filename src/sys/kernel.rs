@@ -7,7 +7,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Access, Mode, OFlags, access, open};
 use rustix::io::{Errno, pread};
 
-use super::patience::ATTEMPTS;
+use super::patience::despite;
 
 /// Major and minor version.
 pub(super) type Version = (u32, u32);
@@ -43,22 +43,13 @@ impl Kernel {
 /// NONBLOCK: whoever sets up a container may have mounted a FIFO over the file. It must not stop the process.
 fn open_to_read(path: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
-    despite(Errno::INTR, || open(path, flags, Mode::empty()))
+    despite_signals(|| open(path, flags, Mode::empty()))
 }
 
-/// Makes the call again if it answers `interrupted`, a bounded number of times, since a sandbox may answer EINTR each time.
-/// A supervisor of seccomp(2) may make any call wait, and so interruptible.
-pub(super) fn despite<T, E: PartialEq>(
-    interrupted: E,
-    mut call: impl FnMut() -> Result<T, E>,
-) -> Result<T, E> {
-    for _ in 1..ATTEMPTS {
-        match call() {
-            Err(error) if error == interrupted => {}
-            answer => return answer,
-        }
-    }
-    call()
+/// Makes the call again if a signal interrupts it. A supervisor of seccomp(2) may make any call wait, and so
+/// interruptible.
+pub(super) fn despite_signals<T>(call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    despite(|&errno| errno == Errno::INTR, call)
 }
 
 /// What the file begins with.
@@ -82,7 +73,7 @@ fn beginning<'a>(path: &CStr, buffer: &'a mut [u8; 64]) -> Result<&'a [u8], Errn
 /// Reads from the position `at`. Not read(2): a handler that interrupts us may fork, and the child shares the position of
 /// the file with its parent.
 fn read_some(file: &OwnedFd, buffer: &mut [u8], at: usize) -> Result<usize, Errno> {
-    match despite(Errno::INTR, || pread(file, &mut *buffer, at as u64)) {
+    match despite_signals(|| pread(file, &mut *buffer, at as u64)) {
         // No kernel reads more than there is room for.
         Ok(length) if length > buffer.len() => Err(Errno::IO),
         answer => answer,
@@ -175,6 +166,7 @@ fn is_plain_x86_linux(release: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::patience::ATTEMPTS;
 
     #[test]
     fn releases_are_read_by_their_numbers() {
@@ -206,7 +198,7 @@ mod tests {
     fn a_call_that_signals_interrupt_is_made_again_and_not_for_ever() {
         let made = |interrupted: u32| {
             let mut calls = 0;
-            let outcome = despite(Errno::INTR, || {
+            let outcome = despite_signals(|| {
                 calls += 1;
                 if calls > interrupted { Ok(()) } else { Err(Errno::INTR) }
             });
@@ -215,7 +207,7 @@ mod tests {
         assert_eq!(made(0), (Ok(()), 1));
         assert_eq!(made(ATTEMPTS - 1), (Ok(()), ATTEMPTS));
         assert_eq!(made(ATTEMPTS), (Err(Errno::INTR), ATTEMPTS));
-        assert_eq!(despite(Errno::INTR, || Err::<(), _>(Errno::NOENT)), Err(Errno::NOENT));
+        assert_eq!(despite_signals(|| Err::<(), _>(Errno::NOENT)), Err(Errno::NOENT));
     }
 
     #[cfg(feature = "std")]

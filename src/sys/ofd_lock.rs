@@ -27,11 +27,12 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::byte_lock::{Answer, Lock};
-use super::kernel::despite;
+use super::kernel::despite_signals;
+use super::patience::despite;
 
 /// Identifies the file among all of this kernel while it is open: device and inode.
 pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
-    let found = patiently(|| fstat(file))?;
+    let found = complete(|| fstat(file))?;
     Ok([found.st_dev, found.st_ino])
 }
 
@@ -75,12 +76,12 @@ impl Description {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         // Before: a handler that interrupts the call may fork, and the child has the description too.
         let process = std::process::id();
-        let file = patiently(|| open(path, flags, Mode::empty()))?;
+        let file = complete(|| open(path, flags, Mode::empty()))?;
         // munmap(2) of a file on hugetlbfs needs a length in whole huge pages, and `st_blksize` is the size of one. On
         // other file systems the kernel rounds the length up to a page, and a large `st_blksize` costs only address
         // space.
         // guard survives: what refuses this fstat(2) has refused `identity` before.
-        let found = patiently(|| fstat(&file))?;
+        let found = complete(|| fstat(&file))?;
         let length = (found.st_blksize as usize).max(1);
         Ok(Description { file, process, identity: [found.st_dev, found.st_ino], length })
     }
@@ -138,7 +139,7 @@ impl Description {
         const OVERLAYFS: u32 = 0x794c_7630;
         const FUSE: u32 = 0x6573_5546;
         const AUFS: u32 = 0x6175_6673;
-        Ok([OVERLAYFS, FUSE, AUFS].contains(&(patiently(|| fstatfs(&self.file))?.f_type as u32)))
+        Ok([OVERLAYFS, FUSE, AUFS].contains(&(complete(|| fstatfs(&self.file))?.f_type as u32)))
     }
 
     /// Keeps the description, and its locks, for as long as the mapping is there.
@@ -146,7 +147,7 @@ impl Description {
         // NORESERVE: hugetlbfs may have no memory to set aside.
         let (length, flags) = (self.length, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a new mapping, at a place that the kernel chooses.
-        let start = patiently(|| unsafe {
+        let start = complete(|| unsafe {
             mmap(null_mut(), length, ProtFlags::empty(), flags, &self.file, 0)
         });
         start.map(|start| Hold { start: start.addr(), length })
@@ -165,7 +166,7 @@ impl Drop for Hold {
             // SAFETY: our mapping, or in a forked child its copy; nothing refers to the memory.
             unsafe { munmap(without_provenance_mut(self.start), self.length) }
         };
-        let _ = patiently(unmap);
+        let _ = complete(unmap);
     }
 }
 
@@ -190,13 +191,13 @@ impl Flock {
 }
 
 /// Made again if a signal interrupts it.
-fn patiently<T>(call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    super::no_unwind(|| despite(Errno::INTR, call))
+fn complete<T>(call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    super::no_unwind(|| despite_signals(call))
 }
 
 /// Made again if a signal interrupts it.
 fn fcntl(file: BorrowedFd<'_>, command: c_int, lock: &mut Flock) -> Answer<()> {
-    despite(libc::EINTR, || fcntl_once(file, command, lock))
+    despite(|&errno| errno == libc::EINTR, || fcntl_once(file, command, lock))
 }
 
 /// With offsets of 64 bits on every architecture; never waits.

@@ -12,13 +12,30 @@ static RETRIES: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes `call` until it succeeds, fails for good, or has been made [`ATTEMPTS`] times.
 pub(crate) fn patiently(call: impl Fn() -> Result<(), Failure>) -> Result<(), Failure> {
+    despite(
+        |failure: &Failure| {
+            let is_transient = failure.is_transient();
+            if is_transient {
+                count_a_retry();
+                yield_now();
+            }
+            is_transient
+        },
+        call,
+    )
+}
+
+/// Makes `call` again while its error `passes`, so often at most that it is made [`ATTEMPTS`] times: a sandbox may answer
+/// the same each time.
+pub(super) fn despite<T, E>(
+    passes: impl Fn(&E) -> bool,
+    mut call: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
     for _ in 1..ATTEMPTS {
         match call() {
-            Err(failure) if failure.is_transient() => {}
+            Err(error) if passes(&error) => {}
             answer => return answer,
         }
-        count_a_retry();
-        yield_now();
     }
     call()
 }

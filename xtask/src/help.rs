@@ -69,8 +69,8 @@ With CI=true in the environment also 1 if a test could not run here.
 
 /// Whether there is such a command.
 pub(crate) fn has(command: &str) -> bool {
-    let names = HELP.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
-    !command.is_empty() && names.into_iter().any(|name| name == command)
+    let mut names = HELP.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    !command.is_empty() && names.any(|name| name == command)
 }
 
 /// The help of a command that has steps: how to call it, and its lists of steps, each below a title.

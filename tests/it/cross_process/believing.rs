@@ -12,7 +12,10 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
-use super::{Fresh, Header, attach, attach_asymmetric, attach_symmetric, create, fresh, reap};
+use super::{
+    FCNTL, FSTATFS, Fresh, Header, at_each_call, attach, attach_asymmetric, attach_symmetric,
+    create, fresh, reap,
+};
 use crate::child::{Child, ledger, needs_procfs};
 use crate::filter::on_fcntl;
 use crate::fork::in_fork;
@@ -122,13 +125,9 @@ fn a_sandbox_that_answers_0_to_locks_is_not_believed() {
 /// Of the calls on the locks one is answered 0 in the kernel's place, whichever it is.
 #[test]
 fn one_invented_answer_frees_no_place_of_the_living() {
-    let call = if cfg!(target_pointer_width = "32") { "fcntl64" } else { "fcntl" };
-    let mut refused = 0;
-    for nth in 1.. {
-        let Some(child) = Child::injected_into(call, &format!("retval=0:when={nth}")) else {
-            return;
-        };
-        let outcome = child.outcome(|| {
+    let inject = |nth| format!("retval=0:when={nth}");
+    let said = at_each_call(FCNTL, inject, ("refused", 20), |child| {
+        child.outcome(|| {
             let segment = fresh();
             let header = segment.header();
             if create(header, Mode::Symmetric).is_err() {
@@ -147,26 +146,17 @@ fn one_invented_answer_frees_no_place_of_the_living() {
                     println!("refused {reaped:?} {:?}", attached.map(|_| ()));
                 }
             }
-        });
-        assert!(outcome.succeeded(), "{nth}: {}", outcome.output());
-        refused += outcome.count("refused");
-        if outcome.count("refused") == 0 && nth > 20 {
-            break;
-        }
-    }
-    assert!(refused >= 8, "{refused}");
+        })
+    });
+    assert!(said.is_none_or(|said| said >= 8), "{said:?}");
 }
 
 /// The same while another process takes the place: it has the exclusive lock, for which this one's could be taken.
 #[test]
 fn one_invented_answer_frees_no_place_that_is_being_taken() {
-    let call = if cfg!(target_pointer_width = "32") { "fcntl64" } else { "fcntl" };
-    let mut refused = 0;
-    for nth in 1..=12 {
-        let Some(child) = Child::injected_into(call, &format!("retval=0:when={nth}")) else {
-            return;
-        };
-        let outcome = child.outcome(|| {
+    let inject = |nth| format!("retval=0:when={nth}");
+    let said = at_each_call(FCNTL, inject, ("refused", 12), |child| {
+        child.outcome(|| {
             let segment = fresh();
             let header = segment.header();
             if create(header, Mode::Symmetric).is_err() {
@@ -183,21 +173,18 @@ fn one_invented_answer_frees_no_place_that_is_being_taken() {
                 Ok(freed) => assert_eq!(freed, 0),
                 Err(error) => println!("refused {error:?}"),
             }
-        });
-        assert!(outcome.succeeded(), "{nth}: {}", outcome.output());
-        refused += outcome.count("refused");
-    }
-    assert!(refused >= 3, "{refused}");
+        })
+    });
+    assert!(said.is_none_or(|said| said >= 3), "{said:?}");
 }
 
 /// A file system whose number says that it is FUSE.
 #[test]
 fn fuse_is_refused() {
-    let call = if cfg!(target_pointer_width = "32") { "fstatfs64" } else { "fstatfs" };
-    let third = if cfg!(target_pointer_width = "32") { 3 } else { 2 };
-    let Some(child) = Child::injected_into(call, &format!("poke_exit=@arg{third}=46557365")) else {
-        return;
-    };
+    // fstatfs64 has the length of the structure before it.
+    let place = if cfg!(target_pointer_width = "32") { "@arg3" } else { "@arg2" };
+    let inject = format!("poke_exit={place}=46557365");
+    let Some(child) = Child::injected_into(FSTATFS, &inject) else { return };
     child.run(|| {
         let segment = fresh();
         create(segment.header(), Mode::Symmetric).expect("a memfd can be locked");

@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
-use super::{Header, attach, attach_symmetric, create, fresh, reap};
+use super::{FCNTL, FSTAT, Header, at_each_call, attach, attach_symmetric, create, fresh, reap};
 use crate::child::Child;
 use crate::filter::{on_fcntl, on_fstat, on_fstatfs};
 
@@ -26,13 +26,9 @@ fn symmetric(header: Header<'_>) -> Participant<'_, SymmetricFences> {
 /// question who has it, the share, and the question again.
 #[test]
 fn each_call_on_the_locks_that_fails_is_an_error_and_leaves_nothing() {
-    let call = if cfg!(target_pointer_width = "32") { "fcntl64" } else { "fcntl" };
-    let mut failed = 0;
-    for nth in 1.. {
-        let Some(child) = Child::injected_into(call, &format!("error=EIO:when={nth}")) else {
-            return;
-        };
-        let outcome = child.outcome(|| {
+    let inject = |nth| format!("error=EIO:when={nth}");
+    let said = at_each_call(FCNTL, inject, ("EIO", 20), |child| {
+        child.outcome(|| {
             let segment = fresh();
             let header = segment.header();
             let goes_through = || {
@@ -56,26 +52,17 @@ fn each_call_on_the_locks_that_fails_is_an_error_and_leaves_nothing() {
             }
             reap(header, |_| ()).expect("no lock is left");
             assert!(matches!(attach(header), Ok(Attached::Symmetric(_))));
-        });
-        assert!(outcome.succeeded(), "{nth}: {}", outcome.output());
-        if outcome.count("EIO") == 0 && nth > 20 {
-            break;
-        }
-        failed += outcome.count("EIO");
-    }
-    assert!(failed >= 12, "{failed}");
+        })
+    });
+    assert!(said.is_none_or(|said| said >= 12), "{said:?}");
 }
 
 /// From each call on all fail, as when another thread installs a filter in the middle.
 #[test]
 fn an_attach_that_is_refused_in_the_middle_leaves_no_place_taken() {
-    let call = if cfg!(target_pointer_width = "32") { "fcntl64" } else { "fcntl" };
-    let mut failed = 0;
-    for nth in 1..=12 {
-        let Some(child) = Child::injected_into(call, &format!("error=EPERM:when={nth}+")) else {
-            return;
-        };
-        let outcome = child.outcome(|| {
+    let inject = |nth| format!("error=EPERM:when={nth}+");
+    let said = at_each_call(FCNTL, inject, ("EPERM", 12), |child| {
+        child.outcome(|| {
             let segment = fresh();
             if create(segment.header(), Mode::Symmetric).is_err() {
                 return;
@@ -83,25 +70,21 @@ fn an_attach_that_is_refused_in_the_middle_leaves_no_place_taken() {
             match attach(segment.header()) {
                 Ok(attached) => forget(attached),
                 Err(_) => {
-                    println!("refused");
+                    println!("EPERM");
                     let places = segment.words[WORDS - PARTICIPANTS..].iter();
                     let taken = places.filter(|word| word.load(SeqCst) % 2 == 1).count();
                     assert_eq!(taken, 0);
                 }
             }
-        });
-        assert!(outcome.succeeded(), "{nth}: {}", outcome.output());
-        failed += outcome.count("refused");
-    }
-    assert!(failed >= 4, "{failed}");
+        })
+    });
+    assert!(said.is_none_or(|said| said >= 4), "{said:?}");
 }
 
 /// By a signal, as a supervisor that lets calls wait makes possible.
 #[test]
 fn each_call_that_is_interrupted_is_made_again() {
-    let (locks, status) =
-        if cfg!(target_pointer_width = "32") { ("fcntl64", "fstat64") } else { ("fcntl", "fstat") };
-    for call in [locks, status, "munmap"] {
+    for call in [FCNTL, FSTAT, "munmap"] {
         for nth in 1..=16 {
             let Some(child) = Child::injected_into(call, &format!("error=EINTR:when={nth}")) else {
                 return;

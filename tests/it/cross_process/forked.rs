@@ -11,7 +11,7 @@ use nix::sys::signal::{self, SigHandler};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 use super::holding::{ends_well, fork_off, reaped, shared};
-use super::{Header, attach, attach_symmetric, reap};
+use super::{FCNTL, FSTATFS, Header, attach, attach_symmetric, reap};
 use crate::child::{Child, Outcome};
 
 #[test]
@@ -132,11 +132,7 @@ fn both_attach(child_is_first: bool) {
 }
 
 /// The calls that attaching makes for its lock.
-const CALLS: [&str; 3] = if cfg!(target_pointer_width = "32") {
-    ["?open,openat", "fstatfs64", "fcntl64"]
-} else {
-    ["?open,openat", "fstatfs", "fcntl"]
-};
+const CALLS: [&str; 3] = ["?open,openat", FSTATFS, FCNTL];
 
 /// At each of these calls, as long as there is one more.
 fn at_each(call: &'static str, runs: impl Fn(Child) -> Outcome) {

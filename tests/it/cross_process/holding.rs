@@ -520,16 +520,20 @@ fn a_segment_full_of_the_dead_can_be_reaped_by_a_process_that_has_no_place() {
     });
 }
 
-/// A lock of the file's description on so many bytes; 0 means all that follow.
-#[track_caller]
-pub(super) fn lock(file: &fs::File, kind: libc::c_int, first: i64, length: i64) {
-    let lock = libc::flock64 {
+fn flock(kind: libc::c_int, first: i64, length: i64) -> libc::flock64 {
+    libc::flock64 {
         l_type: kind as _,
         l_whence: libc::SEEK_SET as _,
         l_start: first,
         l_len: length,
         l_pid: 0,
-    };
+    }
+}
+
+/// A lock of the file's description on so many bytes; 0 means all that follow.
+#[track_caller]
+pub(super) fn lock(file: &fs::File, kind: libc::c_int, first: i64, length: i64) {
+    let lock = flock(kind, first, length);
     // SAFETY: the call reads the struct.
     let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
     assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
@@ -537,13 +541,7 @@ pub(super) fn lock(file: &fs::File, kind: libc::c_int, first: i64, length: i64) 
 
 /// Whether another description has a lock on the first place.
 pub(super) fn is_locked(file: BorrowedFd<'_>) -> bool {
-    let mut found = libc::flock64 {
-        l_type: libc::F_WRLCK as _,
-        l_whence: libc::SEEK_SET as _,
-        l_start: 1 << 62,
-        l_len: 1,
-        l_pid: 0,
-    };
+    let mut found = flock(libc::F_WRLCK, 1 << 62, 1);
     // SAFETY: the call reads and writes the struct.
     let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut found) };
     answer == 0 && found.l_type != libc::F_UNLCK as _

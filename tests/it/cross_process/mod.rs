@@ -25,7 +25,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use seccompiler::{BpfProgram, apply_filter};
 
-use crate::child::{needs_procfs, this_binary};
+use crate::child::{Child, Outcome, needs_procfs, this_binary};
 use crate::memory::{Atomics, Memory};
 
 const PEER: &str = "ASYMFENCE_TEST_PEER";
@@ -108,6 +108,33 @@ fn two_processes<T: Atomics>(
         unsafe { command.pre_exec(move || apply_filter(&filter).map_err(std::io::Error::other)) };
     }
     here(Segment::of(&memory), Peer(command.spawn().expect("the peer runs")));
+}
+
+/// For strace, the names of fcntl(2), fstat(2) and fstatfs(2) with numbers of 64 bits.
+const FCNTL: &str = if cfg!(target_pointer_width = "32") { "fcntl64" } else { "fcntl" };
+const FSTAT: &str = if cfg!(target_pointer_width = "32") { "fstat64" } else { "fstat" };
+const FSTATFS: &str = if cfg!(target_pointer_width = "32") { "fstatfs64" } else { "fstatfs" };
+
+/// Runs a test's process again and again, as `runs` says. Each time strace answers another one of its calls of `call`, as
+/// `inject` says of the number. Ends with the first process that does not say `word`, but not before the one after `least`. Returns
+/// how often the word was said; `None` where tracing is not allowed.
+fn at_each_call(
+    call: &'static str,
+    inject: impl Fn(usize) -> String,
+    (word, least): (&str, usize),
+    runs: impl Fn(Child) -> Outcome,
+) -> Option<usize> {
+    let mut said = 0;
+    for nth in 1.. {
+        let outcome = runs(Child::injected_into(call, &inject(nth))?);
+        assert!(outcome.succeeded(), "{nth}: {}", outcome.output());
+        let count = outcome.count(word);
+        if count == 0 && nth > least {
+            break;
+        }
+        said += count;
+    }
+    Some(said)
 }
 
 fn create(header: Header<'_>, mode: Mode) -> Result<(), SegmentError> {
