@@ -256,7 +256,7 @@ const PROTECT: &[Contender] = &[
             let object = sources.plain.load(Acquire);
             if black_box(&sources.plain).load(Acquire) == object {
                 // SAFETY: never freed.
-                black_box(first(unsafe { &*object }));
+                black_box(unsafe { object.as_ref() }.map(first));
             }
         });
     }),
@@ -267,7 +267,19 @@ const PROTECT: &[Contender] = &[
             black_box(&slot).store(object, Release);
             if black_box(&sources.plain).load(Acquire) == object {
                 // SAFETY: never freed.
-                black_box(first(unsafe { &*object }));
+                black_box(unsafe { object.as_ref() }.map(first));
+            }
+        });
+    }),
+    Contender("load, store, light fence, re-check", replace_nothing, |sources, times| {
+        let slot = AtomicPtr::new(ptr::null_mut());
+        repeat(times, || {
+            let object = sources.plain.load(Relaxed);
+            black_box(&slot).store(object, Release);
+            asymfence::light_fence();
+            if black_box(&sources.plain).load(Acquire) == object {
+                // SAFETY: never freed.
+                black_box(unsafe { object.as_ref() }.map(first));
             }
         });
     }),
@@ -1114,7 +1126,8 @@ fn read(times: u64) -> Vec<Row> {
     println!("\nAs ratios:");
     aim("protect to its raw form", protect.ratio("protect, raw link"), 1.05);
     aim("protect to a plain load and re-check", protect.ratio("floor"), 1.5);
-    aim("protect to load, store and re-check", protect.ratio("load, store"), 1.05);
+    aim("protect to load, store and re-check", protect.ratio("load, store, re-check"), 1.05);
+    aim("protect to the same with a light fence", protect.ratio("load, store, light fence"), 1.05);
     aim("protect to haphazard's", protect.ratio("haphazard"), 0.2);
     let again = unchanged.of("protect again");
     aim("protect again, unchanged, to protect", again / unchanged.ours(), 1.0);
