@@ -13,7 +13,7 @@ use super::rewrite::{Kind, Mutant};
 use crate::Result;
 use crate::processes::names;
 
-/// The environment variable with the number of the mutant. `CHOOSER` reads it.
+/// The environment variable with the numbers of the mutants, separated by commas. `CHOOSER` reads it.
 const VARIABLE: &str = "ASYMFENCE_MUTANT";
 
 /// A file with a byte for each mutant. A mutant sets its byte when its place is executed.
@@ -184,9 +184,8 @@ impl<'b> Court<'b> {
         if *why_not == Some(WhyNot::Fails) || why_not.is_some() && limit == SHORT {
             return Ok(None);
         }
-        let reached = self.tree.with_file_name(format!("reached-{worker}"));
-        std::fs::write(&reached, vec![0; 1 << 16])?;
-        let (outcome, took) = self.run(trial, 0, Some(&reached), limit)?;
+        let reached = self.none_reached(worker)?;
+        let (outcome, took) = self.run(trial, &[], Some(&reached), limit)?;
         if outcome == Outcome::Passed {
             let reached = std::fs::read(&reached)?;
             return Ok(Some(trial.known.get_or_init(|| Known { took, reached })));
@@ -197,6 +196,13 @@ impl<'b> Court<'b> {
             println!("FAILS WITHOUT A MUTANT: {}", trial.test);
         }
         Ok(None)
+    }
+
+    /// A file of the worker for `REACHED`.
+    fn none_reached(&self, worker: usize) -> Result<PathBuf> {
+        let reached = self.tree.with_file_name(format!("reached-{worker}"));
+        std::fs::write(&reached, vec![0; 1 << 16])?;
+        Ok(reached)
     }
 
     /// The tests that failed without a mutant.
@@ -258,6 +264,44 @@ impl<'b> Court<'b> {
         Ok((fate, format!("{tried} tests")))
     }
 
+    /// All tests of the judges on several mutants at once. `None` if one fails. Otherwise the fate of each mutant, or
+    /// `None` if the others kept a test away from its place.
+    pub(super) fn judge_together(
+        &self,
+        numbers: &[usize],
+        judges: &[&'static Judge],
+        worker: usize,
+    ) -> Result<Option<Vec<Option<Fate<'_>>>>> {
+        let mut trials = Vec::new();
+        for trial in &self.trials {
+            if trial.judges.iter().any(|judge| judges.contains(judge))
+                && let Some(known) = self.known(trial, LONG, worker)?
+            {
+                trials.push((known, trial));
+            }
+        }
+        trials.sort_by_key(|(known, _)| known.took.busy);
+        let mut fates = vec![Some(Fate::Unreached); numbers.len()];
+        for (known, trial) in trials {
+            if numbers.iter().all(|&number| known.reached[number] == 0) {
+                continue;
+            }
+            let file = self.none_reached(worker)?;
+            if self.outcome(numbers, trial, known, Some(&file))? != Outcome::Passed {
+                return Ok(None);
+            }
+            let reached = std::fs::read(&file)?;
+            for (&number, fate) in numbers.iter().zip(&mut fates) {
+                if reached[number] < known.reached[number] {
+                    *fate = None;
+                } else if known.reached[number] != 0 && fate.is_some() {
+                    *fate = Some(Fate::Survives);
+                }
+            }
+        }
+        Ok(Some(fates))
+    }
+
     /// Whether the test catches the mutant.
     fn try_on<'t>(
         &'t self,
@@ -267,6 +311,23 @@ impl<'b> Court<'b> {
         worker: usize,
     ) -> Result<Option<(Fate<'t>, String)>> {
         let Some(known) = self.known(trial, LONG, worker)? else { return Ok(None) };
+        let outcome = match self.outcome(&[number], trial, known, None)? {
+            Outcome::Passed => return Ok(None),
+            Outcome::Hung => ", which does not end",
+            Outcome::Failed => "",
+        };
+        trial.caught.lock().expect("no worker panics").push(mutant.file.clone());
+        Ok(Some((Fate::Caught(&trial.test), format!("by {}{outcome}", trial.test))))
+    }
+
+    /// The test with these mutants.
+    fn outcome(
+        &self,
+        numbers: &[usize],
+        trial: &Trial,
+        known: &Known,
+        reached: Option<&Path>,
+    ) -> Result<Outcome> {
         let Time { busy, wall } = known.took;
         let has_threads = !is_model(trial.binary);
         let _alone = (has_threads && busy > SHORT.busy).then(|| self.threads.lock());
@@ -276,27 +337,22 @@ impl<'b> Court<'b> {
             wall: wall * 10 + GRACE.wall,
             still: wall + GRACE.still,
         };
-        let outcome = match self.run(trial, number, None, patience)? {
-            (Outcome::Passed, _) => return Ok(None),
-            (Outcome::Hung, _) => ", which does not end",
-            (Outcome::Failed, _) => "",
-        };
-        trial.caught.lock().expect("no worker panics").push(mutant.file.clone());
-        Ok(Some((Fate::Caught(&trial.test), format!("by {}{outcome}", trial.test))))
+        Ok(self.run(trial, numbers, reached, patience)?.0)
     }
 
     /// One test, in a process of its own.
     fn run(
         &self,
         trial: &Trial,
-        number: usize,
+        numbers: &[usize],
         reached: Option<&Path>,
         patience: Limit,
     ) -> Result<(Outcome, Time)> {
         let mut command = Command::new("prlimit");
         command.args(BOUNDS).arg(self.path(trial.binary)?);
         command.args(["--exact", &trial.test, "--test-threads=1"]);
-        command.env(VARIABLE, number.to_string()).current_dir(self.tree);
+        let numbers: Vec<_> = numbers.iter().map(usize::to_string).collect();
+        command.env(VARIABLE, numbers.join(",")).current_dir(self.tree);
         if let Some(reached) = reached {
             command.env(REACHED, reached);
         }

@@ -38,24 +38,25 @@ pub mod model {
 pub mod mutant {
     extern crate std;
     use core::ffi::{c_char, c_int, c_long, c_void};
-    use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed};
+    use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering::Relaxed};
 
-    static CHOSEN: AtomicUsize = AtomicUsize::new(0);
-    static REACHED: AtomicPtr<AtomicU8> = AtomicPtr::new(core::ptr::null_mut());
     const LENGTH: usize = 1 << 16;
+    static CHOSEN: [AtomicBool; LENGTH] = [const { AtomicBool::new(false) }; LENGTH];
+    static REACHED: AtomicPtr<AtomicU8> = AtomicPtr::new(core::ptr::null_mut());
 
     unsafe extern "C" {
         fn getenv(name: *const c_char) -> *const c_char;
-        fn atol(text: *const c_char) -> c_long;
+        fn strtol(text: *const c_char, end: *mut *const c_char, base: c_int) -> c_long;
         fn open(path: *const c_char, flags: c_int, ...) -> c_int;
         fn mmap(at: *mut c_void, length: usize, protection: c_int, flags: c_int, file: c_int, offset: c_long) -> *mut c_void;
     }
 
     extern "C" fn read() {
         unsafe {
-            let value = getenv(c"ASYMFENCE_MUTANT".as_ptr());
-            if !value.is_null() {
-                CHOSEN.store(atol(value) as usize, Relaxed);
+            let mut next = getenv(c"ASYMFENCE_MUTANT".as_ptr());
+            while !next.is_null() && *next != 0 {
+                CHOSEN[strtol(next, &mut next, 10) as usize].store(true, Relaxed);
+                next = next.add(usize::from(*next != 0)); // the comma
             }
             let path = getenv(c"ASYMFENCE_MUTANTS_REACHED".as_ptr());
             if !path.is_null() {
@@ -78,7 +79,7 @@ pub mod mutant {
         if !reached.is_null() {
             unsafe { (*reached.add(number)).store(1, Relaxed) };
         }
-        CHOSEN.load(Relaxed) == number
+        CHOSEN[number].load(Relaxed)
     }
 
     pub trait Outcome {
@@ -179,7 +180,10 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
         };
         write(&root, &caught_by, &mutants)
     };
-    let mut open: Vec<&Case> = cases.iter().collect();
+    // Those with a reason go through every test, and so together.
+    let (excused, mut open): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| {
+        which.part == Part::Every && case.mutant.excuse.is_some() && !is_known(case)
+    });
     // Most are caught by a short test.
     for limit in [SHORT, LONG] {
         let (next, judged) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -212,7 +216,68 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
             open = others.into_iter().map(|(_, case)| case).collect();
         }
     }
+    let (groups, next, judged) = (groups(&excused), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    workers(|worker| {
+        while let Some(group) = groups.get(next.fetch_add(1, Relaxed)) {
+            for (fate, case) in together(&court, group, worker)? {
+                println!("{}: {}", fate.word(), case.mutant);
+                note(case, &fate)?;
+                judged.lock().expect("no worker panics").push((fate, case));
+            }
+        }
+        Ok(())
+    })?;
+    fates.extend(judged.into_inner().expect("no worker panics"));
     report(&fates, which, court.failed())
+}
+
+/// Groups of mutants that the same tests judge. Two of one line may hide each other, so they are not in one group.
+fn groups<'c, 'm>(cases: &[&'c Case<'m>]) -> Vec<Vec<&'c Case<'m>>> {
+    const MOST: usize = 8;
+    let mut groups: Vec<Vec<&Case>> = Vec::new();
+    for &case in cases {
+        let place = |case: &Case<'m>| (&case.mutant.file, case.mutant.line);
+        let has_room = |group: &&mut Vec<&Case<'m>>| {
+            group.len() < MOST
+                && group[0].judges == case.judges
+                && group.iter().all(|other| place(other) != place(case))
+        };
+        match groups.iter_mut().find(has_room) {
+            Some(group) => group.push(case),
+            None => groups.push(vec![case]),
+        }
+    }
+    groups
+}
+
+/// Their fates, where all are expected to survive. If a test fails on all at once, each half is judged by itself.
+fn together<'t, 'c, 'm>(
+    court: &'t Court,
+    cases: &[&'c Case<'m>],
+    worker: usize,
+) -> Result<Vec<(Fate<'t>, &'c Case<'m>)>> {
+    let alone = |case: &'c Case<'m>| -> Result<_> {
+        let Case { number, mutant, ref judges, .. } = *case;
+        let (fate, _) = court.judge(number, mutant, judges, SHORT, None, worker)?;
+        let fate = match fate {
+            Fate::Caught(_) => fate,
+            _ => court.judge(number, mutant, judges, LONG, None, worker)?.0,
+        };
+        Ok((fate, case))
+    };
+    if let [case] = *cases {
+        return Ok(vec![alone(case)?]);
+    }
+    let numbers: Vec<_> = cases.iter().map(|case| case.number).collect();
+    let Some(fates) = court.judge_together(&numbers, &cases[0].judges, worker)? else {
+        let (left, right) = cases.split_at(cases.len() / 2);
+        return Ok([together(court, left, worker)?, together(court, right, worker)?].concat());
+    };
+    let each = cases.iter().zip(fates).map(|(&case, fate)| match fate {
+        Some(fate) => Ok((fate, case)),
+        None => alone(case),
+    });
+    each.collect()
 }
 
 fn choose<'m>(mutants: &'m [Mutant], which: Which, word: &str) -> Vec<Case<'m>> {
@@ -401,5 +466,47 @@ fn build(sh: &Shell, root: &Path, tree: &Path, cases: &[Case]) -> Result<Binarie
 impl std::fmt::Display for Mutant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}: {}", self.file, self.line, self.what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_build_chooses_every_mutant_of_the_variable_and_no_other() {
+        let main = "\nfn main() {\n    for number in 0..100 {\n        if mutant::chosen(number) {\n            print!(\"{number} \");\n        }\n    }\n}\n";
+        let sh = Shell::new().expect("a current folder");
+        let folder = sh.create_temp_dir().expect("a folder");
+        let _there = sh.push_dir(folder.path());
+        sh.write_file("chooser.rs", format!("{CHOOSER}{main}")).expect("ours");
+        let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+        cmd!(sh, "{rustc} --edition 2024 --cap-lints allow chooser.rs").run().expect("it compiles");
+        let chosen = |value| {
+            let _value = sh.push_env("ASYMFENCE_MUTANT", value);
+            cmd!(sh, "./chooser").read().expect("it runs").trim().to_owned()
+        };
+        assert_eq!(chosen("3,70,12"), "3 12 70");
+        assert_eq!(chosen("7"), "7");
+        assert_eq!(chosen(""), "");
+    }
+
+    #[test]
+    fn a_group_has_the_same_judges_and_no_two_mutants_of_a_line() {
+        let of = |file: &str, line| Mutant {
+            file: file.to_owned(),
+            line,
+            what: String::new(),
+            kind: Kind::Guard,
+            excuse: None,
+        };
+        let places = [("src/fence.rs", 1), ("src/fence.rs", 1), ("src/coalesce.rs", 1)];
+        let mut mutants: Vec<_> = places.iter().map(|&(file, line)| of(file, line)).collect();
+        mutants.extend((2..10).map(|line| of("src/fence.rs", line)));
+        let cases = choose(&mutants, Which { all: true, part: Part::Every }, "");
+        let cases: Vec<&Case> = cases.iter().collect();
+        let numbers = |group: Vec<&Case>| group.iter().map(|case| case.number).collect::<Vec<_>>();
+        let groups: Vec<_> = groups(&cases).into_iter().map(numbers).collect();
+        assert_eq!(groups, [vec![1, 4, 5, 6, 7, 8, 9, 10], vec![2, 11], vec![3]]);
     }
 }
