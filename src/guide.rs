@@ -17,6 +17,7 @@ macro_rules! links {
 [between-processes]: crate::guide::between_processes
 [contributing]: #design-notes
 [costs]: crate::guide::costs
+[hazard-costs]: crate::guide::hazard_costs
 [large-machines]: crate::guide::large_machines
 [loom]: crate::guide::checking_under_loom
 [picture]: #the-picture
@@ -49,6 +50,7 @@ pages! {
     cookbook "../docs/cookbook.md";
     design "../docs/design.md";
     costs "../docs/costs.md" "\n## The picture\n" "../docs/costs.svg";
+    hazard_costs "../docs/hazard-costs.md";
     large_machines "../docs/large-machines.md";
     limits "../docs/limits.md";
     observing "../docs/observing.md";

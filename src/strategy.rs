@@ -407,9 +407,9 @@ pub fn ladder() -> impl Iterator<Item = RungReport> + Clone {
             // Relaxed: as where it is stored.
             Strategy::Asymmetric(Rung(index)) => {
                 let word = DECISION.refusals[usize::from(index)].load(Relaxed);
-                Refusal::from_word(word).map_or(Verdict::NotReached, Verdict::Refused)
+                Refusal::from_word(word).map_or(Verdict::NotTried, Verdict::Refused)
             }
-            Strategy::Symmetric => Verdict::NotReached,
+            Strategy::Symmetric => Verdict::NotTried,
         },
     })
 }
@@ -428,16 +428,16 @@ pub fn ladder() -> impl Iterator<Item = RungReport> + Clone {
 pub struct RungReport {
     /// The rung, or the symmetric strategy.
     pub strategy: Strategy,
-    /// Whether it was taken, refused, or not reached.
+    /// Whether it was taken, refused, or not tried.
     pub verdict: Verdict,
 }
 
-/// Whether a rung was taken, refused, or not reached. The `Display` form gives the reason in words.
+/// Whether a rung was taken, refused, or not tried. The `Display` form gives the reason in words.
 ///
 /// ```
 /// use asymfence::{Verdict, ladder};
 ///
-/// assert!(ladder().all(|report| report.verdict == Verdict::NotReached)); // nothing has decided
+/// assert!(ladder().all(|report| report.verdict == Verdict::NotTried)); // nothing has decided
 /// assert_eq!(Verdict::Taken.to_string(), "taken");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -445,7 +445,7 @@ pub enum Verdict {
     /// The process is committed to it.
     Taken,
     /// A better rung was taken, the program chose another by [`force`], or nothing has decided yet.
-    NotReached,
+    NotTried,
     /// It does not work here.
     Refused(Refusal),
 }
@@ -454,7 +454,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Verdict::Taken => f.write_str("taken"),
-            Verdict::NotReached => f.write_str("not reached"),
+            Verdict::NotTried => f.write_str("not tried"),
             Verdict::Refused(refusal) => write!(f, "refused: {refusal}"),
         }
     }

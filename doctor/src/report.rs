@@ -41,15 +41,15 @@ impl Report {
             }
             Verdict::Taken if self.is_switched_off() => "the asymmetry is switched off".to_owned(),
             Verdict::Taken => "no rung works here".to_owned(),
-            Verdict::NotReached if self.asked_for => {
+            Verdict::NotTried if self.asked_for => {
                 format!("--strategy asked for {}", self.strategy)
             }
-            Verdict::NotReached => format!("{} comes first, and works", self.strategy),
+            Verdict::NotTried => format!("{} comes first, and works", self.strategy),
             Verdict::Refused(refusal) => refusal.to_string(),
         };
         let word = match rung.verdict {
             Verdict::Taken => "taken",
-            Verdict::NotReached => "not reached",
+            Verdict::NotTried => "not tried",
             Verdict::Refused(_) => "refused",
         };
         (word, reason)
@@ -131,6 +131,7 @@ impl Report {
             )),
             self.warnings(),
             line(format!("membarrier offers: {}", list(&machine.commands))),
+            self.needed_to_text(),
             line(format!("this process is registered for: {}", list(&machine.registrations))),
             "\n".to_owned(),
             self.rungs_to_text(),
@@ -142,6 +143,18 @@ impl Report {
             self.stats_to_text(),
         ]
         .concat()
+    }
+
+    /// Which of the commands the crate uses.
+    fn needed_to_text(&self) -> String {
+        match self.machine.commands {
+            Ok(_) => wrap(
+                "needed: PRIVATE_EXPEDITED and REGISTER_PRIVATE_EXPEDITED by private-expedited; GLOBAL \
+                 too between processes",
+                "  ",
+            ),
+            Err(_) => String::new(),
+        }
     }
 
     fn summary(&self) -> String {
@@ -203,7 +216,6 @@ impl Report {
     fn rungs_to_text(&self) -> String {
         let line = |rung: &RungReport| {
             let (verdict, reason) = self.words(rung);
-            let verdict = if verdict == "not reached" { "not tried" } else { verdict };
             wrap(&format!("{}: {verdict}: {reason}", rung.strategy), "  ")
         };
         let title = "Mechanisms, best first. The first one that works is taken for the process:\n";

@@ -170,7 +170,7 @@ fn what_was_asked_for_is_called_that() {
     assert_eq!(last["verdict"], "taken");
     assert_eq!(last["reason"], "asked for by --strategy");
     assert!(rungs[..rungs.len() - 1].iter().all(|rung| {
-        rung["verdict"] == "not reached" && rung["reason"] == "--strategy asked for symmetric"
+        rung["verdict"] == "not tried" && rung["reason"] == "--strategy asked for symmetric"
     }));
     let [out, _] = run(doctor().args(["--strategy", "symmetric"]));
     assert!(!out.contains("or the one asked for"), "{out}");

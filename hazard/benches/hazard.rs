@@ -3,7 +3,7 @@
 //! writer runs beside the readers.
 //!
 //! The contenders of a table run round by round in turn, so that other work on the machine affects all alike. A table has
-//! medians, and ratios to its first contender. The last table has all results, as docs/hazard-pointers.md shows them.
+//! medians, and ratios to its first contender. The last table has all results, as docs/hazard-costs.md shows them.
 //!
 //! `cargo bench -p hazard-benches`. To build all contenders with another allocator than the system's:
 //! `RUSTFLAGS="--cfg asymfence_jemalloc" cargo bench -p hazard-benches --target-dir target/jemalloc`, or `mimalloc` in

@@ -19,7 +19,7 @@ fn nothing_is_decided_until_somebody_asks() {
     Child::default().run(|| {
         light_fence();
         assert_eq!(strategy(), None);
-        assert!(ladder().all(|rung| rung.verdict == Verdict::NotReached));
+        assert!(ladder().all(|rung| rung.verdict == Verdict::NotTried));
         heavy_fence();
         assert!(strategy().is_some());
     });
@@ -30,7 +30,7 @@ fn private_expedited_is_taken_and_holds() {
     Child::default().run(|| {
         assert_eq!(rung("private-expedited").map(Strategy::Asymmetric), Some(init()));
         assert_eq!(verdict("private-expedited"), Some(Verdict::Taken));
-        assert_eq!(verdict("symmetric"), Some(Verdict::NotReached));
+        assert_eq!(verdict("symmetric"), Some(Verdict::NotTried));
         assert!(Asymmetric::new().is_ok());
         fences_hold();
     });

@@ -108,7 +108,7 @@ fn verdict(name: &str) -> Option<Verdict> {
 
 /// Whether mprotect was refused, or is not on this target's ladder.
 fn mprotect_is_refused() -> bool {
-    !matches!(verdict("mprotect"), Some(Verdict::Taken | Verdict::NotReached))
+    !matches!(verdict("mprotect"), Some(Verdict::Taken | Verdict::NotTried))
 }
 
 /// Checks that the heavy fences of this process order, and that the test would see it if they did not.
