@@ -6,6 +6,8 @@
 use rustix::thread::{Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu};
 
 use super::INTERPRETED;
+#[cfg(feature = "std")]
+use super::patience::despite;
 use super::patience::patiently;
 use crate::refusal::{Call, Failure, Reason, Refusal};
 
@@ -37,26 +39,36 @@ fn has_a_kernel(call: Call) -> Result<(), Failure> {
     if INTERPRETED { Err(Failure::new(call, Failure::ENOSYS.into())) } else { Ok(()) }
 }
 
-/// The system call itself: the answer, or the errno.
+/// A command that answers a mask.
+#[cfg(feature = "std")]
+fn mask(command: u32, call: Call) -> Result<MembarrierQuery, Failure> {
+    // guard survives: it fails in Miri alone, whose own job runs this.
+    has_a_kernel(call)?;
+    let answer = raw(command, 0).map_err(|errno| Failure::new(call, errno))?;
+    Ok(MembarrierQuery::from_bits_retain(answer))
+}
+
+/// The system call itself: the answer, or the errno. If a sandbox asks a supervisor, a signal may interrupt the call.
+/// Then it is made again.
 #[cfg(feature = "std")]
 fn raw(command: u32, flags: u32) -> Result<u32, i32> {
-    // SAFETY: no command touches memory of ours.
-    let answer = unsafe { libc::syscall(libc::SYS_membarrier, command, flags, 0) };
-    // An answer that is neither a mask nor -1 does not come from a kernel. Then errno is not this call's.
-    match (u32::try_from(answer), answer) {
-        (Ok(mask), _) => Ok(mask),
-        (_, -1) => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
-        _ => Err(0),
-    }
+    let is_interrupted = |&errno: &i32| errno == Failure::EINTR.into();
+    despite(is_interrupted, || {
+        // SAFETY: no command touches memory of ours.
+        let answer = unsafe { libc::syscall(libc::SYS_membarrier, command, flags, 0) };
+        // An answer that is neither a mask nor -1 does not come from a kernel. Then errno is not this call's.
+        match (u32::try_from(answer), answer) {
+            (Ok(mask), _) => Ok(mask),
+            (_, -1) => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+            _ => Err(0),
+        }
+    })
 }
 
 /// QUERY: the commands that are offered.
 #[cfg(feature = "std")]
 pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
-    // guard survives: it fails in Miri alone, whose own job runs this.
-    has_a_kernel(Call::Query)?;
-    let offered = raw(0, 0).map_err(|errno| Failure::new(Call::Query, errno))?;
-    Ok(MembarrierQuery::from_bits_retain(offered))
+    mask(0, Call::Query)
 }
 
 /// QUERY: the commands that are offered. rustix hides its errno, so an empty mask is followed by
@@ -89,11 +101,7 @@ super::on_linux! {
         const IMPLYING: MembarrierQuery = MembarrierQuery::REGISTER_PRIVATE_EXPEDITED_SYNC_CORE
             .union(MembarrierQuery::REGISTER_PRIVATE_EXPEDITED_RSEQ);
 
-        // guard survives: it fails in Miri alone, whose own job runs this.
-        has_a_kernel(Call::GetRegistrations)?;
-        let mask = raw(GET_REGISTRATIONS, 0)
-            .map_err(|errno| Failure::new(Call::GetRegistrations, errno))?;
-        let registered = MembarrierQuery::from_bits_retain(mask);
+        let registered = mask(GET_REGISTRATIONS, Call::GetRegistrations)?;
         // A registration for SYNC_CORE or RSEQ marks the process for PRIVATE_EXPEDITED too, which is
         // refused all the same (`membarrier_register_private_expedited`, kernel/sched/membarrier.c@v6.18).
         if registered.contains(PRIVATE) && registered.intersects(IMPLYING) {
