@@ -175,9 +175,9 @@ impl Bias {
         self.word.load(Relaxed) & STATE == BIASED
     }
 
-    /// The frequent side's fence. It pairs with [`Bias::heavy_fence`] of the same `Bias`, and with
-    /// [`heavy_fence`](crate::heavy_fence), as [`light_fence`](crate::light_fence) does with the latter. Returns
-    /// whether the bias holds.
+    /// The frequent side's fence. It pairs with [`Bias::heavy_fence`] of the same `Bias`. Like
+    /// [`light_fence`](crate::light_fence), it also pairs with [`heavy_fence`](crate::heavy_fence). Returns whether the
+    /// bias holds.
     ///
     /// While the bias holds: a load and a branch, and no fence instruction. While it does not hold: also a
     /// `fence(SeqCst)`. Wait-free and async-signal-safe; never decides.
@@ -225,8 +225,9 @@ impl Bias {
         match word & STATE {
             SEEN => Ok(()),
             QUIET => {
-                // Relaxed: a hint, and an exchange, as in `restore_if`. The full fence (3) is enough: (4) has read QUIET, so the heavy fence (6) of a later
-                // restoration reaches this thread after (3).
+                // Relaxed: the new state is a hint, and an exchange continues the release sequence, as in `restore_if`.
+                // The full fence (3) is enough: (4) has read QUIET, so the heavy fence (6) of a later restoration
+                // reaches this thread after (3).
                 let _ = self.word.compare_exchange(word, word + SEEN - QUIET, Relaxed, Relaxed);
                 Ok(())
             }

@@ -54,8 +54,8 @@ use crate::sys::{self, LOOKS, Mechanism};
 /// For the side that runs millions of times a second. A process chooses once how its fences work: this is the
 /// *decision* ([`init`](crate::init)). A process is *asymmetric* if a mechanism for heavy fences works there, else
 /// *symmetric*. In an asymmetric process a light fence is a relaxed load, a compare, a well-predicted branch and a
-/// compiler barrier. It executes no fence instruction. [`Asymmetric::light_fence`](crate::Asymmetric::light_fence) has
-/// no load and no branch either. Before the decision, and in a symmetric process, it is `fence(SeqCst)`.
+/// compiler barrier. It executes no fence instruction. Before the decision, and in a symmetric process, it is
+/// `fence(SeqCst)`. [`Asymmetric::light_fence`](crate::Asymmetric::light_fence) is a compiler barrier alone.
 ///
 /// # What it pairs with
 ///
@@ -109,8 +109,8 @@ pub(crate) fn seldom() {}
 ///
 /// For the side that runs rarely. It has all the effects of `fence(SeqCst)` on its caller, and makes every other thread
 /// of the process execute a full fence before it returns. While other threads run it takes microseconds, and interrupts
-/// them. The first heavy fence decides the strategy if [`init`](crate::init) was not called. In a symmetric process it
-/// is `fence(SeqCst)`.
+/// them. The first heavy fence decides the strategy if [`init`](crate::init) was not called. If no mechanism works
+/// here, the process is symmetric (see [`Strategy`]), and this is `fence(SeqCst)`.
 ///
 /// # What it pairs with
 ///

@@ -53,7 +53,7 @@
 //! all stores before it, so operations that can wait share one:
 //!
 //! - [`Ticket`]: a moment. It says whether a heavy fence of any thread has come after it, so that none is needed.
-//! - [`Pacer`]: counts what waits for a heavy fence, and tells one caller when enough waits.
+//! - [`Pacer`]: counts what waits for a heavy fence, and tells a caller, usually one, when enough waits.
 //! - [`Bias`]: a light and a heavy side, both of which become `fence(SeqCst)` while the heavy side is busy.
 //!
 //! # What is where

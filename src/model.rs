@@ -69,8 +69,8 @@ pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
 
 /// As [`Coalesce::run`], for models. loom has no clock. So a caller checks the call of another `looks` times before it
 /// makes its own; [`Coalesce::run`] checks twice. The caller whose call is under way is the *leader*. With 0 no caller
-/// waits for the leader: each makes its own call. With 1 or more a caller makes its own call only if the leader has not
-/// ended after that many checks.
+/// waits for the leader: each makes its own call. With 1 or more a caller makes its own call only if the leader's call
+/// has not ended after that many checks.
 ///
 /// # Errors
 ///

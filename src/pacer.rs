@@ -11,9 +11,9 @@ use crate::pause::{microseconds, put_forward, since};
 use crate::sync::AtomicUsize;
 use crate::sync::Ordering::Relaxed;
 
-/// Says when a heavy fence is due, for code that needs one a million times a second, and can let many of these needs
-/// wait for one heavy fence. For example, it retires objects (an object is unlinked now, and freed when no reader uses
-/// it any more), advances an epoch, or steals tasks.
+/// Says when a heavy fence is due, for code in which a million operations a second need one, and can wait until one
+/// heavy fence serves many of them. For example, it retires objects (an object is unlinked now, and freed when no
+/// reader uses it any more), advances an epoch, or steals tasks.
 ///
 /// A heavy fence is due when a batch of things waits for it. An *occasion* is a call of [`due`](Pacer::due) or
 /// [`due_at`](Pacer::due_at). Each thread numbers its own occasions, and passes the number as `nth`. With

@@ -12,7 +12,7 @@ use crate::sync::Ordering::Relaxed;
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// How late a caller may be. On 32 bits a minute. (The count of microseconds wraps every 71 minutes, so an event that
-/// is long ago is mistaken for a late caller's during one minute in each 71.) On 64 bits half of the range.
+/// is long ago is mistaken for a late caller's during one minute in each 72.) On 64 bits half of the range.
 const LATE: usize = if usize::BITS == 32 { 60_000_000 } else { usize::MAX / 2 };
 
 /// A pause in microseconds.

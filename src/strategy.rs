@@ -264,10 +264,10 @@ fn first() -> Strategy {
 
 /// Commits the process to `wanted`, without a climb.
 ///
-/// [`Strategy::Symmetric`] switches the asymmetry of this process's fences off. It changes nothing in `cross_process`.
-/// That works on every platform and in every sandbox, and makes no system call. (ThreadSanitizer does not understand
-/// `fence(SeqCst)`: build with `--cfg asymfence_tsan` under it.) A rung (from [`ladder`]) is probed, and taken if it
-/// works here. If the process is committed to `wanted` already, `force` does nothing.
+/// [`Strategy::Symmetric`] switches the asymmetry of this process's fences off. Switching it off works on every
+/// platform and in every sandbox, and makes no system call. It changes nothing in `cross_process`. (ThreadSanitizer
+/// does not understand `fence(SeqCst)`: build with `--cfg asymfence_tsan` under it.) A rung (from [`ladder`]) is
+/// probed, and taken if it works here. If the process is committed to `wanted` already, `force` does nothing.
 ///
 /// Two other switches need no line of code, and forbid asymmetric segments too: the environment variable
 /// `ASYMFENCE=symmetric` (feature `std`), and `RUSTFLAGS="--cfg asymfence_symmetric"`.
@@ -389,7 +389,7 @@ pub(crate) fn switched_off() -> Option<Reason> {
 }
 
 /// Every rung of this target, best first, and then the symmetric strategy, each with its verdict. Never decides: before
-/// [`init`] no rung has been reached.
+/// [`init`] no rung has been tried.
 ///
 /// ```
 /// asymfence::init();

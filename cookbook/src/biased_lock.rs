@@ -35,10 +35,11 @@
 //!
 //! # Cost
 //!
-//! Writers pay, and for a while after a write the readers do. A biased read section takes a few loads, two stores and
-//! two light fences (full ones while writers come often), on memory that no other reader writes. The first write after
-//! the bias was turned on takes a heavy fence, which interrupts the running threads, and a load of each slot. Until the
-//! bias is turned on again writes cost what they cost on the underlying lock. Read sections do too, plus a counter.
+//! A write is expensive, and for a while after it reads cost more too. A biased read section takes a few loads, two
+//! stores and two light fences (full ones while writers come often), on memory that no other reader writes. The first
+//! write after the bias was turned on takes a heavy fence, which interrupts the running threads, and a load of each
+//! slot. Until the bias is turned on again writes cost what they cost on the underlying lock. Read sections do too,
+//! plus a counter.
 //!
 //! The fences have a bias of their own, an [`asymfence::Bias`], besides that of the lock. If writes that find the lock
 //! biased come more often than once in a millisecond, both sides switch to full fences, until none has come for a

@@ -283,16 +283,16 @@ impl<T> Rcu<T> {
     /// object that was unlinked before this call.
     ///
     /// A later call of `defer` or of [`run_deferred`](Rcu::run_deferred) runs it, in any thread, or the drop of the
-    /// `Rcu` does. One call in 64 executes at most one heavy fence, and runs the work that is due. It does not wait for
-    /// readers: while a guard is held, all work is kept that is deferred meanwhile. The grace period of 64 works begins
-    /// with the last of them. Guards that are taken later hold none of them back.
+    /// `Rcu` does. One call in 64 executes at most one heavy fence, and runs the closures that are due. It does not
+    /// wait for readers: while a guard is held, all closures are kept that are deferred meanwhile. The grace period of
+    /// 64 closures begins with the last of them. Guards that are taken later hold none of them back.
     ///
-    /// If a work panics, the call that runs it panics. The next call runs the other work that was due. The drop of the
-    /// `Rcu` runs all work, and then resumes the first panic.
+    /// If a closure panics, the call that runs it panics. The next call runs the others that were due. The drop of the
+    /// `Rcu` runs all closures, and then resumes the first panic.
     ///
-    /// A work may itself defer, and call [`run_deferred`](Rcu::run_deferred) and
-    /// [`run_all_deferred`](Rcu::run_all_deferred). In a work of the same `Rcu` these calls run nothing and wait for
-    /// nobody, so the stack does not grow with what works defer. A later call outside runs it.
+    /// A closure may itself defer, and call [`run_deferred`](Rcu::run_deferred) and
+    /// [`run_all_deferred`](Rcu::run_all_deferred). In a closure of the same `Rcu` these calls run nothing and wait for
+    /// nobody, so the stack does not grow with what closures defer. A later call from outside runs what they deferred.
     ///
     /// # Aborts
     ///
@@ -315,10 +315,10 @@ impl<T> Rcu<T> {
         outermost(self, || self.run_due(last));
     }
 
-    /// Waits for the grace periods of all work that was [deferred](Rcu::defer) before, and runs it. If another thread
-    /// has begun to run works that were deferred together (up to 64), all of these are left to that thread: this call
-    /// does not wait for them. Nor does it wait for work that is deferred after the call has begun. In a deferred work
-    /// of the same `Rcu` the call runs nothing and waits for no reader. It may execute a heavy fence.
+    /// Waits for the grace periods of all closures that were [deferred](Rcu::defer) before, and runs them. If another
+    /// thread has begun to run closures that were deferred together (up to 64), all of these are left to that thread:
+    /// this call does not wait for them. Nor does it wait for closures that are deferred after the call has begun. In a
+    /// deferred closure of the same `Rcu` the call runs nothing and waits for no reader. It may execute a heavy fence.
     ///
     /// Waits for ever and aborts as [`replace`](Rcu::replace).
     pub fn run_all_deferred(&self) {

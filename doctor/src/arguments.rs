@@ -6,7 +6,8 @@ use std::time::Duration;
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
 pub(crate) const HELP: &str = "\
-What asymmetric fences are and cost on this machine.
+Shows which mechanism the asymmetric fences use on this machine, and what they
+cost.
 
 Usage: asymfence-doctor [OPTIONS]
        asymfence-doctor --decode COMMAND [FLAGS]
@@ -15,7 +16,8 @@ Usage: asymfence-doctor [OPTIONS]
   --seconds N       spend N seconds on the pairing table (default: 4; 0: none)
   --strategy NAME   use this mechanism of those that the report lists, or
                     `symmetric`
-  --compare FILE    beside an earlier run, which `--json` wrote to FILE
+  --compare FILE    print the costs beside those of an earlier run, which
+                    `--json` wrote to FILE
   --decode COMMAND [FLAGS]
                     say what the call membarrier(COMMAND, FLAGS, ..) in a trace
                     does, or which commands a mask that it returned names, and

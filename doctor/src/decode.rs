@@ -5,15 +5,52 @@ use crate::text::wrap;
 
 /// The name of a command's bit, since which Linux, and what it does.
 const COMMANDS: [(&str, &str, &str); 10] = [
-    ("GLOBAL", "4.3", "every thread of every process; waits for milliseconds (once called SHARED)"),
-    ("GLOBAL_EXPEDITED", "4.16", "every running thread of each process registered for it"),
-    ("REGISTER_GLOBAL_EXPEDITED", "4.16", "be reached by GLOBAL_EXPEDITED"),
-    ("PRIVATE_EXPEDITED", "4.14", "every running thread of this process: a heavy fence"),
-    ("REGISTER_PRIVATE_EXPEDITED", "4.14", "may call PRIVATE_EXPEDITED: once, at the decision"),
-    ("PRIVATE_EXPEDITED_SYNC_CORE", "4.16", "and a core-serializing instruction, for a JIT"),
-    ("REGISTER_PRIVATE_EXPEDITED_SYNC_CORE", "4.16", "may call PRIVATE_EXPEDITED_SYNC_CORE"),
-    ("PRIVATE_EXPEDITED_RSEQ", "5.10", "and restartable sequences start again"),
-    ("REGISTER_PRIVATE_EXPEDITED_RSEQ", "5.10", "may call PRIVATE_EXPEDITED_RSEQ"),
+    (
+        "GLOBAL",
+        "4.3",
+        "a full barrier in every thread of every process; takes milliseconds (once called SHARED)",
+    ),
+    (
+        "GLOBAL_EXPEDITED",
+        "4.16",
+        "a full barrier in every running thread of the processes registered for it; since Linux 5.4 \
+         it misses some",
+    ),
+    (
+        "REGISTER_GLOBAL_EXPEDITED",
+        "4.16",
+        "registers this process, to be reached by GLOBAL_EXPEDITED",
+    ),
+    (
+        "PRIVATE_EXPEDITED",
+        "4.14",
+        "a full barrier in every running thread of this process: a heavy fence",
+    ),
+    (
+        "REGISTER_PRIVATE_EXPEDITED",
+        "4.14",
+        "registers this process for PRIVATE_EXPEDITED: once, at the decision",
+    ),
+    (
+        "PRIVATE_EXPEDITED_SYNC_CORE",
+        "4.16",
+        "as PRIVATE_EXPEDITED, and a core-serializing instruction in each thread, for a JIT",
+    ),
+    (
+        "REGISTER_PRIVATE_EXPEDITED_SYNC_CORE",
+        "4.16",
+        "registers this process for PRIVATE_EXPEDITED_SYNC_CORE",
+    ),
+    (
+        "PRIVATE_EXPEDITED_RSEQ",
+        "5.10",
+        "as PRIVATE_EXPEDITED, and restarts the restartable sequences of running threads",
+    ),
+    (
+        "REGISTER_PRIVATE_EXPEDITED_RSEQ",
+        "5.10",
+        "registers this process for PRIVATE_EXPEDITED_RSEQ",
+    ),
     ("GET_REGISTRATIONS", "6.3", "what this process is registered for"),
 ];
 

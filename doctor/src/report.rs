@@ -149,8 +149,8 @@ impl Report {
     fn needed_to_text(&self) -> String {
         match self.machine.commands {
             Ok(_) => wrap(
-                "needed: PRIVATE_EXPEDITED and REGISTER_PRIVATE_EXPEDITED by private-expedited; GLOBAL \
-                 too between processes",
+                "private-expedited needs PRIVATE_EXPEDITED and REGISTER_PRIVATE_EXPEDITED; fences between \
+                 processes need GLOBAL and PRIVATE_EXPEDITED",
                 "  ",
             ),
             Err(_) => String::new(),

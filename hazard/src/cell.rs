@@ -224,7 +224,7 @@ pub struct CellGuard<'c, T: Send + Sync + 'static, F: Family = Global> {
     value: NonNull<T>,
     /// Protects the value.
     _hazard: HazardPointer<F>,
-    /// Frees the value when it is dropped.
+    /// The cell frees the value when the cell is dropped.
     cell: PhantomData<&'c HazardCell<T, F>>,
 }
 

@@ -1,4 +1,4 @@
-//! The retired objects of one structure, which are all freed before its `drop` returns.
+//! The retired objects of one structure, which are all freed when the structure is dropped.
 
 use core::fmt;
 use core::marker::PhantomData;

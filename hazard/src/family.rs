@@ -8,7 +8,8 @@ use crate::thread::Local;
 /// Invariant, and without a value of its own.
 pub(crate) type Of<F> = PhantomData<fn(F) -> F>;
 
-/// Names the one domain of a family. [`domain!`](crate::domain!) implements it.
+/// A type that names a domain. Each domain has exactly one such type, its *family*. [`domain!`](crate::domain!) makes
+/// both.
 ///
 /// Every hazard pointer and every place that holds a pointer has a family as its type parameter, and no function takes
 /// a domain. So a hazard pointer always belongs to the domain to which its objects are retired: if they do not belong

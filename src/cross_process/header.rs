@@ -24,10 +24,10 @@
 //! kernel passes the lock on under a spin lock (`flc_lock`, fs/locks.c@v6.18). A process that was killed could not
 //! order anything itself.
 //!
-//! FORKED-IN-THE-MIDDLE: a signal handler, or `clean`, may fork the process, and the child may return and go on as the
+//! Case FORKED-IN-THE-MIDDLE: a signal handler, or `clean`, may fork the process, and the child may return and go on as the
 //! parent does. Then both have one description, and the kernel gives both the same locks. The exchange of the word
-//! decides which of the two has the place. The other one must not unlock it: it drops its references to the description,
-//! and opens another one. The lock is released with the last reference, at the latest.
+//! decides which of the two has the place. The other one must not unlock it: it drops its references to the
+//! description, and opens another one. The lock is released with the last reference, at the latest.
 //!
 //! Words and locks are type parameters: the loom models run this file over words and locks of their own.
 
@@ -36,7 +36,8 @@ use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 /// How many words of shared memory a segment takes: 1 KiB.
 pub const WORDS: usize = 256;
 
-/// The first byte of the file that is locked. The file does not have to have such bytes, and nothing else locks them.
+/// The first byte of the file that is locked. The file does not have to have such bytes, and nothing else may lock
+/// them.
 pub(super) const FIRST_BYTE: u64 = 1 << 62;
 
 /// How many participants a segment has places for.

@@ -46,8 +46,8 @@ fn open_to_read(path: &CStr) -> Result<OwnedFd, Errno> {
     despite_signals(|| open(path, flags, Mode::empty()))
 }
 
-/// Makes the call again if a signal interrupts it. A supervisor of seccomp(2) may make any call wait, and so
-/// interruptible.
+/// Makes the call again if a signal interrupts it. A supervisor of seccomp(2) may make any call wait, and a call that
+/// waits can be interrupted.
 pub(super) fn despite_signals<T>(call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     despite(|&errno| errno == Errno::INTR, call)
 }

@@ -25,9 +25,9 @@ pub(crate) struct Mechanism {
     /// Only after a `probe` that succeeded. Orders nothing for the caller itself.
     pub(crate) call: fn() -> Result<(), Failure>,
 
-    /// How a caller waits for the call of another. `None` if calls are not shared. A model does not share them,
-    /// since `Coalesce` has models of its own. Calls between processes could not be shared. On FreeBSD and Windows
-    /// nobody has measured whether sharing pays.
+    /// How a caller waits for the call of another. `None` if calls are not shared. A model does not share them, since
+    /// `Coalesce` has models of its own. Callers of GLOBAL share a grace period in the kernel anyway. On FreeBSD and
+    /// Windows nobody has measured whether sharing pays.
     pub(crate) waiting: Option<Waiting>,
 
     /// Registers again for `call`, after the kernel answered that the process is not registered. `None` if the rung

@@ -13,9 +13,8 @@
 //!   or passes it before it runs a thread of the process. On arm64 (`PMAP_WANT_ACTIVE_CPUS_NAIVE`) the
 //!   kernel reads who is running, and a processor says so without a full barrier behind it. No proof, no
 //!   rung: what is not x86_64 stays symmetric.
-//! - Between processes there is GLOBAL_EXPEDITED, whose caller must be registered too. It picks whom to
-//!   interrupt by that same plain read of who is running, on every processor. So there are no fences between
-//!   processes on FreeBSD.
+//! - Between processes there is GLOBAL_EXPEDITED, whose caller must be registered too. On every architecture it chooses
+//!   whom to interrupt by such a plain read (`pc_curthread`). So there are no fences between processes on FreeBSD.
 
 use core::ffi::c_int;
 use core::{fmt, ptr};

@@ -1,4 +1,4 @@
-//! How a process stops when a heavy fence fails, on Linux: a message that never waits, SIGABRT, and
+//! How a process stops when a heavy fence fails, on Linux: a message that waits for no reader, SIGABRT, and
 //! exit_group(2).
 //!
 //! Nothing here allocates, takes a lock, or unwinds: a destructor might free what other threads still read.
@@ -37,7 +37,7 @@ use super::exit_group;
 /// 128 + SIGABRT, as a shell shows it.
 const STATUS: i32 = 134;
 
-/// Writes the message if that can be done without waiting, and stops the process.
+/// Writes the message if that can be done without waiting for a reader, and stops the process.
 #[cold]
 pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
     let _no_way_out = NoWayOut;

@@ -33,7 +33,7 @@ Usage: cargo xtask COMMAND
                   model must fail; --all inverts guards too, and has tests judge
                   as well (hours); --quick without those that have a reason to
                   survive, each first by what caught it last, and the guards
-                  of the files where all are settled; --new those alone that
+                  of every file; --new those alone that
                   nothing has caught yet; --list counts them by file. With
                   WORDS (a,b) those that have one in their description
   spin            the protocols on an x86-TSO machine, explored by spin
