@@ -53,6 +53,8 @@ mod signals;
 mod standing_in;
 #[cfg(not(asymfence_symmetric))]
 mod stopping;
+#[cfg(not(asymfence_symmetric))]
+mod supervised;
 #[cfg(any(feature = "std", asymfence_symmetric))]
 mod switches;
 #[cfg(not(asymfence_symmetric))]
