@@ -178,7 +178,7 @@ pub fn strategy() -> Option<Strategy> {
 /// about 0.1 ms, and then makes a call of its own. (A call that ends before the thread sees it is not counted.) All
 /// this holds in a child of fork(2) too.
 ///
-/// On the mprotect rung a heavy fence makes two calls of mprotect(2), and calls nanosleep(2) while it waits for another
+/// On the mprotect rung a heavy fence makes two calls of mprotect(2), and calls futex(2) while it waits for another
 /// thread's heavy fence. If more than four are under way at once, it also maps a page for itself, by mmap(2),
 /// madvise(2) and munmap(2). (In a forked child, a heavy fence that another thread of the parent was executing during
 /// the fork counts as under way for ever.) On every rung a heavy fence repeats a call that fails for a temporary
@@ -346,8 +346,11 @@ fn take_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
             admitted.and_then(|()| sys::no_unwind(rung.mechanism().probe)).and_then(forks_end)
         }
     };
-    // Relaxed: one word, read only for reports. If several threads climb, the last one to record wins.
-    DECISION.refusals[usize::from(rung.0)].store(word(verdict), Relaxed);
+    // Relaxed: one word, read only for reports. If several threads climb, the last one to record wins. A success is not
+    // recorded: another thread, for which the rung was refused, may be the one that commits.
+    if let Err(refusal) = verdict {
+        DECISION.refusals[usize::from(rung.0)].store(refusal.to_word().get(), Relaxed);
+    }
     verdict
 }
 

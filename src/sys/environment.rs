@@ -48,10 +48,10 @@ pub(crate) fn switch() -> Option<Switch> {
 }
 
 fn look_up() -> Option<Switch> {
-    super::switch_at_start().or_else(|| {
-        let word = std::env::var_os(NAME)?;
-        understand(word.as_encoded_bytes())
-    })
+    match super::switch_at_start() {
+        Some(switch) => switch,
+        None => understand(std::env::var_os(NAME)?.as_encoded_bytes()),
+    }
 }
 
 fn understand(word: &[u8]) -> Option<Switch> {
@@ -100,9 +100,10 @@ impl Search {
         self.length = 0;
     }
 
-    pub(super) fn found(mut self) -> Option<Switch> {
+    /// What the variable says, or `None` if it is not there.
+    pub(super) fn found(mut self) -> Option<Option<Switch>> {
         self.end_block();
-        self.found.flatten()
+        self.found
     }
 }
 
@@ -112,23 +113,26 @@ mod tests {
 
     #[test]
     fn the_switch_is_found_however_the_pieces_are_cut() {
-        let rows: &[(&[u8], Option<Switch>)] = &[
+        let rows: &[(&[u8], Option<Option<Switch>>)] = &[
             (b"", None),
             (b"HOME=/\0", None),
-            (b"ASYMFENCE=symmetric\0", Some(Switch::Symmetric)),
-            (b"ASYMFENCE=symmetric", Some(Switch::Symmetric)),
-            (b"A=1\0ASYMFENCE=symmetric\0B=2\0", Some(Switch::Symmetric)),
-            (b"ASYMFENCE=\0", None),
-            (b"ASYMFENCE=\0B=2\0", None),
-            (b"ASYMFENCE=symmetrical\0", Some(Switch::NotUnderstood)),
-            (b"ASYMFENCE=symmetric and more and more and more\0", Some(Switch::NotUnderstood)),
-            (b"ASYMFENCE=asymmetric\0", Some(Switch::NotUnderstood)),
+            (b"ASYMFENCE=symmetric\0", Some(Some(Switch::Symmetric))),
+            (b"ASYMFENCE=symmetric", Some(Some(Switch::Symmetric))),
+            (b"A=1\0ASYMFENCE=symmetric\0B=2\0", Some(Some(Switch::Symmetric))),
+            (b"ASYMFENCE=\0", Some(None)),
+            (b"ASYMFENCE=\0B=2\0", Some(None)),
+            (b"ASYMFENCE=symmetrical\0", Some(Some(Switch::NotUnderstood))),
+            (
+                b"ASYMFENCE=symmetric and more and more and more\0",
+                Some(Some(Switch::NotUnderstood)),
+            ),
+            (b"ASYMFENCE=asymmetric\0", Some(Some(Switch::NotUnderstood))),
             (b"ASYMFENCES=symmetric\0", None),
             (b"MY_ASYMFENCE=symmetric\0", None),
             (b"X=ASYMFENCE=symmetric\0", None),
             (b"ASYMFENCE\0", None),
-            (b"ASYMFENCE=symmetric\0ASYMFENCE=no\0", Some(Switch::Symmetric)),
-            (b"ASYMFENCE=\0ASYMFENCE=symmetric\0", None),
+            (b"ASYMFENCE=symmetric\0ASYMFENCE=no\0", Some(Some(Switch::Symmetric))),
+            (b"ASYMFENCE=\0ASYMFENCE=symmetric\0", Some(None)),
         ];
         for &(environment, expected) in rows {
             for size in 1..=environment.len().max(1) {

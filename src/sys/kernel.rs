@@ -83,7 +83,7 @@ fn read_some(file: &OwnedFd, buffer: &mut [u8], at: usize) -> Result<usize, Errn
 /// The switch in the environment that this process was started with, as far as its memory still
 /// has it; `None` also if that cannot be read.
 #[cfg(feature = "std")]
-pub(super) fn search_environment() -> Option<super::environment::Switch> {
+pub(super) fn search_environment() -> Option<Option<super::environment::Switch>> {
     super::no_unwind(|| {
         // Of this thread: /proc/self/environ is empty once the first thread of the process has ended.
         let environment = open_to_read(c"/proc/thread-self/environ");
@@ -157,9 +157,10 @@ fn is_candidate(release: &[u8]) -> bool {
 /// - WSL1, which is the Windows kernel, says so in its release (`-Microsoft`; WSL2, which is Linux on
 ///   Hyper-V, has a small m).
 fn is_plain_x86_linux(release: &[u8]) -> bool {
+    let exists = |path: &CStr| despite_signals(|| access(path, Access::EXISTS));
     !super::INTERPRETED
-        && access(c"/sys/kernel/boot_params/version", Access::EXISTS).is_ok()
-        && access(c"/sys/hypervisor/type", Access::EXISTS) == Err(Errno::NOENT)
+        && exists(c"/sys/kernel/boot_params/version").is_ok()
+        && exists(c"/sys/hypervisor/type") == Err(Errno::NOENT)
         && !release.windows(9).any(|word| word == b"Microsoft")
 }
 

@@ -6,9 +6,9 @@
 use rustix::thread::{Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu};
 
 use super::INTERPRETED;
-#[cfg(feature = "std")]
-use super::patience::despite;
 use super::patience::patiently;
+#[cfg(feature = "std")]
+use super::patience::{count_a_retry, despite};
 use crate::refusal::{Call, Failure, Reason, Refusal};
 
 /// A command that answers 0, and its name in a [`Failure`].
@@ -52,7 +52,13 @@ fn mask(command: u32, call: Call) -> Result<MembarrierQuery, Failure> {
 /// Then it is made again.
 #[cfg(feature = "std")]
 fn raw(command: u32, flags: u32) -> Result<u32, i32> {
-    let is_interrupted = |&errno: &i32| errno == Failure::EINTR.into();
+    let is_interrupted = |&errno: &i32| {
+        let is_interrupted = errno == i32::from(Failure::EINTR);
+        if is_interrupted {
+            count_a_retry();
+        }
+        is_interrupted
+    };
     despite(is_interrupted, || {
         // SAFETY: no command touches memory of ours.
         let answer = unsafe { libc::syscall(libc::SYS_membarrier, command, flags, 0) };

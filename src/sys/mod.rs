@@ -124,9 +124,9 @@ const SYS_FCNTL64: core::ffi::c_long = libc::SYS_fcntl64 as core::ffi::c_long;
 #[cfg(feature = "std")]
 pub(crate) mod environment;
 
-/// The switch that the process was started with, if the system can tell it without an allocation.
+/// What the variable said when the process was started, if it was there, and the system can tell without an allocation.
 #[cfg(feature = "std")]
-fn switch_at_start() -> Option<environment::Switch> {
+fn switch_at_start() -> Option<Option<environment::Switch>> {
     #[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
     return kernel::search_environment();
     #[cfg(any(not(any(target_os = "linux", target_os = "android")), miri))]
@@ -210,6 +210,23 @@ pub(crate) use core::arch::x86_64 as x86;
     not(any(miri, feature = "loom"))
 ))]
 fn cpuid_mode() -> isize {
+    const INTERRUPTED: isize = -4;
+    let outcome = patience::despite(
+        |&()| true,
+        || match asked_for_cpuid() {
+            INTERRUPTED => Err(()),
+            answer => Ok(answer),
+        },
+    );
+    outcome.unwrap_or(INTERRUPTED)
+}
+
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86", target_arch = "x86_64"),
+    not(any(miri, feature = "loom"))
+))]
+fn asked_for_cpuid() -> isize {
     const ARCH_GET_CPUID: usize = 0x1011;
     let answer;
     // SAFETY: the call reads and writes no memory.
@@ -443,12 +460,18 @@ pub(crate) fn may_read_the_clock() -> bool {
 }
 
 /// Sleeps for about so many nanoseconds, or lets another thread run.
+///
+/// By futex(2), on a word that nobody wakes. nanosleep(2) also answers how much of the time is left, and rustix reads that
+/// answer after EINTR, though a sandbox may have written none.
 pub(crate) fn sleep(nanoseconds: u32) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        use rustix::thread::{Timespec, nanosleep};
+        use core::sync::atomic::AtomicU32;
+        use rustix::thread::{Timespec, futex};
+        let time = Timespec { tv_sec: 0, tv_nsec: nanoseconds.into() };
         // A signal may end it early, which does no harm.
-        let _ = nanosleep(&Timespec { tv_sec: 0, tv_nsec: nanoseconds.into() });
+        let _ =
+            no_unwind(|| futex::wait(&AtomicU32::new(0), futex::Flags::PRIVATE, 0, Some(&time)));
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {

@@ -25,7 +25,8 @@ use rustix::mm::{
     Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mlock, mmap_anonymous, mprotect, munmap,
 };
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, despite_signals};
+use super::patience::patiently;
 use super::{Mechanism, Waiting};
 use crate::refusal::{Call, Failure, Refusal};
 
@@ -64,20 +65,22 @@ fn admit() -> Result<(), Refusal> {
 
 fn probe() -> Result<(), Refusal> {
     // RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page: no reason to stop the process.
-    let page = STANDING[0].page(Page::lock)?;
+    patiently(|| STANDING[0].page(Page::lock).map(|_| ()))?;
     for standing in &STANDING[1..] {
         // guard survives: no test lets a process map one page and not four.
-        standing.page(|_| Ok(()))?;
+        patiently(|| standing.page(|_| Ok(())).map(|_| ()))?;
     }
+    // guard survives: the page is there.
+    let page = STANDING[0].page(Page::lock)?;
     // A sandbox that answers 0 to everything takes this for a success too; the kernel does not.
     let misaligned = page.address().wrapping_byte_add(1);
     // SAFETY: the kernel refuses the address and changes nothing.
-    match unsafe { mprotect(misaligned, LENGTH, MprotectFlags::READ) } {
+    match despite_signals(|| unsafe { mprotect(misaligned, LENGTH, MprotectFlags::READ) }) {
         Err(Errno::INVAL) => {}
         Err(errno) => return Err(Failure::new(Call::Mprotect, errno.raw_os_error()).into()),
         Ok(()) => return Err(Failure::new(Call::Mprotect, 0).into()),
     }
-    call()?;
+    patiently(call)?;
     Ok(())
 }
 

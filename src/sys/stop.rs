@@ -147,9 +147,7 @@ fn write_at_once(text: &'static [u8]) -> io::Result<usize> {
         // own may be made non-blocking. By /proc/thread-self, which has this thread's descriptors: descriptor 2 of the
         // first thread, in /proc/self, may be another file, or closed.
         FileType::CharacterDevice => {
-            if fcntl_getfl(stderr)? & OFlags::RWMODE == OFlags::RDONLY {
-                return Err(Errno::BADF);
-            }
+            may_be_written(stderr)?;
             let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let again = open(c"/proc/thread-self/fd/2", flags, Mode::empty())?;
             // The master side of a terminal is opened as a new terminal, which nobody reads.
@@ -170,12 +168,19 @@ fn write_to_pipe(pipe: impl AsFd, text: &'static [u8]) -> io::Result<usize> {
     // An offset of -1 means the current one, as for write(2). A pipe allows no other.
     match pwritev2(pipe.as_fd(), &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::SPIPE) => {
+            // At the end of a pipe that is read, vmsplice(2) would read into the text.
+            may_be_written(pipe.as_fd())?;
             let slice = [IoSliceRaw::from_slice(text)];
-            // SAFETY: nobody writes to the text any more, since it is borrowed for ever; the pipe keeps the page.
+            // SAFETY: nobody writes to the text any more, since it is borrowed for ever; the pipe keeps the page. Whoever
+            // replaces descriptor 2 at this moment uses it without owning it.
             unsafe { vmsplice(pipe, &slice, SpliceFlags::NONBLOCK) }
         }
         outcome => outcome,
     }
+}
+
+fn may_be_written(file: BorrowedFd<'_>) -> io::Result<()> {
+    if fcntl_getfl(file)? & OFlags::RWMODE == OFlags::RDONLY { Err(Errno::BADF) } else { Ok(()) }
 }
 
 /// Blocks the signals in this thread. Nothing unblocks them, because the thread ends with the process.
@@ -202,18 +207,42 @@ fn block_signals() {}
 /// SIGABRT to this thread, so that debuggers, core dumps and, if it `may_be_handled`, the program's own handler see
 /// it; then once more with the default action. It is what abort(3) does, except at the end: abort(3) traps, and a
 /// handler of that trap may return.
+///
+/// By the system calls: raise(3) of musl signals the thread whose number it has stored, which in a child of vfork(2) or
+/// of a bare clone(2) is the parent's. And musl, as glibc since 2.41, sets the action of SIGABRT under a lock that
+/// fork(2) holds.
 #[cfg(feature = "std")]
 fn raise_abort(may_be_handled: bool) {
     if may_be_handled {
-        // SAFETY: a signal that the program handles, or that ends it.
-        unsafe { libc::raise(libc::SIGABRT) };
+        signal_this_thread();
     }
-    // SAFETY: the default action of a signal is a valid one.
-    unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+    // A `struct sigaction` of the kernel, or the beginning of one that is longer: the default action (0), no flags, an
+    // empty mask, in whatever order an architecture has them.
+    let default = [0_usize; 16];
+    const LENGTH_OF_A_MASK: usize =
+        if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 16 } else { 8 };
+    // SAFETY: the kernel reads at most the words above, and is asked for no old action.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            libc::SIGABRT,
+            default.as_ptr(),
+            core::ptr::null_mut::<usize>(),
+            LENGTH_OF_A_MASK,
+        )
+    };
     // SIGABRT is blocked if this thread is in a handler of it. This unblocks it.
     block_signals();
-    // SAFETY: as above.
-    unsafe { libc::raise(libc::SIGABRT) };
+    signal_this_thread();
+}
+
+/// If a sandbox refuses the numbers, they are -1, which is no thread.
+#[cfg(feature = "std")]
+fn signal_this_thread() {
+    // SAFETY: the call has no argument, and only answers.
+    let process = unsafe { libc::syscall(libc::SYS_getpid) };
+    // SAFETY: a signal that the program handles, or that ends it.
+    unsafe { libc::syscall(libc::SYS_tgkill, process, this_thread(), libc::SIGABRT) };
 }
 
 /// The same as far as it goes without a C library: SIGABRT to the process.

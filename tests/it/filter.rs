@@ -22,6 +22,19 @@ pub(crate) fn on_every_rung(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new()), (SYS_mlock, Vec::new())], action)
 }
 
+/// The calls of the decision that are not made by every program all the time meet `action`.
+pub(crate) fn on_calls_of_the_decision(action: SeccompAction) -> BpfProgram {
+    let on_all = [SYS_membarrier, SYS_mlock, SYS_mprotect, nix::libc::SYS_pread64];
+    #[cfg(not(target_arch = "x86_64"))]
+    return compile(on_all.map(|call| (call, Vec::new())), action);
+    #[cfg(target_arch = "x86_64")]
+    {
+        let [a, b, c, d] = on_all;
+        let of_x86 = [nix::libc::SYS_access, nix::libc::SYS_arch_prctl];
+        compile([a, b, c, d, of_x86[0], of_x86[1]].map(|call| (call, Vec::new())), action)
+    }
+}
+
 /// Every call that sends a signal meets `action`.
 pub(crate) fn on_signalling(action: SeccompAction) -> BpfProgram {
     compile([SYS_kill, SYS_tkill, SYS_tgkill].map(|call| (call, Vec::new())), action)

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::libc;
 use nix::pty::openpty;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, clone, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -175,6 +175,54 @@ fn who_may_not_ask_about_a_terminal_stops_all_the_same() {
         });
         outcome.was_ended_by(Signal::SIGABRT);
     }
+}
+
+/// There vmsplice(2) would read into the message. The twin is the last case of the next test.
+#[test]
+fn a_pipe_that_standard_error_can_only_read_keeps_what_it_holds() {
+    Child::default().run(|| {
+        let (reader, writer) = pipe().expect("a pipe");
+        let mut reader = File::from(reader);
+        File::from(writer).write_all(b"of somebody else").expect("room");
+        // SAFETY: the child makes the system calls below, and ends.
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Child => {
+                redirect(&reader.into());
+                apply_filter_all_threads(&on_pwritev2(Errno(libc::EPERM as u32)))
+                    .expect("a filter");
+                fence_in_vain();
+            }
+            ForkResult::Parent { child } => {
+                let status = waitpid(child, None).expect("the child");
+                assert!(
+                    matches!(status, WaitStatus::Signaled(_, Signal::SIGABRT, _)),
+                    "{status:?}"
+                );
+                let mut held = String::new();
+                reader.read_to_string(&mut held).expect("an end of the file");
+                assert_eq!(held, "of somebody else");
+            }
+        }
+    });
+}
+
+/// A child of a bare clone(2) has its parent's memory, where a C library may have stored the number of the parent's thread.
+#[test]
+fn a_child_with_its_parents_memory_ends_alone() {
+    Child::default().run(|| {
+        init();
+        apply_filter_all_threads(&on_every_rung(Errno(libc::EPERM as u32))).expect("a filter");
+        let mut stack = vec![0; 1 << 18];
+        let fence = Box::new(|| {
+            heavy_fence();
+            0
+        });
+        let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+        // SAFETY: the child has a stack of its own, and ends before this thread continues.
+        let child = unsafe { clone(fence, &mut stack, flags, Some(libc::SIGCHLD)) };
+        let status = waitpid(child.expect("a child"), None).expect("the child");
+        assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGABRT, _)), "{status:?}");
+    });
 }
 
 /// With a reader the message arrives: the twin of those above.

@@ -7,13 +7,20 @@ use nix::libc;
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rustix::thread::MembarrierCommand::PrivateExpedited;
-use seccompiler::SeccompAction::Trap;
+use seccompiler::SeccompAction::{Errno, Trap};
+use seccompiler::{BpfProgram, apply_filter};
 
-use asymfence::{heavy_fence, init};
+use asymfence::{Strategy, Verdict, heavy_fence, init};
+#[cfg(feature = "std")]
+use asymfence::{force, stats};
 
 use crate::child::Child;
+#[cfg(feature = "std")]
+use crate::filter::on_calls_of_the_decision;
 use crate::filter::on_every_rung;
-use crate::rung;
+#[cfg(feature = "std")]
+use crate::mprotect_is_refused;
+use crate::{rung, verdict};
 
 #[derive(Clone, Copy)]
 enum Answer {
@@ -29,13 +36,19 @@ enum Answer {
 const RECEIVE: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
 const SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
 
-/// From now on each call of a rung by this thread waits for an answer. The first call of PRIVATE_EXPEDITED is the trial at
-/// the decision, the second one the first heavy fence. What comes after them is answered as `later` says.
-fn ask_a_supervisor(later: Answer) {
+/// From now on each call of this thread that meets `filter` (in place of a trap) waits for an answer, which `answer` gives
+/// in a thread without a filter.
+fn ask_a_supervisor(
+    filter: BpfProgram,
+    mut answer: impl FnMut(&libc::seccomp_data) -> Answer + Send + 'static,
+) {
+    // Without SA_RESTART.
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("sigaction(2)");
     let (send, receive) = channel::<(OwnedFd, Pthread)>();
     std::thread::spawn(move || {
         let (listener, caller) = receive.recv().expect("the thread installs its filter");
-        let mut heavy = 0;
         loop {
             // SAFETY: plain numbers, for the kernel to fill in.
             let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
@@ -43,10 +56,7 @@ fn ask_a_supervisor(later: Answer) {
             if unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut asked) } != 0 {
                 return; // the caller has ended
             }
-            let is_membarrier = libc::c_long::from(asked.data.nr) == libc::SYS_membarrier;
-            let is_heavy = is_membarrier && asked.data.args[..2] == [PrivateExpedited as u64, 0];
-            heavy += usize::from(is_heavy);
-            match if heavy <= 2 { Answer::GoOn } else { later } {
+            match answer(&asked.data) {
                 Answer::GoOn => {
                     let mut answer = libc::seccomp_notif_resp {
                         id: asked.id,
@@ -62,13 +72,12 @@ fn ask_a_supervisor(later: Answer) {
             }
         }
     });
-    let listener = install();
+    let listener = install(filter);
     send.send((listener, pthread_self())).expect("the supervisor waits for it");
 }
 
 /// Installs the filter on this thread. Seccompiler knows no such action, so another is replaced.
-fn install() -> OwnedFd {
-    let mut filter = on_every_rung(Trap);
+fn install(mut filter: BpfProgram) -> OwnedFd {
     for instruction in &mut filter {
         if instruction.k == libc::SECCOMP_RET_TRAP {
             instruction.k = libc::SECCOMP_RET_USER_NOTIF;
@@ -95,14 +104,21 @@ fn install() -> OwnedFd {
 
 extern "C" fn nothing(_: i32) {}
 
-/// Decides, and fences twice: the supervisor still goes on at the first.
+/// The call of PRIVATE_EXPEDITED, without a flag.
+fn is_heavy(call: &libc::seccomp_data) -> bool {
+    libc::c_long::from(call.nr) == libc::SYS_membarrier
+        && call.args[..2] == [PrivateExpedited as u64, 0]
+}
+
+/// Decides, and fences twice. The supervisor lets the trial at the decision and the first heavy fence go on, and answers
+/// as `later` says from then on.
 fn fence_twice(later: Answer) {
-    // Without SA_RESTART.
-    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler does nothing.
-    unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("sigaction(2)");
-    ask_a_supervisor(later);
-    assert_eq!(rung("private-expedited").map(asymfence::Strategy::Asymmetric), Some(init()));
+    let mut heavy = 0;
+    ask_a_supervisor(on_every_rung(Trap), move |call| {
+        heavy += usize::from(is_heavy(call));
+        if heavy <= 2 { Answer::GoOn } else { later }
+    });
+    assert_eq!(rung("private-expedited").map(Strategy::Asymmetric), Some(init()));
     heavy_fence();
     heavy_fence();
 }
@@ -123,4 +139,62 @@ fn where_the_supervisor_has_ended_a_heavy_fence_aborts() {
 fn where_the_supervisor_is_slow_and_signals_come_a_heavy_fence_aborts() {
     let outcome = Child::default().outcome(|| fence_twice(Answer::Signal));
     outcome.aborted_saying(&["asymfence: heavy fence by private-expedited", "EINTR"]);
+}
+
+/// Interrupts each call of the decision once. (Without `std` nobody sees the errnos of QUERY and of the calls that must be
+/// refused.)
+#[cfg(feature = "std")]
+fn interrupt_each_call_once() {
+    let mut interrupted = Vec::new();
+    ask_a_supervisor(on_calls_of_the_decision(Trap), move |call| {
+        // The allocator protects pages too, but none of one byte.
+        let is_ours = libc::c_long::from(call.nr) != libc::SYS_mprotect || call.args[1] == 1;
+        let which = (call.nr, call.args[0], call.args[1]);
+        if !is_ours || interrupted.contains(&which) {
+            return Answer::GoOn;
+        }
+        interrupted.push(which);
+        Answer::Signal
+    });
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_signal_during_a_call_of_the_decision_does_not_cost_the_rung() {
+    Child::default().run(|| {
+        interrupt_each_call_once();
+        assert_eq!(rung("private-expedited").map(Strategy::Asymmetric), Some(init()));
+        assert!(stats().retries >= 6, "{:?}", stats());
+    });
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_signal_during_a_call_of_the_decision_does_not_cost_the_other_rung() {
+    if mprotect_is_refused() {
+        return;
+    }
+    Child::default().run(|| {
+        interrupt_each_call_once();
+        let mprotect = Strategy::Asymmetric(rung("mprotect").expect("admitted"));
+        assert_eq!(force(mprotect), Ok(()));
+    });
+}
+
+/// A thread whose rung works commits after another thread, in a sandbox, has committed the process.
+#[test]
+fn why_a_rung_was_refused_is_not_forgotten_where_it_works_in_another_thread() {
+    Child::default().run(|| {
+        let mut is_committed = false;
+        ask_a_supervisor(on_every_rung(Trap), move |call| {
+            if is_heavy(call) && !std::mem::replace(&mut is_committed, true) {
+                let filter = on_every_rung(Errno(libc::EPERM as u32));
+                apply_filter(&filter).expect("the filter is accepted");
+                assert_eq!(init(), Strategy::Symmetric);
+            }
+            Answer::GoOn
+        });
+        assert_eq!(init(), Strategy::Symmetric);
+        assert!(matches!(verdict("private-expedited"), Some(Verdict::Refused(_))));
+    });
 }
