@@ -516,6 +516,11 @@ pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod stop;
 
+/// In bytes, as the kernel counts them.
+#[cfg(all(any(target_os = "linux", target_os = "android"), feature = "std"))]
+const LENGTH_OF_A_SIGNAL_SET: usize =
+    if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 16 } else { 8 };
+
 /// Ends the process by exit_group(2), and by a trap where a filter refuses that.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn exit_group(status: i32) -> ! {

@@ -219,8 +219,6 @@ fn raise_abort(may_be_handled: bool) {
     // A `struct sigaction` of the kernel, or the beginning of one that is longer: the default action (0), no flags, an
     // empty mask, in whatever order an architecture has them.
     let default = [0_usize; 16];
-    const LENGTH_OF_A_MASK: usize =
-        if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 16 } else { 8 };
     // SAFETY: the kernel reads at most the words above, and is asked for no old action.
     unsafe {
         libc::syscall(
@@ -228,7 +226,7 @@ fn raise_abort(may_be_handled: bool) {
             libc::SIGABRT,
             default.as_ptr(),
             core::ptr::null_mut::<usize>(),
-            LENGTH_OF_A_MASK,
+            super::LENGTH_OF_A_SIGNAL_SET,
         )
     };
     // SIGABRT is blocked if this thread is in a handler of it. This unblocks it.
