@@ -51,9 +51,10 @@ use crate::ticket::Ticket;
 /// `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower than with full fences. The
 /// pause and all times count in whole microseconds: fractions are ignored.
 ///
-/// With `restore_at` at most two heavy fences are executed in a pause. Two cases add to that: each thread that calls
-/// `heavy_fence` at the same time as the first caller adds one, and so does each call that is delayed by a pause or
-/// more after its caller has read the clock. [`restore`](Bias::restore) has no such bound.
+/// With `restore_at` at most two heavy fences are executed in a pause. This is so as long as heavy fences succeed. Two
+/// cases add to that: each thread that calls `heavy_fence` at the same time as the first caller adds one, and so does
+/// each call that is delayed by a pause or more after its caller has read the clock. [`restore`](Bias::restore) has no
+/// such bound.
 ///
 /// Fences of different `Bias`es do not pair. `Bias::light_fence` also pairs with [`heavy_fence`](crate::heavy_fence).
 /// `Bias::heavy_fence` does not pair with [`light_fence`](crate::light_fence).

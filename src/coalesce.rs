@@ -72,7 +72,9 @@ struct Beside {
 const LED: usize = 1;
 const ONE_CALL: usize = 2;
 
-/// How often a [`Coalesce`] was asked for a heavy call, and how many calls it made. The numbers wrap.
+/// How often a [`Coalesce`] was asked for a heavy call, and how many calls it made. The numbers wrap: `calls` at 2^63,
+/// on 32 bits at 2^31. After 2^60 calls in a row that failed, on 32 bits 2^28, `calls` stands still until a call has
+/// succeeded.
 ///
 /// ```
 /// let shared = asymfence::Coalesce::new();
@@ -234,10 +236,10 @@ impl Coalesce {
     ///
     /// The kernel may end a sleep late: by the thread's timer slack (prctl(2), PR_SET_TIMERSLACK; 50 µs by default), or
     /// because other threads run. The wait for one call is then longer by one such delay, or by about fifteen if the
-    /// time stamp counter is forbidden. In a process that is symmetric, or has not decided, no clock is read, and
-    /// nothing is known about how long calls take. There a caller waits for some microseconds at first, so callers
-    /// share long calls less often. Each wait that ends too early makes the next up to about 1.75 times as long, up to
-    /// about 0.18 s. Call [`init`](crate::init) first.
+    /// time stamp counter is not read: it is forbidden, or the process is symmetric or has not decided. In a process
+    /// that is symmetric, or has not decided, nothing is known about how long calls take. There a caller waits for some
+    /// microseconds at first, so callers share long calls less often. Each wait that ends too early makes the next up
+    /// to about 1.75 times as long, up to about 0.18 s. Call [`init`](crate::init) first.
     ///
     /// # Errors
     ///

@@ -173,13 +173,14 @@ pub(crate) fn seldom() {}
 /// # Signal safety
 ///
 /// Async-signal-safe once the strategy is decided; before, see [`init`](crate::init). A signal handler that interrupted
-/// a heavy fence may call `heavy_fence`, and so may a forked child. `heavy_fence` may change `errno` if the rung of the
-/// process fails and another rung takes its place.
+/// a heavy fence may call `heavy_fence`, and so may a forked child. `heavy_fence` may change `errno` if it decides, or
+/// if the rung of the process fails.
 ///
 /// prctl(PR_SET_TSC) can forbid the time stamp counter to one thread and the threads that it starts. The decision
 /// checks the deciding thread only. If that thread may not read the counter, no heavy fence reads it. If it may, every
-/// other thread to which the counter is forbidden can get SIGSEGV when it waits for another thread's heavy fence. So a
-/// program that forbids the counter to any thread should forbid it to the deciding thread too, before the decision.
+/// thread to which the counter is forbidden later, and every other thread to which it was forbidden before, can get
+/// SIGSEGV when it waits for another thread's heavy fence. So a program that forbids the counter to any thread should
+/// forbid it to the deciding thread too, before the decision.
 ///
 /// # Source
 ///
@@ -346,9 +347,10 @@ pub struct FenceStats {
     /// Heavy fences that were asked for, calls that were made, and heavy fences that shared another's call. All are 0
     /// in a symmetric process, which makes no call.
     pub heavy: Calls,
-    /// Calls that were repeated after a failure that may be temporary (ENOMEM, EINTR, EAGAIN). Other calls that a heavy
-    /// fence adds after a failure are not counted: the second call of membarrier(2) after any other errno; after EPERM
-    /// the registration, and one more call; and the calls of another rung.
+    /// Calls that were repeated after a failure that may be temporary (ENOMEM, EINTR, EAGAIN), also by the decision, by
+    /// `membarrier` and by segments. Other calls that a heavy fence adds after a failure are not counted: the second
+    /// call of membarrier(2) after any other errno; after EPERM the registration, and one more call; and the calls of
+    /// another rung.
     pub retries: usize,
 }
 

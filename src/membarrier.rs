@@ -308,9 +308,10 @@ const PRIVATE: MembarrierQuery =
 ///
 /// Async-signal-safe only without `std`. With `std` the first call must also not be made in a pthread_atfork(3)
 /// handler, or by a thread that holds a lock which such a handler takes: glibc 2.28 to 2.35 runs the handlers under a
-/// lock of its own, so that either could deadlock. Nor must it be made in a child of a bare clone(2) or of _Fork(3), if
-/// another thread of the parent was in fork(2) at that moment: the child may wait for ever, even if the parent had
-/// decided the strategy.
+/// lock of its own, so that either could deadlock. Nor must it be made by a thread that holds a lock of the C library
+/// which fork(2) itself takes (see [`init`](crate::init)), or in a child of a bare clone(2) or of _Fork(3), if another
+/// thread of the parent was in fork(2) at that moment: the child may wait for ever, even if the parent had decided the
+/// strategy.
 pub fn register<C: Registrable>() -> Result<Registration<C>, Failure> {
     sys::no_unwind(|| {
         // If QUERY does not list the command, the answer is that of a kernel that does not know it.

@@ -180,9 +180,11 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// On the mprotect rung a heavy fence makes two calls of mprotect(2), and calls futex(2) while it waits for another
 /// thread's heavy fence. If more than four are under way at once, it also maps a page for itself, by mmap(2),
-/// madvise(2) and munmap(2). (In a forked child, a heavy fence that another thread of the parent was executing during
-/// the fork counts as under way for ever.) On every rung a heavy fence repeats a call that fails for a temporary
-/// reason. Before that it calls sched_yield(2), on membarrier from the second failure on.
+/// madvise(2) and munmap(2). (A heavy fence counts as under way for ever if its thread never ends it: in a forked
+/// child, if another thread of the parent was executing it during the fork; if a filter killed the thread, a signal
+/// handler jumped out of it, or it was that of a child by vfork(2) which was killed.) On every rung a heavy fence
+/// repeats a call that fails for a temporary reason. Before that it calls sched_yield(2), on membarrier from the second
+/// failure on.
 ///
 /// The decision itself makes more calls: membarrier(2); the calls that read the files below; prctl(PR_GET_TSC)
 /// and, on x86, arch_prctl(ARCH_GET_CPUID), which tell whether this thread may read the time stamp counter and execute
@@ -233,7 +235,9 @@ pub fn strategy() -> Option<Strategy> {
 /// environment and takes a lock of the C library. So call `init` early. The first call must not be made
 ///
 /// - in a pthread_atfork(3) handler, or by a thread that holds a lock which such a handler takes: glibc 2.28 to 2.35
-///   runs the handlers under a lock of its own, so that either could deadlock;
+///   runs the handlers under a lock of its own, so that either could deadlock. Nor by a thread that holds a lock of the
+///   C library which fork(2) itself takes: for example in the write function of a fopencookie(3) stream, which
+///   fflush(3) may call under such a lock;
 /// - in a forked child, if another thread of the parent was changing the environment during the fork: the child may
 ///   wait for ever;
 /// - in a child of a bare clone(2) or of _Fork(3), if another thread of the parent was in fork(2) at that moment: the

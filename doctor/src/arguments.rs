@@ -28,7 +28,8 @@ ASYMFENCE=symmetric in the environment: no call of membarrier(2) is made.
 
 Exit code: 0 if all is well, 1 if an ordered pair was seen unordered, 2 if the
 arguments are wrong, the strategy asked for is refused, too few threads can be
-created, or the report cannot be written.
+created, or the report cannot be written (but not if its reader has ended, or
+if standard output is closed).
 ";
 
 pub(crate) enum Task {

@@ -66,7 +66,7 @@ fn unlike(place: &str, command: &str, name: &str, error: &str, later: &[&str]) -
     };
     format!(
         "{place} failed: {error}\n{later}\
-         The output above says which test failed, and why: search it for `FAILED`. Next:\n  \
+         The output above says why: search it for `FAILED`, or for `error` if something did not compile. Next:\n  \
          that test alone      the last line above that begins with `$`, with `-- NAME_OF_THE_TEST` at its end\n  \
          this step alone      {command} '{name}'\n\
          If you have changed nothing, please report it with the output of `cargo doctor`."
