@@ -26,7 +26,7 @@ use rustix::mm::{
 };
 
 use super::kernel::{Kernel, despite_signals};
-use super::patience::patiently;
+use super::patience::{despite, patiently};
 use super::{Mechanism, Waiting};
 use crate::refusal::{Call, Failure, Refusal};
 
@@ -65,13 +65,12 @@ fn admit() -> Result<(), Refusal> {
 
 fn probe() -> Result<(), Refusal> {
     // RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page: no reason to stop the process.
-    patiently(|| STANDING[0].page(Page::lock).map(|_| ()))?;
+    let passes = |failure: &Failure| failure.is_transient();
+    let page = despite(passes, || STANDING[0].page(Page::lock))?;
     for standing in &STANDING[1..] {
         // guard survives: no test lets a process map one page and not four.
-        patiently(|| standing.page(|_| Ok(())).map(|_| ()))?;
+        despite(passes, || standing.page(|_| Ok(())))?;
     }
-    // guard survives: the page is there.
-    let page = STANDING[0].page(Page::lock)?;
     // A sandbox that answers 0 to everything takes this for a success too; the kernel does not.
     let misaligned = page.address().wrapping_byte_add(1);
     // SAFETY: the kernel refuses the address and changes nothing.

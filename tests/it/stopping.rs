@@ -133,29 +133,47 @@ fn terminal() -> (File, OwnedFd) {
     (terminal.master.into(), terminal.slave)
 }
 
-/// Here without a free descriptor. The twin is the next.
+/// A heavy fence that fails in a child with this standard error, after `prepare`, writes nothing to `reader`.
+fn gets_no_message(mut reader: File, stderr: OwnedFd, prepare: impl FnOnce()) {
+    // SAFETY: the child makes the system calls below, and ends.
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Child => {
+            redirect(&stderr);
+            prepare();
+            fence_in_vain();
+        }
+        ForkResult::Parent { child } => {
+            drop(stderr);
+            let status = waitpid(child, None).expect("a child");
+            assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGABRT, _)), "{status:?}");
+            // Nobody writes any more, so this does not wait: an error, or the end.
+            assert_eq!(reader.read(&mut [0; 64]).unwrap_or_default(), 0);
+        }
+    }
+}
+
+/// Here without a free descriptor. The twin of this test and the next is `whatever_standard_error_is_it_gets_the_message`.
 #[test]
 fn a_terminal_that_cannot_be_opened_anew_gets_no_message() {
     Child::default().run(|| {
-        let (mut reader, writer) = terminal();
-        // SAFETY: the child makes the system calls below, and ends.
-        match unsafe { fork() }.expect("fork") {
-            ForkResult::Child => {
-                redirect(&writer);
-                setrlimit(Resource::RLIMIT_NOFILE, 0, 0).expect("a limit can be lowered");
-                fence_in_vain();
-            }
-            ForkResult::Parent { child } => {
-                drop(writer);
-                let status = waitpid(child, None).expect("a child");
-                assert!(
-                    matches!(status, WaitStatus::Signaled(_, Signal::SIGABRT, _)),
-                    "{status:?}"
-                );
-                // Nobody writes any more, so this does not wait: an error, or the end.
-                assert_eq!(reader.read(&mut [0; 64]).unwrap_or_default(), 0);
-            }
+        let (reader, writer) = terminal();
+        gets_no_message(reader, writer, || {
+            setrlimit(Resource::RLIMIT_NOFILE, 0, 0).expect("a limit can be lowered");
+        });
+    });
+}
+
+#[test]
+fn a_terminal_that_standard_error_can_only_read_gets_no_message() {
+    Child::default().run(|| {
+        if !had_procfs() {
+            return ledger::skipped("procfs", "there is none at /proc: a terminal gets no message");
         }
+        let (reader, both) = terminal();
+        let path = format!("/proc/self/fd/{}", both.as_raw_fd());
+        let stderr = File::open(path).expect("a terminal can be opened again");
+        drop(both);
+        gets_no_message(reader, stderr.into(), || {});
     });
 }
 
