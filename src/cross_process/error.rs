@@ -84,7 +84,8 @@ pub enum SegmentStep {
     Reopen,
     /// fcntl(2) F_OFD_SETLK or F_OFD_GETLK on one byte of the file.
     Lock,
-    /// mmap(2) of one page of the file, which keeps the lock.
+    /// mmap(2) of one page of the file, which keeps the lock, or of one page of memory, by which a forked child is
+    /// recognised.
     Map,
 }
 
@@ -103,7 +104,7 @@ impl SegmentStep {
             SegmentStep::Identify => "fstat or fstatfs of the lock file",
             SegmentStep::Reopen => "opening the lock file anew by /proc/thread-self/fd",
             SegmentStep::Lock => "fcntl(F_OFD_SETLK or F_OFD_GETLK) on the lock file",
-            SegmentStep::Map => "mmap of the lock file",
+            SegmentStep::Map => "mmap of the lock file or of a page of memory",
         }
     }
 

@@ -7,27 +7,35 @@
 //! it has the memory in which its participants are: fork copies both, exec and the end of the process drop both.
 //! Nothing here depends on a process number, which another process may have, or may get later.
 //!
-//! A holder's lock is shared (F_RDLCK). A process that takes or reaps a place has an exclusive lock (F_WRLCK)
-//! meanwhile, which excludes all other locks. So the kind of lock tells a holder from a process that takes or reaps.
+//! A place has two bytes of the file. Its holder has [`Byte::Held`] locked. A process that takes or reaps the place has
+//! [`Byte::Change`] locked meanwhile. Under that lock, and only if the word is free, it locks the holder's byte. So who
+//! finds the holder's byte of its own taken word locked has found a copy of itself, and no process that only tries.
 //!
-//! The word of a place says what the lock cannot say: whether its last holder gave it back.
+//! The word of a place says what the locks cannot say: whether its last holder gave it back.
 //!
-//! | word | lock | the place |
+//! | word | the holder's byte | the place |
 //! | --- | --- | --- |
 //! | free | free | can be taken |
-//! | free | exclusive | is being taken, or has just been cleaned |
-//! | taken | shared | has a holder |
-//! | taken | exclusive | is being cleaned, or has just been taken |
-//! | taken | free | was left by a process that ended: to be reaped |
+//! | free | locked | is being taken |
+//! | taken | locked | has a holder |
+//! | taken | free | was left by a process that ended: to be reaped. Or it is being cleaned, or given back |
 //!
-//! The accesses to these words are relaxed. The next holder of a place sees what the last holder did, because the
-//! kernel passes the lock on under a spin lock (`flc_lock`, fs/locks.c@v6.18). A process that was killed could not
-//! order anything itself.
+//! The accesses to these words are relaxed. The next process to take or reap a place sees what the last holder did,
+//! because the kernel passes each lock on under a spin lock (`flc_lock`, fs/locks.c@v6.18). A process that reaps asks for
+//! the lock on the holder's byte while it has a lock on the same file, so the kernel takes the spin lock for that
+//! question too (`posix_test_lock`). A process that was killed could not order anything itself.
 //!
 //! Case FORKED-IN-THE-MIDDLE: a signal handler, or `clean`, may fork the process, and the child may return and go on as the
-//! parent does. Then both have one description, and the kernel gives both the same locks. The exchange of the word
-//! decides which of the two has the place. The other one must not unlock it: it drops its references to the
-//! description, and opens another one. The lock is released with the last reference, at the latest.
+//! parent does. Then both have one description, and the kernel gives both the same locks. So each
+//!
+//! - reads the word after it got [`Byte::Change`], and then asks whether it opened the description. A child that was
+//!   forked before did not: it drops its references to the description, and opens another one;
+//! - exchanges that word. If the child was forked after the question, both exchange the same word, and one of the two
+//!   fails. It drops its references too, and does not unlock the holder's byte, which may be the other's;
+//! - that reaps, asks again after the exchange. So no child cleans a place under a lock that its parent can release.
+//!
+//! Only the process that opened a description unlocks a byte of it. The locks of a description that nobody unlocks are
+//! released with the last reference to it.
 //!
 //! Words and locks are type parameters: the loom models run this file over words and locks of their own.
 
@@ -36,8 +44,8 @@ use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 /// How many words of shared memory a segment takes: 1 KiB.
 pub const WORDS: usize = 256;
 
-/// The first byte of the file that is locked. The file does not have to have such bytes, and nothing else may lock
-/// them.
+/// The first byte of the file that is locked: two for each place. The file does not have to have such bytes, and nothing
+/// else may lock them.
 pub(super) const FIRST_BYTE: u64 = 1 << 62;
 
 /// How many participants a segment has places for.
@@ -71,7 +79,7 @@ pub enum Mode {
 const MAGIC: u32 = u32::from_ne_bytes(*b"asyf");
 /// Takes the place of the magic while the header is being written.
 const IN_THE_MAKING: u32 = !MAGIC;
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 const ASYMMETRIC: u32 = 1;
 const SYMMETRIC: u32 = 2;
 
@@ -97,18 +105,17 @@ pub(super) trait Locks {
     /// Opens a description without locks. Only its owner, and copies of the owner by fork, can lock with it.
     fn open(&self) -> Result<Self::Description, Self::Error>;
 
-    /// Which lock any description has on the place.
-    fn lock_of(&self, index: usize) -> Result<Lock, Self::Error>;
+    /// Whether any description has a lock on the byte.
+    fn is_locked(&self, byte: Byte) -> Result<bool, Self::Error>;
 }
 
-/// HELD-BY-LOCK.
+/// A byte of the file, for the place with this index: HELD-BY-LOCK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lock {
-    Free,
-    /// A process is taking or reaping the place.
-    Exclusive,
-    /// A process holds the place.
-    Shared,
+pub(super) enum Byte {
+    /// Its holder has it locked.
+    Held(usize),
+    /// A process that takes or reaps the place has it locked.
+    Change(usize),
 }
 
 /// An open file description, which owns locks. The kernel releases them when no process has the description or a hold
@@ -119,13 +126,11 @@ pub(super) trait Description {
 
     /// Whether this process opened it. A child that was forked since has a copy, and with it the same locks.
     fn is_of_this_process(&self) -> bool;
-    /// Locks the place exclusively, unless another description has a lock on it. Never waits.
-    fn try_lock(&self, index: usize) -> Result<bool, Self::Error>;
-    /// Changes the exclusive lock to a shared one. No other process has a lock in between.
-    fn share(&self, index: usize) -> Result<(), Self::Error>;
-    fn unlock(&self, index: usize);
-    /// Which lock another description has on the place.
-    fn lock_of_another(&self, index: usize) -> Result<Lock, Self::Error>;
+    /// Locks the byte, unless another description has a lock on it. Never waits.
+    fn try_lock(&self, byte: Byte) -> Result<bool, Self::Error>;
+    fn unlock(&self, byte: Byte);
+    /// Whether another description has a lock on the byte.
+    fn is_locked_by_another(&self, byte: Byte) -> Result<bool, Self::Error>;
 
     /// Keeps the locks without the description.
     fn hold(&self) -> Result<Self::Hold, Self::Error>;
@@ -240,55 +245,80 @@ impl<W: Word, const N: usize> Header<W, N> {
         };
         let mut opened = open()?;
         let mut some_are_free = false;
-        for (index, word) in self.places.iter().enumerate() {
-            // Relaxed: the exchange checks it, and fails if the place was taken and left since.
-            let found = Taken(word.load(Relaxed));
-            if found.is_taken() {
-                continue;
+        for index in 0..N {
+            for _ in 0..LOOKS {
+                if self.word(index).is_taken() {
+                    break;
+                }
+                some_are_free = true;
+                // guard survives: `try_take` asks too, but its trial would lock the byte of a place that the parent has
+                // passed, for as long as the parent has its own.
+                if !opened.0.is_of_this_process() {
+                    drop(opened);
+                    // guard survives: the same error as above; no test has a fork and a failing call.
+                    opened = open()?;
+                }
+                match self.try_take(&locks, &opened.0, index)? {
+                    Tried::Passed => break,
+                    Tried::Forked => {
+                        drop(opened);
+                        // guard survives: as above.
+                        opened = open()?;
+                    }
+                    Tried::Done(mine) => {
+                        let (description, hold) = opened;
+                        let place = Place { header: self, locks, index, mine, hold: Some(hold) };
+                        // From now on the hold alone keeps the lock, if the file system supports that.
+                        drop(description);
+                        let error = match place.is_held() {
+                            Ok(true) => return Ok(place),
+                            Ok(false) => Misfit::LockNotKept.into(),
+                            Err(error) => error,
+                        };
+                        place.free();
+                        return Err(error);
+                    }
+                }
             }
-            some_are_free = true;
-            // guard survives: inverted, the parent opens another description in place of its child.
-            if !opened.0.is_of_this_process() {
-                drop(opened); // FORKED-IN-THE-MIDDLE
-                // guard survives: the same error as above; no test has a fork and a failing call.
-                opened = open()?;
-            }
-            // Before the place is taken: a sandbox that refuses the questions would leave it taken.
-            if !lock(&locks, &opened.0, index)? {
-                continue;
-            }
-            let mine = found.next();
-            // Relaxed: HELD-BY-LOCK.
-            if word.compare_exchange(found.0, mine.0, Relaxed, Relaxed).is_err() {
-                // FORKED-IN-THE-MIDDLE: the other process has the place, and its lock is shared. Our trial has made that
-                // lock exclusive, so make it shared again. If that fails, its `renew` says that the place is lost.
-                let _ = opened.0.share(index);
-                drop(opened);
-                // guard survives: the same error as above; no test has a fork and a failing call.
-                opened = open()?;
-                continue;
-            }
-            let (description, hold) = opened;
-            let shared = description.share(index);
-            let place = Place { header: self, locks, index, mine, hold: Some(hold) };
-            // From now on the hold alone keeps the lock, if the file system supports that.
-            drop(description);
-            let error = match shared.and_then(|()| place.is_held()) {
-                Ok(true) => return Ok(place),
-                Ok(false) => Misfit::LockNotKept.into(),
-                Err(error) => error,
-            };
-            place.free();
-            return Err(error);
         }
         if some_are_free {
             return Err(Misfit::Locked.into());
         }
         let mut ended = 0;
         for index in 0..N {
-            ended += usize::from(locks.lock_of(index)? == Lock::Free);
+            let is_left = !locks.is_locked(Byte::Held(index))?;
+            // A place that is being cleaned cannot be reaped once more.
+            ended += usize::from(is_left && !locks.is_locked(Byte::Change(index))?);
         }
         Err(Misfit::Full { ended }.into())
+    }
+
+    fn try_take<L: Locks>(
+        &self,
+        locks: &L,
+        description: &L::Description,
+        index: usize,
+    ) -> Result<Tried<Taken>, L::Error> {
+        let Some(_change) = Change::lock(locks, description, index)? else {
+            return Ok(Tried::Passed);
+        };
+        let found = self.word(index);
+        // Then nobody else locks the holder's byte.
+        if found.is_taken() {
+            return Ok(Tried::Passed);
+        }
+        if !description.is_of_this_process() {
+            return Ok(Tried::Forked);
+        }
+        // Before the place is taken: a sandbox that refuses the questions would leave it taken.
+        if !lock(locks, description, Byte::Held(index))? {
+            return Ok(Tried::Passed);
+        }
+        Ok(match self.exchange(index, found, found.next()) {
+            true => Tried::Done(found.next()),
+            // FORKED-IN-THE-MIDDLE: the other process has the place, by the same lock.
+            false => Tried::Forked,
+        })
     }
 
     /// Frees the places that no process holds any more. Calls `clean` with the index of each place while no other
@@ -302,56 +332,121 @@ impl<W: Word, const N: usize> Header<W, N> {
         let mut description = locks.open()?;
         let mut cleaned = 0;
         for index in self.taken() {
-            if !lock(locks, &description, index)? {
-                continue;
+            for _ in 0..LOOKS {
+                match self.try_reap(locks, &description, index, &mut clean)? {
+                    Tried::Passed => break,
+                    Tried::Forked => {
+                        drop(description);
+                        // guard survives: the same error as above; no test has a fork and a failing call.
+                        description = locks.open()?;
+                    }
+                    Tried::Done(true) => {
+                        cleaned += 1;
+                        break;
+                    }
+                    Tried::Done(false) => return Ok(cleaned),
+                }
             }
-            let word = &self.places[index];
-            // Relaxed: HELD-BY-LOCK. The place may have been reaped or given back before we got the lock.
-            let found = Taken(word.load(Relaxed));
-            // Its last holder may be alive and have lost the lock. From now on it finds another word, and frees
-            // nothing. Relaxed: HELD-BY-LOCK. Fails if the holder has freed the place meanwhile.
-            let ours = found.anew();
-            if !found.is_taken()
-                || word.compare_exchange(found.0, ours.0, Relaxed, Relaxed).is_err()
-            {
-                // FORKED-IN-THE-MIDDLE.
-                drop(description);
-                // guard survives: the same error as above; no test has a lost exchange and a failing call.
-                description = locks.open()?;
-                continue;
-            }
-            let unlocks = Unlock(&description, index);
-            clean(index);
-            if !description.is_of_this_process() {
-                // A child that was forked in `clean`, and has returned from it, as its parent will.
-                return Ok(cleaned);
-            }
-            cleaned += 1;
-            // Relaxed: HELD-BY-LOCK. Fails only if a process overwrote the table.
-            let _ = word.compare_exchange(ours.0, ours.next().0, Relaxed, Relaxed);
-            drop(unlocks);
         }
         Ok(cleaned)
     }
 
-    /// Which places are taken.
+    /// Done is false in a child that was forked in `clean`, and has returned from it, as its parent will.
+    fn try_reap<L: Locks>(
+        &self,
+        locks: &L,
+        description: &L::Description,
+        index: usize,
+        clean: &mut impl FnMut(usize),
+    ) -> Result<Tried<bool>, L::Error> {
+        let Some(change) = Change::lock(locks, description, index)? else {
+            return Ok(Tried::Passed);
+        };
+        let found = self.word(index);
+        if !description.is_of_this_process() {
+            return Ok(Tried::Forked);
+        }
+        // The place may have been reaped or given back before we got the lock.
+        if !found.is_taken() || description.is_locked_by_another(Byte::Held(index))? {
+            return Ok(Tried::Passed);
+        }
+        // Its last holder may be alive and have lost the lock. From now on it finds another word, and frees nothing.
+        let ours = found.anew();
+        // It fails if the holder has given the place back meanwhile, or a child that was forked a moment ago was first.
+        if !self.exchange(index, found, ours) || !description.is_of_this_process() {
+            return Ok(Tried::Forked);
+        }
+        clean(index);
+        if !description.is_of_this_process() {
+            return Ok(Tried::Done(false));
+        }
+        // Fails only if a process overwrote the table.
+        self.exchange(index, ours, ours.next());
+        drop(change);
+        Ok(Tried::Done(true))
+    }
+
+    fn word(&self, index: usize) -> Taken {
+        // Relaxed: the exchange checks it, and fails if the place has been taken, reaped or given back since.
+        Taken(self.places[index].load(Relaxed))
+    }
+
+    /// Changes the word of a place, if it is still `from`.
+    fn exchange(&self, index: usize, from: Taken, to: Taken) -> bool {
+        // Relaxed: HELD-BY-LOCK.
+        self.places[index].compare_exchange(from.0, to.0, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Which places are taken. The answer may be outdated a moment later.
     pub(super) fn taken(&self) -> impl Iterator<Item = usize> {
-        // Relaxed: the answer may be outdated a moment later.
-        (0..N).filter(|&index| Taken(self.places[index].load(Relaxed)).is_taken())
+        (0..N).filter(|&index| self.word(index).is_taken())
     }
 }
 
-/// Locks the place for this description alone, unless another has a lock on it. A sandbox may have answered in the
+/// How often a place is looked at. Again only after a fork in the middle, or if it was given back at that moment; but a
+/// process may overwrite the table each time.
+const LOOKS: usize = 4;
+
+/// What came of a trial to take or to reap a place.
+enum Tried<T> {
+    Done(T),
+    /// There is nothing to be done, or another process does it.
+    Passed,
+    /// FORKED-IN-THE-MIDDLE: the description may be that of two processes. To be tried again with another one.
+    Forked,
+}
+
+/// Locks the byte for this description alone, unless another has a lock on it. A sandbox may have answered in the
 /// kernel's place, to the trial or to the lock: so it asks whether the lock is there, and whether it is another's.
-fn lock<L: Locks>(locks: &L, description: &L::Description, index: usize) -> Result<bool, L::Error> {
-    if !description.try_lock(index)? {
+fn lock<L: Locks>(locks: &L, description: &L::Description, byte: Byte) -> Result<bool, L::Error> {
+    if !description.try_lock(byte)? {
         return Ok(false);
     }
-    if locks.lock_of(index)? != Lock::Exclusive || description.lock_of_another(index)? != Lock::Free
-    {
+    if !locks.is_locked(byte)? || description.is_locked_by_another(byte)? {
         return Err(Misfit::LockNotKept.into());
     }
     Ok(true)
+}
+
+/// The lock of a process that takes or reaps the place. Released when dropped, even if `clean` panics. But not by a copy
+/// of the process that has the lock.
+struct Change<'a, D: Description>(&'a D, usize);
+
+impl<'a, D: Description> Change<'a, D> {
+    fn lock<L>(locks: &L, description: &'a D, index: usize) -> Result<Option<Self>, L::Error>
+    where
+        L: Locks<Description = D>,
+    {
+        Ok(lock(locks, description, Byte::Change(index))?.then_some(Change(description, index)))
+    }
+}
+
+impl<D: Description> Drop for Change<'_, D> {
+    fn drop(&mut self) {
+        if self.0.is_of_this_process() {
+            self.0.unlock(Byte::Change(self.1));
+        }
+    }
 }
 
 // Relaxed: the magic publishes these words, see `create` and `admit`.
@@ -384,17 +479,6 @@ impl Taken {
     }
 }
 
-/// Releases the lock, even if `clean` panics. But not in a copy of the process that has the lock.
-struct Unlock<'a, D: Description>(&'a D, usize);
-
-impl<D: Description> Drop for Unlock<'_, D> {
-    fn drop(&mut self) {
-        if self.0.is_of_this_process() {
-            self.0.unlock(self.1);
-        }
-    }
-}
-
 /// A place in the table. It is given back when its last copy is dropped.
 pub(super) struct Place<'a, W: Word, const N: usize, L: Locks<Hold = H>, H> {
     pub(super) header: &'a Header<W, N>,
@@ -407,17 +491,16 @@ pub(super) struct Place<'a, W: Word, const N: usize, L: Locks<Hold = H>, H> {
 impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Place<'_, W, N, L, H> {
     /// Whether the place is still ours. A process that was restored from a checkpoint may have lost its locks.
     pub(super) fn is_held(&self) -> Result<bool, L::Error> {
-        // The lock first: another holder changes the word before it shares its lock.
-        let is_held = self.locks.lock_of(self.index)? == Lock::Shared;
-        // Relaxed: HELD-BY-LOCK. If another process has the shared lock, its word is there already.
-        Ok(is_held && self.header.places[self.index].load(Relaxed) == self.mine.0)
+        // The lock first: the word changes before another holder locks that byte.
+        let is_locked = self.locks.is_locked(Byte::Held(self.index))?;
+        // HELD-BY-LOCK: if the lock is another holder's, its word is there already.
+        Ok(is_locked && self.header.word(self.index) == self.mine)
     }
 
     /// Makes the word free.
     fn free(&self) {
-        let word = &self.header.places[self.index];
-        // Relaxed: HELD-BY-LOCK. Fails if the place was reaped since, or a process overwrote the table.
-        let _ = word.compare_exchange(self.mine.0, self.mine.next().0, Relaxed, Relaxed);
+        // Fails if the place was reaped since, or a process overwrote the table.
+        self.header.exchange(self.index, self.mine, self.mine.next());
     }
 }
 
@@ -426,7 +509,7 @@ impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Drop for Place<'_, W, N, L,
         drop(self.hold.take());
         // A copy in a forked process keeps the lock and continues to use the place. If that cannot be found out, the
         // place stays taken, and can be reaped.
-        if let Ok(Lock::Free) = self.locks.lock_of(self.index) {
+        if let Ok(false) = self.locks.is_locked(Byte::Held(self.index)) {
             self.free();
         }
     }

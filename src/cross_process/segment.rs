@@ -1,13 +1,13 @@
 //! A segment as real processes use it: the words of the header, and the file whose locks keep the places.
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::os::fd::BorrowedFd;
 
 use super::error::{SegmentError, SegmentStep};
-use super::header::{self, Common, FIRST_BYTE, Lock, Locks, PARTICIPANTS, WORDS, Word};
-use crate::sys::byte_lock;
+use super::header::{self, Byte, Common, FIRST_BYTE, Locks, PARTICIPANTS, WORDS, Word};
 use crate::sys::kernel::boot_id;
-use crate::sys::ofd_lock::{self, Hold, identity};
+use crate::sys::ofd_lock::{self, Hold, Origin, identity};
 
 pub(super) type Header = header::Header<AtomicU32, PARTICIPANTS>;
 pub(super) type Place<'a> = header::Place<'a, AtomicU32, PARTICIPANTS, LockFile<'a>, Hold>;
@@ -71,9 +71,8 @@ impl<'a> LockFile<'a> {
 
     /// Whether any process has a place in a segment with this file.
     pub(super) fn is_in_use(self) -> Result<bool, SegmentError> {
-        let places = byte_of(0)..byte_of(PARTICIPANTS);
-        let found = ofd_lock::find(self.descriptor, places).map_err(lock_failed)?;
-        Ok(found != byte_lock::Lock::Free)
+        let places = of(Byte::Held(0)).start..of(Byte::Held(PARTICIPANTS)).start;
+        ofd_lock::find(self.descriptor, places).map_err(lock_failed)
     }
 
     /// The kernel and the file.
@@ -92,8 +91,10 @@ impl Locks for LockFile<'_> {
     type Error = SegmentError;
 
     fn open(&self) -> Result<Description, SegmentError> {
-        let opened =
-            ofd_lock::Description::of(self.same()?).map_err(SegmentStep::Reopen.failed())?;
+        // Before it is opened: a handler that interrupts the call may fork, and the child has the description too.
+        let origin = Origin::here().map_err(SegmentStep::Map.failed())?;
+        let opened = ofd_lock::Description::of(self.same()?, origin)
+            .map_err(SegmentStep::Reopen.failed())?;
         // Checks the file that was opened, not the one that had the number before.
         if opened.identity() != self.identity {
             return Err(SegmentError::OtherFile);
@@ -101,20 +102,8 @@ impl Locks for LockFile<'_> {
         Ok(Description(opened))
     }
 
-    fn lock_of(&self, index: usize) -> Result<Lock, SegmentError> {
-        ofd_lock::find(self.same()?, byte_of(index)..byte_of(index + 1))
-            .map(Lock::from)
-            .map_err(lock_failed)
-    }
-}
-
-impl From<byte_lock::Lock> for Lock {
-    fn from(lock: byte_lock::Lock) -> Self {
-        match lock {
-            byte_lock::Lock::Free => Lock::Free,
-            byte_lock::Lock::Exclusive => Lock::Exclusive,
-            byte_lock::Lock::Shared => Lock::Shared,
-        }
+    fn is_locked(&self, byte: Byte) -> Result<bool, SegmentError> {
+        ofd_lock::find(self.same()?, of(byte)).map_err(lock_failed)
     }
 }
 
@@ -128,20 +117,16 @@ impl header::Description for Description {
         self.0.is_of_this_process()
     }
 
-    fn try_lock(&self, index: usize) -> Result<bool, SegmentError> {
-        self.0.try_lock(byte_of(index)).map_err(lock_failed)
+    fn try_lock(&self, byte: Byte) -> Result<bool, SegmentError> {
+        self.0.try_lock(of(byte).start).map_err(lock_failed)
     }
 
-    fn share(&self, index: usize) -> Result<(), SegmentError> {
-        self.0.share(byte_of(index)).map_err(lock_failed)
+    fn unlock(&self, byte: Byte) {
+        self.0.unlock(of(byte).start);
     }
 
-    fn unlock(&self, index: usize) {
-        self.0.unlock(byte_of(index));
-    }
-
-    fn lock_of_another(&self, index: usize) -> Result<Lock, SegmentError> {
-        self.0.find(byte_of(index)..byte_of(index + 1)).map(Lock::from).map_err(lock_failed)
+    fn is_locked_by_another(&self, byte: Byte) -> Result<bool, SegmentError> {
+        self.0.find(of(byte)).map_err(lock_failed)
     }
 
     fn hold(&self) -> Result<Hold, SegmentError> {
@@ -156,6 +141,12 @@ fn lock_failed(errno: i32) -> SegmentError {
     SegmentStep::Lock.failed_with(errno)
 }
 
-fn byte_of(index: usize) -> u64 {
-    FIRST_BYTE + index as u64
+/// The holders' bytes come first.
+fn of(byte: Byte) -> Range<u64> {
+    let number = match byte {
+        Byte::Held(index) => index,
+        Byte::Change(index) => PARTICIPANTS + index,
+    };
+    let byte = FIRST_BYTE + number as u64;
+    byte..byte + 1
 }

@@ -4,13 +4,3 @@ use core::ffi::c_int;
 
 /// The errno of a call, or 0 if the answer cannot come from a kernel.
 pub(crate) type Answer<T> = Result<T, c_int>;
-
-/// What lock a byte has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lock {
-    Free,
-    /// One other description has an exclusive lock.
-    Exclusive,
-    /// One or more other descriptions have a shared lock.
-    Shared,
-}

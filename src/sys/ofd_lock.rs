@@ -19,14 +19,15 @@
 use core::ffi::{CStr, c_int};
 use core::ops::Range;
 use core::ptr::{null_mut, without_provenance_mut};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, fstat, fstatfs, open};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
-use super::byte_lock::{Answer, Lock};
+use super::byte_lock::Answer;
 use super::kernel::despite_signals;
 use super::patience::despite;
 
@@ -36,8 +37,8 @@ pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
     Ok([found.st_dev, found.st_ino])
 }
 
-/// Which lock another description than `file`'s own has on one of the bytes.
-pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<Lock> {
+/// Whether another description than `file`'s own has a lock on one of the bytes.
+pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<bool> {
     // We ask with a negative length, which counts backwards from the start. If the kernel finds a lock, it writes back
     // a length that is not negative. So if the answer is 0 and the structure still has our lock in it, no kernel has
     // answered.
@@ -46,18 +47,64 @@ pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<Lock> {
     let mut found = Flock { length: -length, ..asked };
     fcntl(file, libc::F_OFD_GETLK, &mut found)?;
     match c_int::from(found.kind) {
-        libc::F_UNLCK => Ok(Lock::Free),
-        libc::F_RDLCK if found.length >= 0 => Ok(Lock::Shared),
-        libc::F_WRLCK if found.length >= 0 => Ok(Lock::Exclusive),
+        libc::F_UNLCK => Ok(false),
+        libc::F_RDLCK | libc::F_WRLCK if found.length >= 0 => Ok(true),
         _ => Err(0),
+    }
+}
+
+/// Tells the process that made it from the children that are forked afterwards.
+///
+/// A page that the kernel clears in each child that has a copy of the memory (madvise(2) MADV_WIPEONFORK, since
+/// Linux 4.14), whichever call made the child. The number of the process is compared too, for older kernels and for
+/// sandboxes that refuse madvise(2) or answer 0 in the kernel's place. It alone is not enough: a parent and its child can
+/// both be PID 1, and a sandbox may refuse getpid(2) to both.
+pub(crate) struct Origin {
+    process: u32,
+    page: *mut AtomicU32,
+}
+
+impl Origin {
+    pub(crate) fn here() -> Result<Self, Errno> {
+        let process = std::process::id();
+        let (readable, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a new mapping, at a place that the kernel chooses.
+        let page = complete(|| unsafe {
+            mmap_anonymous(null_mut(), size_of::<AtomicU32>(), readable, flags)
+        })?;
+        let origin = Origin { process, page: page.cast() };
+        // SAFETY: the mapping is ours, and begins with zeros.
+        let wiped =
+            complete(|| unsafe { madvise(page, size_of::<AtomicU32>(), Advice::LinuxWipeOnFork) });
+        // The kernel is too old, or a sandbox refuses: then the number has to do.
+        let _ = wiped;
+        // Relaxed: a child of this thread has what this thread has stored.
+        origin.word().store(1, Relaxed);
+        Ok(origin)
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: mapped until this is dropped; a child has a mapping of its own.
+        unsafe { &*self.page }
+    }
+
+    fn is_here(&self) -> bool {
+        // The page last, since a handler may fork in getpid(2). Relaxed: as the store.
+        self.process == std::process::id() && self.word().load(Relaxed) != 0
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        // SAFETY: our mapping, or in a forked child its copy; nothing refers to it any more.
+        let _ = complete(|| unsafe { munmap(self.page.cast(), size_of::<AtomicU32>()) });
     }
 }
 
 /// An open file description of its own.
 pub(crate) struct Description {
     file: OwnedFd,
-    /// The number of the process that opened it.
-    process: u32,
+    origin: Origin,
     identity: [u64; 2],
     /// How much a mapping of it takes at least.
     length: usize,
@@ -65,7 +112,7 @@ pub(crate) struct Description {
 
 impl Description {
     /// Of the same file. Another descriptor, as by dup(2), would have the locks of `file`'s description.
-    pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Self, Errno> {
+    pub(crate) fn of(file: BorrowedFd<'_>, origin: Origin) -> Result<Self, Errno> {
         // This thread's descriptors. /proc/self has those of the thread that the process began with, which may have
         // others (CLONE_FILES), or may have ended. Since Linux 3.17.
         // On the stack: a forked child may have no allocator that works.
@@ -74,8 +121,6 @@ impl Description {
         // guard survives: a descriptor has ten digits at most, so a zero follows.
         let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        // Before: a handler that interrupts the call may fork, and the child has the description too.
-        let process = std::process::id();
         let file = complete(|| open(path, flags, Mode::empty()))?;
         // munmap(2) of a file on hugetlbfs needs a length in whole huge pages, and `st_blksize` is the size of one. On
         // other file systems the kernel rounds the length up to a page, and a large `st_blksize` costs only address
@@ -83,17 +128,16 @@ impl Description {
         // guard survives: what refuses this fstat(2) has refused `identity` before.
         let found = complete(|| fstat(&file))?;
         let length = (found.st_blksize as usize).max(1);
-        Ok(Description { file, process, identity: [found.st_dev, found.st_ino], length })
+        Ok(Description { file, origin, identity: [found.st_dev, found.st_ino], length })
     }
 
-    /// Whether this process opened it, and not the one from which this one was forked. (A child that has the same
-    /// number in another PID namespace is taken for its parent.)
+    /// Whether this process opened it, and not the one from which this one was forked.
     pub(crate) fn is_of_this_process(&self) -> bool {
-        self.process == std::process::id()
+        self.origin.is_here()
     }
 
     /// As [`find`], of this description. Its own locks are not found.
-    pub(crate) fn find(&self, bytes: Range<u64>) -> Answer<Lock> {
+    pub(crate) fn find(&self, bytes: Range<u64>) -> Answer<bool> {
         find(self.file.as_fd(), bytes)
     }
 
@@ -115,11 +159,6 @@ impl Description {
             Err(libc::EAGAIN | libc::EACCES) => Ok(false),
             Err(errno) => Err(errno),
         }
-    }
-
-    /// Makes a lock of its own a shared one, without a moment between the two.
-    pub(crate) fn share(&self, byte: u64) -> Answer<()> {
-        self.set(Flock::of(byte, libc::F_RDLCK))
     }
 
     pub(crate) fn unlock(&self, byte: u64) {

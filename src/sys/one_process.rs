@@ -2,7 +2,7 @@
 //! memory of that process. A description's locks last as long as the description or a [`Hold`] of it.
 
 use core::ops::Range;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use rustix::io::Errno;
 
-use super::byte_lock::{Answer, Lock};
+use super::byte_lock::Answer;
 
 /// Device and inode. Miri knows statx(2), by which the standard library asks.
 pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
@@ -29,11 +29,11 @@ struct Open {
     /// As long as it is open, no other file has its inode.
     _file: OwnedFd,
     identity: [u64; 2],
-    locks: Mutex<BTreeMap<u64, Lock>>,
+    locks: Mutex<BTreeSet<u64>>,
 }
 
 impl Open {
-    fn locks(&self) -> MutexGuard<'_, BTreeMap<u64, Lock>> {
+    fn locks(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -45,24 +45,32 @@ fn all() -> MutexGuard<'static, Vec<Weak<Open>>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A lock of a description of this file on one of the bytes.
-fn lock_among(all: &[Weak<Open>], identity: [u64; 2], bytes: Range<u64>) -> Lock {
-    let opened = all.iter().filter_map(Weak::upgrade).filter(|open| open.identity == identity);
-    let mut found = opened.filter_map(|open| Some(*open.locks().range(bytes.clone()).next()?.1));
-    found.next().unwrap_or(Lock::Free)
+/// Whether a description of this file has a lock on one of the bytes.
+fn is_locked(all: &[Weak<Open>], identity: [u64; 2], bytes: Range<u64>) -> bool {
+    let mut opened = all.iter().filter_map(Weak::upgrade).filter(|open| open.identity == identity);
+    opened.any(|open| open.locks().range(bytes.clone()).next().is_some())
 }
 
-/// Which lock a description has on one of the bytes. (`file`'s own has none: only a [`Description`] locks.)
-pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<Lock> {
+/// Whether a description has a lock on one of the bytes. (`file`'s own has none: only a [`Description`] locks.)
+pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<bool> {
     let identity = identity(file).map_err(Errno::raw_os_error)?;
-    Ok(lock_among(&all(), identity, bytes))
+    Ok(is_locked(&all(), identity, bytes))
+}
+
+/// There is only this process.
+pub(crate) struct Origin;
+
+impl Origin {
+    pub(crate) fn here() -> Result<Self, Errno> {
+        Ok(Origin)
+    }
 }
 
 /// An open file description of its own.
 pub(crate) struct Description(Arc<Open>);
 
 impl Description {
-    pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Self, Errno> {
+    pub(crate) fn of(file: BorrowedFd<'_>, _origin: Origin) -> Result<Self, Errno> {
         let identity = identity(file)?;
         let file = file.try_clone_to_owned().map_err(errno)?;
         let open = Arc::new(Open { _file: file, identity, locks: Mutex::default() });
@@ -80,26 +88,20 @@ impl Description {
         true
     }
 
-    /// Which lock another description has on one of the bytes.
-    pub(crate) fn find(&self, bytes: Range<u64>) -> Answer<Lock> {
+    /// Whether another description has a lock on one of the bytes.
+    pub(crate) fn find(&self, bytes: Range<u64>) -> Answer<bool> {
         let is_own = |open: &&Weak<Open>| open.as_ptr() == Arc::as_ptr(&self.0);
         let others: Vec<_> = all().iter().filter(|open| !is_own(open)).cloned().collect();
-        Ok(lock_among(&others, self.0.identity, bytes))
+        Ok(is_locked(&others, self.0.identity, bytes))
     }
 
     pub(crate) fn try_lock(&self, byte: u64) -> Answer<bool> {
         let all = all();
-        let is_free = lock_among(&all, self.0.identity, byte..byte + 1) == Lock::Free;
+        let is_free = !is_locked(&all, self.0.identity, byte..byte + 1);
         if is_free {
-            self.0.locks().insert(byte, Lock::Exclusive);
+            self.0.locks().insert(byte);
         }
         Ok(is_free)
-    }
-
-    pub(crate) fn share(&self, byte: u64) -> Answer<()> {
-        let _all = all();
-        self.0.locks().insert(byte, Lock::Shared);
-        Ok(())
     }
 
     pub(crate) fn unlock(&self, byte: u64) {

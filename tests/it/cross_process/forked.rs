@@ -5,14 +5,19 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32};
 use std::{ptr, thread};
 
-use asymfence::cross_process::Attached;
+use asymfence::cross_process::{Attached, Mode};
 use nix::libc;
 use nix::sys::signal::{self, SigHandler};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
+use seccompiler::SeccompAction::Errno;
+use seccompiler::apply_filter;
 
-use super::holding::{ends_well, fork_off, reaped, shared};
-use super::{FCNTL, FSTATFS, Header, attach, attach_symmetric, reap};
+use super::holding::{ends_well, fork_off, next_child_is_pid_1, reaped, shared};
+use super::{FCNTL, FSTATFS, Header, Segment, attach, attach_symmetric, create, reap};
 use crate::child::{Child, Outcome};
+use crate::filter::on_own_number;
+use crate::fork::in_fork;
+use crate::memory::{Atomics, Memory};
 
 #[test]
 fn a_child_that_returns_from_clean_leaves_the_place_to_its_parent() {
@@ -170,4 +175,201 @@ fn a_handler_that_forks_in_attach_gives_no_place_to_two_if_the_parent_is_first()
     for call in CALLS {
         at_each(call, |child| child.outcome(|| both_attach(false)));
     }
+}
+
+/// What two processes of one `reap` note of a segment whose first places are left, in the words behind its header.
+struct Notes<'a> {
+    /// Not zero when one of them is through; with `PARENT` when the parent is.
+    step: &'a AtomicU32,
+    /// How many are in `clean` of each place, and how often it was cleaned.
+    inside: &'a [AtomicU32],
+    cleaned: &'a [AtomicU32],
+}
+
+const LEFT: usize = 3;
+const PARENT: u32 = 2;
+
+impl<'a> Notes<'a> {
+    fn of(words: &'a [AtomicU32]) -> Self {
+        let (step, rest) = words.split_first().expect("enough");
+        let (inside, cleaned) = rest.split_at(LEFT);
+        Notes { step, inside, cleaned }
+    }
+
+    fn wait(&self) {
+        while self.step.load(SeqCst) == 0 {
+            thread::yield_now();
+        }
+    }
+}
+
+/// Which process goes first: it reaps and then attaches. The other one waits in the handler, or in its first `clean`,
+/// until that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Child,
+    Parent,
+    /// The same, but the parent waits in its `clean`.
+    ChildBeforeClean,
+    ParentBeforeClean,
+}
+
+/// In a process that gets SIGUSR1 at one of its calls: its handler forks, and both go on with their `reap`.
+fn both_reap(first: First) {
+    static WORDS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+    static CHILD: AtomicI32 = AtomicI32::new(-2);
+    static FIRST: AtomicU32 = AtomicU32::new(0);
+
+    fn notes() -> Notes<'static> {
+        // SAFETY: stored below, and mapped for as long as these processes live.
+        Notes::of(unsafe { core::slice::from_raw_parts(WORDS.load(SeqCst), 1 + 2 * LEFT) })
+    }
+
+    extern "C" fn forks(_signal: libc::c_int) {
+        if CHILD.load(SeqCst) != -1 {
+            return;
+        }
+        // SAFETY: both go on as one process would.
+        CHILD.store(unsafe { libc::fork() }, SeqCst);
+        let is_child = CHILD.load(SeqCst) == 0;
+        if FIRST.load(SeqCst) == (if is_child { First::Parent } else { First::Child }) as u32 {
+            notes().wait();
+        }
+    }
+
+    let memory = Memory::new::<Places>().expect("a memfd");
+    let segment = Segment::<Places>::of(&memory);
+    let header = segment.header;
+    create(header, Mode::Symmetric).expect("a memfd can be locked");
+    WORDS.store(segment.data.0.as_ptr().cast_mut(), SeqCst);
+    FIRST.store(first as u32, SeqCst);
+    // SAFETY: the handler's calls are async-signal-safe.
+    unsafe { signal::signal(signal::SIGUSR1, SigHandler::Handler(forks)) }.expect("a handler");
+    ends_well(fork_off(|| (0..LEFT).for_each(|_| forget(attach_symmetric(header)))));
+    CHILD.store(-1, SeqCst);
+    let waits = |is_child| {
+        first == (if is_child { First::ParentBeforeClean } else { First::ChildBeforeClean })
+    };
+    let count = reap(header, |place| {
+        // From now on the handler does nothing: a fork in `clean` is another test's.
+        let child = CHILD.compare_exchange(-1, -2, SeqCst, SeqCst).unwrap_or_else(|child| child);
+        let notes = notes();
+        assert_eq!(notes.inside[place].fetch_add(1, SeqCst), 0, "{place} is cleaned by two");
+        if child >= 0 && waits(child == 0) {
+            notes.wait();
+        }
+        assert_eq!(notes.cleaned[place].fetch_add(1, SeqCst), 0, "{place} is cleaned again");
+        assert_eq!(notes.inside[place].fetch_sub(1, SeqCst), 1);
+    });
+    let child = CHILD.swap(-2, SeqCst);
+    if child < 0 {
+        assert_eq!(count, Ok(LEFT));
+        return println!("no signal");
+    }
+    let (is_child, notes) = (child == 0, notes());
+    assert!(count.is_ok(), "{count:?}");
+    // A place that the other one must not clean, if this one is first.
+    let mine = attach_symmetric(header);
+    notes.step.fetch_or(if is_child { 1 } else { PARENT }, SeqCst);
+    if is_child {
+        let parent = getppid();
+        // Its place would be left if it ended before.
+        while notes.step.load(SeqCst) & PARENT == 0 && getppid() == parent {
+            thread::yield_now();
+        }
+        assert_eq!(mine.renew(), Ok(()));
+        forget(mine);
+        // SAFETY: nothing is to be done at the end of this process.
+        unsafe { libc::_exit(0) }
+    }
+    ends_well(Pid::from_raw(child));
+    assert_eq!(mine.renew(), Ok(()));
+    // What is left is the child's place, and none that a lock keeps.
+    assert_eq!(reaped(header).len(), 1);
+    assert!(notes.cleaned.iter().all(|count| count.load(SeqCst) == 1));
+    assert_eq!(mine.places().collect::<Vec<_>>(), [mine.index()]);
+    drop(mine);
+    let all: Vec<_> = (0..=LEFT).map(|_| attach_symmetric(header)).collect();
+    assert!(all.iter().map(|place| place.index()).eq(0..=LEFT), "every place can be taken");
+}
+
+#[repr(C)]
+struct Places([AtomicU32; 1 + 2 * LEFT]);
+
+// SAFETY: atomic integers.
+unsafe impl Atomics for Places {}
+
+#[test]
+fn a_handler_that_forks_in_reap_lets_one_process_clean_each_place() {
+    for first in [First::Child, First::Parent, First::ChildBeforeClean, First::ParentBeforeClean] {
+        for call in CALLS.into_iter().filter(|&call| call != FSTATFS) {
+            at_each(call, |child| child.outcome(|| both_reap(first)));
+        }
+    }
+}
+
+/// The same where getpid(2) is refused, and both have the number -1.
+#[test]
+fn a_child_whose_number_is_its_parents_is_told_apart_in_reap() {
+    let unnumbered = |first| {
+        apply_filter(&on_own_number(Errno(libc::EPERM as u32))).expect("the filter is accepted");
+        both_reap(first);
+    };
+    for first in [First::Child, First::ParentBeforeClean] {
+        at_each(FCNTL, |child| child.outcome(|| unnumbered(first)));
+    }
+}
+
+#[test]
+fn a_child_whose_number_is_its_parents_is_told_apart_in_attach() {
+    let unnumbered = |child_is_first| {
+        apply_filter(&on_own_number(Errno(libc::EPERM as u32))).expect("the filter is accepted");
+        both_attach(child_is_first);
+    };
+    for child_is_first in [false, true] {
+        at_each(FCNTL, |child| child.outcome(|| unnumbered(child_is_first)));
+    }
+}
+
+/// A bare clone(2), whose child is PID 1 as its parent is.
+#[test]
+fn a_pid_1_that_returns_from_clean_leaves_the_place_to_its_parent_pid_1() {
+    Child::default().run(|| {
+        shared(|header, step| {
+            if !next_child_is_pid_1() {
+                return;
+            }
+            in_fork(|| {
+                ends_well(fork_off(|| forget(attach_symmetric(header))));
+                let mut child = None;
+                let count = reap(header, |_| {
+                    assert_eq!(getpid().as_raw(), 1);
+                    // SAFETY: as fork(2): no stack, so both go on with copies of this one.
+                    let pid = unsafe {
+                        libc::syscall(
+                            libc::SYS_clone,
+                            libc::CLONE_NEWPID | libc::SIGCHLD,
+                            0,
+                            0,
+                            0,
+                            0,
+                        )
+                    };
+                    assert!(pid >= 0);
+                    child = Some(pid as i32);
+                    while pid != 0 && step.load(SeqCst) == 0 {
+                        thread::yield_now();
+                    }
+                });
+                if child == Some(0) {
+                    assert_eq!(getpid().as_raw(), 1);
+                    step.store(if count == Ok(0) { 1 } else { 2 }, SeqCst);
+                    // SAFETY: nothing is to be done at the end of this process.
+                    unsafe { libc::_exit(0) }
+                }
+                assert_eq!((count, step.load(SeqCst)), (Ok(1), 1), "the child has freed it");
+                ends_well(Pid::from_raw(child.expect("forked in there")));
+            });
+        });
+    });
 }

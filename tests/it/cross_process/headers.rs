@@ -58,8 +58,8 @@ fn what_is_no_segment_is_refused_by_name() {
         attach_fails(foreign.header(), SegmentError::Foreign(0x7F45_4C46), "0x7f454c46");
         let in_the_making = changed(MAGIC, |magic| !magic);
         attach_fails(in_the_making.header(), SegmentError::NotCreated, "try again");
-        let other_version = changed(VERSION, |_| 3);
-        attach_fails(other_version.header(), SegmentError::Version(3), "the same asymfence");
+        let other_version = changed(VERSION, |_| 2);
+        attach_fails(other_version.header(), SegmentError::Version(2), "the same asymfence");
         attach_fails(changed(MODE, |_| 3).header(), SegmentError::Mode(3), "written over it");
         for word in BOOT_ID..BOOT_ID + 4 {
             let other = changed(word, |id| id ^ 1);

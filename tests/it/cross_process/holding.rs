@@ -99,7 +99,7 @@ unsafe fn copy_of<T>(me: &T) -> T {
 }
 
 /// A new PID namespace for the next child; false, and said in the ledger, where that is forbidden.
-fn next_child_is_pid_1() -> bool {
+pub(super) fn next_child_is_pid_1() -> bool {
     // SAFETY: takes no memory.
     let may = unsafe { libc::unshare(libc::CLONE_NEWPID) } == 0;
     if may {
@@ -539,12 +539,35 @@ pub(super) fn lock(file: &fs::File, kind: libc::c_int, first: i64, length: i64) 
     assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// Whether another description has a lock on the first place.
-pub(super) fn is_locked(file: BorrowedFd<'_>) -> bool {
-    let mut found = flock(libc::F_WRLCK, 1 << 62, 1);
+/// The byte that the holder of the first place has locked, and the one that is locked while the place is taken or reaped.
+const HELD: i64 = 1 << 62;
+pub(super) const CHANGE: i64 = HELD + PARTICIPANTS as i64;
+
+/// Whether another description has a lock on the byte.
+pub(super) fn is_locked(file: BorrowedFd<'_>, byte: i64) -> bool {
+    let mut found = flock(libc::F_WRLCK, byte, 1);
     // SAFETY: the call reads and writes the struct.
     let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut found) };
     answer == 0 && found.l_type != libc::F_UNLCK as _
+}
+
+/// Another process looks whether it can take or reap the place, for as long as it likes.
+#[test]
+fn a_place_is_given_back_while_another_process_looks_at_it() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            let path = format!("/proc/self/fd/{}", header.file.as_raw_fd());
+            let other = fs::File::options().read(true).write(true).open(path).expect("our own");
+            let (first, second) = (attach_symmetric(header), attach_symmetric(header));
+            lock(&other, libc::F_WRLCK, CHANGE, 1);
+            assert_eq!(first.renew(), Ok(()));
+            drop(first);
+            assert_eq!(places(&second), [1]);
+            // The twin: under a lock of a holder it stays taken.
+            lock(&other, libc::F_RDLCK, HELD + 2, 1);
+            assert_eq!(attach_symmetric(header).index(), 3);
+        });
+    });
 }
 
 #[test]
@@ -554,9 +577,13 @@ fn who_may_only_read_the_file_can_keep_places_from_being_taken_and_reaped() {
             ends_well(fork_off(|| forget(attach_symmetric(header))));
             let path = format!("/proc/self/fd/{}", header.file.as_raw_fd());
             let stranger = fs::File::open(path).expect("our own, for reading");
-            lock(&stranger, libc::F_RDLCK, 1 << 62, 2);
-            assert_eq!(reaped(header), []);
-            assert_eq!(attach_symmetric(header).index(), 2);
+            for byte in [HELD, CHANGE] {
+                lock(&stranger, libc::F_RDLCK, byte, 2);
+                assert_eq!(reaped(header), []);
+                assert_eq!(attach_symmetric(header).index(), 2);
+                lock(&stranger, libc::F_UNLCK, byte, 2);
+            }
+            lock(&stranger, libc::F_RDLCK, HELD, 2);
             // The twin: it lets them go.
             drop(stranger);
             assert_eq!(reaped(header), [0]);
