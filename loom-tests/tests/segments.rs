@@ -10,7 +10,7 @@
 mod header;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize as AtomicUsizeOfStd};
 use std::sync::{Arc, Mutex};
 
 use header::{Byte, Common, Description, Header, Locks, Misfit, Mode, Place, Word};
@@ -102,6 +102,8 @@ struct Process {
     segment: Arc<Segment>,
     number: usize,
     files: Mutex<Vec<Arc<OpenFile>>>,
+    /// What the first `open` returns, if the process was forked in the middle or forks there.
+    opened: Mutex<Option<Reference>>,
 }
 
 /// An open file description, with the number of references to it.
@@ -115,7 +117,7 @@ impl OpenFile {
     fn refer(self: &Arc<Self>) -> Reference {
         // Relaxed: the caller has a reference already.
         self.references.fetch_add(1, Relaxed);
-        Reference(Arc::clone(self))
+        Reference(Arc::clone(self), AtomicUsizeOfStd::new(usize::MAX))
     }
 
     fn give_back(&self) {
@@ -129,13 +131,14 @@ impl OpenFile {
 
     fn unlock(&self, byte: Byte) {
         let lock = self.segment.lock(byte);
-        if lock.load(Relaxed) == self.id {
-            lock.store(0, if self.segment.orders { Release } else { Relaxed });
-        }
+        let order = if self.segment.orders { Release } else { Relaxed };
+        // Fails if the lock is another's.
+        let _ = lock.compare_exchange(self.id, 0, order, Relaxed);
     }
 }
 
-struct Reference(Arc<OpenFile>);
+/// With the number of times that it says that this process opened the description.
+struct Reference(Arc<OpenFile>, AtomicUsizeOfStd);
 
 impl Drop for Reference {
     fn drop(&mut self) {
@@ -145,7 +148,25 @@ impl Drop for Reference {
 
 impl Process {
     fn new(segment: &Arc<Segment>, number: usize) -> Self {
-        Process { segment: Arc::clone(segment), number, files: Mutex::default() }
+        let (files, opened) = (Mutex::default(), Mutex::default());
+        Process { segment: Arc::clone(segment), number, files, opened }
+    }
+
+    /// FORKED-IN-THE-MIDDLE: two that go on with one description. The second is the child. It was forked after this many
+    /// questions whether the process opened the description.
+    fn forked_after(questions: usize, segment: &Arc<Segment>) -> [Self; 2] {
+        let both = [1, 2].map(|number| Process::new(segment, number));
+        let file = Arc::new(OpenFile {
+            segment: Arc::clone(segment),
+            id: 1000,
+            references: AtomicUsize::new(0),
+        });
+        for (process, says) in both.iter().zip([usize::MAX, questions]) {
+            let mut reference = file.refer();
+            reference.1 = AtomicUsizeOfStd::new(says);
+            *process.opened.lock().expect("no panic") = Some(reference);
+        }
+        both
     }
 
     /// Attaches, if there is a place.
@@ -189,14 +210,17 @@ impl Locks for &Process {
     type Error = Misfit;
 
     fn open(&self) -> Result<Reference, Misfit> {
+        if let Some(opened) = self.opened.lock().expect("no panic").take() {
+            return Ok(opened);
+        }
         let mut files = self.files.lock().expect("no panic");
         let file = Arc::new(OpenFile {
             segment: Arc::clone(&self.segment),
             id: self.number * 10 + files.len(),
-            references: AtomicUsize::new(1),
+            references: AtomicUsize::new(0),
         });
         files.push(Arc::clone(&file));
-        Ok(Reference(file))
+        Ok(file.refer())
     }
 
     fn is_locked(&self, byte: Byte) -> Result<bool, Misfit> {
@@ -227,7 +251,8 @@ impl Description for Reference {
     }
 
     fn is_of_this_process(&self) -> bool {
-        true
+        let fewer = |questions: usize| questions.checked_sub(1);
+        self.1.fetch_update(Relaxed, Relaxed, fewer).is_ok()
     }
 
     fn is_locked_by_another(&self, byte: Byte) -> Result<bool, Misfit> {
@@ -473,4 +498,29 @@ fn a_place_is_taken_until_the_last_copy_of_it_is_dropped() {
         last.reap();
         assert!(last.take().is_some());
     });
+}
+
+/// A handler forks in the middle of `attach`, until the process has asked a second time whether it opened the
+/// description, and both go on.
+#[test]
+fn two_that_a_fork_in_attach_has_made_do_not_get_one_place() {
+    for questions in 0..=1 {
+        check(move || {
+            let segment = created(true);
+            let [parent, child] = Process::forked_after(questions, &segment);
+            let come_and_go = |process: &Process| {
+                // An error if the other one's trial had any effect on a lock of this one.
+                if let Some(place) = process.take() {
+                    process.segment.add(place.index);
+                    assert_eq!(place.is_held(), Ok(true), "it was disturbed");
+                }
+            };
+            let child = thread::spawn(move || come_and_go(&child));
+            come_and_go(&parent);
+            child.join().expect("no panic");
+            let last = Process::new(&segment, 3);
+            last.reap();
+            assert!(last.take().is_some(), "a lock is left");
+        });
+    }
 }

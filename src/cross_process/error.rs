@@ -46,7 +46,7 @@ pub enum SegmentError {
     OtherFile,
     /// This process cannot be asymmetric.
     Refused(Refusal),
-    /// Every place is taken. `ended` of them belong to processes that have ended.
+    /// Every place is taken. `ended` of them belong to processes that have ended, or are being dropped at this moment.
     Full {
         /// How many [`reap`](super::reap) can free.
         ended: usize,

@@ -299,8 +299,10 @@ impl<W: Word, const N: usize> Header<W, N> {
         description: &L::Description,
         index: usize,
     ) -> Result<Tried<Taken>, L::Error> {
-        let Some(_change) = Change::lock(locks, description, index)? else {
-            return Ok(Tried::Passed);
+        let _change = match lock(locks, description, Byte::Change(index))? {
+            Tried::Done(()) => Change(description, index),
+            Tried::Passed => return Ok(Tried::Passed),
+            Tried::Forked => return Ok(Tried::Forked),
         };
         let found = self.word(index);
         // Then nobody else locks the holder's byte.
@@ -311,13 +313,13 @@ impl<W: Word, const N: usize> Header<W, N> {
             return Ok(Tried::Forked);
         }
         // Before the place is taken: a sandbox that refuses the questions would leave it taken.
-        if !lock(locks, description, Byte::Held(index))? {
-            return Ok(Tried::Passed);
-        }
-        Ok(match self.exchange(index, found, found.next()) {
-            true => Tried::Done(found.next()),
+        Ok(match lock(locks, description, Byte::Held(index))? {
+            Tried::Done(()) if self.exchange(index, found, found.next()) => {
+                Tried::Done(found.next())
+            }
             // FORKED-IN-THE-MIDDLE: the other process has the place, by the same lock.
-            false => Tried::Forked,
+            Tried::Done(()) | Tried::Forked => Tried::Forked,
+            Tried::Passed => Tried::Passed,
         })
     }
 
@@ -359,8 +361,10 @@ impl<W: Word, const N: usize> Header<W, N> {
         index: usize,
         clean: &mut impl FnMut(usize),
     ) -> Result<Tried<bool>, L::Error> {
-        let Some(change) = Change::lock(locks, description, index)? else {
-            return Ok(Tried::Passed);
+        let change = match lock(locks, description, Byte::Change(index))? {
+            Tried::Done(()) => Change(description, index),
+            Tried::Passed => return Ok(Tried::Passed),
+            Tried::Forked => return Ok(Tried::Forked),
         };
         let found = self.word(index);
         if !description.is_of_this_process() {
@@ -418,28 +422,28 @@ enum Tried<T> {
 
 /// Locks the byte for this description alone, unless another has a lock on it. A sandbox may have answered in the
 /// kernel's place, to the trial or to the lock: so it asks whether the lock is there, and whether it is another's.
-fn lock<L: Locks>(locks: &L, description: &L::Description, byte: Byte) -> Result<bool, L::Error> {
+fn lock<L: Locks>(
+    locks: &L,
+    description: &L::Description,
+    byte: Byte,
+) -> Result<Tried<()>, L::Error> {
     if !description.try_lock(byte)? {
-        return Ok(false);
+        return Ok(Tried::Passed);
     }
-    if !locks.is_locked(byte)? || description.is_locked_by_another(byte)? {
-        return Err(Misfit::LockNotKept.into());
+    if locks.is_locked(byte)? && !description.is_locked_by_another(byte)? {
+        return Ok(Tried::Done(()));
     }
-    Ok(true)
+    // A parent releases its lock, which is its child's too.
+    if description.is_of_this_process() {
+        Err(Misfit::LockNotKept.into())
+    } else {
+        Ok(Tried::Forked)
+    }
 }
 
 /// The lock of a process that takes or reaps the place. Released when dropped, even if `clean` panics. But not by a copy
 /// of the process that has the lock.
 struct Change<'a, D: Description>(&'a D, usize);
-
-impl<'a, D: Description> Change<'a, D> {
-    fn lock<L>(locks: &L, description: &'a D, index: usize) -> Result<Option<Self>, L::Error>
-    where
-        L: Locks<Description = D>,
-    {
-        Ok(lock(locks, description, Byte::Change(index))?.then_some(Change(description, index)))
-    }
-}
 
 impl<D: Description> Drop for Change<'_, D> {
     fn drop(&mut self) {

@@ -62,9 +62,10 @@
 //! Each participant has a place in the header's table, with a number, [`Participant::index`], that no other participant
 //! has. If a process ends without giving its place back, the place stays taken, and [`reap`] frees it. The kernel tells
 //! whether a process has ended. Each participant holds a lock (fcntl(2) F_OFD_SETLK) on a byte of the segment's *lock
-//! file*, the file that `create` and `attach` were given. These bytes begin at 2^62. The participant also has a mapping
-//! of the beginning of the file, which keeps the open file description, and so the lock, alive. A process that has
-//! ended is not recognised by its number. So
+//! file*, the file that `create` and `attach` were given. A second byte of the place is locked while a process takes or
+//! reaps it. These bytes, 480 in all, begin at 2^62. The participant also has a mapping of the beginning of the file,
+//! which keeps the open file description, and so the lock, alive. A process that has ended is not recognised by its
+//! number. So
 //!
 //! - a place is never reaped while a process has the participant, or a copy of it by fork(2): a daemon keeps the place
 //!   that it had before its parent exited;
@@ -73,9 +74,15 @@
 //!   these processes. So does a child that was forked while another thread was in [`reap`], if that `reap` did not
 //!   finish;
 //! - a signal handler may fork in the middle of [`attach`] or [`reap`], and `clean` may fork, and both processes may go
-//!   on. They do not get one place, unless the fork came after the place was taken: then the child has a copy. A child
-//!   that returns from `clean` leaves the place to its parent. (The child is recognised by its process number. That
-//!   fails if parent and child are both the first process of a PID namespace, with the number 1);
+//!   on. They do not get one place, unless the fork came after the place was taken: then the child has a copy. If the
+//!   fork came just before, and the process that gets the place drops it while the other is still in [`attach`], the
+//!   place stays taken until [`reap`] frees it. A child that returns from `clean` leaves the place to its parent. But
+//!   the rest of `clean` runs in both, if a handler forks while `clean` runs: a child that is slower than its parent
+//!   then cleans a place that another participant may have. So let such a child end, or block the signal in `clean`;
+//! - a forked child is recognised by a page of memory that the kernel clears in it (madvise(2) MADV_WIPEONFORK, since
+//!   Linux 4.14), and by its process number. Where the kernel is older, or a sandbox refuses madvise(2) or answers it in
+//!   the kernel's place, the number alone has to do. That fails if parent and child are both the first process of a PID
+//!   namespace, with the number 1, or if the sandbox also refuses getpid(2): then do not fork in the middle;
 //! - closing descriptors gives no place back, even if the process closes all of them. If the
 //!   descriptor's number is closed, or another file has it since, a dropped participant leaves its place to be reaped,
 //!   and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];
@@ -199,7 +206,9 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 /// Call `attach` after exec. If the segment is asymmetric, `attach` finds out whether heavy fences work in this thread,
 /// by calls that the kernel refuses at once. (A sandbox that refuses GLOBAL with EINVAL, as the kernel refuses these
 /// calls, is noticed only by the first heavy fence, which fails.) Every thread of the process may use the participant.
-/// `file` is the file that was passed to [`create`], by any descriptor. `attach` uses one more descriptor while it
+/// But a thread with descriptors of its own (unshare(2) CLONE_FILES) that has closed this one can only execute the
+/// fences: `reap` and [`Participant::renew`] fail there with EBADF, and a participant that is dropped there leaves its
+/// place to be reaped. `file` is the file that was passed to [`create`], by any descriptor. `attach` uses one more descriptor while it
 /// runs, and none afterwards.
 ///
 /// The first `attach` of a process must not be called in a forked child, if the parent had neither attached nor

@@ -26,14 +26,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a place is taken without its lock",
         HEADER,
-        "if !lock(locks, description, Byte::Held(index))? {",
-        "if false {",
+        "Ok(match lock(locks, description, Byte::Held(index))? {",
+        "Ok(match Tried::<()>::Done(()) {",
     ),
     Mutant(
         "two clean one place",
         HEADER,
-        "Ok(lock(locks, description, Byte::Change(index))?.then_some(Change(description, index)))",
-        "lock(locks, description, Byte::Change(index))?;\n        Ok(Some(Change(description, index)))",
+        "            Tried::Done(()) => Change(description, index),\n            Tried::Passed => return Ok(Tried::Passed),\n            Tried::Forked => return Ok(Tried::Forked),\n        };\n        let found = self.word(index);\n        if !desc",
+        "            _ => Change(description, index),\n        };\n        let found = self.word(index);\n        if !desc",
     ),
     Mutant(
         "the byte of a holder is tried though the place is taken",
@@ -44,8 +44,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a place is taken by a store",
         HEADER,
-        "Ok(match self.exchange(index, found, found.next()) {",
-        "self.places[index].store(found.next().0, Relaxed);\n        Ok(match true {",
+        "Tried::Done(()) if self.exchange(index, found, found.next()) => {",
+        "Tried::Done(()) => {\n                self.places[index].store(found.next().0, Relaxed);",
     ),
     Mutant(
         "a place is reaped while it has a holder",
