@@ -180,7 +180,8 @@ impl<F: Family> Cohort<F> {
     /// another thread is about to free are freed by that thread, perhaps after this call returns.
     ///
     /// In a destructor that the cohort runs, this frees nothing. Instead the outer call reclaims again, as in
-    /// [`Domain::reclaim`](crate::Domain::reclaim).
+    /// [`Domain::reclaim`](crate::Domain::reclaim). In a destructor to which 16 calls have led, each of another domain or
+    /// cohort, this frees nothing either, and a later call does.
     ///
     /// Without the feature `std` a call tells by stack addresses whether a destructor led to it. A call, and so a retire
     /// that makes one, then frees nothing and returns `Ok`

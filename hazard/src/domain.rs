@@ -312,10 +312,15 @@ impl<F> Domain<F> {
     /// # Safety
     ///
     /// For `domain!`: the `Local` is the calling thread's own of this family. No other call on this domain is under way
-    /// on this thread's stack, or one that never continues.
+    /// in this thread, except one that runs destructors.
     #[doc(hidden)]
     pub unsafe fn __leave(&self, local: &Local) {
-        local.leave(&self.slots, &self.rings);
+        local.leave_slots(&self.slots);
+        // A coroutine may be suspended in a destructor that a call of this thread runs, and be dropped after this. That call
+        // then still uses the ring, so no other thread gets it.
+        if !thread::is_inside(self.address()) {
+            local.leave_ring(&self.rings);
+        }
     }
 
     pub(crate) fn slots(&self) -> &Slots {
@@ -335,7 +340,10 @@ impl<F> Domain<F> {
     /// If a destructor that the domain runs calls `reclaim`, this inner call frees nothing, so that the stack does not
     /// grow with what destructors do. Instead the outer call, which runs the destructor, reclaims again after the other
     /// destructors, unless one of them has panicked. It does so as often as destructors ask: a destructor that retires
-    /// an object of its own kind and reclaims keeps the outer call busy for ever. (Without the feature `std` the outer
+    /// an object of its own kind and reclaims keeps the outer call busy for ever.
+    ///
+    /// If the destructors of one domain or cohort lead to a reclaim of another one, calls nest, up to 16 deep. A deeper
+    /// call, and a retire that makes one, frees nothing: what waits there is freed by a later call. (Without the feature `std` the outer
     /// call does not reclaim again. A call in a destructor whose frames take more than 16 KiB of the stack reclaims
     /// too, up to 16 deep. While 256 calls are under way in the process, or 16 on stacks that lie within 8 MiB above this
     /// one, no further call reclaims.)
@@ -478,9 +486,9 @@ impl<F> Domain<F> {
     ///
     /// # Safety
     ///
-    /// By the owner of `ring`, after a `put` that returned true: as [`Ring::extend`].
+    /// By the owner of `ring`, after a `put` that returned true. There is room: as [`Ring::extend`].
     pub(crate) unsafe fn step(&self, ring: &Ring, frees: bool) -> bool {
-        // First, so that destructors find room.
+        // First, so that destructors may retire.
         // SAFETY: the contract of this function.
         let Extended { new, bytes, is_time, put_off } = unsafe { ring.extend(self.stride()) };
         // Objects are few at a time. Bytes may be many, so all rings together keep no more than the threshold
@@ -1032,6 +1040,28 @@ mod tests {
         Tests::domain().reclaim().expect("a heavy fence");
         assert!(due.fenced_at.load(Relaxed) < LATE);
         assert!((PAUSES[0]..=PAUSES[1]).contains(&due.pause.load(Relaxed)));
+    }
+
+    /// As where a coroutine is suspended in a destructor when its thread ends.
+    #[cfg(feature = "std")]
+    #[test]
+    fn a_thread_that_ends_inside_of_a_destructor_keeps_its_ring() {
+        if crate::sync::LOOM {
+            return; // no model
+        }
+        domain! { enum Tests {} }
+        let domain = Tests::domain();
+        let end = || {
+            domain.retire_box(Box::new(1_u8));
+            // SAFETY: this thread's.
+            let _ = Tests::with_local(|local| unsafe { domain.__leave(local) });
+            domain.stats().threads
+        };
+        assert_eq!(end(), 0);
+        assert_eq!(thread::outermost(domain.address(), false, end, || ()), Some(1));
+        // Of another domain's.
+        domain! { enum Others {} }
+        assert_eq!(thread::outermost(Others::domain().address(), false, end, || ()), Some(0));
     }
 
     #[test]

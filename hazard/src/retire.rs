@@ -180,12 +180,26 @@ impl<F: Family> Domain<F> {
             Some((_, false)) => {}
             Some((ring, true)) => {
                 // SAFETY: this thread's.
+                if unsafe { ring.is_full() } {
+                    self.make_room(ring);
+                }
+                // SAFETY: this thread's, and there is room.
                 if !unsafe { self.step(ring, frees) } {
                     let _ = F::with_local(|local| local.leave_ring(self.rings()));
                 }
             }
             None => self.put_slowly(item, weight, frees),
         }
+    }
+
+    /// Makes room in the ring of this thread. The thread has no ring meanwhile: if the allocator runs code that retires,
+    /// that takes another ring. (If the allocator panics, the ring is not used again. Other threads free what is in it.)
+    #[cold]
+    fn make_room(&self, ring: &'static Ring) {
+        let _ = F::with_local(Local::hide_ring);
+        // SAFETY: this thread's, and nobody else finds it there.
+        unsafe { ring.make_room() };
+        let _ = F::with_local(|local| local.change_ring(ring, self.rings()));
     }
 
     /// Retires in a thread that has no ring: the thread gets a ring, or borrows one for this object.
@@ -200,18 +214,25 @@ impl<F: Family> Domain<F> {
         }
         let rings = F::domain().rings();
         let ring = rings.take(self.stride());
-        let keep = |local: &Local| local.set_ring(ring);
-        let _borrowed = if !LOOM && F::begin() && F::with_local(keep).is_some() {
+        let stays = !LOOM && F::begin();
+        if stays {
             // SAFETY: this thread's.
             unsafe { ring.begin_anew() };
-            None
-        } else {
-            Some(Borrowed::<F>(ring, core::marker::PhantomData))
-        };
+        }
+        // Before the ring is found in the thread, or by another one: the allocator may run code that retires.
         // SAFETY: this thread's, and the object was unlinked.
-        if unsafe { ring.put(item, weight) } {
+        let is_time = unsafe { ring.put(item, weight) };
+        // SAFETY: this thread's.
+        if is_time && unsafe { ring.is_full() } {
+            // SAFETY: as above, and nobody finds it.
+            unsafe { ring.make_room() };
+        }
+        let keep = |local: &Local| local.change_ring(ring, rings);
+        let is_kept = stays && F::with_local(keep).is_some();
+        let _borrowed = (!is_kept).then(|| Borrowed::<F>(ring, core::marker::PhantomData));
+        if is_time {
             // If its lock cannot be had, no thread borrows the ring until it can.
-            // SAFETY: this thread's.
+            // SAFETY: this thread's, and there is room.
             let _ = unsafe { self.step(ring, frees) };
         }
     }

@@ -362,8 +362,8 @@ impl Ring {
     ///
     /// # Safety
     ///
-    /// Called by the owner. The object was unlinked before. If the last `put` returned true, [`extend`](Ring::extend) has
-    /// been called since.
+    /// Called by the owner. The object was unlinked before. If the last `put` returned true, [`make_room`](Ring::make_room)
+    /// and [`extend`](Ring::extend) have been called since.
     #[inline]
     pub(crate) unsafe fn put(&self, item: Item, weight: usize) -> bool {
         // Relaxed: only the owner writes this number.
@@ -383,27 +383,42 @@ impl Ring {
         unsafe { self.own(put) }
     }
 
-    /// Makes room, and sets how many objects may come before the next check. Returns what came since the last one.
+    /// Whether the last block has no room. Then [`make_room`](Ring::make_room) allocates.
     ///
     /// # Safety
     ///
-    /// Called by the owner, once after each `put` that returned true, before the next `put`.
+    /// Called by the owner, after a `put` that returned true, before `make_room`. The last block has at least one object.
+    #[inline]
+    pub(crate) unsafe fn is_full(&self) -> bool {
+        // SAFETY: the contract of this function.
+        unsafe { self.own(|own| own.tail % BLOCK == 0) }
+    }
+
+    /// Adds a block. An allocator may run code of the program, which may retire. If it panics, the ring stays full.
+    ///
+    /// # Safety
+    ///
+    /// Called by the owner, once after each `put` after which the ring [is full](Ring::is_full), before `extend`. Until
+    /// this has returned, there is no other call by the owner: so what an allocator runs does not find the ring.
+    pub(crate) unsafe fn make_room(&self) {
+        let block = self.spare_block();
+        let link = |own: &mut Own| {
+            // SAFETY: the last block lives until all its objects are taken, and no thread goes beyond it before
+            // `tail` is stored.
+            unsafe { &(*own.last).next }.with_mut(|next| unsafe { *next = block });
+            own.last = block;
+        };
+        // SAFETY: the contract of this function.
+        unsafe { self.own(link) };
+    }
+
+    /// Sets how many objects may come before the next check. Returns what came since the last one. Allocates nothing.
+    ///
+    /// # Safety
+    ///
+    /// Called by the owner, once after each `put` that returned true, before the next `put`. There is room.
     #[inline]
     pub(crate) unsafe fn extend(&self, stride: usize) -> Extended {
-        // SAFETY: the contract of this function. The last block has at least one object.
-        let is_full = unsafe { self.own(|own| own.tail % BLOCK == 0) };
-        if is_full {
-            // Not inside `own`: an allocator may do anything.
-            let block = self.spare_block();
-            let link = |own: &mut Own| {
-                // SAFETY: the last block lives until all its objects are taken, and no thread goes beyond it before
-                // `tail` is stored.
-                unsafe { &(*own.last).next }.with_mut(|next| unsafe { *next = block });
-                own.last = block;
-            };
-            // SAFETY: the contract of this function.
-            unsafe { self.own(link) };
-        }
         // Relaxed: only we write this number.
         let bytes = self.bytes.load(Relaxed);
         let extend = |own: &mut Own| {
@@ -497,12 +512,15 @@ impl Ring {
     ///
     /// Called by the owner.
     pub(crate) unsafe fn speed(&self, clock: impl FnOnce() -> Option<usize>) -> Speed {
+        // SAFETY: the contract of this function.
+        if unsafe { self.own(|own| after(own.pace.at, own.tail)) } {
+            return Speed::Unknown;
+        }
+        // Not inside `own`: the first reading allocates, and what an allocator runs may retire.
+        let now = clock();
         let look = |own: &mut Own| {
             let Pace { every, at, last } = &mut own.pace;
-            if after(*at, own.tail) {
-                return Speed::Unknown;
-            }
-            let Some(now) = clock() else {
+            let Some(now) = now else {
                 *every = FARTHEST;
                 *at = own.tail.wrapping_add(usize::MAX / 4);
                 return Speed::Unknown;
@@ -1143,7 +1161,7 @@ mod tests {
             let item = unsafe { Item::of_box(Box::into_raw(Box::new(1_u8))) };
             // SAFETY: by the owner.
             let _ = unsafe { ring.put(item, 1) };
-            // SAFETY: as above.
+            // SAFETY: as above. A block has room for all.
             unsafe { ring.extend(1) };
             // SAFETY: as above.
             unsafe { ring.speed(clock) }
@@ -1173,6 +1191,11 @@ mod tests {
         for _ in 0..2 * BLOCK + 1 {
             // SAFETY: by the owner.
             if unsafe { ring.put(item(), 1) } {
+                // SAFETY: as above.
+                if unsafe { ring.is_full() } {
+                    // SAFETY: as above.
+                    unsafe { ring.make_room() };
+                }
                 // SAFETY: as above.
                 let _ = unsafe { ring.extend(1) };
             }
@@ -1215,7 +1238,7 @@ mod tests {
             let item = unsafe { Item::of_box(object) };
             // SAFETY: by the owner.
             if unsafe { ring.put(item, 1) } {
-                // SAFETY: as above.
+                // SAFETY: as above. A block has room for both.
                 let _ = unsafe { ring.extend(1) };
             }
         };

@@ -57,17 +57,17 @@ mod chosen {
     }
     pub(crate) use const_where_possible;
 
-    /// A cell of each thread.
+    /// A value of each thread, without a destructor.
     #[cfg(feature = "std")]
-    macro_rules! thread_cell {
+    macro_rules! thread_value {
         ($name:ident: $of:ty = $value:expr) => {
             std::thread_local! {
-                static $name: core::cell::Cell<$of> = const { core::cell::Cell::new($value) };
+                static $name: $of = const { $value };
             }
         };
     }
     #[cfg(feature = "std")]
-    pub(crate) use thread_cell;
+    pub(crate) use thread_value;
 
     /// Whether a panic unwinds a model.
     #[cfg(feature = "std")]
@@ -156,17 +156,17 @@ mod chosen {
     }
     pub(crate) use const_where_possible;
 
-    /// A cell of each thread of the model.
+    /// A value of each thread of the model.
     #[cfg(feature = "std")]
-    macro_rules! thread_cell {
+    macro_rules! thread_value {
         ($name:ident: $of:ty = $value:expr) => {
             loom::thread_local! {
-                static $name: core::cell::Cell<$of> = core::cell::Cell::new($value);
+                static $name: $of = $value;
             }
         };
     }
     #[cfg(feature = "std")]
-    pub(crate) use thread_cell;
+    pub(crate) use thread_value;
 
     /// Whether a panic unwinds a model: loom may have dropped its threads' cells.
     #[cfg(feature = "std")]

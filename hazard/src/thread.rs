@@ -96,19 +96,26 @@ impl Local {
         self.ring.get()
     }
 
-    pub(crate) fn set_ring(&self, ring: &'static Ring) {
+    /// From now on the thread has no ring here. It is still the owner of the ring.
+    pub(crate) fn hide_ring(&self) {
+        self.ring.set(None);
+    }
+
+    /// Gives the thread this ring. If it has another one, it leaves that: code that an allocator ran has retired
+    /// meanwhile.
+    pub(crate) fn change_ring(&self, ring: &'static Ring, rings: &Rings) {
+        self.leave_ring(rings);
         self.ring.set(Some(ring));
     }
 
-    /// The thread ends, and leaves its slots and its ring to other threads.
-    pub(crate) fn leave(&self, slots: &Slots, rings: &Rings) {
+    /// The thread ends, and leaves its slots to other threads.
+    pub(crate) fn leave_slots(&self, slots: &Slots) {
         self.room.set(0);
         // A slot that is in use is given back by its hazard pointer.
         let own = self.own.take().filter(|_| !self.busy.replace(true));
         own.into_iter().for_each(|slot| slots.release(slot));
         let kept = self.slots.iter().take(self.count.replace(0));
         kept.filter_map(Cell::get).for_each(|slot| slots.release(slot));
-        self.leave_ring(rings);
     }
 
     /// The thread leaves its ring to other threads. It takes another ring when it retires again.
@@ -157,8 +164,8 @@ macro_rules! __thread {
         fn begin() -> bool {
             fn end() {
                 let _ = <$family as $crate::__private::Family>::with_local(|local| {
-                    // SAFETY: this is the family's `Local`, when the thread's locals are dropped. Then no call is under
-                    // way, or one that never continues (of a destructor that has called exit(3)).
+                    // SAFETY: this is the family's `Local`, when the thread's locals are dropped. A call may be under way
+                    // that runs destructors: one of them has called exit(3), or a coroutine is suspended there.
                     unsafe { <$family as $crate::__private::Family>::domain().__leave(local) };
                 });
             }
@@ -193,34 +200,73 @@ mod chosen {
     use core::cell::Cell;
     use core::ptr;
 
-    use crate::sync::{is_cut_short, thread_cell};
+    use crate::sync::{is_cut_short, thread_value};
 
-    /// A domain whose destructors this thread may be running, and the frame around it: another domain, whose
-    /// destructors led to this one. The frames lie on the thread's stack.
-    struct Frame {
-        domain: *const (),
-        around: *const Frame,
+    /// How many calls nest, each for another domain or cohort.
+    pub(super) const DEPTH: usize = 16;
+
+    /// The domains and cohorts whose destructors this thread may be running. No pointer leads to a call's stack: a
+    /// stack of a coroutine may be freed before an outer call has ended, so calls end in any order.
+    struct Calls {
+        /// The calls from this one on are not under way.
+        used: Cell<usize>,
+        calls: [Call; DEPTH],
+    }
+
+    struct Call {
+        /// Null if no call is under way here.
+        domain: Cell<*const ()>,
         again: Cell<bool>,
     }
 
-    thread_cell!(INNERMOST: *const Frame = ptr::null());
+    impl Call {
+        const fn new() -> Self {
+            Call { domain: Cell::new(ptr::null()), again: Cell::new(false) }
+        }
+    }
 
-    struct Leave;
+    impl Calls {
+        const fn new() -> Self {
+            Calls { used: Cell::new(0), calls: [const { Call::new() }; DEPTH] }
+        }
+
+        fn of(&self, domain: *const ()) -> Option<&Call> {
+            let mut used = self.calls[..self.used.get()].iter();
+            used.find(|call| ptr::eq(call.domain.get(), domain))
+        }
+
+        /// Records a call, and returns its number. `None` if there is no room.
+        fn enter(&self, domain: *const ()) -> Option<usize> {
+            let at = self.calls.iter().position(|call| call.domain.get().is_null())?;
+            self.calls[at].domain.set(domain);
+            self.used.set(self.used.get().max(at + 1));
+            Some(at)
+        }
+
+        fn leave(&self, at: usize) {
+            self.calls[at].domain.set(ptr::null());
+            self.calls[at].again.set(false);
+            let is_free = |&used: &usize| used == 0 || !self.calls[used - 1].domain.get().is_null();
+            self.used.set((0..=self.used.get()).rev().find(is_free).unwrap_or(0));
+        }
+    }
+
+    thread_value!(CALLS: Calls = Calls::new());
+
+    struct Leave(usize);
 
     impl Drop for Leave {
         #[inline]
         fn drop(&mut self) {
-            if is_cut_short() {
-                return;
+            if !is_cut_short() {
+                CALLS.with(|calls| calls.leave(self.0));
             }
-            // SAFETY: the innermost frame belongs to the call that leaves, and still exists.
-            INNERMOST.with(|innermost| innermost.set(unsafe { (*innermost.get()).around }));
         }
     }
 
     /// Does `work`, unless this thread is already doing such work for the domain. Then destructors led here, and the
     /// stack must not grow with what they do: the result is `None`, and, if `asks`, the outer work does `again` before
-    /// it ends.
+    /// it ends. It is `None` too if `DEPTH` calls are under way in the thread.
     #[inline]
     pub(crate) fn outermost<T>(
         domain: *const (),
@@ -228,24 +274,80 @@ mod chosen {
         work: impl FnOnce() -> T,
         mut again: impl FnMut(),
     ) -> Option<T> {
-        let innermost = INNERMOST.with(Cell::get);
-        let mut next = innermost;
-        // SAFETY: a frame is on the stack of this thread until its `Leave` has taken it out.
-        while let Some(frame) = unsafe { next.as_ref() } {
-            if ptr::eq(frame.domain, domain) {
-                frame.again.set(frame.again.get() || asks);
+        let enter = |calls: &Calls| {
+            if let Some(outer) = calls.of(domain) {
+                outer.again.set(outer.again.get() || asks);
                 return None;
             }
-            next = frame.around;
-        }
-        let frame = Frame { domain, around: innermost, again: Cell::new(false) };
-        INNERMOST.with(|innermost| innermost.set(&raw const frame));
-        let _leave = Leave;
+            calls.enter(domain)
+        };
+        let at = CALLS.with(enter)?;
+        let _leave = Leave(at);
         let done = work();
-        while frame.again.take() {
+        while CALLS.with(|calls| calls.calls[at].again.take()) {
             again();
         }
         Some(done)
+    }
+
+    /// Whether this thread does such work for the domain.
+    pub(crate) fn is_inside(domain: *const ()) -> bool {
+        CALLS.with(|calls| calls.of(domain).is_some())
+    }
+
+    #[cfg(test)]
+    mod tests {
+        extern crate std;
+
+        use std::vec::Vec;
+
+        use super::*;
+
+        const DOMAINS: [*const (); DEPTH + 1] = {
+            let mut domains = [ptr::null(); DEPTH + 1];
+            let mut at = 0;
+            while at <= DEPTH {
+                domains[at] = ptr::without_provenance(1 + at);
+                at += 1;
+            }
+            domains
+        };
+
+        /// As where the stack of a coroutine is dropped, on which one of the calls is.
+        #[test]
+        fn calls_that_end_in_another_order_than_they_began_leave_the_others_in_place() {
+            for orders in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+                let calls = Calls::new();
+                let mut inside: Vec<_> = (0..3).map(|at| (at, calls.enter(DOMAINS[at]))).collect();
+                for at in orders {
+                    calls.calls[at].again.set(true);
+                    calls.leave(at);
+                    inside.retain(|&(other, _)| other != at);
+                    for (at, &domain) in DOMAINS[..3].iter().enumerate() {
+                        let is_inside = inside.iter().any(|&(other, _)| other == at);
+                        assert_eq!(calls.of(domain).is_some(), is_inside, "{orders:?}");
+                    }
+                    let used = inside.iter().map(|&(at, _)| at + 1).max().unwrap_or(0);
+                    assert_eq!(calls.used.get(), used);
+                }
+                // The place is used again, and nobody has asked there.
+                assert_eq!(calls.enter(DOMAINS[3]), Some(0));
+                assert!(!calls.calls[0].again.get());
+            }
+        }
+
+        #[test]
+        fn calls_of_many_domains_do_not_nest_without_a_bound() {
+            fn nested(deep: usize) -> usize {
+                outermost(DOMAINS[deep], true, || nested(deep + 1), || ()).unwrap_or(deep)
+            }
+            if !crate::sync::LOOM {
+                assert_eq!(nested(0), DEPTH);
+                assert!(!is_inside(DOMAINS[0]));
+                // They have ended, and there is room again.
+                assert_eq!(nested(0), DEPTH);
+            }
+        }
     }
 }
 
@@ -317,6 +419,11 @@ mod chosen {
         Some(work())
     }
 
+    /// No thread ends where none has a state.
+    pub(crate) fn is_inside(_: *const ()) -> bool {
+        false
+    }
+
     #[cfg(test)]
     mod tests {
         extern crate std;
@@ -356,4 +463,4 @@ mod chosen {
     }
 }
 
-pub(crate) use chosen::outermost;
+pub(crate) use chosen::{is_inside, outermost};

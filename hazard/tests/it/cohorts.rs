@@ -120,6 +120,38 @@ fn a_destructor_that_reclaims_its_cohort_does_not_nest() {
     });
 }
 
+/// A destructor that retires to the next cohort, which reclaims at once.
+#[test]
+fn destructors_that_retire_to_the_next_of_many_cohorts_do_not_nest_without_a_bound() {
+    domain! { enum Tests {} = BY_NUMBERS; }
+    const COUNT: usize = 1_000;
+    static COHORTS: [Cohort<Tests>; COUNT] = [const { Cohort::new(1) }; COUNT];
+    struct Next(usize);
+    impl Drop for Next {
+        fn drop(&mut self) {
+            retire(self.0);
+        }
+    }
+    fn retire(to: usize) {
+        if let Some(cohort) = COHORTS.get(to) {
+            // SAFETY: from a box, and nobody has seen it.
+            unsafe { cohort.retire(Box::into_raw(Box::new(Next(to + 1)))) };
+        }
+    }
+    // In a process of its own, as above.
+    Child::default().run(|| {
+        on_a_small_stack(|| {
+            retire(0);
+            for cohort in &COHORTS {
+                while cohort.stats().waiting() != 0 {
+                    cohort.reclaim().expect("a heavy fence");
+                }
+            }
+        });
+        assert!(COHORTS.iter().all(|cohort| cohort.stats().freed == 1));
+    });
+}
+
 #[test]
 fn garbage_of_a_cohort_is_bounded() {
     if ledger::is_too_long() {
