@@ -19,7 +19,7 @@ use std::{io, process};
 use asymfence::{light_fence, try_heavy_fence};
 
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::threads::{Builder, Thread, current, park, park_timeout};
+use crate::sync::threads::{Builder, Thread, count_forks, current, forks, park, park_timeout};
 use crate::sync::{AtomicBool, AtomicPtr, LOOM, Number};
 
 /// How long the thread waits for more objects before it reclaims, unless so many wait that a heavy fence is worth its
@@ -30,7 +30,7 @@ pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::fr
 /// The reclaimer of a domain, if there is one.
 #[derive(Debug)]
 pub(crate) struct Background {
-    /// The process in which the thread runs; 0 if there is no thread.
+    /// The process in which the thread runs, as [`this_process`] names it; 0 if there is no thread.
     process: Number,
     /// The thread's handle, which is never freed; null if there is no thread.
     thread: AtomicPtr<Thread>,
@@ -51,6 +51,28 @@ macro_rules! new {
     };
 }
 
+/// The bits below are the process's number, and those above count the calls of fork(2) that led to it. A child may have
+/// the number of the process that started the thread, in another PID namespace or later; or a filter may refuse to tell
+/// the number. And a child that no fork(2) of the C library made has not been counted.
+const FORKS: u32 = usize::BITS - 10;
+
+/// A name of this process: never 0.
+fn this_process() -> usize {
+    forks() << FORKS | process::id() as usize & NUMBER
+}
+
+const NUMBER: usize = (1 << FORKS) - 1;
+
+/// Whether the name is that of another process.
+fn is_another(name: usize) -> bool {
+    let own = process::id();
+    // A filter may refuse to tell the number: then it is negative.
+    // guard survives: the bound by `>=` is the same, since no process has the number 0.
+    let is_told = own as i32 > 0;
+    let is_child = name >> FORKS != forks() & (usize::MAX >> FORKS);
+    is_child || is_told && name & NUMBER != own as usize & NUMBER
+}
+
 impl Background {
     crate::sync::const_where_possible!(new);
 
@@ -63,10 +85,8 @@ impl Background {
 
     /// Notices that this is a child of fork(2), which has no such thread.
     pub(crate) fn look_whether_it_is_there(&self) {
-        let (process, own) = (self.process.load(Relaxed), process::id());
-        // A filter may refuse to tell the number: then it is negative.
-        // guard survives: the bound by `>=` is the same, since no process has the number 0.
-        if process != 0 && process != own as usize && own as i32 > 0 {
+        let process = self.process.load(Relaxed);
+        if process != 0 && is_another(process) {
             // Relaxed, both: advice.
             let _ = self.process.compare_exchange(process, 0, Relaxed, Relaxed);
         }
@@ -116,7 +136,10 @@ impl Background {
 
     /// Starts the thread, unless it runs already. It does `work` for ever.
     pub(crate) fn start(&'static self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let id = process::id() as usize;
+        count_forks();
+        // A child may not be able to tell its number from that of its parent.
+        self.look_whether_it_is_there();
+        let id = this_process();
         // Relaxed, all: one of several callers starts it.
         let found = self.process.load(Relaxed);
         if found == id || self.process.compare_exchange(found, id, Relaxed, Relaxed).is_err() {

@@ -124,7 +124,7 @@
 //! of the domain until the coroutine continues or is dropped. The coroutine must not continue in another thread. With the feature `std` a retire reads the clock, by an instruction that
 //! prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. If [`Thresholds::pause`] is `None`, a thread reads
 //! the clock only while it waits: for another thread's reclaim, or for another thread's heavy fence (see
-//! [`asymfence::heavy_fence`]). A child of fork(2) can continue to use everything: see [`Domain`].
+//! [`asymfence::heavy_fence`]). The thread of `reclaim_in_background` then reads no clock on Linux and Android. A child of fork(2) can continue to use everything: see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/
 
@@ -163,6 +163,8 @@ mod ring;
 mod slots;
 mod sync;
 mod thread;
+#[cfg(all(feature = "std", not(feature = "loom")))]
+mod threads;
 
 pub use atomic_box::AtomicBox;
 pub use cell::{CellGuard, HazardCell};

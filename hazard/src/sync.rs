@@ -28,9 +28,7 @@ mod chosen {
 
     /// How a thread is started, waits and is woken.
     #[cfg(feature = "std")]
-    pub(crate) mod threads {
-        pub(crate) use std::thread::{Builder, Thread, current, park, park_timeout};
-    }
+    pub(crate) use crate::threads;
 
     /// Whether loom explores every access. Its models use smaller sizes.
     pub(crate) const LOOM: bool = false;
@@ -127,6 +125,13 @@ mod chosen {
         /// A model has no clock.
         pub(crate) fn park_timeout(_: core::time::Duration) {
             super::yield_now();
+        }
+
+        /// A model does not fork.
+        pub(crate) fn count_forks() {}
+
+        pub(crate) fn forks() -> usize {
+            0
         }
     }
 

@@ -100,11 +100,9 @@ fn what_an_allocator_retires_in_the_middle_of_a_retire_is_freed_once() {
     CONFIG.store(Canary::boxed());
     for count in [1, 2, 70] {
         work(count);
-        thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(move || work(count));
-            }
-        });
+        // The end of a scope does not wait for the end of a thread's locals. A join does.
+        let threads = [0, 1].map(|_| thread::spawn(move || work(count)));
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
     }
     assert!(NESTED.load(Relaxed) > 9_000);
     drop((CONFIG.take(), NEWEST.take()));
@@ -112,6 +110,6 @@ fn what_an_allocator_retires_in_the_middle_of_a_retire_is_freed_once() {
     let stats = Tests::domain().stats();
     assert_eq!((done.kept, stats.waiting()), (0, 0));
     assert_eq!(stats.retired, FREED.load(Relaxed));
-    // Each thread had one ring when it ended. This one still has its.
-    assert_eq!(stats.threads, 1);
+    // Each thread had one ring when it ended. This one still has its, where a thread keeps one.
+    assert_eq!(stats.threads, usize::from(cfg!(feature = "std")));
 }

@@ -1206,6 +1206,13 @@ mod sync {
         pub(crate) fn park_timeout(_: std::time::Duration) {
             loom::thread::yield_now();
         }
+
+        /// A model does not fork.
+        pub(crate) fn count_forks() {}
+
+        pub(crate) fn forks() -> usize {
+            0
+        }
     }
 
     macro_rules! const_where_possible {

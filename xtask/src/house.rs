@@ -68,9 +68,10 @@ const CONDITIONS: [(&[&str], &[&str], &str); 3] = [
             "src/sys/mod.rs",
             "hazard/src/prefetch.rs",
             "hazard/src/clock.rs",
+            "hazard/src/threads.rs",
             "cookbook/src/sync/waiting.rs",
         ],
-        "which target it is, is asked in src/sys/mod.rs, hazard/src/prefetch.rs and the two files with a clock alone",
+        "which target it is, is asked in src/sys/mod.rs, hazard/src/prefetch.rs, hazard/src/threads.rs and the two files with a clock alone",
     ),
     (
         &["loom"],
@@ -120,8 +121,9 @@ fn unfinished(source: &Source) -> Vec<Fault> {
 fn hazard_is_apart(source: &Source) -> Vec<Fault> {
     const NAMES: [&str; 7] =
         ["strategy", "Strategy", "Rung", "Asymmetric", "rustix", "libc", "membarrier"];
-    // The clock needs rustix.
-    if !source.path.starts_with("hazard/src/") || source.path == "hazard/src/clock.rs" {
+    // The clock and the wait need rustix.
+    const APART: [&str; 2] = ["hazard/src/clock.rs", "hazard/src/threads.rs"];
+    if !source.path.starts_with("hazard/src/") || APART.contains(&source.path.as_str()) {
         return Vec::new();
     }
     let names = source.names.iter().filter(|(_, name)| NAMES.contains(&name.as_str()));

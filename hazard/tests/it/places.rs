@@ -61,6 +61,29 @@ fn a_refused_process_number_does_not_cost_the_background_reclaimer() {
     });
 }
 
+/// As where parent and child have the same number, in two PID namespaces.
+#[cfg(feature = "std")]
+#[test]
+fn a_forked_child_that_cannot_tell_its_number_knows_that_it_has_no_background_reclaimer() {
+    domain! { enum Watched {} = BY_NUMBERS; }
+    Child::default().run(|| {
+        init();
+        Watched::domain().reclaim_in_background().expect("a thread");
+        apply_filter(&on_own_number(Errno(libc::EPERM as u32))).expect("seccomp");
+        in_fork(|| {
+            let deaths = Arc::default();
+            retire::<Watched>(20_000, &deaths);
+            assert!(stats::<Watched>().waiting() <= 4 * 1_024, "{:?}", stats::<Watched>());
+            // Now it has one.
+            Watched::domain().reclaim_in_background().expect("a thread");
+            while stats::<Watched>().waiting() != 0 {
+                thread::yield_now();
+            }
+        });
+        crate::child::end();
+    });
+}
+
 #[test]
 fn a_heavy_fence_that_a_sandbox_refuses_frees_nothing_and_the_domain_says_so() {
     const RETIRED: usize = 5_000;
