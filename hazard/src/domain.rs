@@ -63,6 +63,10 @@ use crate::thread::{self, Local};
 ///   them within its next 64 retires. After the next heavy fence, threads that continue to retire free up to 64 of the
 ///   ended threads' objects whenever they free their own: at every fourth retire, by default
 ///   ([`Thresholds::at_once`]). If no thread retires, the objects wait.
+/// - **Hazard pointers that are dropped**: `H` falls, and `E` with it. What waited under the greater `E` is freed by later
+///   retires: after the next heavy fence each frees several objects. Once 100,000 hazard pointers were dropped, and
+///   100,000 objects waited: after 4,000 more retires there were no more than the smaller bound allows. If no thread
+///   retires, the objects wait.
 /// - **Bytes**: at most four times [`Thresholds::bytes`], plus that threshold once for each heavy fence under way, plus
 ///   what was protected when the domain last looked, plus the last [`Thresholds::at_once`] objects of each thread,
 ///   which the domain has not counted yet. The domain looks after a heavy fence, so what is no longer protected waits
@@ -202,7 +206,8 @@ pub struct Thresholds {
     pub bytes: usize,
     /// If the last heavy fence is at least this long ago, the next retire of a thread executes one, even if only one
     /// object that the thread has retired earlier still waits. (A thread that retired fast before may notice only at
-    /// its 32nd retire.) A pause below a millisecond counts as one.
+    /// its 32nd retire.) A pause below a millisecond counts as one. The pause is at least 128 times as long as the last
+    /// heavy fence took, up to a tenth of a second.
     /// With `None` only objects and bytes count. Ignored without the feature `std`, since there is no clock.
     pub pause: Option<Duration>,
     /// How many objects a thread frees at a time, rounded down to a power of two. It frees them after it has retired as
@@ -343,10 +348,10 @@ impl<F> Domain<F> {
     /// an object of its own kind and reclaims keeps the outer call busy for ever.
     ///
     /// If the destructors of one domain or cohort lead to a reclaim of another one, calls nest, up to 16 deep. A deeper
-    /// call, and a retire that makes one, frees nothing: what waits there is freed by a later call. (Without the feature `std` the outer
-    /// call does not reclaim again. A call in a destructor whose frames take more than 16 KiB of the stack reclaims
-    /// too, up to 16 deep. While 256 calls are under way in the process, or 16 on stacks that lie within 8 MiB above this
-    /// one, no further call reclaims.)
+    /// call, and a retire that makes one, frees nothing: what waits there is freed by a later call. (Without the
+    /// feature `std` the outer call does not reclaim again. A call in a destructor whose frames take more than 16 KiB
+    /// of the stack reclaims too, up to 16 deep. While 256 calls are under way in the process, or 16 on stacks that lie
+    /// within 8 MiB above this one, no further call reclaims.)
     ///
     /// # Errors
     ///

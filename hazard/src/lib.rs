@@ -15,9 +15,9 @@
 //! ```
 //!
 //! The reader runs millions of times a second: a store, a light fence (a load, a compare and a branch, and no fence
-//! instruction) and a load. A thousand objects share one heavy fence. A stalled reader keeps one object from being
-//! freed. With epochs or RCU, two other ways to reclaim, one stalled reader keeps every retired object from being
-//! freed.
+//! instruction) and a load. While threads retire fast, a thousand objects share one heavy fence. A stalled reader keeps
+//! one object from being freed. With epochs or RCU, two other ways to reclaim, one stalled reader keeps every retired
+//! object from being freed.
 //!
 //! ```
 //! #![forbid(unsafe_code)]
@@ -104,12 +104,14 @@
 //! Let `H` be the number of hazard pointers, `T` the number of threads that retire, and `E` the larger of `1,024·T` and
 //! `H`.
 //!
-//! - Objects: at most `4·E + H` wait, and `E` more for each heavy fence that is under way.
+//! - Objects: at most `4·E + H` wait, and `E` more for each heavy fence that is under way. When hazard pointers are
+//!   dropped, `H` falls, and later retires free what waited under the greater `H`.
 //! - Bytes: at most 32 MiB wait, plus 8 MiB for each heavy fence that is under way, plus what is protected, plus the
 //!   last four objects of each thread, as far as the domain was told the sizes.
-//! - Time: a retire that comes a millisecond or more after the last heavy fence starts to free what waits, if its thread
-//!   has retired something earlier that still waits. This retire and the following ones free it. After a burst of fast
-//!   retires a thread reads the clock late, at one retire in 32.
+//! - Time: a retire that comes a millisecond or more after the last heavy fence starts to free what waits, if its
+//!   thread has retired something earlier that still waits. This retire and the following ones free it. The pause is
+//!   128 times as long as the last heavy fence took, if that is more than a millisecond, up to a tenth of a second.
+//!   After a burst of fast retires a thread reads the clock late, at one retire in 32.
 //!
 //! Each domain can have its own numbers ([`Thresholds`]). [`Domain`] says what these counts leave out.
 //!
@@ -120,11 +122,13 @@
 //! hazard pointer that was created before. It must not create or drop one, as `load` does, and must not retire. A
 //! global allocator, and a hook that it calls, may do both: if a retire allocates, and the allocator retires meanwhile,
 //! the inner retire uses a ring of its own. (A retire may allocate, so the allocator must see to it that it does not
-//! call itself for ever.) In a destructor one may retire. If a destructor suspends a coroutine, its thread frees nothing
-//! of the domain until the coroutine continues or is dropped. The coroutine must not continue in another thread. With the feature `std` a retire reads the clock, by an instruction that
-//! prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. If [`Thresholds::pause`] is `None`, a thread reads
-//! the clock only while it waits: for another thread's reclaim, or for another thread's heavy fence (see
-//! [`asymfence::heavy_fence`]). The thread of `reclaim_in_background` then reads no clock on Linux and Android. A child of fork(2) can continue to use everything: see [`Domain`].
+//! call itself for ever.) In a destructor one may retire. If a destructor suspends a coroutine, its thread frees
+//! nothing of the domain until the coroutine continues or is dropped. The coroutine must not continue in another
+//! thread. With the feature `std` a retire reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid to a
+//! thread: then it gets SIGSEGV. If [`Thresholds::pause`] is `None`, a thread reads the clock only while it waits: for
+//! another thread's reclaim, or for another thread's heavy fence (see [`asymfence::heavy_fence`]). The thread of
+//! `reclaim_in_background` then reads no clock on Linux and Android. A child of fork(2) can continue to use everything:
+//! see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/
 

@@ -35,7 +35,7 @@ fn what_two_threads_add_is_in_the_sum() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "left == right")]
 fn by_a_load_and_a_store_an_addition_may_be_lost() {
     model(|| add_in_two_threads(mutant));
 }

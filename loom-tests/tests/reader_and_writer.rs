@@ -78,7 +78,7 @@ fn what_is_protected_is_not_freed() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "Causality violation")]
 fn without_a_second_look_what_is_used_may_have_been_freed() {
     model(|| read_and_replace(mutant));
 }
