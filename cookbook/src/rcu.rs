@@ -292,7 +292,9 @@ impl<T> Rcu<T> {
     ///
     /// A closure may itself defer, and call [`run_deferred`](Rcu::run_deferred) and
     /// [`run_all_deferred`](Rcu::run_all_deferred). In a closure of the same `Rcu` these calls run nothing and wait for
-    /// nobody, so the stack does not grow with what closures defer. A later call from outside runs what they deferred.
+    /// nobody, so the stack does not grow with what closures defer. Nor do they run anything where closures of 16
+    /// structures are under way in the thread, each called by the one before. A later call from outside runs what they
+    /// deferred.
     ///
     /// # Aborts
     ///

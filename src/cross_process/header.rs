@@ -288,6 +288,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         for index in 0..N {
             let is_left = !locks.is_locked(Byte::Held(index))?;
             // A place that is being cleaned cannot be reaped once more.
+            // guard survives: what refuses this question has refused the one above.
             ended += usize::from(is_left && !locks.is_locked(Byte::Change(index))?);
         }
         Err(Misfit::Full { ended }.into())

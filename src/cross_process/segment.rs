@@ -92,7 +92,7 @@ impl Locks for LockFile<'_> {
 
     fn open(&self) -> Result<Description, SegmentError> {
         // Before it is opened: a handler that interrupts the call may fork, and the child has the description too.
-        let origin = Origin::here().map_err(SegmentStep::Map.failed())?;
+        let origin = Origin::here().map_err(|errno| SegmentStep::Map.failed_with(errno))?;
         let opened = ofd_lock::Description::of(self.same()?, origin)
             .map_err(SegmentStep::Reopen.failed())?;
         // Checks the file that was opened, not the one that had the number before.

@@ -65,13 +65,18 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    pub(crate) fn here() -> Result<Self, Errno> {
+    pub(crate) fn here() -> Answer<Self> {
         let process = std::process::id();
         let (readable, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
         // SAFETY: a new mapping, at a place that the kernel chooses.
         let page = complete(|| unsafe {
             mmap_anonymous(null_mut(), size_of::<AtomicU32>(), readable, flags)
-        })?;
+        })
+        .map_err(Errno::raw_os_error)?;
+        // What a sandbox may answer, and no kernel does for an address that it chooses itself.
+        if page.is_null() {
+            return Err(0);
+        }
         let origin = Origin { process, page: page.cast() };
         // SAFETY: the mapping is ours, and begins with zeros.
         let wiped =

@@ -61,7 +61,7 @@ pub(crate) fn find(file: BorrowedFd<'_>, bytes: Range<u64>) -> Answer<bool> {
 pub(crate) struct Origin;
 
 impl Origin {
-    pub(crate) fn here() -> Result<Self, Errno> {
+    pub(crate) fn here() -> Answer<Self> {
         Ok(Origin)
     }
 }

@@ -119,13 +119,13 @@ pub(crate) fn on_fstatfs(action: SeccompAction) -> BpfProgram {
     compile([(call, Vec::new())], action)
 }
 
-/// An mmap of one byte meets `action`: only the mprotect rung makes one.
-pub(crate) fn on_mmap_of_a_byte(action: SeccompAction) -> BpfProgram {
+/// An mmap of so many bytes meets `action`. Only the mprotect rung maps one byte, and only the segments map four.
+pub(crate) fn on_mmap_of(bytes: u64, action: SeccompAction) -> BpfProgram {
     #[cfg(target_pointer_width = "64")]
     let call = nix::libc::SYS_mmap;
     #[cfg(target_pointer_width = "32")]
     let call = nix::libc::SYS_mmap2;
-    let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 1);
+    let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, bytes);
     let rule = is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule");
     compile([(call, vec![rule])], action)
 }

@@ -20,7 +20,7 @@ use asymfence::{
 use crate::child::{Child, cannot_run, end, needs_procfs};
 use crate::filter::{
     on_all_but, on_arguments, on_command, on_every_rung, on_everything_but, on_membarrier,
-    on_mmap_of_a_byte, on_pread, on_protection_too, on_read,
+    on_mmap_of, on_pread, on_protection_too, on_read,
 };
 use crate::mount::enter_an_empty_root;
 use crate::{fences_hold, mprotect_is_refused, rung, verdict};
@@ -225,7 +225,7 @@ fn a_sandbox_that_answers_0_to_mprotect_is_not_believed() {
 fn a_sandbox_that_answers_0_to_mmap_is_not_believed() {
     Child::default().run(|| {
         install(on_membarrier(Errno(libc::ENOSYS as u32)));
-        install(on_mmap_of_a_byte(Errno(0)));
+        install(on_mmap_of(1, Errno(0)));
         assert_eq!(init(), Strategy::Symmetric);
         if let Some(Verdict::Refused(refusal)) = verdict("mprotect") {
             match refusal.failure() {

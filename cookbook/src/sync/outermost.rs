@@ -6,19 +6,17 @@ use std::ptr;
 
 use super::{is_cut_short, thread_local};
 
-/// A call of [`outermost`] that is under way in this thread, for `structure`, and the call around it. The frames lie on
-/// the thread's stack.
-struct Frame {
-    structure: *const (),
-    around: *const Frame,
-}
+/// How many calls of [`outermost`] nest, each for another structure.
+const DEPTH: usize = 16;
 
 thread_local! {
+    /// The structures of the calls that are under way in this thread. No pointer leads to a call's stack: the stack of
+    /// a coroutine may be freed before an outer call has ended, so calls end in any order.
     #[allow(clippy::missing_const_for_thread_local, reason = "loom's macro takes no const block")]
-    static INNERMOST: Cell<*const Frame> = Cell::new(ptr::null());
+    static INSIDE: [Cell<*const ()>; DEPTH] = std::array::from_fn(|_| Cell::new(ptr::null()));
 }
 
-struct Leave;
+struct Leave(usize);
 
 impl Drop for Leave {
     fn drop(&mut self) {
@@ -26,26 +24,23 @@ impl Drop for Leave {
         if is_cut_short() {
             return;
         }
-        // SAFETY: the innermost frame belongs to the call that leaves, and still exists.
-        INNERMOST.with(|innermost| innermost.set(unsafe { (*innermost.get()).around }));
+        INSIDE.with(|inside| inside[self.0].set(ptr::null()));
     }
 }
 
 /// Does `work`, unless this thread is doing such work for the same structure already: then the code of others led here,
-/// and the stack must not grow with what it does.
+/// and the stack must not grow with what it does. Nor if [`DEPTH`] calls are under way in this thread.
 pub(crate) fn outermost<T>(structure: &T, work: impl FnOnce()) {
     let structure = ptr::from_ref(structure).cast();
-    let around = INNERMOST.with(Cell::get);
-    let mut next = around;
-    // SAFETY: a frame is on the stack of this thread until its `Leave` has taken it out.
-    while let Some(frame) = unsafe { next.as_ref() } {
-        if ptr::eq(frame.structure, structure) {
-            return;
+    let enter = |inside: &[Cell<*const ()>; DEPTH]| {
+        if inside.iter().any(|of| ptr::eq(of.get(), structure)) {
+            return None;
         }
-        next = frame.around;
-    }
-    let frame = Frame { structure, around };
-    INNERMOST.with(|innermost| innermost.set(&raw const frame));
-    let _leave = Leave;
+        let at = inside.iter().position(|of| of.get().is_null())?;
+        inside[at].set(structure);
+        Some(at)
+    };
+    let Some(at) = INSIDE.with(enter) else { return };
+    let _leave = Leave(at);
     work();
 }

@@ -561,6 +561,31 @@ fn works_that_defer_do_not_nest() {
     small.spawn(work).expect("a thread").join().expect("no panic");
 }
 
+/// Each leads to the next of many structures.
+#[test]
+fn works_of_many_structures_do_not_nest_without_a_bound() {
+    const MANY: usize = 40;
+    let rcus: Arc<[Rcu<()>; MANY]> = Arc::new(std::array::from_fn(|_| Rcu::new(())));
+    let [deep, deepest, done] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+    for (at, rcu) in rcus.iter().enumerate() {
+        let (rcus, deep, deepest) = (Arc::clone(&rcus), Arc::clone(&deep), Arc::clone(&deepest));
+        let done = Arc::clone(&done);
+        rcu.defer(move || {
+            deepest.fetch_max(deep.fetch_add(1, Relaxed) + 1, Relaxed);
+            if let Some(next) = rcus.get(at + 1) {
+                next.run_all_deferred();
+            }
+            deep.fetch_sub(1, Relaxed);
+            done.fetch_add(1, Relaxed);
+        });
+    }
+    rcus[0].run_all_deferred();
+    assert_eq!((deepest.load(Relaxed), done.load(Relaxed)), (16, 16));
+    // The others are run by later calls, for which there is room.
+    rcus.iter().for_each(Rcu::run_all_deferred);
+    assert_eq!((deepest.load(Relaxed), done.load(Relaxed)), (16, MANY));
+}
+
 /// Who formats an `Rcu` writes while no lock is held.
 #[test]
 fn a_writer_of_debug_may_panic_and_use_the_rcu() {

@@ -14,7 +14,7 @@ use seccompiler::apply_filter;
 
 use super::{FCNTL, FSTAT, Header, at_each_call, attach, attach_symmetric, create, fresh, reap};
 use crate::child::Child;
-use crate::filter::{on_fcntl, on_fstat, on_fstatfs};
+use crate::filter::{on_fcntl, on_fstat, on_fstatfs, on_mmap_of};
 
 #[track_caller]
 fn symmetric(header: Header<'_>) -> Participant<'_, SymmetricFences> {
@@ -79,6 +79,22 @@ fn an_attach_that_is_refused_in_the_middle_leaves_no_place_taken() {
         })
     });
     assert!(said.is_none_or(|said| said >= 4), "{said:?}");
+}
+
+/// The page by which a forked child is recognised. 0 is an address that no kernel gives.
+#[test]
+fn a_page_that_cannot_be_had_is_an_error_of_attach() {
+    for errno in ["ENOMEM", "0"] {
+        Child::with("ERRNO", errno).run(|| {
+            let is_refused = std::env::var("ERRNO").as_deref() == Ok("ENOMEM");
+            let errno = if is_refused { libc::ENOMEM } else { 0 };
+            let segment = fresh();
+            create(segment.header(), Mode::Symmetric).expect("a memfd can be locked");
+            apply_filter(&on_mmap_of(4, Errno(errno as u32))).expect("the filter is accepted");
+            let answer = attach(segment.header()).map(forget);
+            assert_eq!(answer, Err(SegmentError::Failed(SegmentStep::Map, errno)));
+        });
+    }
 }
 
 /// By a signal, as a supervisor that lets calls wait makes possible.
