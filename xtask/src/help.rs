@@ -31,7 +31,7 @@ Usage: cargo xtask COMMAND
   mutants [--all] [--quick|--new|--list] [WORDS]
                   orderings weakened, fences removed, changes with a name: a
                   model must fail; --all inverts guards too, and has tests judge
-                  as well (hours); --quick without those that have a reason to
+                  as well (an hour); --quick without those that have a reason to
                   survive, each first by what caught it last, and the guards
                   of every file; --new those alone that
                   nothing has caught yet; --list counts them by file. With
