@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use header::{Byte, Common, Description, Header, Locks, Misfit, Mode, Place, Word};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
-use loom::sync::atomic::{AtomicU32, AtomicUsize, fence};
+use loom::sync::atomic::{AtomicBool as LoomBool, AtomicU32, AtomicUsize, fence};
 use loom::thread;
 
 impl Word for AtomicU32 {
@@ -111,13 +111,15 @@ struct OpenFile {
     segment: Arc<Segment>,
     id: usize,
     references: AtomicUsize,
+    /// Whether a child has come to the question after which it was forked.
+    is_forked: LoomBool,
 }
 
 impl OpenFile {
     fn refer(self: &Arc<Self>) -> Reference {
         // Relaxed: the caller has a reference already.
         self.references.fetch_add(1, Relaxed);
-        Reference(Arc::clone(self), AtomicUsizeOfStd::new(usize::MAX))
+        Reference { file: Arc::clone(self), says: AtomicUsizeOfStd::new(usize::MAX), forks: false }
     }
 
     fn give_back(&self) {
@@ -137,12 +139,17 @@ impl OpenFile {
     }
 }
 
-/// With the number of times that it says that this process opened the description.
-struct Reference(Arc<OpenFile>, AtomicUsizeOfStd);
+struct Reference {
+    file: Arc<OpenFile>,
+    /// How often it will say that this process opened the description.
+    says: AtomicUsizeOfStd,
+    /// The first time it waits until the child is there, as who is in fork(2) does.
+    forks: bool,
+}
 
 impl Drop for Reference {
     fn drop(&mut self) {
-        self.0.give_back();
+        self.file.give_back();
     }
 }
 
@@ -160,10 +167,12 @@ impl Process {
             segment: Arc::clone(segment),
             id: 1000,
             references: AtomicUsize::new(0),
+            is_forked: LoomBool::new(false),
         });
         for (process, says) in both.iter().zip([usize::MAX, questions]) {
             let mut reference = file.refer();
-            reference.1 = AtomicUsizeOfStd::new(says);
+            reference.says = AtomicUsizeOfStd::new(says);
+            reference.forks = questions == 1 && says == usize::MAX;
             *process.opened.lock().expect("no panic") = Some(reference);
         }
         both
@@ -218,6 +227,7 @@ impl Locks for &Process {
             segment: Arc::clone(&self.segment),
             id: self.number * 10 + files.len(),
             references: AtomicUsize::new(0),
+            is_forked: LoomBool::new(false),
         });
         files.push(Arc::clone(&file));
         Ok(file.refer())
@@ -238,32 +248,43 @@ impl Description for Reference {
     type Error = Misfit;
 
     fn try_lock(&self, byte: Byte) -> Result<bool, Misfit> {
-        let lock = self.0.segment.lock(byte);
-        let success = if self.0.segment.orders { AcqRel } else { Relaxed };
-        Ok(match lock.compare_exchange(0, self.0.id, success, Relaxed) {
+        let lock = self.file.segment.lock(byte);
+        let success = if self.file.segment.orders { AcqRel } else { Relaxed };
+        Ok(match lock.compare_exchange(0, self.file.id, success, Relaxed) {
             Ok(_) => true,
-            Err(holder) => holder == self.0.id,
+            Err(holder) => holder == self.file.id,
         })
     }
 
     fn unlock(&self, byte: Byte) {
-        self.0.unlock(byte);
+        self.file.unlock(byte);
     }
 
     fn is_of_this_process(&self) -> bool {
         let fewer = |questions: usize| questions.checked_sub(1);
-        self.1.fetch_update(Relaxed, Relaxed, fewer).is_ok()
+        // Relaxed: of one process.
+        let left = self.says.fetch_update(Relaxed, Relaxed, fewer);
+        if left == Ok(1) {
+            // Release: what the child does from here on comes after the fork, and what it did before, before.
+            self.file.is_forked.store(true, Release);
+        }
+        if self.forks && left == Ok(usize::MAX) {
+            while !self.file.is_forked.load(Acquire) {
+                thread::yield_now();
+            }
+        }
+        left.is_ok()
     }
 
     fn is_locked_by_another(&self, byte: Byte) -> Result<bool, Misfit> {
         // Acquire: whoever asks this has a lock on the file, so the kernel looks under its spin lock.
-        let order = if self.0.segment.orders { Acquire } else { Relaxed };
-        let holder = self.0.segment.lock(byte).load(order);
-        Ok(holder != 0 && holder != self.0.id)
+        let order = if self.file.segment.orders { Acquire } else { Relaxed };
+        let holder = self.file.segment.lock(byte).load(order);
+        Ok(holder != 0 && holder != self.file.id)
     }
 
     fn hold(&self) -> Result<Reference, Misfit> {
-        Ok(self.0.refer())
+        Ok(self.file.refer())
     }
 }
 
@@ -525,10 +546,11 @@ fn two_that_a_fork_in_attach_has_made_do_not_get_one_place() {
     }
 }
 
-/// The same in `reap`, before the first such question. Meanwhile the parent also takes the place, as any process may.
+/// The same in `reap`, before the first such question, or between it and the exchange of the word. Meanwhile the parent
+/// also takes the place, as any process may.
 #[test]
 fn two_that_a_fork_in_reap_has_made_do_not_clean_one_place() {
-    for questions in 0..1 {
+    for questions in 0..=1 {
         check(move || {
             let segment = created(true);
             let dead = Process::new(&segment, 4);

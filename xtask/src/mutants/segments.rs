@@ -48,6 +48,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Tried::Done(()) => {\n                self.places[index].store(found.next().0, Relaxed);",
     ),
     Mutant(
+        "a child cleans under a lock that its parent releases",
+        HEADER,
+        "if !self.exchange(index, found, ours) || !description.is_of_this_process() {",
+        "if !self.exchange(index, found, ours) {",
+    ),
+    Mutant(
         "a place is reaped while it has a holder",
         HEADER,
         "if !found.is_taken() || description.is_locked_by_another(Byte::Held(index))? {",
