@@ -5,9 +5,9 @@
 //! # The contract
 //!
 //! Take two threads of one process, each with a fence between its accesses. The table says whether the two fences order
-//! the accesses of the first thread against those of the second. For example, one thread stores to `x` and the other to
-//! `y`. Then each executes its fence, and loads the other variable. If the two fences are ordered, at least one of the
-//! threads sees the other's store.
+//! the accesses of the first thread against the accesses of the second. For example, one thread stores to `x` and the
+//! other to `y`. Then each executes its fence, and loads the other variable. If the two fences are ordered, at least
+//! one of the threads sees the other's store.
 //!
 //! | | light | `fence(SeqCst)` | heavy |
 //! | --- | --- | --- | --- |

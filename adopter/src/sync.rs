@@ -1,4 +1,4 @@
-//! Atomics, a cell, and how a thread waits: those of core and std, or loom's under `cfg(loom)`.
+//! Atomics, a cell, and how a thread waits: from core and std, or from loom under `cfg(loom)`.
 
 #[cfg(loom)]
 pub(crate) use loom::{cell::UnsafeCell, sync::atomic::AtomicBool, thread::yield_now};

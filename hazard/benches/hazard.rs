@@ -228,6 +228,21 @@ fn first(object: &Object) -> u64 {
     object[0]
 }
 
+/// What a protection does, without a hazard pointer.
+#[inline(always)]
+fn by_hand(sources: &Sources, times: u64, fence: impl Fn()) {
+    let slot = AtomicPtr::new(ptr::null_mut());
+    repeat(times, || {
+        let object = sources.plain.load(Relaxed);
+        black_box(&slot).store(object, Release);
+        fence();
+        if black_box(&sources.plain).load(Acquire) == object {
+            // SAFETY: never freed.
+            black_box(unsafe { object.as_ref() }.map(first));
+        }
+    });
+}
+
 const PROTECT: &[Contender] = &[
     Contender("protect", replace_asymfence, |sources, times| {
         let mut hazard = HazardPointer::new();
@@ -261,27 +276,10 @@ const PROTECT: &[Contender] = &[
         });
     }),
     Contender("load, store, re-check, no fence", replace_nothing, |sources, times| {
-        let slot = AtomicPtr::new(ptr::null_mut());
-        repeat(times, || {
-            let object = sources.plain.load(Relaxed);
-            black_box(&slot).store(object, Release);
-            if black_box(&sources.plain).load(Acquire) == object {
-                // SAFETY: never freed.
-                black_box(unsafe { object.as_ref() }.map(first));
-            }
-        });
+        by_hand(sources, times, || ());
     }),
     Contender("load, store, light fence, re-check", replace_nothing, |sources, times| {
-        let slot = AtomicPtr::new(ptr::null_mut());
-        repeat(times, || {
-            let object = sources.plain.load(Relaxed);
-            black_box(&slot).store(object, Release);
-            asymfence::light_fence();
-            if black_box(&sources.plain).load(Acquire) == object {
-                // SAFETY: never freed.
-                black_box(unsafe { object.as_ref() }.map(first));
-            }
-        });
+        by_hand(sources, times, asymfence::light_fence);
     }),
     Contender("haphazard", replace_haphazard, |sources, times| {
         let mut hazard = haphazard::HazardPointer::new();

@@ -63,7 +63,7 @@ fn this_process() -> usize {
 
 const NUMBER: usize = (1 << FORKS) - 1;
 
-/// Whether the name is that of another process.
+/// Whether another process has this name.
 fn is_another(name: usize) -> bool {
     let own = process::id();
     // A filter may refuse to tell the number: then it is negative.

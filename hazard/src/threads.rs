@@ -82,7 +82,7 @@ mod forked {
     /// Begins to count. Where that fails, a child is recognised by its number alone.
     pub(crate) fn count_forks() {
         static COUNTS: AtomicBool = AtomicBool::new(false);
-        // Relaxed: a second handler would only count twice. A child has those of its parent.
+        // Relaxed: a second handler would only count each fork twice. A child inherits the handlers of its parent.
         if !COUNTS.swap(true, Relaxed) {
             // SAFETY: the handler is async-signal-safe.
             let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };

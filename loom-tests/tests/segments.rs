@@ -46,7 +46,7 @@ const COMMON: Common = Common { kernel: [1, 2, 3, 4], file: [5, 6, 7, 8] };
 struct Segment {
     header: Header<AtomicU32, N>,
     data: [UnsafeCell<u32>; N],
-    /// The owner of each lock, or 0: first those of the holders, then those of who takes or reaps.
+    /// The owner of each lock, or 0. First the locks on the holders' bytes, then the locks on the bytes of a change.
     locks: [AtomicUsize; 2 * N],
     /// Whether the kernel orders what is done under a lock before what is done under the next lock.
     orders: bool,
@@ -143,7 +143,7 @@ struct Reference {
     file: Arc<OpenFile>,
     /// How often it will say that this process opened the description.
     says: AtomicUsizeOfStd,
-    /// When it has so many left, it waits until the child is there, as who is in fork(2) does. 0: never.
+    /// If so many answers are left, the process forks here: it waits until the child is here too. 0: it does not fork.
     forks: usize,
 }
 
@@ -279,7 +279,7 @@ impl Description for Reference {
     }
 
     fn is_locked_by_another(&self, byte: Byte) -> Result<bool, Misfit> {
-        // Acquire: whoever asks this has a lock on the file, so the kernel looks under its spin lock.
+        // Acquire: this process has a lock on the file, so the kernel looks under its spin lock.
         let order = if self.file.segment.orders { Acquire } else { Relaxed };
         let holder = self.file.segment.lock(byte).load(order);
         Ok(holder != 0 && holder != self.file.id)

@@ -258,14 +258,15 @@ impl<W: Word, const N: usize> Header<W, N> {
                     // guard survives: the same error as above; no test has a fork and a failing call.
                     opened = open()?;
                 }
-                match self.try_take(&locks, &opened.0, index)? {
-                    Tried::Passed => break,
-                    Tried::Forked => {
+                match self.try_take(&locks, &opened.0, index) {
+                    Err(Stop::Passed) => break,
+                    Err(Stop::Failed(error)) => return Err(error),
+                    Err(Stop::Forked) => {
                         drop(opened);
                         // guard survives: as above.
                         opened = open()?;
                     }
-                    Tried::Done(mine) => {
+                    Ok(mine) => {
                         let (description, hold) = opened;
                         let place = Place { header: self, locks, index, mine, hold: Some(hold) };
                         // From now on the hold alone keeps the lock, if the file system supports that.
@@ -299,29 +300,23 @@ impl<W: Word, const N: usize> Header<W, N> {
         locks: &L,
         description: &L::Description,
         index: usize,
-    ) -> Result<Tried<Taken>, L::Error> {
-        let _change = match lock(locks, description, Byte::Change(index))? {
-            Tried::Done(()) => Change(description, index),
-            Tried::Passed => return Ok(Tried::Passed),
-            Tried::Forked => return Ok(Tried::Forked),
-        };
+    ) -> Result<Taken, Stop<L::Error>> {
+        let _change = Change::lock(locks, description, index)?;
         let found = self.word(index);
         // Then nobody else locks the holder's byte.
         if found.is_taken() {
-            return Ok(Tried::Passed);
+            return Err(Stop::Passed);
         }
         if !description.is_of_this_process() {
-            return Ok(Tried::Forked);
+            return Err(Stop::Forked);
         }
         // Before the place is taken: a sandbox that refuses the questions would leave it taken.
-        Ok(match lock(locks, description, Byte::Held(index))? {
-            Tried::Done(()) if self.exchange(index, found, found.next()) => {
-                Tried::Done(found.next())
-            }
-            // FORKED-IN-THE-MIDDLE: the other process has the place, by the same lock.
-            Tried::Done(()) | Tried::Forked => Tried::Forked,
-            Tried::Passed => Tried::Passed,
-        })
+        lock(locks, description, Byte::Held(index))?;
+        // If it fails, the other process has the place, by the same lock.
+        if !self.exchange(index, found, found.next()) {
+            return Err(Stop::Forked);
+        }
+        Ok(found.next())
     }
 
     /// Frees the places that no process holds any more. Calls `clean` with the index of each place while no other
@@ -336,59 +331,56 @@ impl<W: Word, const N: usize> Header<W, N> {
         let mut cleaned = 0;
         for index in self.taken() {
             for _ in 0..LOOKS {
-                match self.try_reap(locks, &description, index, &mut clean)? {
-                    Tried::Passed => break,
-                    Tried::Forked => {
+                match self.try_reap(locks, &description, index, &mut clean) {
+                    Err(Stop::Passed) => break,
+                    Err(Stop::Failed(error)) => return Err(error),
+                    Err(Stop::Forked) => {
                         drop(description);
                         // guard survives: the same error as above; no test has a fork and a failing call.
                         description = locks.open()?;
                     }
-                    Tried::Done(true) => {
+                    Ok(true) => {
                         cleaned += 1;
                         break;
                     }
-                    Tried::Done(false) => return Ok(cleaned),
+                    Ok(false) => return Ok(cleaned),
                 }
             }
         }
         Ok(cleaned)
     }
 
-    /// Done is false in a child that was forked in `clean`, and has returned from it, as its parent will.
+    /// False in a child that was forked in `clean`, and has returned from it, as its parent will.
     fn try_reap<L: Locks>(
         &self,
         locks: &L,
         description: &L::Description,
         index: usize,
         clean: &mut impl FnMut(usize),
-    ) -> Result<Tried<bool>, L::Error> {
-        let change = match lock(locks, description, Byte::Change(index))? {
-            Tried::Done(()) => Change(description, index),
-            Tried::Passed => return Ok(Tried::Passed),
-            Tried::Forked => return Ok(Tried::Forked),
-        };
+    ) -> Result<bool, Stop<L::Error>> {
+        let change = Change::lock(locks, description, index)?;
         let found = self.word(index);
         if !description.is_of_this_process() {
-            return Ok(Tried::Forked);
+            return Err(Stop::Forked);
         }
         // The place may have been reaped or given back before we got the lock.
         if !found.is_taken() || description.is_locked_by_another(Byte::Held(index))? {
-            return Ok(Tried::Passed);
+            return Err(Stop::Passed);
         }
         // Its last holder may be alive and have lost the lock. From now on it finds another word, and frees nothing.
         let ours = found.anew();
         // It fails if the holder has given the place back meanwhile, or a child that was forked a moment ago was first.
         if !self.exchange(index, found, ours) || !description.is_of_this_process() {
-            return Ok(Tried::Forked);
+            return Err(Stop::Forked);
         }
         clean(index);
         if !description.is_of_this_process() {
-            return Ok(Tried::Done(false));
+            return Ok(false);
         }
         // Fails only if a process overwrote the table.
         self.exchange(index, ours, ours.next());
         drop(change);
-        Ok(Tried::Done(true))
+        Ok(true)
     }
 
     fn word(&self, index: usize) -> Taken {
@@ -412,13 +404,19 @@ impl<W: Word, const N: usize> Header<W, N> {
 /// process may overwrite the table each time.
 const LOOKS: usize = 4;
 
-/// What came of a trial to take or to reap a place.
-enum Tried<T> {
-    Done(T),
+/// Why a trial to take or to reap a place ended before it was done.
+enum Stop<E> {
     /// There is nothing to be done, or another process does it.
     Passed,
     /// FORKED-IN-THE-MIDDLE: the description may be that of two processes. To be tried again with another one.
     Forked,
+    Failed(E),
+}
+
+impl<E> From<E> for Stop<E> {
+    fn from(error: E) -> Self {
+        Stop::Failed(error)
+    }
 }
 
 /// Locks the byte for this description alone, unless another has a lock on it. A sandbox may have answered in the
@@ -427,24 +425,35 @@ fn lock<L: Locks>(
     locks: &L,
     description: &L::Description,
     byte: Byte,
-) -> Result<Tried<()>, L::Error> {
+) -> Result<(), Stop<L::Error>> {
     if !description.try_lock(byte)? {
-        return Ok(Tried::Passed);
+        return Err(Stop::Passed);
     }
     if locks.is_locked(byte)? && !description.is_locked_by_another(byte)? {
-        return Ok(Tried::Done(()));
+        return Ok(());
     }
     // A parent releases its lock, which is its child's too.
     if description.is_of_this_process() {
-        Err(Misfit::LockNotKept.into())
+        Err(Stop::Failed(Misfit::LockNotKept.into()))
     } else {
-        Ok(Tried::Forked)
+        Err(Stop::Forked)
     }
 }
 
 /// The lock of a process that takes or reaps the place. Released when dropped, even if `clean` panics. But not by a copy
 /// of the process that has the lock.
 struct Change<'a, D: Description>(&'a D, usize);
+
+impl<'a, D: Description> Change<'a, D> {
+    fn lock<L: Locks<Description = D>>(
+        locks: &L,
+        description: &'a D,
+        index: usize,
+    ) -> Result<Self, Stop<L::Error>> {
+        lock(locks, description, Byte::Change(index))?;
+        Ok(Change(description, index))
+    }
+}
 
 impl<D: Description> Drop for Change<'_, D> {
     fn drop(&mut self) {

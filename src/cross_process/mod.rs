@@ -208,8 +208,8 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 /// calls, is noticed only by the first heavy fence, which fails.) Every thread of the process may use the participant.
 /// But a thread with descriptors of its own (unshare(2) CLONE_FILES) that has closed this one can only execute the
 /// fences: `reap` and [`Participant::renew`] fail there with EBADF, and a participant that is dropped there leaves its
-/// place to be reaped. `file` is the file that was passed to [`create`], by any descriptor. `attach` uses one more descriptor while it
-/// runs, and none afterwards.
+/// place to be reaped. `file` is the file that was passed to [`create`], by any descriptor. `attach` uses one more
+/// descriptor while it runs, and none afterwards.
 ///
 /// The first `attach` of a process must not be called in a forked child, if the parent had neither attached nor
 /// decided, and another thread of the parent was changing the environment during the fork: it may wait for ever.

@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
-use super::holding::{CHANGE, is_locked, lock};
+use super::holding::{CHANGE, is_locked, lock, opened_anew};
 use super::{
     FCNTL, FSTATFS, Fresh, Header, at_each_call, attach, attach_asymmetric, attach_symmetric,
     create, fresh, reap,
@@ -162,8 +162,7 @@ fn one_invented_answer_frees_no_place_that_is_being_taken() {
             if create(header, Mode::Symmetric).is_err() {
                 return println!("refused");
             }
-            let path = format!("/proc/self/fd/{}", header.file.as_raw_fd());
-            let other = fs::OpenOptions::new().read(true).write(true).open(path).expect("ours");
+            let other = opened_anew(header, true);
             lock(&other, libc::F_WRLCK, CHANGE, 1);
             if !is_locked(header.file, CHANGE) {
                 return println!("refused"); // it was this lock

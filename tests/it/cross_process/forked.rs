@@ -308,26 +308,32 @@ fn a_handler_that_forks_in_reap_lets_one_process_clean_each_place() {
     }
 }
 
-/// The same where getpid(2) is refused, and both have the number -1.
+/// From now on getpid(2) is refused: this process and its children have the number -1.
+fn without_numbers() {
+    apply_filter(&on_own_number(Errno(libc::EPERM as u32))).expect("the filter is accepted");
+}
+
 #[test]
 fn a_child_whose_number_is_its_parents_is_told_apart_in_reap() {
-    let unnumbered = |first| {
-        apply_filter(&on_own_number(Errno(libc::EPERM as u32))).expect("the filter is accepted");
-        both_reap(first);
-    };
     for first in [First::Child, First::ParentBeforeClean] {
-        at_each(FCNTL, |child| child.outcome(|| unnumbered(first)));
+        at_each(FCNTL, |child| {
+            child.outcome(|| {
+                without_numbers();
+                both_reap(first);
+            })
+        });
     }
 }
 
 #[test]
 fn a_child_whose_number_is_its_parents_is_told_apart_in_attach() {
-    let unnumbered = |child_is_first| {
-        apply_filter(&on_own_number(Errno(libc::EPERM as u32))).expect("the filter is accepted");
-        both_attach(child_is_first);
-    };
     for child_is_first in [false, true] {
-        at_each(FCNTL, |child| child.outcome(|| unnumbered(child_is_first)));
+        at_each(FCNTL, |child| {
+            child.outcome(|| {
+                without_numbers();
+                both_attach(child_is_first);
+            })
+        });
     }
 }
 

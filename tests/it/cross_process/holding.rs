@@ -551,13 +551,18 @@ pub(super) fn is_locked(file: BorrowedFd<'_>, byte: i64) -> bool {
     answer == 0 && found.l_type != libc::F_UNLCK as _
 }
 
+/// A description of its own of the lock file, for reading, and if `writes` for writing too.
+pub(super) fn opened_anew(header: Header<'_>, writes: bool) -> fs::File {
+    let path = format!("/proc/self/fd/{}", header.file.as_raw_fd());
+    fs::File::options().read(true).write(writes).open(path).expect("our own")
+}
+
 /// Another process looks whether it can take or reap the place, for as long as it likes.
 #[test]
 fn a_place_is_given_back_while_another_process_looks_at_it() {
     Child::default().run(|| {
         shared(|header, _| {
-            let path = format!("/proc/self/fd/{}", header.file.as_raw_fd());
-            let other = fs::File::options().read(true).write(true).open(path).expect("our own");
+            let other = opened_anew(header, true);
             let (first, second) = (attach_symmetric(header), attach_symmetric(header));
             lock(&other, libc::F_WRLCK, CHANGE, 1);
             assert_eq!(first.renew(), Ok(()));
@@ -575,8 +580,7 @@ fn who_may_only_read_the_file_can_keep_places_from_being_taken_and_reaped() {
     Child::default().run(|| {
         shared(|header, _| {
             ends_well(fork_off(|| forget(attach_symmetric(header))));
-            let path = format!("/proc/self/fd/{}", header.file.as_raw_fd());
-            let stranger = fs::File::open(path).expect("our own, for reading");
+            let stranger = opened_anew(header, false);
             for byte in [HELD, CHANGE] {
                 lock(&stranger, libc::F_RDLCK, byte, 2);
                 assert_eq!(reaped(header), []);
@@ -596,8 +600,7 @@ fn who_may_only_read_the_file_can_keep_places_from_being_taken_and_reaped() {
 fn a_lock_of_the_programs_own_on_the_whole_file_is_named() {
     Child::default().run(|| {
         shared(|header, _| {
-            let path = format!("/proc/self/fd/{}", header.file.as_raw_fd());
-            let file = fs::File::options().read(true).write(true).open(path).expect("our own");
+            let file = opened_anew(header, true);
             file.lock().expect("another kind of lock, which is no matter");
             drop(attach_symmetric(header));
             lock(&file, libc::F_WRLCK, 0, 0);

@@ -26,14 +26,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a place is taken without its lock",
         HEADER,
-        "Ok(match lock(locks, description, Byte::Held(index))? {",
-        "Ok(match Tried::<()>::Done(()) {",
+        "lock(locks, description, Byte::Held(index))?;",
+        "",
     ),
     Mutant(
         "two clean one place",
         HEADER,
-        "            Tried::Done(()) => Change(description, index),\n            Tried::Passed => return Ok(Tried::Passed),\n            Tried::Forked => return Ok(Tried::Forked),\n        };\n        let found = self.word(index);\n        if !desc",
-        "            _ => Change(description, index),\n        };\n        let found = self.word(index);\n        if !desc",
+        "let change = Change::lock(locks, description, index)?;",
+        "let change = Change(description, index);",
     ),
     Mutant(
         "the byte of a holder is tried though the place is taken",
@@ -44,8 +44,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a place is taken by a store",
         HEADER,
-        "Tried::Done(()) if self.exchange(index, found, found.next()) => {",
-        "Tried::Done(()) => {\n                self.places[index].store(found.next().0, Relaxed);",
+        "if !self.exchange(index, found, found.next()) {",
+        "self.places[index].store(found.next().0, Relaxed);\n        if false {",
     ),
     Mutant(
         "a child cleans under a lock that its parent releases",
