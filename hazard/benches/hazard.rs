@@ -2,7 +2,7 @@
 //! list, a map, a stack, a queue, and retired objects. Each safe form is measured beside its raw form. In some tables a
 //! writer runs beside the readers.
 //!
-//! The contenders of a table run round by round in turn, so that other work on the machine affects all alike. A table has
+//! The contenders of a table run round by round, so that other work on the machine affects all alike. A table has
 //! medians, and ratios to its first contender. The last table has all results, as docs/hazard-costs.md shows them.
 //!
 //! `cargo bench -p hazard-benches`. To build all contenders with another allocator than the system's:
@@ -40,6 +40,8 @@ use asymfence_hazard::{
     domain,
 };
 use crossbeam_epoch::{Atomic, Owned};
+use crossbeam_utils::CachePadded;
+use fastrand::Rng;
 use seize::Guard;
 
 #[cfg(asymfence_jemalloc)]
@@ -89,26 +91,27 @@ fn kovan_node(version: u64) -> *mut KovanNode {
     Box::into_raw(Box::new(KovanNode { retired: kovan::RetiredNode::new(), value: [version; 4] }))
 }
 
-/// Objects that each library reclaims.
+/// Objects that each library reclaims. Each is in a cache line of its own, so that a contender loads nothing else from the
+/// line for which its threads contend.
 struct Sources {
-    asymfence: AtomicBox<Object>,
-    raw: Link<Object>,
-    of_cohort: Link<Object>,
-    cohort: Cohort,
-    own: AtomicBox<Object, Own>,
-    many: AtomicBox<Object, Many>,
-    haphazard: AtomicPtr<Object>,
-    epoch: Atomic<Object>,
-    seize: AtomicPtr<Object>,
-    collector: seize::Collector,
-    arc_swap: ArcSwap<Object>,
-    kovan: kovan::Atomic<KovanNode>,
-    sdd: sdd::AtomicOwned<Object>,
-    hazarc: hazarc::AtomicArc<Object>,
-    floor: AtomicPtr<Object>,
-    cell: HazardCell<Object>,
+    asymfence: CachePadded<AtomicBox<Object>>,
+    raw: CachePadded<Link<Object>>,
+    of_cohort: CachePadded<Link<Object>>,
+    cohort: CachePadded<Cohort>,
+    own: CachePadded<AtomicBox<Object, Own>>,
+    many: CachePadded<AtomicBox<Object, Many>>,
+    haphazard: CachePadded<AtomicPtr<Object>>,
+    epoch: CachePadded<Atomic<Object>>,
+    seize: CachePadded<AtomicPtr<Object>>,
+    collector: CachePadded<seize::Collector>,
+    arc_swap: CachePadded<ArcSwap<Object>>,
+    kovan: CachePadded<kovan::Atomic<KovanNode>>,
+    sdd: CachePadded<sdd::AtomicOwned<Object>>,
+    hazarc: CachePadded<hazarc::AtomicArc<Object>>,
+    floor: CachePadded<AtomicPtr<Object>>,
+    cell: CachePadded<HazardCell<Object>>,
     /// Never replaced.
-    plain: AtomicPtr<Object>,
+    plain: CachePadded<AtomicPtr<Object>>,
 }
 
 fn link() -> Link<Object> {
@@ -119,23 +122,23 @@ fn link() -> Link<Object> {
 }
 
 static SOURCES: LazyLock<Sources> = LazyLock::new(|| Sources {
-    asymfence: AtomicBox::from(Box::new([0; 4])),
-    raw: link(),
-    of_cohort: link(),
-    cohort: Cohort::new(1_024),
-    own: AtomicBox::from(Box::new([0; 4])),
-    many: AtomicBox::from(Box::new([0; 4])),
-    haphazard: AtomicPtr::new(boxed(0)),
-    epoch: Atomic::new([0; 4]),
-    seize: AtomicPtr::new(boxed(0)),
-    collector: seize::Collector::new(),
-    arc_swap: ArcSwap::from_pointee([0; 4]),
-    kovan: kovan::Atomic::new(kovan_node(0)),
-    sdd: sdd::AtomicOwned::new([0; 4]),
-    hazarc: hazarc::AtomicArc::new(Arc::new([0; 4])),
-    floor: AtomicPtr::new(boxed(0)),
-    cell: HazardCell::new([0; 4]),
-    plain: AtomicPtr::new(boxed(0)),
+    asymfence: CachePadded::new(AtomicBox::from(Box::new([0; 4]))),
+    raw: CachePadded::new(link()),
+    of_cohort: CachePadded::new(link()),
+    cohort: CachePadded::new(Cohort::new(1_024)),
+    own: CachePadded::new(AtomicBox::from(Box::new([0; 4]))),
+    many: CachePadded::new(AtomicBox::from(Box::new([0; 4]))),
+    haphazard: CachePadded::new(AtomicPtr::new(boxed(0))),
+    epoch: CachePadded::new(Atomic::new([0; 4])),
+    seize: CachePadded::new(AtomicPtr::new(boxed(0))),
+    collector: CachePadded::new(seize::Collector::new()),
+    arc_swap: CachePadded::new(ArcSwap::from_pointee([0; 4])),
+    kovan: CachePadded::new(kovan::Atomic::new(kovan_node(0))),
+    sdd: CachePadded::new(sdd::AtomicOwned::new([0; 4])),
+    hazarc: CachePadded::new(hazarc::AtomicArc::new(Arc::new([0; 4]))),
+    floor: CachePadded::new(AtomicPtr::new(boxed(0))),
+    cell: CachePadded::new(HazardCell::new([0; 4])),
+    plain: CachePadded::new(AtomicPtr::new(boxed(0))),
 });
 
 fn replace_asymfence(sources: &Sources) {
@@ -440,7 +443,7 @@ const CELL_AT_HAND: &[Contender] = &[
         });
     }),
     Contender("arc-swap, cache held", replace_arc_swap, |sources, times| {
-        let mut cache = arc_swap::Cache::new(&sources.arc_swap);
+        let mut cache = arc_swap::Cache::new(&*sources.arc_swap);
         repeat(times, || {
             black_box(first(cache.load()));
         });
@@ -635,14 +638,11 @@ fn reclaim_beside(protecting: usize) -> f64 {
 mod stacks {
     use super::*;
 
-    /// In a cache line of its own, so that a contender loads nothing else from the line for which the threads contend.
-    #[repr(align(128))]
-    pub(super) struct Apart<T>(pub(super) T);
-
-    pub(super) static ASYMFENCE: LazyLock<Apart<stack::Stack<u64>>> =
-        LazyLock::new(|| Apart(stack::Stack::new()));
-    static HAPHAZARD: Apart<AtomicPtr<Node>> = Apart(AtomicPtr::new(ptr::null_mut()));
-    static EPOCH: Apart<Atomic<EpochNode>> = Apart(Atomic::null());
+    pub(super) static ASYMFENCE: LazyLock<CachePadded<stack::Stack<u64>>> =
+        LazyLock::new(|| CachePadded::new(stack::Stack::new()));
+    static HAPHAZARD: CachePadded<AtomicPtr<Node>> =
+        CachePadded::new(AtomicPtr::new(ptr::null_mut()));
+    static EPOCH: CachePadded<Atomic<EpochNode>> = CachePadded::new(Atomic::null());
     pub(super) static LOCKED: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
     struct Node {
@@ -656,11 +656,11 @@ mod stacks {
 
     pub(super) fn push_haphazard(value: u64) {
         let node = Box::into_raw(Box::new(Node { value, below: ptr::null_mut() }));
-        let mut below = HAPHAZARD.0.load(Relaxed);
+        let mut below = HAPHAZARD.load(Relaxed);
         loop {
             // SAFETY: ours until it is linked.
             unsafe { (*node).below = below };
-            match HAPHAZARD.0.compare_exchange(below, node, AcqRel, Acquire) {
+            match HAPHAZARD.compare_exchange(below, node, AcqRel, Acquire) {
                 Ok(_) => return,
                 Err(found) => below = found,
             }
@@ -671,9 +671,9 @@ mod stacks {
         let mut hazard = haphazard::HazardPointer::new();
         loop {
             // SAFETY: retired to the global domain, which the hazard pointer is of.
-            let node = unsafe { hazard.protect(&HAPHAZARD.0) }?;
+            let node = unsafe { hazard.protect(&HAPHAZARD) }?;
             let (value, below, node) = (node.value, node.below, ptr::from_ref(node).cast_mut());
-            if HAPHAZARD.0.compare_exchange(node, below, AcqRel, Acquire).is_ok() {
+            if HAPHAZARD.compare_exchange(node, below, AcqRel, Acquire).is_ok() {
                 // SAFETY: from a box, and unlinked by us.
                 unsafe { haphazard::Domain::global().retire_ptr::<Node, Box<Node>>(node) };
                 return Some(value);
@@ -693,8 +693,8 @@ mod stacks {
     // SAFETY: as above.
     unsafe impl Sync for OfKovan {}
 
-    pub(super) static KOVAN: LazyLock<Apart<kovan::Atomic<OfKovan>>> =
-        LazyLock::new(|| Apart(kovan::Atomic::null()));
+    pub(super) static KOVAN: LazyLock<CachePadded<kovan::Atomic<OfKovan>>> =
+        LazyLock::new(|| CachePadded::new(kovan::Atomic::null()));
 
     pub(super) fn push_kovan(top: &kovan::Atomic<OfKovan>, value: u64) {
         let guard = kovan::pin();
@@ -739,9 +739,9 @@ mod stacks {
         let guard = crossbeam_epoch::pin();
         let mut node = Owned::new(EpochNode { value, below: Atomic::null() });
         loop {
-            let below = EPOCH.0.load(Relaxed, &guard);
+            let below = EPOCH.load(Relaxed, &guard);
             node.below.store(below, Relaxed);
-            match EPOCH.0.compare_exchange(below, node, AcqRel, Relaxed, &guard) {
+            match EPOCH.compare_exchange(below, node, AcqRel, Relaxed, &guard) {
                 Ok(_) => return,
                 Err(error) => node = error.new,
             }
@@ -751,11 +751,11 @@ mod stacks {
     pub(super) fn pop_epoch() -> Option<u64> {
         let guard = crossbeam_epoch::pin();
         loop {
-            let node = EPOCH.0.load(Acquire, &guard);
+            let node = EPOCH.load(Acquire, &guard);
             // SAFETY: destroyed after the guard.
             let inner = unsafe { node.as_ref() }?;
             let below = inner.below.load(Relaxed, &guard);
-            if EPOCH.0.compare_exchange(node, below, AcqRel, Relaxed, &guard).is_ok() {
+            if EPOCH.compare_exchange(node, below, AcqRel, Relaxed, &guard).is_ok() {
                 let value = inner.value;
                 // SAFETY: from a box, and unlinked by us.
                 unsafe { guard.defer_destroy(node) };
@@ -767,7 +767,7 @@ mod stacks {
 
 const STACK: &[Contender] = &[
     Contender("push and pop", replace_nothing, |_, times| {
-        let stack = &stacks::ASYMFENCE.0;
+        let stack = &**stacks::ASYMFENCE;
         repeat(times, || {
             stack.push(1);
             black_box(stack.pop());
@@ -786,7 +786,7 @@ const STACK: &[Contender] = &[
         });
     }),
     Contender("kovan", replace_nothing, |_, times| {
-        let top = &stacks::KOVAN.0;
+        let top = &**stacks::KOVAN;
         repeat(times, || {
             stacks::push_kovan(top, 1);
             black_box(stacks::pop_kovan(top));
@@ -1068,13 +1068,16 @@ fn print_all(rows: &[&Row]) {
     }
 }
 
-/// Every contender in turn; the median of each.
+/// Every contender in each round; the median of each.
 fn table(title: &str, contenders: &[Contender], threads: usize, writer: bool, times: u64) -> Row {
     let rounds = if quick() { 3 } else { 15 };
     let mut samples = vec![Vec::new(); contenders.len()];
+    // In an order of its own in each round: a contender finds the heap as the one before has left it.
+    let (mut order, mut random) = ((0..contenders.len()).collect::<Vec<_>>(), Rng::with_seed(1));
     for _ in 0..rounds {
-        for (contender, samples) in contenders.iter().zip(&mut samples) {
-            samples.push(measure(contender, threads, writer, times));
+        random.shuffle(&mut order);
+        for &at in &order {
+            samples[at].push(measure(&contenders[at], threads, writer, times));
         }
     }
     samples.iter_mut().for_each(|samples| samples.sort_by(f64::total_cmp));
@@ -1159,13 +1162,12 @@ fn read(times: u64) -> Vec<Row> {
 
 fn retire(times: u64) -> Vec<Row> {
     const THREADS: [usize; 4] = [1, 2, 4, 8];
+    // With few operations for each thread some threads would end before others begin, and would not contend.
     let stacks = [1, 2, 8].map(|threads| {
-        let times = times / 200 / threads.min(4) as u64;
-        table("stack, push and pop", STACK, threads, false, times)
+        table("stack, push and pop", STACK, threads, false, times / 20 / threads as u64)
     });
     let churns = THREADS.map(|threads| {
-        let times = times / 100 / threads.min(4) as u64;
-        table("swap and retire", CHURN, threads, false, times)
+        table("swap and retire", CHURN, threads, false, times / 10 / threads as u64)
     });
     let [alone, beside] = [false, true].map(worst);
     let [one, many] = [1, 10_000].map(reclaim_beside);
