@@ -559,7 +559,9 @@ impl<F> Domain<F> {
         let own = unsafe { ring.to_count(units[0], units[1]) };
         if let Some((objects, bytes)) = own {
             self.count((objects, bytes));
-            if self.waited_of(9, 8) {
+            // Not for objects: `help` empties a ring that holds too many, and a thread that frees more than it retires
+            // empties the allocator's cache and overfills it in turn.
+            if self.bytes_waited_of(9, 8) {
                 // SAFETY: as above.
                 unsafe { ring.settle(objects, 0, 0) };
             }
