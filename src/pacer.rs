@@ -12,7 +12,7 @@ use crate::sync::AtomicUsize;
 use crate::sync::Ordering::Relaxed;
 
 /// Says when a heavy fence is due, for code in which a million operations a second need one, and can wait until one
-/// heavy fence serves many of them. For example, it retires objects (an object is unlinked now, and freed when no
+/// heavy fence serves many of them. For example, the code retires objects (an object is unlinked now, and freed when no
 /// reader uses it any more), advances an epoch, or steals tasks.
 ///
 /// A heavy fence is due when a batch of things waits for it. An *occasion* is a call of [`due`](Pacer::due) or

@@ -219,7 +219,8 @@ pub fn strategy() -> Option<Strategy> {
 ///   decision takes that lock, unless /proc/thread-self/environ shows a value of `ASYMFENCE`.
 /// - An allocator that replaces glibc's malloc(3) must decide before the program registers its 48th pthread_atfork(3)
 ///   handler. The decision adds an entry to the same list, and for the 49th entry glibc allocates while it holds the
-///   lock of the list. Each type that the program registers by `membarrier::register` before counts as a handler.
+///   lock of the list. Each type that the program has registered by `membarrier::register` before that counts as one
+///   handler.
 ///
 /// On other systems it allocates if `ASYMFENCE` is set, and on Windows always.
 ///

@@ -23,8 +23,8 @@ use crate::sync::threads::{Builder, Thread, count_forks, current, forks, park, p
 use crate::sync::{AtomicBool, AtomicPtr, LOOM, Number};
 
 /// How long the thread waits for more objects before it reclaims, unless so many wait that a heavy fence is worth its
-/// cost. It waits for the first of these two pauses. While all waiting objects are protected the pause doubles, up to the
-/// second.
+/// cost. It waits for the first of these two pauses. While all waiting objects are protected the pause doubles, up to
+/// the second pause.
 pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)];
 
 /// The reclaimer of a domain, if there is one.
@@ -51,9 +51,10 @@ macro_rules! new {
     };
 }
 
-/// The bits below are the process's number, and those above count the calls of fork(2) that led to it. A child may have
-/// the number of the process that started the thread, in another PID namespace or later; or a filter may refuse to tell
-/// the number. And a child that no fork(2) of the C library made has not been counted.
+/// The name of a process is one word. Its bits below this one are the process's number. The bits from this one on count
+/// the calls of fork(2) that led to the process. A child may have the number of the process that started the thread, in
+/// another PID namespace or later; or a filter may refuse to tell the number. And a child that no fork(2) of the C
+/// library made has not been counted.
 const FORKS: u32 = usize::BITS - 10;
 
 /// A name of this process: never 0.

@@ -6,9 +6,9 @@
 //!
 //! - `insert` links a new node by an exchange of the predecessor's link. Before it, that link is the live link to the
 //!   following node. From the exchange on, the new node's link is.
-//! - A frozen link never changes: every exchange expects a link that is not frozen. So the node whose address a frozen
-//!   link holds stays in the chain until the node that contains this link is unlinked. From then on the predecessor's
-//!   link is the live one.
+//! - A frozen link never changes: every exchange expects a link that is not frozen. So if a frozen link of node A leads
+//!   to node B, no thread can unlink B before A is unlinked. When A is unlinked, the link of A's predecessor becomes
+//!   the live link to B.
 //! - `unlink` removes a node whose link is frozen, by replacing the one live link to it. Only one thread can do so, and
 //!   that thread retires the node.
 //!

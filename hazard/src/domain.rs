@@ -46,7 +46,8 @@ use crate::thread::{self, Local};
 /// # How much garbage there can be
 ///
 /// Let `H` be the number of hazard pointers ([`DomainStats::hazard_pointers`]), `T` that of the threads that retire
-/// ([`DomainStats::threads`]), and `E` the larger of `H` and `T` times [`Thresholds::objects`].
+/// ([`DomainStats::threads`]), and `E` the larger of two numbers: `H`, and the product of `T` and
+/// [`Thresholds::objects`].
 ///
 /// - **Objects**: at most `4·E + H` wait, and `E` more for each heavy fence that is under way. When `E` objects have
 ///   been retired since a thread last began a heavy fence, one thread executes the next, which serves all threads. From
@@ -117,8 +118,8 @@ use crate::thread::{self, Local};
 /// - objects that destructors retire: they count only when the same number of other objects has been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred). A thread frees its objects in the order in which it has
-///   retired them, and no more than 64 with one retire. So of a thread that makes more than 60 deferred retires for
-///   each other one, the objects of the others wait longer too;
+///   retired them, and no more than 64 with one retire. So if a thread makes more than 60 deferred retires for each
+///   ordinary one, the objects of its ordinary retires wait longer too;
 /// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often, up to 64
 ///   times as late. When they succeed again no single retire frees more than 128 objects.
 ///
@@ -255,8 +256,8 @@ impl Default for Thresholds {
 /// The default of [`Thresholds::at_once`], and its maximum where the threshold is low.
 const STRIDE: usize = 4;
 
-/// The domain counts what a thread has retired whenever it is a threshold divided by this (of objects at most
-/// `AT_ONCE`).
+/// The domain counts a thread's new objects when they are `Thresholds::objects` divided by this (at most `AT_ONCE`), or
+/// hold `Thresholds::bytes` divided by this (or by the number of rings, if that is more).
 const SHARE: usize = 16;
 
 /// How many times as late a heavy fence comes at most, after failures.

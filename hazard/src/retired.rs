@@ -120,8 +120,8 @@ impl Bag {
             // SAFETY: the garbage is ours until it is in the bag.
             unsafe { (*last).next = newest };
             // Release: the objects were unlinked, and these nodes written, before they can be found here. Pairs with:
-            // the Acquire in `take`, and so with the heavy fence after it. Relaxed on failure: the head that we find is
-            // not accessed.
+            // the Acquire in `take`. So the unlinking comes before the heavy fence that follows that `take`. Relaxed on
+            // failure: the head that we find is not accessed.
             match self.newest.compare_exchange(newest, garbage.first, Release, Relaxed) {
                 Ok(_) => return,
                 Err(found) => newest = found,

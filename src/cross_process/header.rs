@@ -8,8 +8,10 @@
 //! Nothing here depends on a process number, which another process may have, or may get later.
 //!
 //! A place has two bytes of the file. Its holder has [`Byte::Held`] locked. A process that takes or reaps the place has
-//! [`Byte::Change`] locked meanwhile. Under that lock, and only if the word is free, it locks the holder's byte. So who
-//! finds the holder's byte of its own taken word locked has found a copy of itself, and no process that only tries.
+//! [`Byte::Change`] locked meanwhile. Under that lock, and only if the word is free, it locks the holder's byte. So a
+//! process that only tries to take or reap a place never locks the holder's byte while the word is taken. If a process
+//! finds that byte locked, and the word is still the one that it wrote itself, then a copy of itself, by fork, has the
+//! lock.
 //!
 //! The word of a place says what the locks cannot say: whether its last holder gave it back.
 //!
@@ -25,14 +27,14 @@
 //! the lock on the holder's byte while it has a lock on the same file, so the kernel takes the spin lock for that
 //! question too (`posix_test_lock`). A process that was killed could not order anything itself.
 //!
-//! Case FORKED-IN-THE-MIDDLE: a signal handler, or `clean`, may fork the process, and the child may return and go on as the
-//! parent does. Then both have one description, and the kernel gives both the same locks. So each
+//! Case FORKED-IN-THE-MIDDLE: a signal handler, or `clean`, may fork the process, and the child may return and go on as
+//! the parent does. Then both have one description, and the kernel gives both the same locks. So a process
 //!
 //! - reads the word after it got [`Byte::Change`], and then asks whether it opened the description. A child that was
 //!   forked before did not: it drops its references to the description, and opens another one;
 //! - exchanges that word. If the child was forked after the question, both exchange the same word, and one of the two
 //!   fails. It drops its references too, and does not unlock the holder's byte, which may be the other's;
-//! - that reaps, asks again after the exchange. So no child cleans a place under a lock that its parent can release.
+//! - asks again after the exchange, if it reaps. So no child cleans a place under a lock that its parent can release.
 //!
 //! Only the process that opened a description unlocks a byte of it. The locks of a description that nobody unlocks are
 //! released with the last reference to it.

@@ -74,11 +74,12 @@
 //!   these processes. So does a child that was forked while another thread was in [`reap`], if that `reap` did not
 //!   finish;
 //! - a signal handler may fork in the middle of [`attach`] or [`reap`], and `clean` may fork, and both processes may go
-//!   on. They do not get one place, unless the fork came after the place was taken: then the child has a copy. If the
-//!   fork came just before, and the process that gets the place drops it while the other is still in [`attach`], the
-//!   place stays taken until [`reap`] frees it. A child that returns from `clean` leaves the place to its parent. But
-//!   the rest of `clean` runs in both, if a handler forks while `clean` runs: a child that is slower than its parent
-//!   then cleans a place that another participant may have. So let such a child end, or block the signal in `clean`;
+//!   on. They do not both get the same place, unless the fork came after the place was taken: then the child has a copy
+//!   of the participant. If the fork came just before, and the process that gets the place drops it while the other is
+//!   still in [`attach`], the place stays taken until [`reap`] frees it. A child that returns from `clean` leaves the
+//!   place to its parent. But the rest of `clean` runs in both, if a handler forks while `clean` runs: a child that is
+//!   slower than its parent then cleans a place that another participant may have. So let such a child end, or block
+//!   the signal in `clean`;
 //! - a forked child is recognised by a page of memory that the kernel clears in it (madvise(2) MADV_WIPEONFORK, since
 //!   Linux 4.14), and by its process number. Where the kernel is older, or a sandbox refuses madvise(2) or answers it in
 //!   the kernel's place, the number alone has to do. That fails if parent and child are both the first process of a PID

@@ -1,7 +1,8 @@
 //! membarrier(2) GLOBAL: every thread of the system passes a full barrier, in whatever process it is. The kernel waits
-//! for an RCU grace period, which takes some ten milliseconds, and interrupts nobody (kernel/sched/membarrier.c@v6.18).
-//! Since Linux 4.3, where its name was SHARED; used from 4.14 on. Not with `nohz_full`, under which the kernel refuses it
-//! (since 4.10, commit 907565337ebf; before, it succeeds there and misses processors).
+//! for an RCU grace period, which takes some ten milliseconds, and usually interrupts nobody
+//! (kernel/sched/membarrier.c@v6.18; with the kernel's `rcu_expedited` it does). Since Linux 4.3, where its name was
+//! SHARED; used from 4.14 on. Not with `nohz_full`, under which the kernel refuses it (since 4.10, commit 907565337ebf;
+//! before, it succeeds there and misses processors).
 //!
 //! GLOBAL_EXPEDITED takes microseconds, but since Linux 5.4 it does not reach every process that registered for it:
 //! docs/specification.md says why, and tests/it/cross_process/expedited.rs shows it.

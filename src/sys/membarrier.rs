@@ -170,7 +170,8 @@ pub(crate) fn refuses_nonsense((registration, _): Command) -> Result<(), Refusal
     /// same.
     const NO_COMMAND: u32 = 1 << 30 | 1 << 29;
 
-    // The command that a registration is for is the bit before it.
+    // The command that a registration is for is the bit before it. (For GLOBAL, which needs no registration, this is
+    // QUERY, which must refuse a flag too.)
     let registration = registration as u32;
     let refused = raw(NO_COMMAND, 0) == Err(Failure::EINVAL.into())
         && [registration, registration >> 1]

@@ -142,9 +142,9 @@ mod forks;
 /// FORKED-TOGETHER (`forks`): waits until the forks that other threads have begun have ended. Call it after a
 /// registration, and before anything is published because of that. It waits only once, as `done` records.
 ///
-/// Only on Linux and Android: there GLOBAL_EXPEDITED passes over a process that is not registered, without an error.
-/// (PRIVATE_EXPEDITED reports it, on FreeBSD too, and the heavy fence registers again.) And only where there is a C
-/// library to wait by.
+/// Needed for a registration for GLOBAL_EXPEDITED, which passes over a process that is not registered, without an
+/// error. For PRIVATE_EXPEDITED it only saves a call: that command reports it, and the heavy fence registers again.
+/// FreeBSD has the second kind alone, so only Linux and Android wait. And only where there is a C library to wait by.
 pub(crate) fn let_forks_end(done: &AtomicBool) -> Result<(), Failure> {
     let _ = done;
     #[cfg(all(

@@ -653,7 +653,7 @@ pub(crate) fn barrier_elsewhere() {
     }
     let (world, me) = (world(), me());
     let at = world.heavy[me].get().map_or(Location::caller(), |heavy| heavy.at);
-    // What this thread knew before its opening fence, and nothing that it meets from now on.
+    // What this thread knows when it has executed its opening fence, and nothing that it meets from now on.
     let past = world.past();
     let mut all_met = Vec::new();
     for light in world.others(me) {

@@ -14,8 +14,9 @@
 //! too low. There are two ways out: one more advance, or a heavy fence before the tag too.
 //!
 //! Why one more is enough: let H be the heavy fence of the advance from `t + 1`. A tag `t` was read before H reached
-//! its thread, or it would be `t + 1`; so the unlinking stands before H. A reader that finds the object pinned
-//! before H reached it, so at `t + 1` at most, and holds the epoch at `t + 2`.
+//! its thread, or it would be `t + 1`; so the unlinking stands before H. A reader that still finds the object had
+//! pinned its epoch before H reached the reader. So it pinned `t + 1` or an earlier epoch, and the epoch does not go
+//! beyond `t + 2` while it is pinned.
 //!
 //! loom's cells fail a model in which the object is freed while a thread reads it, or read after it was freed.
 
