@@ -2,7 +2,12 @@
  * which is no instruction. Each caller stores its datum, makes a heavy fence, and looks at x; the reader stores x
  * and looks at the data. Forbidden: that neither sees the other.
  *
- * The numbers are those of src/coalesce.rs. The leader's second fence, (5), is not in this model.
+ * The numbers are those of src/coalesce.rs. This is a simplified form of it:
+ *   - one caller leads at a time, under a lock of its own, LEADING, in place of one word for both;
+ *   - a caller that waits no longer makes a call that nobody shares, in place of taking over the lead;
+ *   - no call fails;
+ *   - (5) and (7) are missing. (7) is no instruction on x86. (5) is a full fence of the leader, for those who pair
+ *     with full fences, of whom there are none here.
  *
  * Twins, each of which must fail:
  *   IN_FLIGHT   shares the call that is in flight when it arrives
@@ -70,7 +75,6 @@ proctype caller(byte me) {
             fi
        fi
     od;
-    full_fence(); /* (7) */
     load(X, saw_x[me]);
     over++
 }

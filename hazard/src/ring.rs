@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! positions   kept   head .......... condemned .......... fenced .......... tail
-//!             |      | not protected at | may be condemned | retired too lately
-//!             |      | the last scan,
-//!             |      | or to be kept
+//!             |      | covered by the   | may be condemned | retired too lately
+//!             |      | last scan: to be
+//!             |      | freed, or kept
 //!             protected at the last scan
 //! ```
 //!

@@ -30,12 +30,12 @@ Usage: cargo xtask COMMAND
                   lines of the guide alone
   mutants [--all] [--quick|--new|--list] [WORDS]
                   orderings weakened, fences removed, changes with a name: a
-                  model must fail; --all inverts guards too, and has tests judge
-                  as well (an hour); --quick without those that have a reason to
-                  survive, each first by what caught it last, and the guards
-                  of every file; --new those alone that
-                  nothing has caught yet; --list counts them by file. With
-                  WORDS (a,b) those that have one in their description
+                  model must fail. --all inverts guards too, and has tests judge
+                  as well (an hour). --quick is --all without those that have a
+                  reason to survive, each first by what caught it last. --new:
+                  those alone that nothing has caught yet. --list counts them by
+                  file. With WORDS (a,b): those that have one in their
+                  description
   spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the
                   address sanitizer

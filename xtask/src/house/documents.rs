@@ -8,6 +8,7 @@ use crate::Result;
 
 const MAP: &str = "CONTRIBUTING.md";
 const PROMISES: &str = "docs/promises.md";
+const MUTANTS: &str = "xtask/src/mutants";
 
 pub(super) fn faults(tree: &Tree) -> Result<Vec<Fault>> {
     let mut faults = map(tree);
@@ -73,10 +74,17 @@ fn trimmed(word: &str) -> &str {
         .trim_end_matches(['.', ','])
 }
 
-/// Each test that a promise names exists: `` `tests/it/forking.rs::a_child_decides` ``.
+/// Each test that a promise names exists, `` `tests/it/forking.rs::a_child_decides` ``, and each mutant, ``mutant `not a
+/// release` ``.
 fn promises(tree: &Tree) -> Result<Vec<Fault>> {
     let mut faults = Vec::new();
     for (index, line) in tree.text(PROMISES).unwrap_or_default().lines().enumerate() {
+        for name in mutants(line) {
+            let quoted = format!("\"{name}\"");
+            if !tree.below(MUTANTS).any(|(_, text)| text.contains(&quoted)) {
+                faults.push(fault(PROMISES, index + 1, format!("there is no mutant {name}")));
+            }
+        }
         // Between backticks every second piece is code.
         for code in line.split('`').skip(1).step_by(2) {
             let Some((file, test)) = code.split_once(".rs::") else { continue };
@@ -93,6 +101,19 @@ fn promises(tree: &Tree) -> Result<Vec<Fault>> {
         }
     }
     Ok(faults)
+}
+
+/// The names in a list that follows the word mutant or mutants.
+fn mutants(line: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    for list in ["mutant `", "mutants `"].into_iter().flat_map(|word| line.split(word).skip(1)) {
+        let mut rest = Some(list);
+        while let Some((name, after)) = rest.and_then(|rest| rest.split_once('`')) {
+            names.push(name);
+            rest = after.strip_prefix(", `");
+        }
+    }
+    names
 }
 
 /// A block of code below `<!-- path -->` is that file.
@@ -238,6 +259,19 @@ mod tests {
             [
                 "docs/promises.md:1: tests/it/forking.rs has no test gone",
                 "docs/promises.md:2: lost.rs is not there",
+            ]
+        );
+    }
+
+    #[test]
+    fn promises_name_mutants_that_are_there() {
+        let page = "| a | mutants `not a release`, `gone`; `x::y` |\n| b | mutant `lost` |\n| c | the mutants of `is_here` |\n";
+        let list = r#"Mutant { name: "not a release" }"#;
+        assert_eq!(
+            faults_of([("docs/promises.md", page), ("xtask/src/mutants/fences.rs", list)]),
+            [
+                "docs/promises.md:1: there is no mutant gone",
+                "docs/promises.md:2: there is no mutant lost",
             ]
         );
     }
