@@ -96,10 +96,11 @@ use crate::thread::{self, Local};
 /// thread in `retire`, for a fifth of a second at most, or without the feature `std` for 10,000 turns of a spin loop.
 /// After that the owner takes a new ring.
 ///
-/// Measured with the default thresholds (2 cores of an Intel Xeon under KVM, Linux 6.18, 2026-11-26):
+/// Measured with the default thresholds, on 2 cores under KVM and Linux 6.18 (the first two on an AMD EPYC (Zen 4)
+/// beside other programs, 2026-11-27; the others on an Intel Xeon, 2026-11-26):
 ///
-/// - 4 threads retire 500,000 objects each, so `4·E` is 16,384: at most 7,855 to 14,471 objects waited in 10 runs.
-/// - 64 threads retire 20,000 objects each, so `4·E` is 262,144: at most 62,908 to 254,714 objects waited in 20 runs.
+/// - 4 threads retire 500,000 objects each, so `4·E` is 16,384: at most 6,966 to 11,675 objects waited in 20 runs.
+/// - 64 threads retire 20,000 objects each, so `4·E` is 262,144: at most 10,200 to 256,515 objects waited in 40 runs.
 /// - 1,000 threads retire half a megabyte each and are then stalled: 17.6 MB waited.
 /// - A thread retires 1,000 objects of a few bytes, and then objects of 8 MiB each: at most 24 MiB waited.
 /// - 64 threads retire 900 small objects each, and then 3,000 of up to 256 KiB, with a threshold of 1 MiB: at most
