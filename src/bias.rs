@@ -69,6 +69,7 @@ use crate::ticket::Ticket;
 /// static ASLEEP: AtomicBool = AtomicBool::new(false);
 /// static WORK: AtomicBool = AtomicBool::new(false);
 ///
+/// let start = Instant::now(); // once: all threads count from the same moment
 /// BIAS.restore(); // at the start
 ///
 /// // The frequent side:
@@ -77,7 +78,6 @@ use crate::ticket::Ticket;
 /// if ASLEEP.load(Relaxed) { /* wake it */ }
 ///
 /// // The rare side:
-/// let start = Instant::now();
 /// ASLEEP.store(true, Relaxed);
 /// BIAS.heavy_fence(|| start.elapsed());
 /// assert!(WORK.load(Relaxed)); // so it does not sleep
@@ -92,7 +92,7 @@ use crate::ticket::Ticket;
 /// pause as a bound on heavy fences is new here.
 #[derive(Debug)]
 pub struct Bias {
-    /// One of the states, and the number of restorations. The frequent side reads nothing else.
+    /// One of the states, and the number of rounds (`ONE`). The frequent side reads nothing else.
     word: CachePadded<AtomicUsize>,
     times: CachePadded<Times>,
     /// In microseconds.
@@ -102,7 +102,8 @@ pub struct Bias {
 /// In microseconds. Advice, and Relaxed.
 #[derive(Debug)]
 struct Times {
-    /// When a rare side executed a heavy fence while the bias held.
+    /// When a rare side last executed a heavy fence while the bias held, or `try_restore_at` last set out to restore
+    /// the bias.
     heavy: AtomicUsize,
     /// Since when the rare side has been quiet, as far as is known, if the state is QUIET.
     quiet: AtomicUsize,

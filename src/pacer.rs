@@ -83,11 +83,11 @@ pub struct Pacer {
 struct Counts {
     /// How many things were added since a caller last got a `Due`.
     waiting: AtomicUsize,
-    /// How many things the dropped `Due`s stood for: these still wait.
+    /// How many things still wait after a `Due`: those of dropped ones, and what `paid_but` left.
     held: AtomicUsize,
     /// The factor of the backing off, a power of two: doubled each time a heavy fence did not help.
     factor: AtomicUsize,
-    /// When a caller last got a `Due`, in microseconds.
+    /// When a caller of `due_at` last got a `Due`, in microseconds.
     told: AtomicUsize,
 }
 
@@ -328,7 +328,7 @@ mod tests {
     fn where_it_does_not_help_it_comes_later_up_to_a_bound() {
         const MOST: usize = Pacer::MOST_IN_VAIN;
         let pacer = Pacer::new(8).each(8);
-        // At 8, 16, 32 and so on, and then after every 64 times 8. The second caller counts its occasions from 0.
+        // At 8, 16, 32 and so on, and then after every 64 times 8. The second caller begins its own count of occasions.
         assert_eq!(told(&pacer, 8 * (2 * MOST - 1), 1, false), 7);
         assert_eq!(told(&pacer, 8 * 10 * MOST, 1, false), 11);
         // Everything still waits, and a caller gets it after at most so many batches more.

@@ -407,8 +407,8 @@ impl<T: ?Sized> Reader<'_, T> {
             // Light fence: our publication comes before the second look.
             // Pairs with: the heavy fence in `BiasedRwLock::revoke` (scenario A).
             self.light_fence();
-            // Acquire: what was written before the bias came on. Pairs with: the Release in
-            // `BiasedRwLock::count`.
+            // Acquire: what was written before the bias came on. Pairs with: the Release in `BiasedRwLock::count`, and
+            // that in `TurnsOn::drop`.
             if self.lock.biased.load(Acquire) {
                 return true;
             }

@@ -81,7 +81,7 @@ impl Costs {
         ]
     }
 
-    /// By a light fence, of a full one.
+    /// How many nanoseconds a light fence saves against a full one.
     pub(crate) fn saved(&self) -> f64 {
         self.seqcst - self.light
     }

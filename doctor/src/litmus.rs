@@ -253,12 +253,14 @@ impl Shared {
         const SPINS: u32 = 10_000;
         let (mine, other) = (&self.arrived[me], &self.arrived[1 - me]);
         let has_come = |last: u32| last.wrapping_sub(k as u32) as i32 >= 0;
-        // SeqCst, here and below: either we see that the other sleeps, or it sees that we have come.
+        // SeqCst, both exchanges, and the loads after them: either we see that the other sleeps, or it sees that we
+        // have come.
         mine.swap(k as u32, Ordering::SeqCst);
         if self.sleeps[1 - me].load(Ordering::SeqCst) {
             wake(mine);
         }
         for _ in 0..SPINS {
+            // Acquire: no more is needed to learn that the other has come.
             if has_come(other.load(Ordering::Acquire)) {
                 return;
             }
@@ -272,6 +274,7 @@ impl Shared {
             }
             wait_while(other, last);
         }
+        // Relaxed: a waker that sees this late wakes for nothing.
         self.sleeps[me].store(false, Ordering::Relaxed);
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn beside<T: Send>(
     if running > 0 && others.is_empty() {
         return None;
     }
+    // Relaxed, all accesses: a count and a flag. What the threads did is ordered by their end.
     let (started, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let is_over = || stop.load(Relaxed);
     Some(thread::scope(|scope| {

@@ -62,7 +62,8 @@ pub(crate) use chosen::now;
 pub(crate) const LATE: usize = 60_000_000;
 
 /// How long after `then` it is, in microseconds: 0 for a caller that is late. On 32 bits the microseconds wrap every 71
-/// minutes. So a moment that is long ago is mistaken for a late caller's during one minute in each 72.
+/// minutes. So if the moment is long ago, a caller that is not late is taken for a late one during one minute in each
+/// 72.
 pub(crate) fn since(now: usize, then: usize) -> usize {
     let passed = now.wrapping_sub(then);
     if passed > usize::MAX - LATE { 0 } else { passed }

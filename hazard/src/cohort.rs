@@ -10,6 +10,7 @@ use crate::domain::{LATEST, Reclaimed};
 use crate::family::{Family, Global, Of};
 use crate::freed::Freed;
 use crate::panics::through_panics;
+use crate::pointer::HazardPointer;
 use crate::retired::{Bag, Garbage, InHand, free_unprotected};
 use crate::sync::Number;
 use crate::sync::Ordering::Relaxed;
@@ -160,9 +161,10 @@ impl<F: Family> Cohort<F> {
     ///
     /// As [`Domain::retire`](crate::Domain::retire).
     pub unsafe fn retire<T: Send>(&self, object: *mut T) {
+        let hazard = HazardPointer::<F>::new();
         let count = self.bag.count();
         // SAFETY: the contract of this function.
-        self.bag.put(unsafe { Garbage::of_box(object) });
+        self.bag.put(unsafe { Garbage::of_box(object) }, hazard);
         // Relaxed, all: numbers that decide when a reclaim begins.
         let looked_at = self.looked_at.load(Relaxed);
         // More would be negative below.
@@ -206,7 +208,7 @@ impl<F: Family> Cohort<F> {
     fn reclaim_now(&self) -> Result<Reclaimed, HeavyFenceError> {
         // Relaxed: a number that decides when the next reclaim begins.
         self.looked_at.store(self.bag.retired(), Relaxed);
-        let mut taken = InHand { garbage: self.bag.take(), bag: &self.bag };
+        let mut taken = self.in_hand(self.bag.take());
         if taken.garbage.is_empty() {
             return Ok(Reclaimed::default());
         }
@@ -219,7 +221,7 @@ impl<F: Family> Cohort<F> {
         }
         self.factor.store(1, Relaxed);
         let scan = F::domain().slots().protected();
-        let mut kept = InHand { garbage: Garbage::empty(), bag: &self.bag };
+        let mut kept = self.in_hand(Garbage::empty());
         let (mut freed, mut count) = (Counting { here: 0, all: &self.freed }, 0);
         through_panics(|| {
             let (garbage, kept) = (&mut taken.garbage, &mut kept.garbage);
@@ -228,6 +230,10 @@ impl<F: Family> Cohort<F> {
             count += unsafe { free_unprotected(&scan, garbage, kept, &mut freed.here) };
         });
         Ok(Reclaimed { freed: freed.here, kept: count })
+    }
+
+    fn in_hand(&self, garbage: Garbage) -> InHand<'_, F> {
+        InHand { garbage, bag: &self.bag, family: PhantomData }
     }
 
     /// What the cohort has done so far.

@@ -748,7 +748,8 @@ impl<F> Domain<F> {
         false
     }
 
-    /// Whether a heavy fence is due by numbers. One caller gets true.
+    /// Whether a heavy fence is due by numbers. If enough objects have come, one caller gets true. If bytes make it
+    /// due, several may, until one of them begins the fence.
     fn claim(&self) -> bool {
         let due = &*self.due;
         // Relaxed, all: numbers that decide when a fence is made, never what it orders.

@@ -250,7 +250,10 @@ impl<T, F: Family> Link<T, F> {
     crate::sync::const_where_possible!(null);
 
     /// What the link holds. For comparisons, or for a caller that knows that the object is valid. To use an object that
-    /// other threads may retire, [`follow`](HazardPointer::follow) the link.
+    /// other threads may retire, [`follow`](HazardPointer::follow) the link. To write what the link holds into another
+    /// object, as the push of a stack does, protect it before ([`protect_raw`](HazardPointer::protect_raw)) and load it
+    /// again. Otherwise the object may be freed, and another one be linked at its address: then a later exchange
+    /// succeeds, and what was written is a pointer to the freed object.
     #[inline]
     #[must_use]
     pub fn load(&self) -> Tagged<T> {

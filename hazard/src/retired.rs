@@ -1,14 +1,22 @@
 //! The retired objects of a cohort: unlinked, and not freed as long as a thread may use them. They are in a list,
 //! because the thread that drops the cohort frees all of them, whichever thread retired them.
+//!
+//! NODE-PROTECTED: a thread that adds to the list protects the newest node by a hazard pointer until its exchange of the
+//! head. Otherwise that node could be freed, and another one be added at the same address. Then the exchange would succeed,
+//! but the pointer that was written into `next` would be that of the freed node: undefined behaviour for whoever follows
+//! it, though the addresses are equal.
 
 use alloc::boxed::Box;
+use core::marker::PhantomData;
 use core::ptr;
 
+use crate::family::Family;
 use crate::item::Item;
 use crate::panics::through_panics;
+use crate::pointer::HazardPointer;
 use crate::slots::Scan;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{AtomicPtr, Number, get_mut};
+use crate::sync::{AtomicPtr, Number, get_mut, witness};
 
 /// One object, in a list.
 #[derive(Debug)]
@@ -35,7 +43,9 @@ impl Garbage {
     pub(crate) unsafe fn of_box<T>(object: *mut T) -> Self {
         // SAFETY: the contract of this function.
         let retired = Retired { item: unsafe { Item::of_box(object) }, next: ptr::null_mut() };
-        Garbage { first: Box::into_raw(Box::new(retired)) }
+        let first = Box::into_raw(Box::new(retired));
+        witness::linked(first);
+        Garbage { first }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -52,10 +62,10 @@ impl Garbage {
         }
     }
 
-    /// The address of the first object.
-    pub(crate) fn first(&self) -> Option<*mut ()> {
+    /// The address of the first object, and that of its node.
+    pub(crate) fn first(&self) -> Option<[*mut (); 2]> {
         // SAFETY: as in `hand_on`.
-        unsafe { self.first.as_ref() }.map(|first| first.item.object())
+        unsafe { self.first.as_ref() }.map(|first| [first.item.object(), self.first.cast()])
     }
 
     /// Frees the first object. The object leaves the garbage before its destructor runs.
@@ -68,6 +78,7 @@ impl Garbage {
         if first.is_null() {
             return;
         }
+        witness::freed(first);
         // SAFETY: a box's, and ours.
         let Retired { item, next } = *unsafe { Box::from_raw(first) };
         self.first = next;
@@ -88,8 +99,6 @@ impl Garbage {
 }
 
 /// Retired objects that no thread has taken, and the number of objects ever retired here.
-///
-/// Objects are added one by one and removed all at once, so no address is reused during an exchange of the head.
 #[derive(Debug)]
 pub(crate) struct Bag {
     newest: AtomicPtr<Retired>,
@@ -108,8 +117,8 @@ macro_rules! new {
 impl Bag {
     crate::sync::const_where_possible!(new);
 
-    /// Adds `garbage`.
-    pub(crate) fn put(&self, garbage: Garbage) {
+    /// Adds `garbage`. The hazard pointer is of the cohort's family, and protects nothing afterwards.
+    pub(crate) fn put<F: Family>(&self, garbage: Garbage, mut hazard: HazardPointer<F>) {
         let last = garbage.last();
         if last.is_null() {
             return;
@@ -117,12 +126,22 @@ impl Bag {
         // Relaxed: only compared with.
         let mut newest = self.newest.load(Relaxed);
         loop {
+            // Light fence: in `protect_raw`. Pairs with: the heavy fence in `Cohort::reclaim` (scenario A).
+            hazard.protect_raw(newest);
+            // NODE-PROTECTED: the pointer that is found here is linked, and not the one that was loaded before. Relaxed:
+            // nothing in the node is read.
+            let found = self.newest.load(Relaxed);
+            if found != newest {
+                newest = found;
+                continue;
+            }
+            hazard.confirm(found);
             // SAFETY: the garbage is ours until it is in the bag.
-            unsafe { (*last).next = newest };
+            unsafe { (*last).next = found };
             // Release: the objects were unlinked, and these nodes written, before they can be found here. Pairs with:
             // the Acquire in `take`. So the unlinking comes before the heavy fence that follows that `take`. Relaxed on
             // failure: the head that we find is not accessed.
-            match self.newest.compare_exchange(newest, garbage.first, Release, Relaxed) {
+            match self.newest.compare_exchange(found, garbage.first, Release, Relaxed) {
                 Ok(_) => return,
                 Err(found) => newest = found,
             }
@@ -165,19 +184,23 @@ impl Drop for Bag {
 
 /// Retired objects that a reclaim has taken. The objects that are left at its end, or when a destructor panics, go back
 /// into a bag.
-pub(crate) struct InHand<'b> {
+pub(crate) struct InHand<'b, F: Family> {
     pub(crate) garbage: Garbage,
     pub(crate) bag: &'b Bag,
+    pub(crate) family: PhantomData<fn(F) -> F>,
 }
 
-impl Drop for InHand<'_> {
+impl<F: Family> Drop for InHand<'_, F> {
     fn drop(&mut self) {
-        self.bag.put(core::mem::replace(&mut self.garbage, Garbage::empty()));
+        if !self.garbage.is_empty() {
+            let garbage = core::mem::replace(&mut self.garbage, Garbage::empty());
+            self.bag.put(garbage, HazardPointer::<F>::new());
+        }
     }
 }
 
-/// Frees the objects in `garbage` that are not protected, counts them in `freed`, and moves the others to `kept`.
-/// Returns the number of those.
+/// Frees the objects in `garbage` that are not protected, and whose nodes are not (NODE-PROTECTED), counts them in `freed`,
+/// and moves the others to `kept`. Returns the number of those.
 ///
 /// # Safety
 ///
@@ -190,8 +213,8 @@ pub(crate) unsafe fn free_unprotected(
     freed: &mut usize,
 ) -> usize {
     let mut count = 0;
-    while let Some(object) = garbage.first() {
-        if scan.contains(object) {
+    while let Some([object, node]) = garbage.first() {
+        if scan.contains(object) || scan.contains(node) {
             count += 1;
             garbage.hand_on(kept);
         } else {

@@ -116,7 +116,7 @@ struct Own {
     counted_bytes: usize,
     /// Objects put in minus objects freed: how many the owner has to free.
     debt: usize,
-    /// The maximum number of objects that the owner frees at the next checks, whatever it owes.
+    /// How many objects the owner frees at each check at least, even if it owes fewer: set by the last review.
     most: usize,
     /// What was counted at a check that was put off.
     put_off: Counted,
@@ -556,8 +556,8 @@ impl Ring {
     }
 
     /// How many objects the owner frees at this check: those that it owes, at most `pace`, and at least as many as the
-    /// last review set. Never more than a batch holds: a batch with fewer would look like the end of the ring, and the rest
-    /// of the debt would be forgiven.
+    /// last review set. Never more than a batch holds. Otherwise even a full batch would have fewer objects than were
+    /// asked for, which the caller takes for the end of the ring, and it would forgive the rest of the debt.
     ///
     /// # Safety
     ///

@@ -44,13 +44,13 @@ mod chosen {
     /// no vdso serves it, would end the process.
     pub(crate) fn park_timeout(longest: Duration) {
         let own = current().0;
-        // A time of an hour or less is one of the type.
+        // The conversion fails only for times far above an hour, and nobody passes such a time.
         let longest = longest.try_into().ok();
         // Acquire, both: pairs with the Release in `unpark`.
         // survives: as there.
         // guard survives: inverted, a thread that was not woken does not wait, and only takes more time.
         if own.swap(0, Acquire) == 0 {
-            // Woken, too late, or not at all, if a filter refuses the call.
+            // The wait ends when somebody wakes us, or after its time. If a filter refuses the call there is no wait.
             let waited = futex::wait(own, Flags::PRIVATE, 0, longest.as_ref());
             // guard survives: whether another thread may run between two tries.
             if waited.is_err() {

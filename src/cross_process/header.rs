@@ -305,7 +305,7 @@ impl<W: Word, const N: usize> Header<W, N> {
     ) -> Result<Taken, Stop<L::Error>> {
         let _change = Change::lock(locks, description, index)?;
         let found = self.word(index);
-        // Then nobody else locks the holder's byte.
+        // Only who finds the word free under this lock locks the holder's byte.
         if found.is_taken() {
             return Err(Stop::Passed);
         }
@@ -509,7 +509,8 @@ impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Place<'_, W, N, L, H> {
     pub(super) fn is_held(&self) -> Result<bool, L::Error> {
         // The lock first: the word changes before another holder locks that byte.
         let is_locked = self.locks.is_locked(Byte::Held(self.index))?;
-        // HELD-BY-LOCK: if the lock is another holder's, its word is there already.
+        // HELD-BY-LOCK: if the lock is another holder's, the word is not ours any more: it was made free before that
+        // holder locked the byte.
         Ok(is_locked && self.header.word(self.index) == self.mine)
     }
 

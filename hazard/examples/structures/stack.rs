@@ -32,20 +32,36 @@ impl<T: Send + 'static> Stack<T> {
     }
 
     pub fn push(&self, value: T) {
+        self.push_with(value, &mut HazardPointer::new());
+    }
+
+    /// As `push`, with a hazard pointer that is at hand.
+    pub fn push_with(&self, value: T, hazard: &mut HazardPointer) {
         let below = Tagged::null();
         let node = Tagged::from(Box::new(Node { value: ManuallyDrop::new(value), below }));
         // After the allocation: the less time passes until the exchange, the fewer exchanges fail.
         let mut below = self.top.load();
         loop {
+            // Without the protection the top could be freed, and a new node be pushed at the same address. Then the
+            // exchange would succeed, but `below` would be a pointer to the freed node: undefined behaviour for
+            // whoever follows it, though the addresses are equal.
+            hazard.protect_raw(below.as_ptr());
+            let found = self.top.load();
+            if found != below {
+                below = found;
+                continue;
+            }
+            // `found`, and not the pointer that was loaded before it was protected.
             // SAFETY: the node is ours until it is linked.
-            unsafe { (*node.as_ptr()).below = below };
+            unsafe { (*node.as_ptr()).below = found };
             // SAFETY: `node` is valid, and freed by `retire` once it is unlinked, or by `drop`, when nobody
             // borrows the stack.
-            match unsafe { self.top.compare_exchange_weak(below, node) } {
-                Ok(_) => return,
+            match unsafe { self.top.compare_exchange_weak(found, node) } {
+                Ok(_) => break,
                 Err(found) => below = found,
             }
         }
+        hazard.reset_protection();
     }
 
     pub fn pop(&self) -> Option<T> {

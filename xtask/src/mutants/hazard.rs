@@ -168,6 +168,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "garbage.first, Relaxed, Relaxed",
     ),
     Mutant(
+        "a cohort whose newest node is not protected",
+        "hazard/src/retired.rs",
+        "hazard.protect_raw(newest);",
+        "",
+    ),
+    Mutant(
+        "a cohort frees a node that is protected",
+        "hazard/src/retired.rs",
+        "scan.contains(object) || scan.contains(node)",
+        "scan.contains(object)",
+    ),
+    Mutant(
         "an object put into a place by a swap that does not release",
         "hazard/src/atomic_box.rs",
         "self.pointer.swap(new, AcqRel)",

@@ -38,7 +38,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "the byte of a holder is tried though the place is taken",
         HEADER,
-        "        // Then nobody else locks the holder's byte.\n        if found.is_taken() {",
+        "        // Only who finds the word free under this lock locks the holder's byte.\n        if found.is_taken() {",
         "        if false {",
     ),
     Mutant(
