@@ -199,8 +199,9 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// # Panics, errors, aborts
 ///
-/// None: if no rung works, `init` commits to [`Strategy::Symmetric`], which works everywhere. (If a
-/// sandbox answers a system call with a value that no kernel gives, rustix may notice, and then the process aborts.)
+/// None: if no rung works, `init` commits to [`Strategy::Symmetric`], which works everywhere. (A pending
+/// pthread_cancel(3) aborts the process: closing a file is a cancellation point.) (If a sandbox answers a system call
+/// with a value that no kernel gives, rustix may notice, and then the process aborts.)
 ///
 /// # Files and allocations
 ///

@@ -182,7 +182,8 @@ impl EventCount {
     }
 
     /// As [`notify_one`](Self::notify_one), but wakes at most `most` of those that are parked. For a caller that has
-    /// pushed as many items.
+    /// pushed as many items. (As with every notification, listeners that are not parked yet will not park, also if
+    /// `most` is 0.)
     #[inline]
     pub fn notify(&self, most: usize) {
         if self.is_awaited() {

@@ -97,6 +97,13 @@ pub unsafe trait Family: Sized + 'static {
 ///     Thresholds { objects: 64, ..Thresholds::DEFAULT }
 /// }
 /// domain! { enum Few {} = few(); }
+///
+/// // A constant of any name:
+/// const DOMAIN: Thresholds = few();
+/// #[allow(non_upper_case_globals)]
+/// const thresholds: Thresholds = few();
+/// domain! { enum Some {} = DOMAIN; }
+/// domain! { enum Others {} = thresholds; }
 /// ```
 ///
 /// ```compile_fail,E0133

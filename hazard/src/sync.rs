@@ -38,13 +38,14 @@ mod chosen {
     #[macro_export]
     macro_rules! __domain {
         ($family:ty, $thresholds:expr) => {{
-            static DOMAIN: $crate::__private::Domain<$family> = {
+            // Names that the caller's expression does not use: it is evaluated where they are known.
+            static __ASYMFENCE_DOMAIN: $crate::__private::Domain<$family> = {
                 // The caller's expression, outside of the unsafe block.
-                let thresholds: $crate::__private::Thresholds = $thresholds;
+                const __ASYMFENCE_THRESHOLDS: $crate::__private::Thresholds = $thresholds;
                 // SAFETY: a family's `domain` has this static, and no other.
-                unsafe { $crate::__private::Domain::__new(thresholds) }
+                unsafe { $crate::__private::Domain::__new(__ASYMFENCE_THRESHOLDS) }
             };
-            &DOMAIN
+            &__ASYMFENCE_DOMAIN
         }};
     }
 
@@ -143,14 +144,14 @@ mod chosen {
     macro_rules! __domain {
         ($family:ty, $thresholds:expr) => {{
             $crate::__private::loom::lazy_static! {
-                static ref DOMAIN: $crate::__private::Domain<$family> = {
+                static ref __ASYMFENCE_DOMAIN: $crate::__private::Domain<$family> = {
                     // The caller's expression, outside of the unsafe block.
-                    let thresholds: $crate::__private::Thresholds = $thresholds;
+                    const __ASYMFENCE_THRESHOLDS: $crate::__private::Thresholds = $thresholds;
                     // SAFETY: a family's `domain` has this static, and no other.
-                    unsafe { $crate::__private::Domain::__new(thresholds) }
+                    unsafe { $crate::__private::Domain::__new(__ASYMFENCE_THRESHOLDS) }
                 };
             }
-            &DOMAIN
+            &__ASYMFENCE_DOMAIN
         }};
     }
 

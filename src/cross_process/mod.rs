@@ -81,14 +81,15 @@
 //!   slower than its parent then cleans a place that another participant may have. So let such a child end, or block
 //!   the signal in `clean`;
 //! - a forked child is recognised by a page of memory that the kernel clears in it (madvise(2) MADV_WIPEONFORK, since
-//!   Linux 4.14), and by its process number. Where the kernel is older, or a sandbox refuses madvise(2) or answers it in
-//!   the kernel's place, the number alone has to do. That fails if parent and child are both the first process of a PID
-//!   namespace, with the number 1, or if the sandbox also refuses getpid(2): then do not fork in the middle;
+//!   Linux 4.14), and by its process number. Where the kernel is older, or a sandbox refuses madvise(2) (by another
+//!   error than ENOMEM or EAGAIN, which [`attach`] reports) or answers it in the kernel's place, the number alone has
+//!   to do. That fails if parent and child are both the first process of a PID namespace, with the number 1, or if the
+//!   sandbox also refuses getpid(2): then do not fork in the middle;
 //! - closing descriptors gives no place back, even if the process closes all of them. If the
 //!   descriptor's number is closed, or another file has it since, a dropped participant leaves its place to be reaped,
 //!   and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];
-//! - a place cannot be given back before the process ends, if mseal(2) has sealed the participant's mapping, or if a
-//!   filter has killed only the thread that was in [`attach`].
+//! - a place cannot be given back before the process ends, if mseal(2) has sealed the participant's mapping, if a
+//!   filter refuses munmap(2), or if a filter has killed only the thread that was in [`attach`].
 //!
 //! Other mechanisms do not have all these properties. A process number and a start time mean nothing in another PID
 //! namespace. A robust mutex belongs to a thread. A lock of fcntl(2) F_SETLK is released when the process closes *any*

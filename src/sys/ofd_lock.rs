@@ -81,8 +81,11 @@ impl Origin {
         // SAFETY: the mapping is ours, and begins with zeros.
         let wiped =
             complete(|| unsafe { madvise(page, size_of::<AtomicU32>(), Advice::LinuxWipeOnFork) });
-        // The kernel is too old, or a sandbox refuses: then the number has to do.
-        let _ = wiped;
+        // The kernel has no memory, or the process as many mappings as it may have: later the call may succeed. After any
+        // other error the number has to do: the kernel is too old, or a sandbox refuses.
+        if let Err(error @ (Errno::NOMEM | Errno::AGAIN)) = wiped {
+            return Err(error.raw_os_error());
+        }
         // Relaxed: a child of this thread has what this thread has stored.
         origin.word().store(1, Relaxed);
         Ok(origin)

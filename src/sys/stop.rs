@@ -10,7 +10,7 @@
 //!
 //! Writing may raise SIGTTOU, which suspends the process, SIGPIPE or SIGXFSZ, and another signal's handler may jump
 //! away. So all signals but two are blocked: SIGABRT, which is to come, and SIGSYS, whose handler may answer system
-//! calls for a sandbox. Without `std` there is no C library to block them by.
+//! calls for a sandbox. Without `std` there is no C library to block them by, and the system call is made by hand.
 //!
 //! SIGABRT may not end the process. PID 1 of a PID namespace ignores a signal that is not handled (signal(7),
 //! pid_namespaces(7)), also SIGKILL from inside. A filter may refuse kill(2). SIGABRT may be ignored, or its handler
@@ -202,9 +202,8 @@ fn block_signals() {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) };
 }
 
-/// Without a C library signals cannot be blocked.
 #[cfg(not(feature = "std"))]
-fn block_signals() {}
+use super::block_signals;
 
 /// SIGABRT to this thread, so that debuggers, core dumps and, if it `may_be_handled`, the program's own handler see
 /// it; then once more with the default action. It is what abort(3) does, except at the end: abort(3) traps, and a

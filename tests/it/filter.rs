@@ -130,6 +130,14 @@ pub(crate) fn on_mmap_of(bytes: u64, action: SeccompAction) -> BpfProgram {
     compile([(call, vec![rule])], action)
 }
 
+/// madvise(MADV_WIPEONFORK) meets `action`.
+pub(crate) fn on_wipe_on_fork(action: SeccompAction) -> BpfProgram {
+    let advice = nix::libc::MADV_WIPEONFORK as u64;
+    let is = SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, advice);
+    let rule = is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule");
+    compile([(nix::libc::SYS_madvise, vec![rule])], action)
+}
+
 /// membarrier and mprotect meet `action`.
 pub(crate) fn on_protection_too(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new()), (SYS_mprotect, Vec::new())], action)

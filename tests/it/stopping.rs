@@ -524,7 +524,6 @@ fn a_handler_of_sigabrt_that_fences_is_called_once() {
 
 /// Makes standard error one that a write to raises `expected`: it suspends or ends who writes as others do, the twin.
 /// A heavy fence stops its process by SIGABRT.
-#[cfg(feature = "std")]
 fn writing_raises(expected: Signal, redirect: impl Fn()) {
     // SAFETY: the signal's default action, which the standard library has changed for SIGPIPE.
     unsafe { signal(expected, SigHandler::SigDfl) }.expect("a signal");
@@ -558,7 +557,6 @@ fn writing_raises(expected: Signal, redirect: impl Fn()) {
     }
 }
 
-#[cfg(feature = "std")]
 #[test]
 fn a_pipe_that_nobody_reads_ends_nobody_by_sigpipe() {
     Child::default().run(|| {
@@ -570,7 +568,6 @@ fn a_pipe_that_nobody_reads_ends_nobody_by_sigpipe() {
     });
 }
 
-#[cfg(feature = "std")]
 #[test]
 fn a_file_that_is_as_long_as_it_may_be_ends_nobody_by_sigxfsz() {
     Child::default().run(|| {
@@ -586,7 +583,6 @@ fn a_file_that_is_as_long_as_it_may_be_ends_nobody_by_sigxfsz() {
 }
 
 /// A job in the background, whose terminal suspends those that write (`stty tostop`).
-#[cfg(feature = "std")]
 #[test]
 fn a_terminal_of_another_job_suspends_nobody() {
     Child::default().run(|| {

@@ -51,8 +51,7 @@ fn full() {
     fence(SeqCst);
 }
 
-const AS_IT_IS: Scheme =
-    Scheme { load: Relaxed, pin: full, seal: full, advance: full, grace: 2 };
+const AS_IT_IS: Scheme = Scheme { load: Relaxed, pin: full, seal: full, advance: full, grace: 2 };
 const SWAPPED: Scheme = Scheme { pin: light_fence, advance: heavy_fence, ..AS_IT_IS };
 const THREE: Scheme = Scheme { grace: 3, ..SWAPPED };
 const LIGHT_SEAL: Scheme = Scheme { seal: light_fence, ..THREE };

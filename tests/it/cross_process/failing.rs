@@ -14,7 +14,7 @@ use seccompiler::apply_filter;
 
 use super::{FCNTL, FSTAT, Header, at_each_call, attach, attach_symmetric, create, fresh, reap};
 use crate::child::Child;
-use crate::filter::{on_fcntl, on_fstat, on_fstatfs, on_mmap_of};
+use crate::filter::{on_fcntl, on_fstat, on_fstatfs, on_mmap_of, on_wipe_on_fork};
 
 #[track_caller]
 fn symmetric(header: Header<'_>) -> Participant<'_, SymmetricFences> {
@@ -93,6 +93,27 @@ fn a_page_that_cannot_be_had_is_an_error_of_attach() {
             apply_filter(&on_mmap_of(4, Errno(errno as u32))).expect("the filter is accepted");
             let answer = attach(segment.header()).map(forget);
             assert_eq!(answer, Err(SegmentError::Failed(SegmentStep::Map, errno)));
+        });
+    }
+}
+
+/// A process that has as many mappings as it may have: the page cannot be split off a neighbour. A child would not be told
+/// from its parent then. A sandbox that refuses the call, the twin, does so each time.
+#[test]
+fn a_page_that_the_kernel_cannot_set_apart_is_an_error_of_attach() {
+    for errno in ["ENOMEM", "EAGAIN", "EPERM"] {
+        Child::with("ERRNO", errno).run(|| {
+            let errno = match std::env::var("ERRNO").as_deref() {
+                Ok("ENOMEM") => libc::ENOMEM,
+                Ok("EAGAIN") => libc::EAGAIN,
+                _ => libc::EPERM,
+            };
+            let segment = fresh();
+            create(segment.header(), Mode::Symmetric).expect("a memfd can be locked");
+            apply_filter(&on_wipe_on_fork(Errno(errno as u32))).expect("the filter is accepted");
+            let answer = attach(segment.header()).map(forget);
+            let expected = Err(SegmentError::Failed(SegmentStep::Map, errno));
+            assert_eq!(answer, if errno == libc::EPERM { Ok(()) } else { expected });
         });
     }
 }
