@@ -78,10 +78,10 @@ impl Garbage {
         if first.is_null() {
             return;
         }
-        witness::freed(first);
         // SAFETY: a box's, and ours.
         let Retired { item, next } = *unsafe { Box::from_raw(first) };
         self.first = next;
+        witness::freed(first);
         // SAFETY: the contract of this function.
         unsafe { item.free() };
     }

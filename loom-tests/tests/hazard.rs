@@ -927,6 +927,22 @@ fn what_another_thread_has_retired_to_a_cohort_is_reclaimed_as_ones_own() {
     });
 }
 
+/// The node to which another one is being linked is not freed meanwhile: its address must not come back.
+#[test]
+fn a_cohort_keeps_the_node_to_which_another_is_being_linked() {
+    fn retire(cohort: &asymfence_hazard::Cohort<Tests>) {
+        // SAFETY: from a box, and never linked.
+        unsafe { cohort.retire(Box::into_raw(object())) };
+    }
+    check(Start::Asymmetric, || {
+        let _ = Tests::domain();
+        let cohort = Arc::new(asymfence_hazard::Cohort::new(9));
+        retire(&cohort);
+        let retires = |cohort: &asymfence_hazard::Cohort<Tests>| retire(cohort);
+        beside(&cohort, [retires], |cohort| _ = cohort.reclaim().expect("a heavy fence"));
+    });
+}
+
 domain! {
     /// A thread examines its ring at each object, and executes a fence then.
     enum Eager {} = Thresholds { objects: 1, bytes: usize::MAX, pause: None, ..Thresholds::DEFAULT };
