@@ -126,6 +126,7 @@ impl Background {
                 while !waits() && self.asleep.load(Relaxed) {
                     // With a timeout, because a thread that had retired before the reclaimer started does not announce
                     // its next few objects one by one. (A model has no timeout, so that it finds a lost wake.)
+                    // guard survives: it depends on the schedule whether such an object comes while the thread sleeps.
                     if LOOM { park() } else { park_timeout(PAUSES[1]) }
                 }
             }

@@ -141,6 +141,8 @@ impl Bag {
             // Release: the objects were unlinked, and these nodes written, before they can be found here. Pairs with:
             // the Acquire in `take`. So the unlinking comes before the heavy fence that follows that `take`. Relaxed on
             // failure: the head that we find is not accessed.
+            // survives: the light fence in `protect_raw` and that heavy fence order as much. Only if the heavy fence
+            // fails is this needed, as in `take`.
             match self.newest.compare_exchange(found, garbage.first, Release, Relaxed) {
                 Ok(_) => return,
                 Err(found) => newest = found,

@@ -130,6 +130,15 @@ pub(crate) fn on_mmap_of(bytes: u64, action: SeccompAction) -> BpfProgram {
     compile([(call, vec![rule])], action)
 }
 
+/// arch_prctl(ARCH_GET_CPUID) meets `action`.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn on_cpuid_mode(action: SeccompAction) -> BpfProgram {
+    const ARCH_GET_CPUID: u64 = 0x1011;
+    let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, ARCH_GET_CPUID);
+    let rule = is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule");
+    compile([(nix::libc::SYS_arch_prctl, vec![rule])], action)
+}
+
 /// madvise(MADV_WIPEONFORK) meets `action`.
 pub(crate) fn on_wipe_on_fork(action: SeccompAction) -> BpfProgram {
     let advice = nix::libc::MADV_WIPEONFORK as u64;

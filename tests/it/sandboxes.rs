@@ -18,6 +18,8 @@ use asymfence::{
 };
 
 use crate::child::{Child, cannot_run, end, needs_procfs};
+#[cfg(target_arch = "x86_64")]
+use crate::filter::on_cpuid_mode;
 use crate::filter::{
     on_all_but, on_arguments, on_command, on_every_rung, on_everything_but, on_membarrier,
     on_mmap_of, on_pread, on_protection_too, on_read,
@@ -472,6 +474,17 @@ fn where_cpuid_is_forbidden_the_rung_that_needs_it_is_refused() {
         assert_eq!(init(), Strategy::Symmetric);
         assert!(mprotect_is_refused());
         end()
+    });
+}
+
+/// The same on a processor that cannot forbid it: a filter answers 0, as the kernel does where it is forbidden.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn where_cpuid_is_said_to_be_forbidden_the_rung_that_needs_it_is_refused() {
+    Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
+        apply_filter(&on_cpuid_mode(Errno(0))).expect("the filter is accepted");
+        assert_eq!(init(), Strategy::Symmetric);
+        assert!(mprotect_is_refused());
     });
 }
 

@@ -162,12 +162,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "owned.swap(true, Relaxed)",
     ),
     Mutant(
-        "retired to a cohort without a release",
-        "hazard/src/retired.rs",
-        "garbage.first, Release, Relaxed",
-        "garbage.first, Relaxed, Relaxed",
-    ),
-    Mutant(
         "a cohort whose newest node is not protected",
         "hazard/src/retired.rs",
         "hazard.protect_raw(newest);",
