@@ -18,10 +18,11 @@
 //! caller's own call would. Several leaders at a time are no problem: each call has a number of its own, and serves
 //! only earlier callers.
 //!
-//! Why (7) need not be a full fence: the leader's fence (5) is one, and comes after every barrier of the call. A caller
-//! that shares the call has read (6), so by (6) and (7) the fence (5) happens before what the caller does next. And (1)
-//! comes before (4), and so before (5). So in the order of all full fences (5) can stand for a full fence of the caller
-//! at (7): if an access after (7) is ordered before a full fence G of any thread, (5) comes before G.
+//! Why (7) is only an acquire-release fence: the leader's fence (5) is a full one, and comes after every barrier of the
+//! call. A caller that shares the call has read (6), so by (6) and (7) the fence (5) happens before what the caller
+//! does next. And (1) comes before (4), and so before (5). So in the order of all full fences (5) can stand for a full
+//! fence of the caller at (7): if an access after (7) is ordered before a full fence G of any thread, (5) comes before
+//! G.
 //!
 //! Waiting is an optimisation and never necessary. It is bounded (`patience.rs`), and a caller that has waited too long
 //! takes over the lead, which is always right. So no caller hangs if the leader is a thread that does not exist in this

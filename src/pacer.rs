@@ -83,7 +83,8 @@ pub struct Pacer {
 struct Counts {
     /// How many things were added since a caller last got a `Due`.
     waiting: AtomicUsize,
-    /// How many things still wait after a `Due`: those of dropped ones, and what `paid_but` left.
+    /// How many things still wait although a caller got a `Due` for them: it dropped the `Due`, or `paid_but` left
+    /// them.
     held: AtomicUsize,
     /// The factor of the backing off, a power of two: doubled each time a heavy fence did not help.
     factor: AtomicUsize,

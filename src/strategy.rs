@@ -199,16 +199,15 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// # Panics, errors, aborts
 ///
-/// None: if no rung works, `init` commits to [`Strategy::Symmetric`], which works everywhere. (A pending
-/// pthread_cancel(3) aborts the process: closing a file is a cancellation point.) (If a sandbox answers a system call
-/// with a value that no kernel gives, rustix may notice, and then the process aborts.)
+/// None: if no rung works, `init` commits to [`Strategy::Symmetric`], which works everywhere. Two things outside of it
+/// abort the process: a pending pthread_cancel(3), since closing a file is a cancellation point; and a sandbox that
+/// answers a system call with a value that no kernel gives, if rustix notices.
 ///
 /// # Files and allocations
 ///
 /// On Linux `init` reads /proc/thread-self/environ (feature `std`). On x86 and RISC-V it also reads
-/// /proc/sys/kernel/osrelease and checks for two files below /sys, which identify the kernel, so that no heavy fence has
-/// to do so later. If these
-/// files do not show that a rung is sound, the rung is refused.
+/// /proc/sys/kernel/osrelease and checks for two files below /sys, which identify the kernel, so that no heavy fence
+/// has to do so later. If these files do not show that a rung is sound, the rung is refused.
 ///
 /// On Linux and Android `init` allocates nothing, so an allocator may fence, with these exceptions:
 ///

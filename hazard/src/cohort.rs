@@ -10,7 +10,6 @@ use crate::domain::{LATEST, Reclaimed};
 use crate::family::{Family, Global, Of};
 use crate::freed::Freed;
 use crate::panics::through_panics;
-use crate::pointer::HazardPointer;
 use crate::retired::{Bag, Garbage, InHand, free_unprotected};
 use crate::sync::Number;
 use crate::sync::Ordering::Relaxed;
@@ -161,10 +160,9 @@ impl<F: Family> Cohort<F> {
     ///
     /// As [`Domain::retire`](crate::Domain::retire).
     pub unsafe fn retire<T: Send>(&self, object: *mut T) {
-        let hazard = HazardPointer::<F>::new();
         let count = self.bag.count();
         // SAFETY: the contract of this function.
-        self.bag.put(unsafe { Garbage::of_box(object) }, hazard);
+        self.bag.put::<F>(unsafe { Garbage::of_box(object) });
         // Relaxed, all: numbers that decide when a reclaim begins.
         let looked_at = self.looked_at.load(Relaxed);
         // More would be negative below.

@@ -100,7 +100,7 @@ pub unsafe trait Family: Sized + 'static {
 ///
 /// // A constant of any name:
 /// const DOMAIN: Thresholds = few();
-/// #[allow(non_upper_case_globals)]
+/// #[allow(non_upper_case_globals, reason = "a macro must not mistake it for a variable")]
 /// const thresholds: Thresholds = few();
 /// domain! { enum Some {} = DOMAIN; }
 /// domain! { enum Others {} = thresholds; }

@@ -146,12 +146,6 @@ impl<F: Family> HazardPointer<F> {
         light_fence();
     }
 
-    /// Tells the witness of a model that `object` was found still linked after it was published.
-    #[inline]
-    pub(crate) fn confirm<T>(&self, object: *mut T) {
-        self.slot.confirm(object);
-    }
-
     /// Ends the protection.
     #[inline]
     pub fn reset_protection(&mut self) {

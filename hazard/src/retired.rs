@@ -2,15 +2,14 @@
 //! because the thread that drops the cohort frees all of them, whichever thread retired them.
 //!
 //! NODE-PROTECTED: a thread that adds to the list protects the newest node by a hazard pointer until its exchange of the
-//! head. Otherwise that node could be freed, and another one be added at the same address. Then the exchange would succeed,
-//! but the pointer that was written into `next` would be that of the freed node: undefined behaviour for whoever follows
-//! it, though the addresses are equal.
+//! head. Otherwise another thread could free that node, and add a new one that has the same address. Then the exchange
+//! would succeed, but `next` would hold a pointer to the freed node. To follow it is undefined behaviour, although the
+//! address is right.
 
 use alloc::boxed::Box;
-use core::marker::PhantomData;
 use core::ptr;
 
-use crate::family::Family;
+use crate::family::{Family, Of};
 use crate::item::Item;
 use crate::panics::through_panics;
 use crate::pointer::HazardPointer;
@@ -117,35 +116,25 @@ macro_rules! new {
 impl Bag {
     crate::sync::const_where_possible!(new);
 
-    /// Adds `garbage`. The hazard pointer is of the cohort's family, and protects nothing afterwards.
-    pub(crate) fn put<F: Family>(&self, garbage: Garbage, mut hazard: HazardPointer<F>) {
+    /// Adds `garbage`. `F` is the cohort's family.
+    pub(crate) fn put<F: Family>(&self, garbage: Garbage) {
         let last = garbage.last();
         if last.is_null() {
             return;
         }
-        // Relaxed: only compared with.
-        let mut newest = self.newest.load(Relaxed);
+        let mut hazard = HazardPointer::<F>::new();
         loop {
-            // Light fence: in `protect_raw`. Pairs with: the heavy fence in `Cohort::reclaim` (scenario A).
-            hazard.protect_raw(newest);
-            // NODE-PROTECTED: the pointer that is found here is linked, and not the one that was loaded before. Relaxed:
-            // nothing in the node is read.
-            let found = self.newest.load(Relaxed);
-            if found != newest {
-                newest = found;
-                continue;
-            }
-            hazard.confirm(found);
+            // NODE-PROTECTED.
+            let newest = hazard.settle(&self.newest);
             // SAFETY: the garbage is ours until it is in the bag.
-            unsafe { (*last).next = found };
+            unsafe { (*last).next = newest };
             // Release: the objects were unlinked, and these nodes written, before they can be found here. Pairs with:
             // the Acquire in `take`. So the unlinking comes before the heavy fence that follows that `take`. Relaxed on
-            // failure: the head that we find is not accessed.
-            // survives: the light fence in `protect_raw` and that heavy fence order as much. Only if the heavy fence
-            // fails is this needed, as in `take`.
-            match self.newest.compare_exchange(found, garbage.first, Release, Relaxed) {
-                Ok(_) => return,
-                Err(found) => newest = found,
+            // failure: what we find is loaded again.
+            // survives: the light fence in `settle` and that heavy fence order as much. Only if the heavy fence fails
+            // is this needed, as in `take`.
+            if self.newest.compare_exchange(newest, garbage.first, Release, Relaxed).is_ok() {
+                return;
             }
         }
     }
@@ -189,15 +178,12 @@ impl Drop for Bag {
 pub(crate) struct InHand<'b, F: Family> {
     pub(crate) garbage: Garbage,
     pub(crate) bag: &'b Bag,
-    pub(crate) family: PhantomData<fn(F) -> F>,
+    pub(crate) family: Of<F>,
 }
 
 impl<F: Family> Drop for InHand<'_, F> {
     fn drop(&mut self) {
-        if !self.garbage.is_empty() {
-            let garbage = core::mem::replace(&mut self.garbage, Garbage::empty());
-            self.bag.put(garbage, HazardPointer::<F>::new());
-        }
+        self.bag.put::<F>(core::mem::replace(&mut self.garbage, Garbage::empty()));
     }
 }
 

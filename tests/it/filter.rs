@@ -47,11 +47,7 @@ pub(crate) fn on_own_number(action: SeccompAction) -> BpfProgram {
 
 /// A signal to more than one process ends the process that sends it.
 pub(crate) fn on_signals_to_many() -> BpfProgram {
-    let many = [-1i32, 0].map(|pid| {
-        let pid = u64::from(pid as u32);
-        let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, pid);
-        is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule")
-    });
+    let many = [-1i32, 0].map(|pid| argument(0, SeccompCmpOp::Eq, u64::from(pid as u32)));
     compile([(SYS_kill, many.into())], SeccompAction::KillProcess)
 }
 
@@ -67,14 +63,8 @@ pub(crate) fn on_pread(action: SeccompAction) -> BpfProgram {
 
 /// prctl(PR_GET_TSC) meets `action`.
 pub(crate) fn on_get_tsc(action: SeccompAction) -> BpfProgram {
-    let is = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Eq,
-        nix::libc::PR_GET_TSC as u64,
-    );
-    let rule = is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule");
-    compile([(nix::libc::SYS_prctl, vec![rule])], action)
+    let is = argument(0, SeccompCmpOp::Eq, nix::libc::PR_GET_TSC as u64);
+    compile([(nix::libc::SYS_prctl, vec![is])], action)
 }
 
 /// close meets `action`.
@@ -93,12 +83,8 @@ pub(crate) fn on_fcntl(commands: &[i32], action: SeccompAction) -> BpfProgram {
     let call = nix::libc::SYS_fcntl;
     #[cfg(target_pointer_width = "32")]
     let call = nix::libc::SYS_fcntl64;
-    let rule = |&command: &i32| {
-        let is =
-            SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command as u64);
-        is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule")
-    };
-    compile([(call, commands.iter().map(rule).collect())], action)
+    let is = |&command: &i32| argument(1, SeccompCmpOp::Eq, command as u64);
+    compile([(call, commands.iter().map(is).collect())], action)
 }
 
 /// fstat meets `action`.
@@ -125,26 +111,21 @@ pub(crate) fn on_mmap_of(bytes: u64, action: SeccompAction) -> BpfProgram {
     let call = nix::libc::SYS_mmap;
     #[cfg(target_pointer_width = "32")]
     let call = nix::libc::SYS_mmap2;
-    let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, bytes);
-    let rule = is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule");
-    compile([(call, vec![rule])], action)
+    compile([(call, vec![argument(1, SeccompCmpOp::Eq, bytes)])], action)
 }
 
 /// arch_prctl(ARCH_GET_CPUID) meets `action`.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn on_cpuid_mode(action: SeccompAction) -> BpfProgram {
     const ARCH_GET_CPUID: u64 = 0x1011;
-    let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, ARCH_GET_CPUID);
-    let rule = is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule");
-    compile([(nix::libc::SYS_arch_prctl, vec![rule])], action)
+    let is = argument(0, SeccompCmpOp::Eq, ARCH_GET_CPUID);
+    compile([(nix::libc::SYS_arch_prctl, vec![is])], action)
 }
 
 /// madvise(MADV_WIPEONFORK) meets `action`.
 pub(crate) fn on_wipe_on_fork(action: SeccompAction) -> BpfProgram {
-    let advice = nix::libc::MADV_WIPEONFORK as u64;
-    let is = SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, advice);
-    let rule = is.and_then(|is| SeccompRule::new(vec![is])).expect("a valid rule");
-    compile([(nix::libc::SYS_madvise, vec![rule])], action)
+    let is = argument(2, SeccompCmpOp::Eq, nix::libc::MADV_WIPEONFORK as u64);
+    compile([(nix::libc::SYS_madvise, vec![is])], action)
 }
 
 /// membarrier and mprotect meet `action`.
@@ -186,7 +167,12 @@ pub(crate) fn on_arguments(
 
 /// Compares the command that membarrier is called with.
 fn rule(comparison: SeccompCmpOp, command: MembarrierCommand) -> SeccompRule {
-    SeccompCondition::new(0, SeccompCmpArgLen::Dword, comparison, command as u64)
+    argument(0, comparison, command as u64)
+}
+
+/// Compares one argument of a call.
+fn argument(index: u8, comparison: SeccompCmpOp, value: u64) -> SeccompRule {
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, comparison, value)
         .and_then(|condition| SeccompRule::new(vec![condition]))
         .expect("a valid rule")
 }

@@ -42,9 +42,9 @@ impl<T: Send + 'static> Stack<T> {
         // After the allocation: the less time passes until the exchange, the fewer exchanges fail.
         let mut below = self.top.load();
         loop {
-            // Without the protection the top could be freed, and a new node be pushed at the same address. Then the
-            // exchange would succeed, but `below` would be a pointer to the freed node: undefined behaviour for
-            // whoever follows it, though the addresses are equal.
+            // Without the protection another thread could free the top, and push a new node that has the same
+            // address. Then the exchange would succeed, but `below` would hold a pointer to the freed node. To follow
+            // it is undefined behaviour, although the address is right.
             hazard.protect_raw(below.as_ptr());
             let found = self.top.load();
             if found != below {

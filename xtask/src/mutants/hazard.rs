@@ -164,8 +164,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "a cohort whose newest node is not protected",
         "hazard/src/retired.rs",
-        "hazard.protect_raw(newest);",
-        "",
+        "hazard.settle(&self.newest)",
+        "self.newest.load(Acquire)",
     ),
     Mutant(
         "a cohort frees a node that is protected",
