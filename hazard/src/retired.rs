@@ -124,8 +124,9 @@ impl Bag {
         }
         let mut hazard = HazardPointer::<F>::new();
         loop {
-            // NODE-PROTECTED.
+            // NODE-PROTECTED. The report is beside that of `settle`: a model notices if nothing protects the node here.
             let newest = hazard.settle(&self.newest);
+            witness::used(last.addr(), newest);
             // SAFETY: the garbage is ours until it is in the bag.
             unsafe { (*last).next = newest };
             // Release: the objects were unlinked, and these nodes written, before they can be found here. Pairs with:
@@ -133,7 +134,9 @@ impl Bag {
             // failure: what we find is loaded again.
             // survives: the light fence in `settle` and that heavy fence order as much. Only if the heavy fence fails
             // is this needed, as in `take`.
-            if self.newest.compare_exchange(newest, garbage.first, Release, Relaxed).is_ok() {
+            let exchanged = self.newest.compare_exchange(newest, garbage.first, Release, Relaxed);
+            witness::left(last.addr());
+            if exchanged.is_ok() {
                 return;
             }
         }
