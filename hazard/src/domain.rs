@@ -59,8 +59,8 @@ use crate::thread::{self, Local};
 ///   the ticket on.
 /// - **Slow fences**: while a heavy fence is slow, or its thread is preempted, another thread executes one for the next
 ///   `E` objects. So at most `T` heavy fences are under way, and at most `4·E + H + T·E` objects wait.
-/// - **Threads that end**: `T` falls, and `E` with it. A thread counts its objects 64 at a time, so the last ones of a
-///   thread that ends are not counted yet. When ended threads have left 64 such objects together, another thread counts
+/// - **Threads that end**: `T` falls, and `E` with it. What waited under the greater `E` is freed by later retires. A
+///   thread counts its objects 64 at a time, so the last ones of a thread that ends are not counted yet. When ended threads have left 64 such objects together, another thread counts
 ///   them within its next 64 retires. After the next heavy fence, threads that continue to retire free up to 64 of the
 ///   ended threads' objects whenever they free their own: at every fourth retire, by default
 ///   ([`Thresholds::at_once`]). If no thread retires, the objects wait.

@@ -126,3 +126,9 @@ fn bound<F: Family>() -> usize {
     let stats = stats::<F>();
     4 * (1024 * stats.threads.max(1)).max(stats.hazard_pointers) + stats.hazard_pointers
 }
+
+/// The most objects that may wait while so many threads retire, without a hazard pointer. Each may be preempted while
+/// it makes a heavy fence. Until others have freed what waited, it may be as many when some of the threads have ended.
+fn bound_of(threads: usize) -> usize {
+    (4 + threads) * 1024 * threads
+}

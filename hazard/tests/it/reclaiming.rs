@@ -10,7 +10,9 @@ use asymfence_hazard::{AtomicBox, Family, HazardPointer, Reclaimed, domain};
 
 use crate::chained::{self, Chain, on_a_small_stack};
 use crate::child::{Child, ledger};
-use crate::{BY_NUMBERS, Canary, bound, end, joined, reclaim, replace, retire, stats, waiting};
+use crate::{
+    BY_NUMBERS, Canary, bound, bound_of, end, joined, reclaim, replace, retire, stats, waiting,
+};
 
 /// A domain of the test's own, which goes by numbers alone.
 macro_rules! own {
@@ -182,8 +184,7 @@ fn garbage_is_bounded_while_many_threads_retire() {
                 for _ in 0..EACH {
                     replace(&source, &deaths);
                     let waiting = waiting::<Tests>();
-                    // Each other may be preempted while it makes a heavy fence.
-                    let most = bound::<Tests>() + THREADS * 1_024;
+                    let most = bound_of(THREADS);
                     assert!(waiting <= most, "{waiting} of {:?}", stats::<Tests>());
                 }
                 end(&source);
