@@ -59,8 +59,8 @@ fn examine(arguments: &Arguments) -> Result<ExitCode, String> {
     let asks = machine::calls_membarrier(arguments.strategy.as_deref());
     sibling::can_start(THREADS).map_err(|error| {
         format!(
-            "{THREADS} threads beside the first cannot be created ({error}): raise the limit on processes \
-             (`ulimit -u`, or that of the container)"
+            "{THREADS} threads beside the first cannot be created ({error}): raise the limits on processes and \
+             memory (`ulimit -u`, `ulimit -v`, and those of the container)"
         )
     })?;
     warn(&announcement(asks));
