@@ -18,6 +18,7 @@ macro_rules! links {
 [contributing]: #design-notes
 [costs]: crate::guide::costs
 [hazard-costs]: crate::guide::hazard_costs
+[hazard-model]: crate::guide::hazard_pointers#check-it-with-a-model
 [hazard-pointers]: crate::guide::hazard_pointers
 [large-machines]: crate::guide::large_machines
 [loom]: crate::guide::checking_under_loom

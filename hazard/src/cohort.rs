@@ -153,8 +153,8 @@ impl<F: Family> Cohort<F> {
     ///
     /// (So the object does not have to be `'static`: if the cohort is leaked, the object is never freed.)
     ///
-    /// A retire that reclaims does so again as often as destructors ask by a retire that makes a reclaim due. So if each
-    /// destructor retires an object of its own kind to the cohort, the call may never return.
+    /// If a destructor that this call runs retires an object, and that makes another reclaim due, this call reclaims
+    /// once more. So if each destructor retires an object of its own kind to the cohort, the call may never return.
     ///
     /// # Panics
     ///

@@ -72,12 +72,13 @@ use crate::thread::{self, Local};
 ///   what was protected when the domain last looked, plus the last [`Thresholds::at_once`] objects of each thread,
 ///   which the domain has not counted yet. The domain looks after a heavy fence, so what is no longer protected waits
 ///   until the next one. An object counts with the size of its type, or with the bytes that
-///   [`retire_weighing`](Domain::retire_weighing) was told. A thread frees its objects in the order in which it has
-///   retired them, so many small ones may stand before a large one. If more than two times [`Thresholds::bytes`] wait
-///   at a heavy fence, beside what is protected, the next retire of a large object frees everything that the fence
-///   serves in its thread's ring, and in the rings of threads that are stalled or have ended. An object is large if the
-///   bytes that its thread has retired since the domain last counted them, this object included, reach a sixteenth of
-///   [`Thresholds::bytes`]. (With more than 16 threads that retire: [`Thresholds::bytes`] divided by their number.)
+///   [`retire_weighing`](Domain::retire_weighing) was told. A thread keeps what it has retired in a queue, its *ring*,
+///   and frees its objects in that order. So many small ones may stand before a large one. If more than two times
+///   [`Thresholds::bytes`] wait at a heavy fence, beside what is protected, the next retire of a large object frees
+///   everything that the fence serves in its thread's ring, and in the rings of threads that are stalled or have ended.
+///   An object is large if the bytes that its thread has retired since the domain last counted them, this object
+///   included, reach a sixteenth of [`Thresholds::bytes`]. (With more than 16 threads that retire:
+///   [`Thresholds::bytes`] divided by their number.)
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, and an object
 ///   that a thread has retired earlier still waits, the next retire of that thread executes one, and frees up to 16
 ///   waiting objects, or as many as the thread has retired since it last freed some, if that is more. These heavy
@@ -91,10 +92,10 @@ use crate::thread::{self, Local};
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///
-/// Each thread keeps what it has retired in a *ring*. Other threads may help to empty it. One of them may be stopped
-/// while it does so. If the ring then holds more than `2·E / T` objects (its owner's *share*), the owner waits for that
-/// thread in `retire`, for a fifth of a second at most, or without the feature `std` for 10,000 turns of a spin loop.
-/// After that the owner takes a new ring.
+/// Other threads may help to empty the ring of a thread. One of them may be stopped while it does so. If the ring then
+/// holds more than `2·E / T` objects (its owner's *share*), the owner waits for that thread in `retire`, for a fifth of
+/// a second at most, or without the feature `std` for 10,000 turns of a spin loop. After that the owner takes a new
+/// ring.
 ///
 /// Measured with the default thresholds, on 2 cores under KVM and Linux 6.18 (the first two on an AMD EPYC (Zen 4)
 /// beside other programs, 2026-11-27; the others on an Intel Xeon, 2026-11-26):
@@ -217,8 +218,9 @@ pub struct Thresholds {
     /// 1 below 4).
     ///
     /// The default, 4, suits glibc's allocator: that caches 7 objects of a size for each thread, and so the next
-    /// allocations find the freed objects in the cache. With jemalloc and mimalloc 32 are faster. Then one retire in 32
-    /// takes longer than with 4, because it frees 32.
+    /// allocations find the freed objects in the cache. With mimalloc 32 are faster. With jemalloc it depends on the
+    /// processor and on the number of threads: measure. Then one retire in 32 takes longer than with 4, because it
+    /// frees 32.
     pub at_once: usize,
 }
 
@@ -478,7 +480,6 @@ impl<F> Domain<F> {
     #[inline]
     pub(crate) fn stride(&self) -> usize {
         // Each object is announced to a background reclaimer.
-        // guard survives: a reclaimer finds within a second what is not announced, and who frees may do so more often.
         #[cfg(feature = "std")]
         if self.background.is_there() {
             return 1;
@@ -610,8 +611,6 @@ impl<F> Domain<F> {
             // An error is counted, and the garbage kept.
             let _ = self.fence(&self.tails());
         }
-        // guard survives: a ring with so many is behind at the next heavy fence, and `help` frees as many of it. Where
-        // few wait, this only makes a burst of what is freed anyway.
         let least = if self.hurries() { AT_ONCE } else { 0 };
         // SAFETY: as above.
         unsafe { ring.reviewed(self.unit(), least) };
@@ -675,7 +674,6 @@ impl<F> Domain<F> {
     #[inline(never)]
     unsafe fn drain(&self, ring: &Ring) {
         let until = ring.fenced();
-        // guard survives: what stays is behind at the next heavy fence. Until then more waits, but no more than the bound.
         while ring.has_before(until) {
             let mut batch = Batch::new();
             if !ring.take_own(&self.slots, AT_ONCE, || false, &mut batch) {

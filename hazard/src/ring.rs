@@ -996,7 +996,6 @@ impl Drop for Ring {
             }
         });
         let spare = get_mut(&mut self.spare);
-        // guard survives: as above.
         if !spare.is_null() {
             // SAFETY: from a box, and in no list.
             drop(unsafe { Box::from_raw(spare) });

@@ -153,10 +153,14 @@ fn hidden(path: &str, text: &str) -> Vec<Fault> {
 }
 
 /// Each link of a page leads to a file of the tree, or to another site: `[text](target)` and
-/// `[label]: target`. A label that is used, `[text][label]`, is defined on the same page.
+/// `[label]: target`. A label that is used, `[text][label]`, is defined on the same page. A page that rustdoc shows too
+/// links to other pages by the labels of src/guide.rs, which lead elsewhere there.
 fn links(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let (mut targets, mut defined, mut used) = (Vec::new(), Vec::new(), Vec::new());
+    let guide = tree.text("src/guide.rs").unwrap_or_default();
+    // The README is there for its examples alone.
+    let is_shown = path.starts_with("docs/") && guide.contains(&format!("\"../{path}\""));
     let mut is_code = false;
     for (line, text) in (1..).zip(text.lines()) {
         if text.trim_start().starts_with("```") {
@@ -170,19 +174,24 @@ fn links(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
             text.strip_prefix('[').and_then(|text| text.split_once("]: "))
         {
             defined.push(label);
-            targets.push((line, target));
+            targets.push((line, Some(label), target));
             continue;
         }
-        targets.extend(after(text, "](", ')').map(|target| (line, target)));
+        targets.extend(after(text, "](", ')').map(|target| (line, None, target)));
         used.extend(after(text, "][", ']').map(|label| (line, label)));
     }
     let mut faults = Vec::new();
-    for (line, target) in targets {
+    for (line, label, target) in targets {
         let is_elsewhere =
             ["https://", "http://", "#"].iter().any(|begin| target.starts_with(begin));
         let file = target.split('#').next().unwrap_or_default();
         if !is_elsewhere && !joined(folder, file).is_some_and(|file| tree.has(&file)) {
             faults.push(fault(path, line, format!("a link leads to {target}, which is not there")));
+        }
+        let in_rustdoc = label.is_some_and(|label| guide.contains(&format!("[{label}]: ")));
+        if is_shown && file.ends_with(".md") && !is_elsewhere && !in_rustdoc {
+            let label = label.unwrap_or("of this link");
+            faults.push(fault(path, line, format!("src/guide.rs lacks the label {label}")));
         }
     }
     for (line, label) in used.into_iter().filter(|(_, label)| !defined.contains(label)) {
@@ -292,6 +301,24 @@ mod tests {
                 "docs/page.md:6: a link leads to ../../out.md, which is not there",
                 "docs/page.md:9: a link leads to lost.md, which is not there",
                 "docs/page.md:2: a link has the label nowhere, which is not defined",
+            ]
+        );
+    }
+
+    #[test]
+    fn pages_that_rustdoc_shows_link_by_its_labels() {
+        let guide = "\"[there]: crate::there\n\"; page \"../docs/page.md\";";
+        let page = "[a](other.md#part) [b][there] [c][lost] [d](https://example.org/x.md)\n\n[there]: other.md\n[lost]: other.md\n";
+        let faults = faults_of([
+            ("src/guide.rs", guide),
+            ("docs/page.md", page),
+            ("docs/other.md", "[a](page.md)"),
+        ]);
+        assert_eq!(
+            faults,
+            [
+                "docs/page.md:1: src/guide.rs lacks the label of this link",
+                "docs/page.md:4: src/guide.rs lacks the label lost",
             ]
         );
     }
