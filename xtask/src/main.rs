@@ -91,8 +91,9 @@ fn command() -> Result {
                 quick = true;
             }
             lexopt::Arg::Value(value)
-                if ["adopt", "elsewhere", "miri", "mutants", "platforms", "test"]
-                    .contains(&command.as_str()) =>
+                if word.is_empty()
+                    && ["adopt", "elsewhere", "miri", "mutants", "platforms", "test"]
+                        .contains(&command.as_str()) =>
             {
                 word = value.to_string_lossy().into_owned();
             }
