@@ -156,7 +156,8 @@ use segment::{LockFile, over};
 ///
 /// `words` is the beginning of the shared memory, at least [`WORDS`] long. A slice of atomics over a mapping is sound
 /// if the memory is mapped shared, readable and writable, and aligned to 4 bytes, as long as the slice is used. Seal a
-/// memfd against shrinking.
+/// memfd against shrinking. Allocate the pages of a file (posix_fallocate(3)), and let nobody punch a hole into it: if
+/// a page of a file has no memory and the file system is full, the kernel answers an access by SIGBUS.
 ///
 /// `file` is the file of that memory, or another file that every process of the segment can open for writing. The
 /// header records which file it is. Use one file for each segment: with the same file, participants of one segment
