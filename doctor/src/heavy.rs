@@ -57,7 +57,8 @@ fn sample(progress: &AtomicU64) -> Option<Heavy> {
     (steps > 0.0).then_some(Heavy { caller: time / calls, sibling })
 }
 
-/// The nanoseconds of a while, the sibling's steps in it, and how often it was filled with `work`.
+/// Calls `work` again and again for about a millisecond. Returns the nanoseconds that passed, the sibling's steps in
+/// that time, and the number of calls.
 fn watch(progress: &AtomicU64, work: fn()) -> (f64, f64, f64) {
     const A_WHILE: Duration = Duration::from_millis(1);
     let (before, start, mut times) = (progress.load(Relaxed), Instant::now(), 0);

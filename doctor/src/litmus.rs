@@ -79,7 +79,7 @@ pub(crate) const PORTION: u64 = 2_000;
 
 /// Where a side's stores go that fill its store buffer.
 pub(crate) fn scatter() -> Vec<u8> {
-    // Twice as much must be to be had: the threads' stacks are still to come.
+    // Twice as much must be free, because the threads' stacks are allocated later.
     let fits = |length: &usize| Vec::<u8>::new().try_reserve_exact(2 * length).is_ok();
     let mut lengths = (0..12).map(|halvings| SCATTER >> halvings);
     let length = lengths.find(fits).expect("a few pages of memory");

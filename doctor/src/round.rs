@@ -53,7 +53,7 @@ pub(crate) fn at_its_best(rounds: u64, fence: impl Fn() + Copy) -> Duration {
 /// as long again at a bad one, and where it stands is else the linker's choice.
 #[inline(always)]
 pub(crate) fn stand_at<const PLACE: usize>() {
-    // SAFETY: aligns what follows, and executes nothing but that many times nothing.
+    // SAFETY: aligns the code, and executes only `16 * PLACE` nops.
     unsafe { asm!(".p2align 6", ".rept {}", "nop", ".endr", const 16 * PLACE) };
 }
 

@@ -25,7 +25,7 @@ fn lines(words: &str, first: usize, others: usize) -> Vec<String> {
     lines
 }
 
-/// A title, and whether what stands below it is a number, and to the right.
+/// A title, and whether the cells below it are numbers, which are aligned to the right.
 pub(crate) struct Column(pub(crate) &'static str, pub(crate) bool);
 
 /// Columns as wide as they need be; the last gets what is left, and breaks its words.

@@ -60,10 +60,11 @@ use crate::thread::{self, Local};
 /// - **Slow fences**: while a heavy fence is slow, or its thread is preempted, another thread executes one for the next
 ///   `E` objects. So at most `T` heavy fences are under way, and at most `4·E + H + T·E` objects wait.
 /// - **Threads that end**: `T` falls, and `E` with it. What waited under the greater `E` is freed by later retires. A
-///   thread counts its objects 64 at a time, so the last ones of a thread that ends are not counted yet. When ended threads have left 64 such objects together, another thread counts
-///   them within its next 64 retires. After the next heavy fence, threads that continue to retire free up to 64 of the
-///   ended threads' objects whenever they free their own: at every fourth retire, by default
-///   ([`Thresholds::at_once`]). If no thread retires, the objects wait.
+///   thread counts its objects 64 at a time (fewer, if a sixteenth of [`Thresholds::objects`] is fewer; earlier, if
+///   they have many bytes), so the last ones of a thread that ends are not counted yet. When ended threads have left as
+///   many such objects together, another thread counts them within as many of its next retires. After the next heavy
+///   fence, threads that continue to retire free up to 64 of the ended threads' objects whenever they free their own:
+///   at every fourth retire, by default ([`Thresholds::at_once`]). If no thread retires, the objects wait.
 /// - **Hazard pointers that are dropped**: `H` falls, and `E` with it. What waited under the greater `E` is freed by later
 ///   retires: after the next heavy fence each frees several objects. Once 100,000 hazard pointers were dropped, and
 ///   100,000 objects waited: after 4,000 more retires there were no more than the smaller bound allows. If no thread

@@ -81,7 +81,7 @@ struct Time {
 pub(super) struct Limit {
     pub(super) busy: Duration,
     pub(super) wall: Duration,
-    /// How long it may use no processor.
+    /// How long it may stand still, using no processor time, before it is ended.
     still: Duration,
 }
 
