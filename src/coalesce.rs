@@ -242,11 +242,11 @@ impl Coalesce {
     ///
     /// The kernel may end a sleep late: by the thread's timer slack (prctl(2), PR_SET_TIMERSLACK; 50 µs by default), or
     /// because other threads run. The wait for one call is then longer by one such delay, or by about fifteen where no
-    /// clock is read. That is so on processors other than x86 and aarch64, on other systems than Linux and Android,
-    /// where the deciding thread may not read the time stamp counter, and in a process that is symmetric or has not
-    /// decided. Without a clock nothing is known about how long calls take. There a caller waits for some microseconds
-    /// at first, so callers share long calls less often. Each wait that ends too early makes the next up to about 1.75
-    /// times as long, up to about 0.18 s. Call [`init`](crate::init) first.
+    /// clock is read. No clock is read on processors other than x86 and aarch64, on other systems than Linux and
+    /// Android, where the deciding thread may not read the time stamp counter, and in a process that is symmetric or
+    /// has not decided. Without a clock nothing is known about how long calls take. There a caller waits for some
+    /// microseconds at first, so callers share long calls less often. Each wait that ends too early makes the next up
+    /// to about 1.75 times as long, up to about 0.18 s. Call [`init`](crate::init) first.
     ///
     /// # Errors
     ///

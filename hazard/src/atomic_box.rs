@@ -38,9 +38,9 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 ///
 /// An `AtomicBox` may lie inside an object that is retired itself. When it is dropped it *retires* the object that it
 /// holds, because a guard may have been loaded from it. So if the head of a chain of `n` objects is retired, freeing
-/// the chain takes `n` reclaims (or one [`reclaim_all`](crate::Domain::reclaim_all)), because each reclaim frees only
-/// one object. To avoid that, [`take`](AtomicBox::take) the objects out from the front, or use a
-/// [`Chain`](crate::Chain).
+/// the chain takes `n` reclaims (or one [`reclaim_all`](crate::Domain::reclaim_all)), because freeing one object of the
+/// chain only retires the next one, which waits for the next reclaim. To avoid that, [`take`](AtomicBox::take) the
+/// objects out from the front, or use a [`Chain`](crate::Chain).
 ///
 /// Walking over a tree takes two hazard pointers, one for the current node and one for the next:
 ///

@@ -1,4 +1,4 @@
-//! Hazard pointers whose readers execute no fence, on the asymmetric fences of [`asymfence`].
+//! Hazard pointers whose readers execute no fence instruction, on the asymmetric fences of [`asymfence`].
 //!
 //! A reader writes the address of the object that it is about to use into a slot of its own. Then it checks again that
 //! the object is still linked. A writer that unlinks an object *retires* it. From time to time the retired objects are
