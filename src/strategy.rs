@@ -180,11 +180,11 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// On the mprotect rung a heavy fence makes two calls of mprotect(2), and calls futex(2) while it waits for another
 /// thread's heavy fence. If more than four are under way at once, it also maps a page for itself, by mmap(2),
-/// madvise(2) and munmap(2). (A heavy fence that its thread never ends counts as under way for ever. There are four
-/// such cases: in a forked child, that another thread of the parent was in the heavy fence during the fork; a filter
-/// killed the thread; a signal handler jumped out of the heavy fence; a child of vfork(2) was killed in it.) On every
-/// rung a heavy fence repeats a call that fails for a temporary reason. Before that it calls sched_yield(2), on
-/// membarrier from the second failure on.
+/// madvise(2) and munmap(2). (A heavy fence that is never ended counts as under way for ever. Four kinds are never
+/// ended: in a forked child, one that another thread of the parent had begun; one whose thread a filter has killed; one
+/// out of which a signal handler has jumped; and one in which a child of vfork(2) was killed.) On every rung a heavy
+/// fence repeats a call that fails for a temporary reason. Before that it calls sched_yield(2), on membarrier from the
+/// second failure on.
 ///
 /// The decision itself makes more calls: membarrier(2); the calls that read the files below; prctl(PR_GET_TSC)
 /// and, on x86, arch_prctl(ARCH_GET_CPUID), which tell whether this thread may read the time stamp counter and execute

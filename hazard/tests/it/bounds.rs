@@ -540,7 +540,9 @@ fn garbage_is_bounded_while_many_threads_free_many_at_a_time() {
             scope.spawn(|| {
                 for _ in 0..EACH {
                     retire::<Tests>(1, &deaths);
-                    assert!(waiting::<Tests>() <= bound_of(THREADS), "{:?}", stats::<Tests>());
+                    // Each other may be preempted while it makes a heavy fence.
+                    let most = bound_of(THREADS, 0) + THREADS * 1_024;
+                    assert!(waiting::<Tests>() <= most, "{:?}", stats::<Tests>());
                 }
             });
         }

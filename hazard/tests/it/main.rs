@@ -124,11 +124,10 @@ fn reclaim<F: Family>() -> (usize, usize) {
 /// The most objects that may wait in a domain, as its documentation says.
 fn bound<F: Family>() -> usize {
     let stats = stats::<F>();
-    4 * (1024 * stats.threads.max(1)).max(stats.hazard_pointers) + stats.hazard_pointers
+    bound_of(stats.threads, stats.hazard_pointers)
 }
 
-/// The most objects that may wait while so many threads retire, without a hazard pointer. Each may be preempted while
-/// it makes a heavy fence. Until others have freed what waited, it may be as many when some of the threads have ended.
-fn bound_of(threads: usize) -> usize {
-    (4 + threads) * 1024 * threads
+/// The same for so many threads. Until others have freed what waited, as many may wait when some of these have ended.
+fn bound_of(threads: usize, hazard_pointers: usize) -> usize {
+    4 * (1024 * threads.max(1)).max(hazard_pointers) + hazard_pointers
 }
