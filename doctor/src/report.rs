@@ -149,8 +149,8 @@ impl Report {
     fn needed_to_text(&self) -> String {
         match self.machine.commands {
             Ok(_) => wrap(
-                "private-expedited needs PRIVATE_EXPEDITED and REGISTER_PRIVATE_EXPEDITED; fences between \
-                 processes need GLOBAL and PRIVATE_EXPEDITED",
+                "the mechanism private-expedited is membarrier(2) with PRIVATE_EXPEDITED and \
+                 REGISTER_PRIVATE_EXPEDITED; fences between processes need GLOBAL and PRIVATE_EXPEDITED",
                 "  ",
             ),
             Err(_) => String::new(),

@@ -461,7 +461,11 @@ fn forbid_cpuid() {
     // SAFETY: takes no memory.
     let answer = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_CPUID, 0) };
     if answer != 0 {
-        cannot_run("CPUID that can be forbidden", std::io::Error::last_os_error());
+        let why = std::io::Error::last_os_error();
+        cannot_run(
+            "CPUID that can be forbidden",
+            format_args!("this processor offers no such switch (arch_prctl: {why})"),
+        );
     }
     crate::ledger::ran("CPUID that can be forbidden");
 }

@@ -115,7 +115,7 @@ fn own_domain(assembly: &str) -> Result {
         return Err("one more check was not noticed".into());
     }
     println!(
-        "a hazard pointer, taken and given back: {own} instructions in an own domain, {global} in that of the process"
+        "as it must be: a hazard pointer of an own domain is taken and given back in {own} instructions, no more than the {global} of the process's domain"
     );
     Ok(())
 }

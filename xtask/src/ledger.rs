@@ -56,7 +56,7 @@ impl Ledger {
         Ok(Ledger(file))
     }
 
-    /// Prints what could not run, and how many tests and jobs that are. In CI it is an error if anything could not run,
+    /// Prints what could not run, and how many tests and jobs that are, each counted once. In CI it is an error if anything could not run,
     /// or if anything in `required` did not run.
     pub(crate) fn close(self, required: &[&str]) -> Result {
         let account = Account::of(&std::fs::read_to_string(&self.0)?);
@@ -101,8 +101,8 @@ fn enter(sh: &Shell, line: &str) -> Result {
 #[derive(Default)]
 struct Account {
     ran: BTreeSet<String>,
-    /// What and why, and the tests.
-    skipped: BTreeMap<(String, String), Vec<String>>,
+    /// What and why, and the tests. (A test may have run in several steps.)
+    skipped: BTreeMap<(String, String), BTreeSet<String>>,
 }
 
 impl Account {
@@ -115,7 +115,7 @@ impl Account {
             if kind == "ran" {
                 account.ran.insert(what);
             } else {
-                account.skipped.entry((what, why)).or_default().push(test);
+                account.skipped.entry((what, why)).or_default().insert(test);
             }
         }
         account
@@ -137,13 +137,11 @@ impl Account {
 
 impl Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count: usize = self.skipped.values().map(Vec::len).sum();
-        writeln!(f, "\ntests that could not run on this machine: {count}")?;
+        let count: usize = self.skipped.values().map(BTreeSet::len).sum();
+        writeln!(f, "\nwhat this machine cannot run (no test failed by that): {count}")?;
         for ((what, why), tests) in &self.skipped {
             writeln!(f, "  {what}: {why}")?;
-            let tests: BTreeSet<&str> =
-                tests.iter().map(String::as_str).filter(|&test| test != "xtask").collect();
-            for test in tests {
+            for test in tests.iter().filter(|&test| test != "xtask") {
                 writeln!(f, "    {test}")?;
             }
         }
@@ -158,14 +156,15 @@ mod tests {
     const LINES: &str = "ran\ttwo cores\tit::a\t\n\
         skipped\tmprotect rung\tit::b\tthe kernel is too new\n\
         skipped\tmprotect rung\tit::c\tthe kernel is too new\n\
+        skipped\tmprotect rung\tit::b\tthe kernel is too new\n\
         skipped\tMiri\txtask\tthis toolchain has none\n";
 
     #[test]
-    fn the_list_has_each_reason_once_and_the_number_of_all() {
+    fn the_list_has_each_reason_once_and_each_test_once() {
         let words = Account::of(LINES).to_string();
         assert_eq!(
             words,
-            "\ntests that could not run on this machine: 3\n  Miri: this toolchain has none\n  mprotect rung: the kernel is too new\n    it::b\n    it::c\n"
+            "\nwhat this machine cannot run (no test failed by that): 3\n  Miri: this toolchain has none\n  mprotect rung: the kernel is too new\n    it::b\n    it::c\n"
         );
     }
 

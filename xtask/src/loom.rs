@@ -64,7 +64,7 @@ fn apart(sh: &Shell, bounds: Bounds) -> Result {
     }
     let count = models.len();
     let (depth, minutes) = match bounds {
-        Bounds::Quick => ("two preemptions", "about a minute"),
+        Bounds::Quick => ("two preemptions", "a minute or two on two processors"),
         Bounds::Full => ("three preemptions", "some minutes"),
         Bounds::Deep => ("five preemptions, or any number", "long"),
     };
