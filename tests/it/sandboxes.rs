@@ -487,6 +487,7 @@ fn where_cpuid_is_forbidden_the_rung_that_needs_it_is_refused() {
 fn where_cpuid_is_said_to_be_forbidden_the_rung_that_needs_it_is_refused() {
     Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
         apply_filter(&on_cpuid_mode(Errno(0))).expect("the filter is accepted");
+        crate::ledger::ran("a filter that says that CPUID is forbidden");
         assert_eq!(init(), Strategy::Symmetric);
         assert!(mprotect_is_refused());
     });
