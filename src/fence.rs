@@ -138,8 +138,8 @@ pub(crate) fn seldom() {}
 /// connected, or open only for reading. If it is a file that cannot grow (the file system is full, a quota,
 /// RLIMIT_FSIZE), the message is cut off or left out.
 ///
-/// The message does wait for a lock of the kernel: if another process is stuck in a system call on the same pipe, file
-/// or socket, the process ends only after that call.
+/// The message does wait for a lock of the kernel: if another process or thread is stuck in a system call on the same
+/// pipe, file or socket, the process ends only after that call.
 ///
 /// [The limits](crate::guide::limits) list what else may keep the process from ending, for example a handler of SIGABRT
 /// that does not return or jumps away, or a filter that kills only this thread. This function does not return in any of

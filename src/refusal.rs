@@ -118,6 +118,11 @@ reasons! {
         "this is not known to be a plain Linux kernel (it may be gVisor, WSL1, Xen or run translated binaries; or \
          there is no /proc, /sys or free file descriptor to find out), and another kernel's mprotect may interrupt \
          no processor; mount /proc and /sys, or allow membarrier",
+    /// The call is a full barrier only since some version of the kernel (membarrier on riscv: 6.9), and the version of this
+    /// one cannot be read.
+    KernelVersionUnknown:
+        "the call is a full barrier only since some version of the kernel (membarrier on riscv: 6.9), and the \
+         version of this one cannot be read; mount /proc, and leave a file descriptor free",
     /// A processor that can invalidate other processors' TLBs without an interrupt.
     Invlpgb:
         "the processor has INVLPGB, by which Linux flushes other processors' TLBs without \

@@ -61,10 +61,11 @@ use crate::thread::{self, Local};
 ///   `E` objects. So at most `T` heavy fences are under way, and at most `4·E + H + T·E` objects wait.
 /// - **Threads that end**: `T` falls, and `E` with it. What waited under the greater `E` is freed by later retires. A
 ///   thread counts its objects 64 at a time (fewer, if a sixteenth of [`Thresholds::objects`] is fewer; earlier, if
-///   they have many bytes), so the last ones of a thread that ends are not counted yet. When ended threads have left as
-///   many such objects together, another thread counts them within as many of its next retires. After the next heavy
-///   fence, threads that continue to retire free up to 64 of the ended threads' objects whenever they free their own:
-///   at every fourth retire, by default ([`Thresholds::at_once`]). If no thread retires, the objects wait.
+///   they have many bytes), so the last ones of a thread that ends are not counted yet. When ended threads have
+///   together left 64 such objects (or that smaller number), another thread counts them within its next 64 retires (or
+///   that smaller number). After the next heavy fence, threads that continue to retire free up to 64 of the ended
+///   threads' objects whenever they free their own: at every fourth retire, by default ([`Thresholds::at_once`]). If no
+///   thread retires, the objects wait.
 /// - **Hazard pointers that are dropped**: `H` falls, and `E` with it. What waited under the greater `E` is freed by later
 ///   retires: after the next heavy fence each frees several objects. Once 100,000 hazard pointers were dropped, and
 ///   100,000 objects waited: after 4,000 more retires there were no more than the smaller bound allows. If no thread
@@ -114,10 +115,10 @@ use crate::thread::{self, Local};
 ///
 /// - up to 64 objects of each thread that is stopped in the middle of a retire or a reclaim, and up to `2·E` more that
 ///   it has retired, if it was stopped while it took objects out of its ring;
-/// - without the feature `std`, where a call tells by stack addresses whether a destructor led to it: the objects of a
-///   thread, if the stack of a thread that is stopped in the middle of a reclaim lies less than 16 KiB above its own,
-///   or the stacks of 16 such threads lie less than 8 MiB above it; and everything, while 256 threads are stopped in
-///   the middle of a reclaim;
+/// - without the feature `std`: the objects of a thread whose stack lies less than 16 KiB below that of a thread that is
+///   stopped in the middle of a reclaim, or less than 8 MiB below those of 16 such threads; and all objects, while 256
+///   threads are stopped in the middle of a reclaim. (There a call tells by stack addresses whether a destructor led to
+///   it. If it takes another thread's stack for its own, it frees nothing, as in a destructor.)
 /// - objects that destructors retire: they count only when the same number of other objects has been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred). A thread frees its objects in the order in which it has

@@ -16,7 +16,7 @@ pub(super) fn admit(
         None => refuse(Reason::ArchitectureNotListed),
         Some(ALWAYS) => Ok(()),
         Some(first) => match running() {
-            None => refuse(Reason::KernelUnknown),
+            None => refuse(Reason::KernelVersionUnknown),
             Some(version) if version < first => refuse(Reason::KernelTooOld),
             Some(_) => Ok(()),
         },
@@ -38,7 +38,7 @@ mod tests {
         assert_eq!(verdict(Some((6, 9)), Some((6, 8))), Err(Reason::KernelTooOld));
         assert_eq!(verdict(Some((6, 9)), Some((5, 99))), Err(Reason::KernelTooOld));
         assert_eq!(verdict(Some((6, 9)), Some((6, 9))), Ok(()));
-        assert_eq!(verdict(Some((6, 9)), None), Err(Reason::KernelUnknown));
+        assert_eq!(verdict(Some((6, 9)), None), Err(Reason::KernelVersionUnknown));
     }
 
     #[test]

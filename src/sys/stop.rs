@@ -18,9 +18,10 @@
 //! may return. So exit_group(2) follows, with the status that a shell shows for SIGABRT, and a trap where a filter
 //! refuses even that. What is left: a handler that never returns, a filter that kills the thread and not the process,
 //! and a write that waits after all: for a file system, or for the lock of the pipe, file or socket, while another
-//! process is stuck in a call that holds it. RWF_NOWAIT and MSG_DONTWAIT do not cover these locks (`pipe_write`,
-//! fs/pipe.c@v6.18; `tcp_sendmsg`, net/ipv4/tcp.c@v6.18). Then the heavy fence does not return. A child that writes in
-//! place of this process would help, but a sandbox may refuse it, and a program may wait for it by mistake.
+//! process or thread is stuck in a call that holds it. RWF_NOWAIT and MSG_DONTWAIT do not cover these locks
+//! (`pipe_write`, fs/pipe.c@v6.18; `tcp_sendmsg`, net/ipv4/tcp.c@v6.18). Then the heavy fence does not return. A child
+//! that writes in place of this process would help, but a sandbox may refuse it, and a program may wait for it by
+//! mistake.
 
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
