@@ -161,10 +161,14 @@ pub(crate) fn seldom() {}
 /// - a sandbox that asks a supervisor (SECCOMP_RET_USER_NOTIF), even if it was there at the decision: the supervisor
 ///   ends, or is slow while signals interrupt this thread;
 /// - a kernel that is out of memory;
-/// - on the mprotect rung, a process that has reached RLIMIT_DATA; or vm.max_map_count while its heavy fences overlap,
-///   or while pages of the rung share a mapping; or RLIMIT_AS, or after mlockall(MCL_FUTURE) RLIMIT_MEMLOCK, while more
-///   than four heavy fences overlap; or whose personality is set to READ_IMPLIES_EXEC, under a policy that forbids
-///   memory to be writable and executable at once; or a page that mseal(2) has sealed;
+/// - on the mprotect rung:
+///   - a process that has reached RLIMIT_DATA;
+///   - one that has reached vm.max_map_count, while its heavy fences overlap, or while pages of the rung share a mapping;
+///   - one that has reached RLIMIT_AS (or RLIMIT_MEMLOCK after mlockall(MCL_FUTURE)), while more than four heavy fences
+///     overlap;
+///   - one whose personality is set to READ_IMPLIES_EXEC, under a policy that forbids memory to be writable and
+///     executable at once;
+///   - one that has sealed the page of the rung by mseal(2);
 /// - another kernel, after a checkpoint was restored there.
 ///
 /// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. A sandbox that

@@ -302,9 +302,9 @@ const PRIVATE: MembarrierQuery =
 /// has no memory for a cpumask, after some tries. ENOSYS; EPERM of a sandbox. With `std` also ENOMEM of
 /// pthread_atfork(3) or pthread_key_create(3), whose locks `register` uses to wait for forks.
 ///
-/// `register` also makes calls with a command and flags that do not exist. If the answer is not the kernel's, a sandbox
-/// or an emulator answers in its place. Then the errno of the error is 0. A sandbox that knows the commands and their
-/// flags is not detected.
+/// `register` also makes calls that a kernel must refuse: a command and flags that do not exist (without the feature
+/// `std`: the registration with FLAG_CPU). If the answer is not the kernel's, a sandbox or an emulator answers in its
+/// place. Then the errno of the error is 0. A sandbox that knows the commands and their flags is not detected.
 ///
 /// # Signal safety
 ///

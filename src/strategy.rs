@@ -191,11 +191,11 @@ pub fn strategy() -> Option<Strategy> {
 /// CPUID; and on the mprotect rung mmap(2), madvise(2), mlock(2), mprotect(2) and munmap(2).
 ///
 /// A sandbox or an emulator may answer success without calling the kernel. So the decision refuses the rung if a
-/// command that does not exist is answered by anything other than EINVAL (with the feature `std`), if a flag that does
-/// not exist succeeds, or if `MEMBARRIER_CMD_QUERY`, the command that lists the commands of the kernel, does not list
-/// those that are needed. It does not detect a sandbox that knows the commands and their flags, one that starts after
-/// the decision, or one that applies only to another thread. If a sandbox answers to open(2) with a number and opens no
-/// file, `init` closes the descriptor of that number.
+/// command that does not exist is answered by anything other than EINVAL (with the feature `std`), if a call with a
+/// flag that it does not take succeeds, or if `MEMBARRIER_CMD_QUERY`, the command that lists the commands of the
+/// kernel, does not list those that are needed. It does not detect a sandbox that knows the commands and their flags,
+/// one that starts after the decision, or one that applies only to another thread. If a sandbox answers to open(2) with
+/// a number and opens no file, `init` closes the descriptor of that number.
 ///
 /// # Panics, errors, aborts
 ///

@@ -18,7 +18,8 @@
 //! were using at the time of the fork: a lock may stay taken for ever. All but [`rcu`] read the clock, by an
 //! instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. A heavy fence, also that of an RCU
 //! writer, may read it while it waits for another thread's (see [`asymfence::heavy_fence`]). If a sandbox refuses
-//! clock_gettime(2) where no vdso serves it, time stands still: what waits for a time gives up at once.
+//! clock_gettime(2) where no vdso serves it, there is no clock: every deadline counts as passed, so a call with a
+//! timeout gives up at once.
 //!
 //! Each structure has models and mutants in `loom-tests/tests/cookbook`, a stress test in `tests/it`, a bench against
 //! its symmetric twin and against other crates, and, but for the epochs, a program in `examples`.

@@ -66,10 +66,10 @@ use crate::thread::{self, Local};
 ///   that smaller number). After the next heavy fence, threads that continue to retire free up to 64 of the ended
 ///   threads' objects whenever they free their own: at every fourth retire, by default ([`Thresholds::at_once`]). If no
 ///   thread retires, the objects wait.
-/// - **Hazard pointers that are dropped**: `H` falls, and `E` with it. What waited under the greater `E` is freed by later
-///   retires: after the next heavy fence each frees several objects. Once 100,000 hazard pointers were dropped, and
-///   100,000 objects waited: after 4,000 more retires there were no more than the smaller bound allows. If no thread
-///   retires, the objects wait.
+/// - **Hazard pointers that are dropped**: `H` falls, and `E` with it. What waited under the greater `E` is freed by
+///   later retires: after the next heavy fence each frees several objects. In one test 100,000 hazard pointers were
+///   dropped while 100,000 objects waited. After 4,000 more retires no more waited than the smaller bound allows. If no
+///   thread retires, the objects wait.
 /// - **Bytes**: at most four times [`Thresholds::bytes`], plus that threshold once for each heavy fence under way, plus
 ///   what was protected when the domain last looked, plus the last [`Thresholds::at_once`] objects of each thread,
 ///   which the domain has not counted yet. The domain looks after a heavy fence, so what is no longer protected waits

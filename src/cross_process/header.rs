@@ -4,8 +4,8 @@
 //!
 //! HELD-BY-LOCK: a place is used only by the holder of the kernel's lock on it, and the kernel gives that lock to one
 //! holder at a time. A mapping keeps the lock ([`Description::hold`]). So a process holds its places exactly as long as
-//! it has the memory in which its participants are: fork copies both, exec and the end of the process drop both.
-//! Nothing here depends on a process number, which another process may have, or may get later.
+//! it has the memory in which its participants are: fork copies both, exec and the end of the process drop both. Who
+//! holds a place does not depend on a process number, which another process may have, or may get later.
 //!
 //! A place has two bytes of the file. Its holder has [`Byte::Held`] locked. A process that takes or reaps the place has
 //! [`Byte::Change`] locked meanwhile. Under that lock, and only if the word is free, it locks the holder's byte. So a

@@ -81,10 +81,10 @@
 //!   slower than its parent then cleans a place that another participant may have. So let such a child end, or block
 //!   the signal in `clean`;
 //! - a forked child is recognised by a page of memory that the kernel clears in it (madvise(2) MADV_WIPEONFORK, since
-//!   Linux 4.14), and by its process number. Where the kernel is older, or a sandbox refuses madvise(2) (by another
-//!   error than ENOMEM or EAGAIN, which [`attach`] reports) or answers it in the kernel's place, the number alone has
-//!   to do. That fails if parent and child are both the first process of a PID namespace, with the number 1, or if the
-//!   sandbox also refuses getpid(2): then do not fork in the middle;
+//!   Linux 4.14), and by its process number. Where the kernel is older, or a sandbox refuses madvise(2) or answers it
+//!   in the kernel's place, the number alone has to do. (If madvise(2) fails with ENOMEM or EAGAIN, [`attach`] returns
+//!   that error.) The number fails if parent and child are both the first process of a PID namespace, with the number
+//!   1, or if the sandbox also refuses getpid(2): then do not fork in the middle;
 //! - closing descriptors gives no place back, even if the process closes all of them. If the
 //!   descriptor's number is closed, or another file has it since, a dropped participant leaves its place to be reaped,
 //!   and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];
@@ -117,8 +117,8 @@
 //! | memory shared with another virtual machine, or another kernel | neither the heavy fence nor a lock reaches it | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same boot id: do not share between them |
 //! | a program with another version of this crate | another protocol | the header holds a version; another one is refused |
 //! | a sandbox that is entered later | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] returns the error. The light side makes no call |
-//! | `nohz_full` | the kernel does not wait until a processor in user space has passed a barrier | the kernel refuses GLOBAL, and [`create`] an asymmetric segment |
-//! | riscv before 6.9, loongarch | the kernel's page vouches for no expedited command there. GLOBAL does not depend on that | an asymmetric segment is refused all the same |
+//! | `nohz_full` | the kernel does not wait until a processor in user space has passed a barrier | the kernel refuses GLOBAL, and [`create`] refuses an asymmetric segment |
+//! | riscv before 6.9, loongarch | the kernel's documentation (Documentation/scheduler/membarrier.rst) vouches for no expedited command there. GLOBAL does not depend on that | an asymmetric segment is refused all the same |
 //!
 //! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their namespaces.
 //! (systemd-nspawn shows each container a boot id of its own, so the segment is refused there.) Every process that can

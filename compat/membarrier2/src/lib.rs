@@ -4,7 +4,8 @@
 //!
 //! - Nothing runs before `main`. Until the first [`heavy`] or [`is_supported`], or until the program calls
 //!   `asymfence::init()`, [`light`] is a `fence(SeqCst)`. After that it is a load and a branch.
-//! - [`heavy`] is also a `fence(SeqCst)` for its caller. If it cannot be had any more it aborts. It does not panic.
+//! - [`heavy`] is also a `fence(SeqCst)` for its caller. If the heavy fence can no longer be made, it aborts the
+//!   process. It does not panic.
 //! - [`is_supported`] decides, and is true with mprotect(2) too. It is false in Miri.
 //! - There is no total order over all barriers: light in one thread, heavy in a second and light in a third do not
 //!   order the first thread against the third.

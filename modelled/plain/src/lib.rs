@@ -1,4 +1,5 @@
-//! A flag that many threads check and one thread raises. The one waits for threads that are in the middle of a check.
+//! A flag that one thread checks and another raises. The one that raises it learns whether the other is in the middle of
+//! a check.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering::*};
