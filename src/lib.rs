@@ -21,7 +21,8 @@
 //!   the compiler may move the thread's accesses across the point where it is interrupted.
 //! - The accesses must be atomic, `Relaxed` or stronger, on both sides.
 //! - A heavy fence in thread 2 does not order thread 1 against thread 3 if those only execute light fences.
-//! - `heavy_fence` covers the threads of this process. For memory shared between processes use [`cross_process`].
+//! - `heavy_fence` covers the threads of this process. For memory that processes share, on Linux, there is the module
+//!   `cross_process`: see [between processes](guide::between_processes).
 //!
 //! [The specification](guide::specification) states the contract exactly, and why it holds on each platform.
 //!
@@ -63,8 +64,8 @@
 //! | the fences | [`light_fence`], [`heavy_fence`], [`try_heavy_fence`]; [`Asymmetric`], a token whose light fence needs no check |
 //! | the decision | [`init`], [`strategy()`], [`ladder`], [`force`]: which mechanism is used, and why the better ones are not |
 //! | fewer heavy fences | [`Ticket`], [`Pacer`], [`Bias`], [`Coalesce`]; [`stats`] counts |
-//! | shared memory | [`cross_process`] |
-//! | the system call | [`membarrier`]: each command by its name |
+//! | memory that processes share | [between processes](guide::between_processes): the module `cross_process`, on Linux |
+//! | the system call | the module `membarrier`, on Linux: each command by its name |
 //! | models under loom | [`model`], feature `loom` |
 //! | pages | [`guide`]: [platforms](guide::platforms), [costs](guide::costs), [limits](guide::limits), [hazard pointers](guide::hazard_pointers), [the cookbook](guide::cookbook) |
 #![no_std]

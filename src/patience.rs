@@ -16,7 +16,7 @@ const LONG: u32 = 50_000;
 /// lower one is about the time between the end of one lead and the begin of the next.
 const SHORTEST: u32 = 500;
 const LONGEST: u32 = 100_000_000;
-/// A caller watches at most this many leaders. If none of them serves it, their calls have failed.
+/// A caller watches at most this many leaders. If none of them serves it, the calls of all but the first have failed.
 const LEADERS: u32 = 4;
 /// How often a caller checks before it first reads the clock.
 const SPINS: u32 = 4;

@@ -224,11 +224,10 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// On other systems it allocates if `ASYMFENCE` is set, and on Windows always.
 ///
-/// `ASYMFENCE` is read once, by the first function that needs it, which may be one of
-/// [`cross_process`](crate::cross_process). On Linux the value at the start of the process takes precedence, even if
-/// the program has removed the variable since. This needs a readable /proc/thread-self/environ, and a program that has
-/// not overwritten its initial environment in memory, as setproctitle(3) does. Otherwise the value at that moment
-/// counts.
+/// `ASYMFENCE` is read once, by the first function that needs it, which may be one of `cross_process`. On Linux the
+/// value at the start of the process takes precedence, even if the program has removed the variable since. This needs a
+/// readable /proc/thread-self/environ, and a program that has not overwritten its initial environment in memory, as
+/// setproctitle(3) does. Otherwise the value at that moment counts.
 ///
 /// # Signal safety
 ///

@@ -77,9 +77,9 @@ impl<T, const PLACES: usize> Gate<T, PLACES> {
     /// Closes the gate, waits until nobody is inside, and returns the value. `None`, at once, if somebody
     /// else has closed it or is about to.
     ///
-    /// Interrupts the other threads, for microseconds, with the feature `asymmetric`, and then **aborts
-    /// the process** where `asymfence::heavy_fence` does. A thread that is inside waits for itself, and a
-    /// visit whose guard is leaked is waited for without end.
+    /// With the feature `asymmetric` it interrupts the other threads, for microseconds, and **aborts the process**
+    /// where `asymfence::heavy_fence` does. A thread that is inside waits for itself, and a visit whose guard is leaked
+    /// is waited for without end.
     pub fn close(&self) -> Option<T> {
         // Relaxed: a thread that finds the gate closed accesses nothing. An exchange, so that only one closes it.
         if self.closed.swap(true, Relaxed) {

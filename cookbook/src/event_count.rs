@@ -16,14 +16,15 @@
 //!
 //! Either the notifier sees the sleeper, or the sleeper sees the condition and stays awake. In the first case the
 //! notifier takes the lock of the event count and adds one to the number of notifications, the *epoch*. Under that lock
-//! no fence is needed: a sleeper that announced itself in an earlier epoch does not park, or is woken.
+//! no fence is needed: a sleeper that announced itself in an earlier epoch does not park, or is parked already and can
+//! be woken.
 //!
 //! # Cost
 //!
 //! A sleeper: microseconds each time it announces itself, whether it then parks or not. The heavy fence also interrupts
 //! the threads that run meanwhile. Sleepers that announce themselves while another one waits share one heavy fence, by
 //! a ticket. A notifier takes the lock and wakes a thread only if there is a sleeper that no notification has reached
-//! yet. Then further notifications take no lock until the next sleeper announces itself.
+//! yet. Once all sleepers have been reached, notifications take no lock until the next sleeper announces itself.
 //!
 //! If sleepers come more often than once in a millisecond, both sides switch to full fences, until no sleeper has come
 //! for a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond, and one more for each

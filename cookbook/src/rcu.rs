@@ -426,7 +426,7 @@ impl<T> Unlinked<T> {
 
 impl Readers {
     /// Called after a heavy fence. Begins a new period: readers that begin from now on do not find what was unlinked
-    /// before the fence. Returns the slots of the other readers.
+    /// before the fence. Returns its number, and the slots of the readers that began earlier and are still in.
     fn begin(&self) -> Begun {
         // Relaxed: the heavy fence orders it. An increment before the fence would be too early: a reader could read the
         // new number, and after that the old value.

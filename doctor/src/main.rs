@@ -91,7 +91,7 @@ fn announcement(asks: bool) -> String {
     let (next, killed) = if !asks {
         ("makes no call of membarrier(2): it is switched off.", "")
     } else if cfg!(all(target_os = "linux", any(target_arch = "x86", target_arch = "x86_64"))) {
-        ("calls membarrier(2), and mprotect(2) if that is refused.", KILLED)
+        ("calls membarrier(2), and perhaps mprotect(2).", KILLED)
     } else if cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd")) {
         ("calls membarrier(2).", KILLED)
     } else {

@@ -86,9 +86,9 @@ impl Background {
 
     /// Notices that this is a child of fork(2), which has no such thread.
     pub(crate) fn look_whether_it_is_there(&self) {
+        // Relaxed, all: advice.
         let process = self.process.load(Relaxed);
         if process != 0 && is_another(process) {
-            // Relaxed, both: advice.
             let _ = self.process.compare_exchange(process, 0, Relaxed, Relaxed);
         }
     }
@@ -139,9 +139,8 @@ impl Background {
     /// Starts the thread, unless it runs already. It does `work` for ever.
     pub(crate) fn start(&'static self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         count_forks();
-        // A child may not be able to tell its number from that of its parent.
-        self.look_whether_it_is_there();
         let id = this_process();
+        // A child has another name than its parent, whose thread it does not have.
         // Relaxed, all: one of several callers starts it.
         let found = self.process.load(Relaxed);
         if found == id || self.process.compare_exchange(found, id, Relaxed, Relaxed).is_err() {

@@ -831,7 +831,8 @@ impl<F> Domain<F> {
         let bytes = self.stats().waiting_bytes.saturating_sub(kept);
         // Relaxed, all: advice.
         self.due.waited[1].store(bytes, Relaxed);
-        // guard survives: its owner frees so few objects at its next check, if it retires another four.
+        // guard survives: the slack is at most 64 objects of a ring, which its owner frees at its next check (by default
+        // after four more retires).
         let slack = if self.bytes_waited_of(2, 1) { 0 } else { self.slack() };
         let mut waited = 0_usize;
         let mut behind = None;
@@ -1043,6 +1044,7 @@ mod tests {
         const LATE: usize = clock::LATE / 2;
         assert!(clock::now().expect("a clock") < LATE, "the process has just begun");
         let due = &Tests::domain().due;
+        // Relaxed, all: one thread.
         due.fenced_at.store(LATE, Relaxed);
         due.pause.store(0, Relaxed);
         Tests::domain().retire_box(Box::new(1_u8));

@@ -125,7 +125,8 @@ impl<F: Family> HazardPointer<F> {
     ///
     /// Under loom this call does not tell `asymfence::model::witness` that the object is protected, because it does not
     /// check that. A model must call `witness::used` after its own check, and `witness::left` before the protection
-    /// ends. Or it must look at the object. Otherwise it does not find a use after free.
+    /// ends. Or the object has a flag in a `loom::cell::UnsafeCell`, which its deleter sets and each reader reads.
+    /// Otherwise the model does not find a use after free.
     ///
     /// ```
     /// use asymfence_hazard::HazardPointer;

@@ -253,8 +253,9 @@ impl<W: Word, const N: usize> Header<W, N> {
                     break;
                 }
                 some_are_free = true;
-                // guard survives: `try_take` asks too, but its trial would lock the byte of a place that the parent has
-                // passed, for as long as the parent has its own.
+                // guard survives: `try_take` asks too. But before that it would lock `Byte::Change` of this place by the
+                // description of the parent, and a child does not unlock it: nobody could take this place as long as
+                // the parent has a place.
                 if !opened.0.is_of_this_process() {
                     drop(opened);
                     // guard survives: the same error as above; no test has a fork and a failing call.

@@ -254,8 +254,8 @@ impl<'a, F: Fences> Participant<'a, F> {
     /// Checks that heavy fences work, and that kernel, file and place are still the same. Call it in a process that was
     /// restored from a checkpoint, before its next light fence. Cheap if nothing has changed.
     ///
-    /// A forked child with a copy of the participant that is restored without the process that attached must attach
-    /// anew. `renew` cannot tell the two apart.
+    /// If a forked child with a copy of the participant is restored alone, while the process that attached lives on,
+    /// the child must attach anew: `renew` takes the lock of that process for the child's own.
     ///
     /// # Errors
     ///

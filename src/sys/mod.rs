@@ -310,7 +310,7 @@ pub(crate) const fn counts_calls() -> bool {
 #[cfg(feature = "loom")]
 pub(crate) use modelled::counts_calls;
 
-/// A ticket is asked for: in a model that does not count it panics.
+/// Called when a ticket is asked for. Panics in a model that does not count heavy fences.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn assert_counts() {
@@ -508,7 +508,10 @@ pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
     #[allow(unreachable_code, reason = "reached on the targets that are not named above")]
     {
         #[cfg(feature = "std")]
-        std::process::abort();
+        {
+            let _ = message;
+            std::process::abort();
+        }
         #[cfg(not(feature = "std"))]
         panic!("asymfence: {message}")
     }

@@ -48,6 +48,7 @@ pub(crate) fn count_a_retry() {
 
 /// Calls made again so far.
 pub(crate) fn retries() -> usize {
+    // Relaxed: as above.
     RETRIES.load(Relaxed)
 }
 

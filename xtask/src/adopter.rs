@@ -30,8 +30,8 @@ pub(crate) fn without(sh: &Shell) -> Result {
 fn models(sh: &Shell, option: &[&str]) -> Result {
     let _flags = sh.push_env("RUSTFLAGS", "--cfg loom");
     let target = target(sh, "loom");
-    // Beside the other models loom is built with the same features, and so only once. Those of the adopter are in a module
-    // of this name.
+    // Built together with loom-tests, so that loom has the same features for both, and is built once. The adopter's models
+    // are in a module `models`.
     let test = ["test", "--release", "--package", "adopter", "--package", "loom-tests"];
     let named = ["--test", "it", "--target-dir"];
     run(sh, cmd!(sh, "cargo {test...} {named...} {target} {option...} -- models::"))

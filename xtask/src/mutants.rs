@@ -1,4 +1,5 @@
-//! The mutants that models and tests must catch. One build contains all of them, and an environment variable selects one.
+//! The mutants that models and tests must catch. One build contains all of them, and an environment variable selects
+//! those that are tried.
 //! Most mutants are generated. A mutant with a name is a change that no rule generates.
 
 mod biased_lock;
@@ -22,7 +23,8 @@ pub(crate) use generated::{Part, Which, run};
 /// A mutant with a name: the name, the file, the old text, and the new text.
 struct Mutant(&'static str, &'static str, &'static str, &'static str);
 
-/// Mutants of one area, and the models that may catch them. The lists of models run in this order: the quick ones first.
+/// Mutants of one area, and the models that may catch them. `court.rs` decides in which order they run: the short ones
+/// first.
 struct Suite {
     name: &'static str,
     judges: &'static [Judge],

@@ -42,7 +42,7 @@ const JOBS: &[Job] = &[
     },
     Job {
         name: "lint-std",
-        proves: "the same with the feature std",
+        proves: "the same with the feature std, and that the documentation has no broken link elsewhere",
         not: "that any of it links or runs",
         is_quick: false,
         run: foreign::lint_with_std,

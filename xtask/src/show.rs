@@ -6,7 +6,8 @@ use xshell::{Cmd, Shell};
 
 use crate::Result;
 
-/// The environment variables that xtask may set for a command. A line begins with those that it did set.
+/// The environment variables with which a line begins, if xtask has set them. (The jobs of `platforms` set more. So their
+/// lines are not complete.)
 const VARIABLES: [&str; 11] = [
     "ASYMFENCE_LOOM_DEEP",
     "ASYMFENCE_LOOM_QUICK",

@@ -6,7 +6,8 @@
 //!   `asymfence::init()`, [`light_barrier`] is a `fence(SeqCst)`. After that it is a load and a branch.
 //! - [`heavy_barrier`] is also a `fence(SeqCst)` for its caller. If the heavy fence can no longer be made, it aborts
 //!   the process. It never returns without having fenced.
-//! - Where the kernel has the command GLOBAL and not PRIVATE_EXPEDITED, both calls are `fence(SeqCst)`.
+//! - GLOBAL is not used. Where the kernel has no PRIVATE_EXPEDITED, both calls are `fence(SeqCst)`, unless mprotect(2)
+//!   can take its place.
 //! - [`is_accelerated`] decides, and is true with mprotect(2) too.
 //! - With the feature `loom` the fences are a model of their contract. A model may fail that passed with
 //!   `fence(SeqCst)`.

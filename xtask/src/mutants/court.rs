@@ -93,8 +93,8 @@ pub(super) const SHORT: Limit = Limit { busy: Duration::from_secs(3), wall: HOUR
 /// Of any.
 pub(super) const LONG: Limit = Limit { busy: Duration::from_secs(1200), wall: HOUR, still: HOUR };
 
-/// Of one that tries a mutant: that much more than it takes without a mutant. A test may wait for what a mutant
-/// never does. Also a model may stand still: a mutant that frees twice may leave the allocator locked, and the report
+/// Of one that tries a mutant: ten times what it takes without a mutant, plus this (for `still` once the time that it takes,
+/// plus this). A test may wait for what a mutant never does. Also a model may stand still: a mutant that frees twice may leave the allocator locked, and the report
 /// of the fault waits for that lock.
 const GRACE: Limit = Limit {
     busy: Duration::from_secs(30),
@@ -102,7 +102,7 @@ const GRACE: Limit = Limit {
     still: Duration::from_secs(10),
 };
 
-/// The same of tests with real threads: a mutant may make a model explore more, but not a test do more.
+/// In place of `GRACE.busy` for tests with real threads: a mutant may make a model explore more, but not a test do more.
 const GRACE_OF_THREADS: Duration = Duration::from_secs(5);
 
 /// What keeps a mutant from harming the machine: prlimit(1) bounds the memory, the size of a file, and the core dump.
@@ -360,7 +360,7 @@ impl<'b> Court<'b> {
     }
 }
 
-/// Runs the command and its children in a process group of their own, and ends what is left of it.
+/// Runs the command and its children in a process group of their own. Unless it passes, ends what is left of the group.
 fn watch(command: &mut Command, patience: Limit) -> Result<(Outcome, Time)> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.process_group(0).spawn()?;

@@ -132,7 +132,7 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
             judge("library", FORKS, &[]),
         ],
     ),
-    // What is built without `std` alone is judged there.
+    // Some of it is built only without `std`. So the tests of that build judge too.
     (
         "src/sys/",
         &[
@@ -165,7 +165,7 @@ pub(super) const AREAS: &[(&str, &[Judge])] = &[
     ("cookbook/src/biased_lock.rs", cookbook!("biased_lock::")),
     ("cookbook/src/epoch.rs", cookbook!("epoch::")),
     ("examples/first/", &[judge("models", "tests/first.rs", &[])]),
-    // The time, and how a thread waits: no model has a clock.
+    // Real threads, clocks and panics, which no model has.
     ("cookbook/src/sync/", &[judge("cookbook", IT, &[])]),
     // Among them fence.rs, strategy.rs, asymmetric.rs, membarrier.rs, bias.rs, ticket.rs, pacer.rs.
     (

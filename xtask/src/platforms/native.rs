@@ -1,4 +1,5 @@
-//! Runs two programs on this processor: one without std, and one under ThreadSanitizer.
+//! On this processor: a program without std, and the tests under ThreadSanitizer. The libraries are also built for two
+//! targets without an operating system.
 
 use xshell::{Shell, cmd};
 
