@@ -64,8 +64,12 @@ calls! {
     Mmap: "mmap of one anonymous page",
     /// `mlock` of that page
     Mlock: "mlock of one page",
+    /// `madvise(MADV_DONTNEED)` of that page, which the kernel refuses if the page is locked
+    Madvise: "madvise(MADV_DONTNEED) of one locked page",
     /// `mprotect` of that page
     Mprotect: "mprotect of one page",
+    /// `futex(FUTEX_WAKE_OP)` on that page, by which the kernel tries to write to it
+    Futex: "futex(FUTEX_WAKE_OP) on one page",
     /// The modelled call of a loom model
     Modelled: "the modelled call",
 }
@@ -174,7 +178,7 @@ impl Failure {
                  the kernel's place; seal other pages only, or allow the call there"
             }
             (
-                Call::Mmap | Call::Mlock | Call::Mprotect,
+                Call::Mmap | Call::Mlock | Call::Madvise | Call::Mprotect | Call::Futex,
                 Self::EPERM | Self::EINVAL | Self::ENOSYS,
             ) => {
                 "a sandbox or a security module refuses the call, or answers in the kernel's place; allow the call \

@@ -173,7 +173,7 @@ pub(crate) fn seldom() {}
 ///
 /// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. A sandbox that
 /// was installed after the decision, or only on this thread, may answer success without calling the kernel: that is not
-/// detected.
+/// detected. (On the mprotect rung the process may also end by SIGSEGV then.)
 ///
 /// # Signal safety
 ///

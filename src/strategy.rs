@@ -186,16 +186,17 @@ pub fn strategy() -> Option<Strategy> {
 /// fence repeats a call that fails for a temporary reason. Before that it calls sched_yield(2), on membarrier from the
 /// second failure on.
 ///
-/// The decision itself makes more calls: membarrier(2); the calls that read the files below; prctl(PR_GET_TSC)
-/// and, on x86, arch_prctl(ARCH_GET_CPUID), which tell whether this thread may read the time stamp counter and execute
-/// CPUID; and on the mprotect rung mmap(2), madvise(2), mlock(2), mprotect(2) and munmap(2).
+/// The decision itself makes more calls: membarrier(2); the calls that read the files below; prctl(PR_GET_TSC) and, on
+/// x86, arch_prctl(ARCH_GET_CPUID), which tell whether this thread may read the time stamp counter and execute CPUID;
+/// and on the mprotect rung mmap(2), madvise(2), mlock(2), mprotect(2), futex(2) and munmap(2).
 ///
 /// A sandbox or an emulator may answer success without calling the kernel. So the decision refuses the rung if a
 /// command that does not exist is answered by anything other than EINVAL (with the feature `std`), if a call with a
 /// flag that it does not take succeeds, or if `MEMBARRIER_CMD_QUERY`, the command that lists the commands of the
-/// kernel, does not list those that are needed. It does not detect a sandbox that knows the commands and their flags,
-/// one that starts after the decision, or one that applies only to another thread. If a sandbox answers to open(2) with
-/// a number and opens no file, `init` closes the descriptor of that number.
+/// kernel, does not list those that are needed. It refuses the mprotect rung if mlock(2) or mprotect(2) answers success
+/// and the kernel has not done it. It does not detect a sandbox that knows the commands and their flags, one that
+/// starts after the decision, or one that applies only to another thread. If a sandbox answers to open(2) with a number
+/// and opens no file, `init` closes the descriptor of that number.
 ///
 /// # Panics, errors, aborts
 ///

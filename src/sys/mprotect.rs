@@ -15,7 +15,7 @@ mod gate;
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{
-    AtomicBool, AtomicU8, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
 use crossbeam_utils::CachePadded;
@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use rustix::mm::{
     Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mlock, mmap_anonymous, mprotect, munmap,
 };
+use rustix::thread::futex;
 
 use super::kernel::{Kernel, despite_signals};
 use super::patience::{despite, patiently};
@@ -79,6 +80,10 @@ fn probe() -> Result<(), Refusal> {
         Err(errno) => return Err(Failure::new(Call::Mprotect, errno.raw_os_error()).into()),
         Ok(()) => return Err(Failure::new(Call::Mprotect, 0).into()),
     }
+    let page = Page::map()?;
+    let obeyed = patiently(|| page.is_obeyed());
+    page.unmap();
+    obeyed?;
     patiently(call)?;
     Ok(())
 }
@@ -125,9 +130,9 @@ impl Standing {
     }
 }
 
-/// The first byte of a page that this module alone maps, writes and protects.
+/// The first word of a page that this module alone maps, writes and protects.
 #[repr(transparent)]
-struct Page(AtomicU8);
+struct Page(AtomicU32);
 
 /// The kernel rounds a length up to whole pages.
 const LENGTH: usize = 1;
@@ -148,7 +153,7 @@ impl Page {
         // SAFETY: the content stays. If the advice is refused, the only consequence is that a later mprotect(2) may
         // have to split a mapping.
         let _ = unsafe { madvise(page, LENGTH, Advice::LinuxDontDump) };
-        // SAFETY: the page was mapped just now, with zeros, which are a valid `AtomicU8`; every
+        // SAFETY: the page was mapped just now, with zeros, which are a valid `AtomicU32`; every
         // access to it is atomic, and after `unmap` nobody holds it.
         Ok(unsafe { &*page.cast::<Page>() })
     }
@@ -156,7 +161,15 @@ impl Page {
     fn lock(&self) -> Result<(), Failure> {
         // SAFETY: locking changes no content.
         unsafe { mlock(self.address(), LENGTH) }
-            .map_err(|errno| Failure::new(Call::Mlock, errno.raw_os_error()))
+            .map_err(|errno| Failure::new(Call::Mlock, errno.raw_os_error()))?;
+        // A sandbox may answer 0 in the kernel's place. The kernel does not give a locked page away:
+        // `madvise_dontneed_free`, mm/madvise.c@v6.18.
+        // SAFETY: the content is zeros, before and after.
+        match unsafe { madvise(self.address(), LENGTH, Advice::LinuxDontNeed) } {
+            Err(Errno::INVAL) => Ok(()),
+            Err(errno) => Err(Failure::new(Call::Madvise, errno.raw_os_error())),
+            Ok(()) => Err(Failure::new(Call::Mlock, 0)),
+        }
     }
 
     fn address(&self) -> *mut c_void {
@@ -170,6 +183,30 @@ impl Page {
         // and the system call below, which the compiler cannot see through, keeps the store above.
         self.0.store(1, Relaxed);
         self.protect(MprotectFlags::READ)
+    }
+
+    /// Fails if mprotect(2) answers success and does nothing, as a sandbox may in the kernel's place: then a heavy fence
+    /// would be no barrier, or would write to the page without permission, which is SIGSEGV. For a page that nobody else
+    /// knows.
+    fn is_obeyed(&self) -> Result<(), Failure> {
+        self.protect(MprotectFlags::READ | MprotectFlags::WRITE)?;
+        let given = self.kernel_can_write()?;
+        self.protect(MprotectFlags::READ)?;
+        let taken = !self.kernel_can_write()?;
+        if given && taken { Ok(()) } else { Err(Failure::new(Call::Mprotect, 0)) }
+    }
+
+    /// Lets the kernel write 1 to the page, which is EFAULT where the process may not (`futex_wake_op`,
+    /// kernel/futex/waitwake.c@v6.18). It wakes nobody.
+    fn kernel_can_write(&self) -> Result<bool, Failure> {
+        let Page(word) = self;
+        let (set, compare) = (futex::WakeOp::Set, futex::WakeOpCmp::Eq);
+        let write = || futex::wake_op(word, futex::Flags::PRIVATE, 0, 0, word, set, compare, 1, 0);
+        match despite_signals(write) {
+            Ok(_) => Ok(true),
+            Err(Errno::FAULT) => Ok(false),
+            Err(errno) => Err(Failure::new(Call::Futex, errno.raw_os_error())),
+        }
     }
 
     fn protect(&self, protection: MprotectFlags) -> Result<(), Failure> {

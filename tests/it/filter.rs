@@ -155,14 +155,24 @@ pub(crate) fn on_arguments(
     any_of: &[&[(u8, SeccompCmpOp, u64)]],
     action: SeccompAction,
 ) -> BpfProgram {
+    compile([(SYS_membarrier, any_of.iter().map(|all_of| all(all_of)).collect())], action)
+}
+
+/// The call meets `action` if its arguments satisfy all of these.
+pub(crate) fn on_call(
+    call: c_long,
+    all_of: &[(u8, SeccompCmpOp, u64)],
+    action: SeccompAction,
+) -> BpfProgram {
+    compile([(call, vec![all(all_of)])], action)
+}
+
+fn all(of: &[(u8, SeccompCmpOp, u64)]) -> SeccompRule {
     let condition = |&(argument, ref comparison, value): &(u8, SeccompCmpOp, u64)| {
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison.clone(), value)
     };
-    let rule = |all_of: &&[_]| {
-        let conditions = all_of.iter().map(condition).collect::<Result<_, _>>();
-        conditions.and_then(SeccompRule::new).expect("a valid rule")
-    };
-    compile([(SYS_membarrier, any_of.iter().map(rule).collect())], action)
+    let conditions = of.iter().map(condition).collect::<Result<_, _>>();
+    conditions.and_then(SeccompRule::new).expect("a valid rule")
 }
 
 /// Compares the command that membarrier is called with.

@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use rustix::thread::MembarrierCommand::{PrivateExpedited, RegisterPrivateExpedited};
 use seccompiler::SeccompAction::{Errno, KillProcess, Trap};
-use seccompiler::SeccompCmpOp::Eq;
+use seccompiler::SeccompCmpOp::{self, Eq, MaskedEq};
 #[cfg(feature = "std")]
 use seccompiler::SeccompCmpOp::{Gt, Ne};
 use seccompiler::{BpfProgram, apply_filter, apply_filter_all_threads};
@@ -21,7 +21,7 @@ use crate::child::{Child, cannot_run, end, needs_procfs};
 #[cfg(target_arch = "x86_64")]
 use crate::filter::on_cpuid_mode;
 use crate::filter::{
-    on_all_but, on_arguments, on_command, on_every_rung, on_everything_but, on_membarrier,
+    on_all_but, on_arguments, on_call, on_command, on_every_rung, on_everything_but, on_membarrier,
     on_mmap_of, on_pread, on_protection_too, on_read,
 };
 use crate::mount::enter_an_empty_root;
@@ -237,6 +237,69 @@ fn a_sandbox_that_answers_0_to_mmap_is_not_believed() {
         }
         fences_hold();
     });
+}
+
+/// mprotect as only the mprotect rung calls it, with an address that a kernel takes: for one byte, with this protection.
+fn mprotect(protection: libc::c_int) -> (libc::c_long, [(u8, SeccompCmpOp, u64); 3]) {
+    (libc::SYS_mprotect, [(0, MaskedEq(0xfff), 0), (1, Eq, 1), (2, Eq, protection as u64)])
+}
+
+/// A sandbox without membarrier answers `$answer` to one more call. Then the mprotect rung is refused with this call and
+/// errno. (A macro, since a child runs a closure of the test itself.)
+macro_rules! is_not_believed {
+    ($of:expr, $answer:expr => $call:ident, $errno:expr) => {
+        Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
+            let (call, arguments) = $of;
+            install(on_call(call, &arguments, Errno($answer as u32)));
+            assert_eq!(init(), Strategy::Symmetric);
+            assert!(mprotect_is_refused());
+            if let Some(Verdict::Refused(refusal)) = verdict("mprotect") {
+                let Some(failure) = refusal.failure() else {
+                    cannot_run("mprotect rung", refusal);
+                };
+                assert_eq!((failure.call(), failure.errno()), (Call::$call, $errno));
+            }
+            fences_hold();
+        })
+    };
+}
+
+#[test]
+fn a_permission_that_is_not_taken_is_noticed() {
+    is_not_believed!(mprotect(libc::PROT_READ), 0 => Mprotect, 0);
+}
+
+#[test]
+fn a_permission_that_is_not_given_is_noticed() {
+    is_not_believed!(mprotect(libc::PROT_READ | libc::PROT_WRITE), 0 => Mprotect, 0);
+}
+
+#[test]
+fn a_page_that_is_not_locked_is_noticed() {
+    is_not_believed!((libc::SYS_mlock, [(1, Eq, 1)]), 0 => Mlock, 0);
+}
+
+#[test]
+fn where_it_cannot_be_seen_whether_a_page_is_locked_the_rung_is_refused() {
+    let dont_need = libc::MADV_DONTNEED as u64;
+    is_not_believed!(
+        (libc::SYS_madvise, [(1, Eq, 1), (2, Eq, dont_need)]), libc::EPERM => Madvise, libc::EPERM
+    );
+}
+
+/// futex(2) by which the kernel tries to write to a page.
+fn write() -> (libc::c_long, [(u8, SeccompCmpOp, u64); 1]) {
+    (libc::SYS_futex, [(1, MaskedEq(0x7f), libc::FUTEX_WAKE_OP as u64)])
+}
+
+#[test]
+fn where_it_cannot_be_seen_whether_a_page_can_be_written_the_rung_is_refused() {
+    is_not_believed!(write(), libc::EPERM => Futex, libc::EPERM);
+}
+
+#[test]
+fn a_write_that_the_kernel_does_not_make_is_noticed() {
+    is_not_believed!(write(), 0 => Mprotect, 0);
 }
 
 #[test]
