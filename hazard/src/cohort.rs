@@ -201,6 +201,7 @@ impl<F: Family> Cohort<F> {
     /// As [`Domain::retire`](crate::Domain::retire).
     pub fn reclaim(&self) -> Result<Reclaimed, HeavyFenceError> {
         Reclaimed::outermost(ptr::from_ref(self).cast(), || self.reclaim_now())
+            .map(Option::unwrap_or_default)
     }
 
     fn reclaim_now(&self) -> Result<Reclaimed, HeavyFenceError> {

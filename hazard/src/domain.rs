@@ -277,8 +277,10 @@ const COSTLY: usize = 128;
 /// How many objects or bytes the domain counts at most until the next heavy fence. A greater threshold is this one.
 const MOST: isize = isize::MAX / 2;
 
-/// How often `reclaim_all` checks again whether another thread is done.
+/// How often `reclaim_all` checks again whether another thread is done, and for how many microseconds at most where there
+/// is a clock: beside busy programs a single yield may take milliseconds.
 const PATIENCE: u32 = 1_000;
+const LONGEST: usize = 1_000_000;
 
 /// The constructor, `const` where the atomics' is.
 macro_rules! new {
@@ -368,6 +370,11 @@ impl<F> Domain<F> {
     ///
     /// As [`retire`](Domain::retire).
     pub fn reclaim(&self) -> Result<Reclaimed, HeavyFenceError> {
+        self.reclaim_outermost().map(Option::unwrap_or_default)
+    }
+
+    /// `None` in a destructor.
+    fn reclaim_outermost(&self) -> Result<Option<Reclaimed>, HeavyFenceError> {
         Reclaimed::outermost(self.address(), || self.reclaim_now())
     }
 
@@ -402,30 +409,49 @@ impl<F> Domain<F> {
     /// Frees every retired object that no hazard pointer protects, and the objects that their destructors retire, until
     /// only protected objects are left. For tests and for the end of a program.
     ///
-    /// May wait, for a bounded time, for other threads that are about to free objects of this domain. Afterwards
+    /// May wait for other threads that are about to free objects of this domain: until nothing has been freed for a
+    /// second, or for 1,000 turns in which other threads run (without the feature `std` for these alone). Afterwards
     /// everything that was retired before the call has been freed or is counted in [`Reclaimed::kept`]. Usually `kept`
     /// counts protected objects alone. It counts unprotected ones too in these cases: another thread keeps retiring;
-    /// another thread is freeing objects, and does not end soon; this call was made in a destructor; a fork left behind
-    /// a thread that was freeing objects. The call continues as long as there is something to free: threads that retire
-    /// without a pause keep it busy.
+    /// another thread is freeing objects, and does not end soon; a fork left behind a thread that was freeing objects;
+    /// this call was made in a destructor, where it frees nothing and waits for nobody. The call continues as long as
+    /// there is something to free: threads that retire without a pause keep it busy.
     ///
     /// # Errors and panics
     ///
     /// As [`reclaim`](Domain::reclaim).
     pub fn reclaim_all(&self) -> Result<Reclaimed, HeavyFenceError> {
+        self.reclaim_patiently(clock::now)
+    }
+
+    fn reclaim_patiently(
+        &self,
+        clock: impl Fn() -> Option<usize>,
+    ) -> Result<Reclaimed, HeavyFenceError> {
         let mut freed = 0;
-        let mut tries = 0;
+        let (mut tries, mut begun) = (0, None);
         loop {
-            let pass = self.reclaim()?;
+            // In a destructor this thread itself has what is to be freed.
+            let Some(pass) = self.reclaim_outermost()? else {
+                return Ok(Reclaimed { freed, kept: self.stats().waiting() });
+            };
             freed += pass.freed;
             let kept = self.stats().waiting();
-            if kept <= pass.kept || tries == PATIENCE {
+            if kept <= pass.kept {
                 return Ok(Reclaimed { freed, kept });
             }
-            if pass.freed == 0 {
-                yield_now();
-                tries += 1;
+            if pass.freed != 0 {
+                (tries, begun) = (0, None);
+                continue;
             }
+            let now = clock();
+            begun = begun.or(now);
+            let waited = now.zip(begun).map_or(0, |(now, begun)| now.wrapping_sub(begun));
+            if tries == PATIENCE || waited > LONGEST {
+                return Ok(Reclaimed { freed, kept });
+            }
+            tries += 1;
+            yield_now();
         }
     }
 
@@ -962,11 +988,11 @@ pub struct Reclaimed {
 }
 
 impl Reclaimed {
-    /// Does `pass`, unless a destructor of what is at this address led here; and again as often as destructors ask.
+    /// Does `pass`, and again as often as destructors ask. `None` if a destructor of what is at this address led here.
     pub(crate) fn outermost(
         of: *const (),
         pass: impl Fn() -> Result<Self, HeavyFenceError>,
-    ) -> Result<Self, HeavyFenceError> {
+    ) -> Result<Option<Self>, HeavyFenceError> {
         let mut further = None;
         let again = || {
             // After an error the garbage is kept, as the pass before said.
@@ -975,12 +1001,13 @@ impl Reclaimed {
                 further = Some(Reclaimed { freed: freed + pass.freed, kept: pass.kept });
             }
         };
-        let first =
-            thread::outermost(of, true, &pass, again).unwrap_or(Ok(Reclaimed::default()))?;
-        Ok(match further {
+        let Some(first) = thread::outermost(of, true, &pass, again).transpose()? else {
+            return Ok(None);
+        };
+        Ok(Some(match further {
             None => first,
             Some(Reclaimed { freed, kept }) => Reclaimed { freed: first.freed + freed, kept },
-        })
+        }))
     }
 }
 
@@ -1029,8 +1056,9 @@ mod tests {
     extern crate std;
 
     use alloc::boxed::Box;
+    use core::cell::Cell;
+    use std::sync::{Barrier, OnceLock};
 
-    #[cfg(feature = "std")]
     use super::*;
     use crate::{Family, domain};
 
@@ -1052,6 +1080,61 @@ mod tests {
         Tests::domain().reclaim().expect("a heavy fence");
         assert!(due.fenced_at.load(Relaxed) < LATE);
         assert!((PAUSES[0]..=PAUSES[1]).contains(&due.pause.load(Relaxed)));
+    }
+
+    #[test]
+    fn reclaim_all_waits_for_what_another_thread_has_in_hand_until_the_clock_or_the_turns_end_it() {
+        if crate::sync::LOOM {
+            return; // no model
+        }
+        struct Slow<'b>(&'b Barrier);
+        impl Drop for Slow<'_> {
+            fn drop(&mut self) {
+                self.0.wait(); // in hand
+                self.0.wait(); // the other has given up
+            }
+        }
+        static BOTH: OnceLock<Barrier> = OnceLock::new();
+        domain! { enum Tests {} }
+        let domain = Tests::domain();
+        let both = BOTH.get_or_init(|| Barrier::new(2));
+        domain.retire_box(Box::new(Slow(both)));
+        std::thread::scope(|scope| {
+            scope.spawn(|| domain.reclaim().expect("a heavy fence"));
+            both.wait();
+            // How often it reads a clock that shows the end of the wait from the second time on, and, if `late`, a
+            // microsecond more from the 101st time on.
+            let looked = |begin: usize, late: bool| {
+                let count = Cell::new(0_u32);
+                let clock = || {
+                    count.set(count.get() + 1);
+                    Some(match count.get() {
+                        1 => begin,
+                        101.. if late => begin.wrapping_add(LONGEST + 1),
+                        _ => begin.wrapping_add(LONGEST),
+                    })
+                };
+                let done = domain.reclaim_patiently(clock).expect("a heavy fence");
+                assert_eq!((done.freed, done.kept), (0, 1));
+                count.get()
+            };
+            assert_eq!(looked(0, true), 101);
+            assert_eq!(looked(usize::MAX - 5, true), 101);
+            assert_eq!(looked(0, false), PATIENCE + 1);
+            assert_eq!(domain.reclaim_patiently(|| None).expect("a heavy fence").kept, 1);
+            // What is freed meanwhile begins the wait anew.
+            let count = Cell::new(0_u32);
+            let clock = || {
+                count.set(count.get() + 1);
+                if count.get() == 50 {
+                    domain.retire_box(Box::new(1_u8));
+                }
+                Some(if count.get() <= 50 { 0 } else { LONGEST + 1 })
+            };
+            let done = domain.reclaim_patiently(clock).expect("a heavy fence");
+            assert_eq!((done.freed, done.kept, count.get()), (1, 1, 50 + PATIENCE + 1));
+            both.wait();
+        });
     }
 
     /// As where a coroutine is suspended in a destructor when its thread ends.

@@ -164,7 +164,8 @@ pub(crate) fn on_call(
     all_of: &[(u8, SeccompCmpOp, u64)],
     action: SeccompAction,
 ) -> BpfProgram {
-    compile([(call, vec![all(all_of)])], action)
+    let rules = if all_of.is_empty() { Vec::new() } else { vec![all(all_of)] };
+    compile([(call, rules)], action)
 }
 
 fn all(of: &[(u8, SeccompCmpOp, u64)]) -> SeccompRule {

@@ -6,10 +6,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
+use nix::libc;
+use seccompiler::SeccompAction::KillProcess;
+use seccompiler::apply_filter;
+
 use asymfence_hazard::{AtomicBox, Family, HazardPointer, Reclaimed, domain};
 
 use crate::chained::{self, Chain, on_a_small_stack};
 use crate::child::{Child, ledger};
+use crate::filter::on_call;
 use crate::{
     BY_NUMBERS, Canary, bound, bound_of, end, joined, reclaim, replace, retire, stats, waiting,
 };
@@ -373,6 +378,24 @@ fn reclaim_all_waits_for_what_another_thread_has_in_hand() {
         barrier.wait();
         while Tests::domain().reclaim_all().expect("a heavy fence").kept != 0 {}
         assert_eq!(deaths.load(Relaxed), 1);
+    });
+}
+
+/// Its own thread has what is to be freed.
+#[test]
+fn reclaim_all_in_a_destructor_waits_for_nobody() {
+    struct Reclaims;
+    impl Drop for Reclaims {
+        fn drop(&mut self) {
+            apply_filter(&on_call(libc::SYS_sched_yield, &[], KillProcess)).expect("seccomp");
+            let done = Tests::domain().reclaim_all().expect("a heavy fence");
+            assert_eq!((done.freed, done.kept), (0, 1), "it is not freed, and that is said");
+        }
+    }
+    own!();
+    Child::default().run(|| {
+        Tests::domain().retire_box(Box::new(Reclaims));
+        assert_eq!(reclaim::<Tests>(), (1, 0));
     });
 }
 
