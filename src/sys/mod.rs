@@ -520,6 +520,23 @@ pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod stop;
 
+/// pwritev2(2) RWF_NOWAIT at the current position. rustix does not have it on Android, whose C library has it since API
+/// level 33.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn write_without_waiting(file: impl rustix::fd::AsFd, text: &[u8]) -> rustix::io::Result<usize> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::io::{IoSlice, ReadWriteFlags, pwritev2};
+        // An offset of -1 means the current one, as for write(2). A pipe allows no other.
+        pwritev2(file, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT)
+    }
+    #[cfg(target_os = "android")]
+    {
+        let _ = (file, text);
+        Err(rustix::io::Errno::NOSYS)
+    }
+}
+
 /// In bytes, as the kernel counts them.
 #[cfg(all(any(target_os = "linux", target_os = "android"), feature = "std"))]
 const LENGTH_OF_A_SIGNAL_SET: usize = if cfg!(any(

@@ -30,11 +30,11 @@ use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, open};
-use rustix::io::{self, Errno, IoSlice, ReadWriteFlags, pwritev2, write};
+use rustix::io::{self, Errno, write};
 use rustix::net::{SendFlags, send};
 use rustix::pipe::{IoSliceRaw, SpliceFlags, vmsplice};
 
-use super::exit_group;
+use super::{exit_group, write_without_waiting};
 
 /// 128 + SIGABRT, as a shell shows it.
 const STATUS: i32 = 134;
@@ -167,10 +167,9 @@ fn write_at_once(text: &'static [u8]) -> io::Result<usize> {
 }
 
 /// By RWF_NOWAIT, which the pipes of pipe(2) know since Linux 6.4 (commit afed6271f5b0), and named pipes not even in 6.18
-/// (seen there, EOPNOTSUPP). Or else by vmsplice(2), which filters allow less often.
+/// (seen there, EOPNOTSUPP). Or else, and on Android, by vmsplice(2), which filters allow less often.
 fn write_to_pipe(pipe: impl AsFd, text: &'static [u8]) -> io::Result<usize> {
-    // An offset of -1 means the current one, as for write(2). A pipe allows no other.
-    match pwritev2(pipe.as_fd(), &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
+    match write_without_waiting(pipe.as_fd(), text) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::SPIPE) => {
             // At the end of a pipe that is read, vmsplice(2) would read into the text.
             may_be_written(pipe.as_fd())?;
