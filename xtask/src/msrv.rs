@@ -1,4 +1,4 @@
-//! Builds the library with the oldest Rust that it promises to work with.
+//! Checks the library with the oldest Rust that it promises to work with, for other systems too.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,33 @@ pub(crate) fn check(sh: &Shell) -> Result {
         let target = target(sh, "msrv");
         run(sh, cmd!(sh, "cargo check --locked --target-dir {target} {features...}"))?;
     }
+    elsewhere(sh)?;
     ledger::ran(sh, WHAT)
+}
+
+/// The systems that this crate has a mechanism for, beside Linux, and one that has none. Their std is checked too, from its
+/// sources.
+const ELSEWHERE: [&str; 4] = [
+    "aarch64-linux-android",
+    "x86_64-unknown-freebsd",
+    "x86_64-pc-windows-msvc",
+    "aarch64-apple-darwin",
+];
+
+fn elsewhere(sh: &Shell) -> Result {
+    let _unstable = sh.push_env("RUSTC_BOOTSTRAP", "1");
+    let _strict = sh.push_env("RUSTFLAGS", "-D warnings");
+    let target = target(sh, "msrv");
+    let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
+    let targets: &Vec<&str> = &ELSEWHERE.iter().flat_map(|target| ["--target", target]).collect();
+    for (std, features) in [
+        ("-Zbuild-std=core,alloc", &["--no-default-features"][..]),
+        ("-Zbuild-std=std,panic_abort", &[]),
+    ] {
+        let check = ["check", "--locked", std, "--target-dir"];
+        run(sh, cmd!(sh, "cargo {check...} {target} {packages...} {targets...} {features...}"))?;
+    }
+    Ok(())
 }
 
 /// Its name in the ledger.
