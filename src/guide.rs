@@ -13,6 +13,7 @@ macro_rules! links {
 [`heavy_fence`]: crate::heavy_fence
 [`init`]: crate::init
 [`try_heavy_fence`]: crate::try_heavy_fence
+[adopting]: crate::guide::adopting
 [cookbook]: crate::guide::cookbook
 [between-processes]: crate::guide::between_processes
 [contributing]: #design-notes

@@ -129,8 +129,8 @@ impl SegmentStep {
                 "the file holds no boot id: mount the kernel's own"
             }
             (SegmentStep::Reopen, Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
-                "the file must be open to this process for reading and writing; give it the permission, or take \
-                 a memfd"
+                "the file must be open to this process for reading and writing; give it the permission, mount its \
+                 file system for writing, clear its attributes (chattr(1)), or take a memfd"
             }
             (SegmentStep::ReadBootId, Errno::ACCESS | Errno::PERM) => {
                 "a sandbox forbids it; attach before the sandbox is installed"
@@ -235,8 +235,8 @@ impl fmt::Display for SegmentError {
             ),
             SegmentError::LockNotKept => f.write_str(
                 "the lock is not there: either the file system does not keep a lock for as long as the file is mapped \
-                 (overlayfs and FUSE do not): take a memfd, or a file in /dev/shm; or a sandbox answers fcntl(2) in the \
-                 kernel's place: let the kernel answer",
+                 (overlayfs and FUSE do not): take a memfd, or a file in /dev/shm; or a sandbox answers fcntl(2) or \
+                 mmap(2) in the kernel's place: let the kernel answer",
             ),
             SegmentError::PlaceLost => f.write_str(
                 "the place in the table is no longer held, as after the restore of a checkpoint; attach again",

@@ -89,7 +89,8 @@
 //!   descriptor's number is closed, or another file has it since, a dropped participant leaves its place to be reaped,
 //!   and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];
 //! - a place cannot be given back before the process ends, if mseal(2) has sealed the participant's mapping, if a
-//!   filter refuses munmap(2), or if a filter has killed only the thread that was in [`attach`].
+//!   filter refuses munmap(2), if it refused close(2) during [`attach`] (then the descriptor stays open too), or if it
+//!   has killed only the thread that was in [`attach`].
 //!
 //! Other mechanisms do not have all these properties. A process number and a start time mean nothing in another PID
 //! namespace. A robust mutex belongs to a thread. A lock of fcntl(2) F_SETLK is released when the process closes *any*

@@ -47,9 +47,10 @@ pub enum Attached<'a> {
 /// another copy ended with its process before: then `clean` does not run. If the last copy ends with its process,
 /// without being dropped, the place must be [reaped](super::reap). The same holds if the last copy is dropped while a
 /// child that was forked or spawned during `attach` has not called exec yet, or if the descriptor of the lock file is
-/// closed, in the process or in the thread that drops the participant, or if a filter refuses fstat(2) or fcntl(2).
-/// Other processes that attach or reap at that moment are not in the way. Dropping makes three system calls, munmap(2),
-/// fstat(2) and fcntl(2).
+/// closed, in the process or in the thread that drops the participant, or if a filter refuses fstat(2) or fcntl(2). (If
+/// a filter refuses munmap(2), or refused close(2) during `attach`, the place cannot even be reaped before the process
+/// ends.) Other processes that attach or reap at that moment are not in the way. Dropping makes three system calls,
+/// munmap(2), fstat(2) and fcntl(2).
 ///
 /// The mode is part of the type, so no fence has to check it. Code that works in both modes is generic over [`Fences`].
 ///

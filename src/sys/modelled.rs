@@ -441,6 +441,7 @@ const NO_MODEL: &str = "a fence of asymfence was called outside of a loom model,
   - This is no test. Enable the feature only under a cfg or a feature of your own: if
     `cargo tree -e normal` lists loom, every build has it. In a package of edition 2018
     or older set `resolver = \"2\"`, because resolver 1 ignores the cfg.
+  - An ordinary test, with no model around the fence: exclude it by `#[cfg(not(loom))]`.
   - A thread of `std` in a model: use `loom::thread`.
   - A destructor that runs after the execution.
   - Another version of loom than 0.7.";
@@ -630,7 +631,11 @@ pub(super) fn light_fence() {
         };
         for (past, at) in &came_first {
             world.note(|| {
-                std::format!("{}: ... behind the heavy fence of {} at {at}", name(me), name(heavy))
+                std::format!(
+                    "{}: ... its light fence came after the heavy fence of {} at {at}",
+                    name(me),
+                    name(heavy)
+                )
             });
             world.take(past);
         }
@@ -665,7 +670,11 @@ pub(crate) fn barrier_elsewhere() {
         all_met.extend(met.light.iter().map(|(past, _)| past.clone()));
         for (_, at) in &met.light {
             world.note(|| {
-                std::format!("{}: ... behind the light fence of {} at {at}", name(me), name(light))
+                std::format!(
+                    "{}: ... its heavy fence came after the light fence of {} at {at}",
+                    name(me),
+                    name(light)
+                )
             });
         }
     }

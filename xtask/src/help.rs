@@ -47,9 +47,8 @@ Usage: cargo xtask COMMAND
                   (on Debian, as root, it installs what they need); --quick
                   those of a few minutes, which deep runs too
   ci              formatting, lints, docs, the house rules, test, loom, spin,
-                  mutants --quick, the oldest Rust (for four other
-                  systems too), code for other processors, the
-                  sanitizer, the doctor, the costs
+                  mutants --quick, the oldest Rust (for four other systems too),
+                  code for other processors, the sanitizer, the doctor, the costs
   deep            what takes longer: the crates that adopt, the quick
                   platforms, Miri, loom --deep, the mutants
   fmt             formats every file, those below macros too

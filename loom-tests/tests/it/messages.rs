@@ -95,8 +95,8 @@ fn the_trace_tells_on_which_side_of_a_light_fence_a_heavy_one_struck() {
     let light = place("thread 1: light fence at loom-tests/tests/it/messages.rs:");
     assert!(heavy.is_some() && heavy < end && light.is_some(), "{text}");
     let sides = [
-        place("thread 0: ... behind the light fence of thread 1 at loom-tests"),
-        place("thread 1: ... behind the heavy fence of thread 0 at loom-tests"),
+        place("thread 0: ... its heavy fence came after the light fence of thread 1 at loom-tests"),
+        place("thread 1: ... its light fence came after the heavy fence of thread 0 at loom-tests"),
     ];
     assert_eq!(sides.iter().flatten().count(), 1, "{text}");
 }
