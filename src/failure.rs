@@ -162,6 +162,9 @@ impl Failure {
                 "RLIMIT_MEMLOCK leaves no room for one page, or a sandbox refuses the call; raise it, or allow \
                  the call"
             }
+            (Call::Mmap | Call::Mlock | Call::Mprotect, 0) => {
+                "a sandbox answers in the kernel's place, perhaps as if the call had succeeded; allow the call there"
+            }
             (Call::Mmap, Self::EAGAIN) => {
                 "mlockall(MCL_FUTURE) locks new mappings too, and RLIMIT_MEMLOCK has no room; raise it"
             }
