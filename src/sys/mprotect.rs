@@ -67,7 +67,8 @@ fn admit() -> Result<(), Refusal> {
 fn probe() -> Result<(), Refusal> {
     // RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page: no reason to stop the process.
     let is_interrupted = |failure: &Failure| failure.errno() == i32::from(Failure::EINTR);
-    let page = despite(is_interrupted, || STANDING[0].page(Page::lock))?;
+    let locked = |page: &Page| page.lock().and_then(|()| patiently(|| page.is_obeyed()));
+    let page = despite(is_interrupted, || STANDING[0].page(locked))?;
     for standing in &STANDING[1..] {
         // guard survives: no test lets a process map one page and not four.
         despite(is_interrupted, || standing.page(|_| Ok(())))?;
@@ -80,10 +81,6 @@ fn probe() -> Result<(), Refusal> {
         Err(errno) => return Err(Failure::new(Call::Mprotect, errno.raw_os_error()).into()),
         Ok(()) => return Err(Failure::new(Call::Mprotect, 0).into()),
     }
-    let page = Page::map()?;
-    let obeyed = patiently(|| page.is_obeyed());
-    page.unmap();
-    obeyed?;
     patiently(call)?;
     Ok(())
 }
@@ -189,11 +186,14 @@ impl Page {
     /// would be no barrier, or would write to the page without permission, which is SIGSEGV. For a page that nobody else
     /// knows.
     fn is_obeyed(&self) -> Result<(), Failure> {
-        self.protect(MprotectFlags::READ | MprotectFlags::WRITE)?;
-        let given = self.kernel_can_write()?;
-        self.protect(MprotectFlags::READ)?;
-        let taken = !self.kernel_can_write()?;
-        if given && taken { Ok(()) } else { Err(Failure::new(Call::Mprotect, 0)) }
+        let writable = MprotectFlags::READ | MprotectFlags::WRITE;
+        for (protection, can_write) in [(writable, true), (MprotectFlags::READ, false)] {
+            self.protect(protection)?;
+            if self.kernel_can_write()? != can_write {
+                return Err(Failure::new(Call::Mprotect, 0));
+            }
+        }
+        Ok(())
     }
 
     /// Lets the kernel write 1 to the page, which is EFAULT where the process may not (`futex_wake_op`,
