@@ -7,11 +7,12 @@ use super::folder;
 use crate::Result;
 
 /// qemu, and the libraries of it that a machine may not have. Installing them would remove others'.
-const QEMU: [&str; 14] = [
+const QEMU: [&str; 15] = [
     "qemu-system-x86",
     "qemu-system-common",
     "qemu-system-data",
     "seabios",
+    "libcapstone4",
     "libfdt1",
     "libslirp0",
     "libvdeplug2",
