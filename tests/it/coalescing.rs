@@ -10,11 +10,17 @@ use std::thread;
 use asymfence::{Calls, Coalesce, heavy_fence, init, stats, try_heavy_fence};
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
-use seccompiler::SeccompAction::{Errno, Trap};
+use seccompiler::SeccompAction::Errno;
+#[cfg(target_arch = "x86_64")]
+use seccompiler::SeccompAction::Trap;
 use seccompiler::apply_filter;
 
-use crate::child::{Child, end};
-use crate::filter::{on_get_tsc, on_protection_too};
+use crate::child::Child;
+#[cfg(target_arch = "x86_64")]
+use crate::child::end;
+#[cfg(target_arch = "x86_64")]
+use crate::filter::on_get_tsc;
+use crate::filter::on_protection_too;
 use crate::fork::in_fork;
 use crate::{fences_hold, force_mprotect};
 

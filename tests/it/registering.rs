@@ -76,7 +76,7 @@ fn code_of(child: i32) -> i32 {
 }
 
 /// Of all threads.
-fn page_faults() -> i64 {
+fn page_faults() -> libc::c_long {
     getrusage(UsageWho::RUSAGE_SELF).expect("a measure").minor_page_faults()
 }
 
