@@ -57,9 +57,15 @@ pub(crate) fn had_procfs() -> bool {
 
 /// Ends the child here, and says so in the ledger, if its body began without procfs.
 pub(crate) fn needs_procfs() {
-    let is_child = std::env::var_os(MARK).is_some();
-    if is_child && !had_procfs() {
-        cannot_run("procfs", "there is none at /proc");
+    if !had_procfs() {
+        cannot_run_in_a_child("procfs", "there is none at /proc");
+    }
+}
+
+/// As `cannot_run`, if this is a child.
+pub(crate) fn cannot_run_in_a_child(what: &str, why: impl fmt::Display) {
+    if std::env::var_os(MARK).is_some() {
+        cannot_run(what, why);
     }
 }
 
@@ -198,8 +204,10 @@ impl Child {
         command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
         command.env(MARK, test).env_remove("ASYMFENCE");
         command.envs(self.variable);
-        let under_filter = self.filter.is_some();
-        if let Some(filter) = self.filter {
+        // Empty where there are no filters.
+        let filter = self.filter.filter(|filter| !filter.is_empty());
+        let under_filter = filter.is_some();
+        if let Some(filter) = filter {
             // SAFETY: between fork and exec the closure makes system calls only; the filter was
             // compiled before.
             unsafe {

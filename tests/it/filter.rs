@@ -12,6 +12,8 @@ use seccompiler::{
     SeccompRule,
 };
 
+use crate::child;
+
 /// Every membarrier command meets `action`.
 pub(crate) fn on_membarrier(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new())], action)
@@ -202,7 +204,10 @@ fn compile_with<const N: usize>(
 ) -> BpfProgram {
     #[allow(clippy::useless_conversion, reason = "a c_long has 32 bits on some targets")]
     let rules = rules.map(|(call, rules)| (i64::from(call), rules));
-    let arch = std::env::consts::ARCH.try_into().expect("an architecture that seccompiler knows");
+    let Ok(arch) = std::env::consts::ARCH.try_into() else {
+        child::cannot_run_in_a_child("seccomp", "seccompiler knows no filter of this processor");
+        return Vec::new(); // in the parent, whose child ends here
+    };
     let filter = SeccompFilter::new(BTreeMap::from(rules), otherwise, action, arch);
     filter.and_then(TryInto::try_into).expect("a valid filter")
 }
