@@ -133,10 +133,10 @@ pub(crate) fn seldom() {}
 ///
 /// A message on standard error names the mechanism (the [rung](crate::Rung)), the call and the errno. The message is
 /// left out if there is no room for it until somebody reads (a full pipe, for example), or if standard error is a
-/// terminal that the process cannot open again (another user's, no /proc, no free descriptor), the master side of a
-/// pseudo-terminal, a block device, a file that is open with O_DIRECT, a sealed memfd, a UDP socket that is not
-/// connected, or open only for reading. If it is a file that cannot grow (the file system is full, a quota,
-/// RLIMIT_FSIZE), the message is cut off or left out.
+/// terminal, or another character device such as /dev/kmsg, that the process cannot open again (another user's, no
+/// /proc, no free descriptor), the master side of a pseudo-terminal, a block device, a file that is open with O_DIRECT,
+/// a sealed memfd, a UDP socket that is not connected, or open only for reading. If it is a file that cannot grow (the
+/// file system is full, a quota, RLIMIT_FSIZE), the message is cut off or left out.
 ///
 /// The message does wait for a lock of the kernel: if another process or thread is stuck in a system call on the same
 /// pipe, file or socket, the process ends only after that call.

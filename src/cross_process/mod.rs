@@ -220,9 +220,9 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 ///
 /// # Errors
 ///
-/// See [`SegmentError`]. `attach` also fails if a sandbox answers success to membarrier(2) or fcntl(2) without calling the
-/// kernel. A process that cannot be asymmetric cannot attach to an asymmetric segment; the error's `Display` says what
-/// to do.
+/// See [`SegmentError`]. `attach` also fails if a sandbox answers success to fcntl(2) without calling the kernel, or to
+/// a membarrier command that the kernel refuses. (A sandbox that knows the commands and their flags is not detected.) A
+/// process that cannot be asymmetric cannot attach to an asymmetric segment; the error's `Display` says what to do.
 ///
 /// ```
 /// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};

@@ -67,11 +67,11 @@ fn admit() -> Result<(), Refusal> {
 fn probe() -> Result<(), Refusal> {
     // RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page: no reason to stop the process.
     let is_interrupted = |failure: &Failure| failure.errno() == i32::from(Failure::EINTR);
-    let locked = |page: &Page| page.lock().and_then(|()| patiently(|| page.is_obeyed()));
+    let obeyed = |page: &Page| patiently(|| page.is_obeyed());
+    let locked = |page: &Page| page.lock().and_then(|()| obeyed(page));
     despite(is_interrupted, || STANDING[0].page(locked))?;
     for standing in &STANDING[1..] {
-        // guard survives: no test lets a process map one page and not four.
-        despite(is_interrupted, || standing.page(|_| Ok(())))?;
+        despite(is_interrupted, || standing.page(obeyed))?;
     }
     patiently(call)?;
     Ok(())
@@ -176,7 +176,7 @@ impl Page {
 
     /// Fails if mprotect(2) answers success and does nothing, as a sandbox may in the kernel's place: then a heavy fence
     /// would be no barrier, or would write to the page without permission, which is SIGSEGV. For a page that nobody else
-    /// knows.
+    /// knows yet: each page that is kept is asked about, since the answer may depend on the address.
     fn is_obeyed(&self) -> Result<(), Failure> {
         let writable = MprotectFlags::READ | MprotectFlags::WRITE;
         for (protection, can_write) in [(writable, true), (MprotectFlags::READ, false)] {

@@ -274,6 +274,24 @@ fn a_permission_that_is_not_given_is_noticed() {
     is_not_believed!(mprotect(libc::PROT_READ | libc::PROT_WRITE), 0 => Mprotect, 0);
 }
 
+/// mprotect that takes the permission to write from a page of the mprotect rung, if its address has this bit or has it not.
+/// The pages lie side by side, so that is every second one.
+fn mprotect_of_some(bit: u64) -> (libc::c_long, [(u8, SeccompCmpOp, u64); 3]) {
+    let (call, [of_a_byte, asks]) = mprotect(libc::PROT_READ);
+    (call, [(0, MaskedEq(0x1000), bit), of_a_byte, asks])
+}
+
+#[test]
+fn a_permission_that_is_not_taken_from_odd_pages_is_noticed() {
+    is_not_believed!(mprotect_of_some(0x1000), 0 => Mprotect, 0);
+}
+
+/// With the test above: one of the two lies about the second page, and not about the first.
+#[test]
+fn a_permission_that_is_not_taken_from_even_pages_is_noticed() {
+    is_not_believed!(mprotect_of_some(0), 0 => Mprotect, 0);
+}
+
 #[test]
 fn a_page_that_is_not_locked_is_noticed() {
     is_not_believed!((libc::SYS_mlock, [(1, Eq, 1)]), 0 => Mlock, 0);
