@@ -8,7 +8,7 @@ use core::fmt;
 /// The calls and their words, from one list: a call that is missing in any place does not compile.
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident: $words:literal,)*) => {
-        /// A system call that a fence depends on. Its `Display` is the call as the manual writes it.
+        /// A call that a fence depends on: a system call, or one of the C library. Its `Display` names it.
         ///
         /// ```
         /// assert_eq!(asymfence::Call::Query.to_string(), "membarrier(MEMBARRIER_CMD_QUERY)");
@@ -86,8 +86,8 @@ pub(crate) const fn known(errno: i32) -> i32 {
     if 0 < errno && errno < 4096 { errno } else { 0 }
 }
 
-/// A system call that failed: it returned something other than 0. `Display` says which call, which errno, and what to
-/// do.
+/// A call that failed, or that something answered in the kernel's place. `Display` says which call, which errno, and
+/// what to do.
 ///
 /// ```
 /// if let Err(error) = asymfence::try_heavy_fence() {
@@ -124,8 +124,8 @@ impl Failure {
         self.call
     }
 
-    /// The errno, a positive number as in errno(3). It is 0 if the answer was neither success nor an errno, as that of
-    /// a sandbox may be.
+    /// The errno, a positive number as in errno(3). It is 0 if the answer was not the kernel's: neither success nor an
+    /// errno, or a success of a call that was not made.
     #[must_use]
     pub const fn errno(self) -> i32 {
         self.errno as i32
@@ -162,7 +162,7 @@ impl Failure {
                 "RLIMIT_MEMLOCK leaves no room for one page, or a sandbox refuses the call; raise it, or allow \
                  the call"
             }
-            (Call::Mmap | Call::Mlock | Call::Mprotect, 0) => {
+            (Call::Mmap | Call::Mlock | Call::Mprotect | Call::Futex, 0) => {
                 "a sandbox answers in the kernel's place, perhaps as if the call had succeeded; allow the call there"
             }
             (Call::Mmap, Self::EAGAIN) => {

@@ -206,7 +206,7 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// # Files and allocations
 ///
-/// On Linux `init` reads /proc/thread-self/environ (feature `std`). On x86 and RISC-V it also reads
+/// On Linux and Android `init` reads /proc/thread-self/environ (feature `std`). On x86 and RISC-V it also reads
 /// /proc/sys/kernel/osrelease and checks for two files below /sys, which identify the kernel, so that no heavy fence
 /// has to do so later. If these files do not show that a rung is sound, the rung is refused.
 ///
@@ -225,10 +225,10 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// On other systems it allocates if `ASYMFENCE` is set, and on Windows always.
 ///
-/// `ASYMFENCE` is read once, by the first function that needs it, which may be one of `cross_process`. On Linux the
-/// value at the start of the process takes precedence, even if the program has removed the variable since. This needs a
-/// readable /proc/thread-self/environ, and a program that has not overwritten its initial environment in memory, as
-/// setproctitle(3) does. Otherwise the value at that moment counts.
+/// `ASYMFENCE` is read once, by the first function that needs it, which may be one of `cross_process`. On Linux and
+/// Android the value at the start of the process takes precedence, even if the program has removed the variable since.
+/// This needs a readable /proc/thread-self/environ, and a program that has not overwritten its initial environment in
+/// memory, as setproctitle(3) does. Otherwise the value at that moment counts.
 ///
 /// # Signal safety
 ///

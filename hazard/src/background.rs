@@ -140,11 +140,17 @@ impl Background {
     pub(crate) fn start(&'static self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         count_forks();
         let id = this_process();
-        // A child has another name than its parent, whose thread it does not have.
         // Relaxed, all: one of several callers starts it.
-        let found = self.process.load(Relaxed);
-        if found == id || self.process.compare_exchange(found, id, Relaxed, Relaxed).is_err() {
-            return Ok(());
+        let mut found = self.process.load(Relaxed);
+        loop {
+            if found != 0 && !is_another(found) {
+                return Ok(()); // it runs, or another caller starts it
+            }
+            match self.process.compare_exchange(found, id, Relaxed, Relaxed) {
+                Ok(_) => break,
+                // Another caller has put its name there, or a retire in a child has removed that of the parent.
+                Err(now) => found = now,
+            }
         }
         let work = move || {
             let handle = Box::into_raw(Box::new(current()));

@@ -373,7 +373,7 @@ impl<F> Domain<F> {
         self.reclaim_outermost().map(Option::unwrap_or_default)
     }
 
-    /// `None` in a destructor.
+    /// `None` where it frees nothing: in a destructor that this domain runs, and where too many calls are under way.
     fn reclaim_outermost(&self) -> Result<Option<Reclaimed>, HeavyFenceError> {
         Reclaimed::outermost(self.address(), || self.reclaim_now())
     }
@@ -409,12 +409,13 @@ impl<F> Domain<F> {
     /// Frees every retired object that no hazard pointer protects, and the objects that their destructors retire, until
     /// only protected objects are left. For tests and for the end of a program.
     ///
-    /// May wait for other threads that are about to free objects of this domain: until nothing has been freed for a
-    /// second, or for 1,000 turns in which other threads run (without the feature `std` for these alone). Afterwards
+    /// May wait for other threads that are about to free objects of this domain: until it has itself freed nothing for
+    /// a second, or for 1,000 turns in which other threads run (without the feature `std` for these alone). Afterwards
     /// everything that was retired before the call has been freed or is counted in [`Reclaimed::kept`]. Usually `kept`
     /// counts protected objects alone. It counts unprotected ones too in these cases: another thread keeps retiring;
     /// another thread is freeing objects, and does not end soon; a fork left behind a thread that was freeing objects;
-    /// this call was made in a destructor, where it frees nothing and waits for nobody. The call continues as long as
+    /// this call was made in a destructor that this domain runs, or where [`reclaim`](Domain::reclaim) frees nothing
+    /// because too many calls are under way: then it frees nothing and waits for nobody. The call continues as long as
     /// there is something to free: threads that retire without a pause keep it busy.
     ///
     /// # Errors and panics
@@ -431,7 +432,7 @@ impl<F> Domain<F> {
         let mut freed = 0;
         let (mut tries, mut begun) = (0, None);
         loop {
-            // In a destructor this thread itself has what is to be freed.
+            // In such a destructor this thread itself has what is to be freed.
             let Some(pass) = self.reclaim_outermost()? else {
                 return Ok(Reclaimed { freed, kept: self.stats().waiting() });
             };
@@ -1056,9 +1057,12 @@ mod tests {
     extern crate std;
 
     use alloc::boxed::Box;
+    #[cfg(feature = "std")]
     use core::cell::Cell;
+    #[cfg(feature = "std")]
     use std::sync::{Barrier, OnceLock};
 
+    #[cfg(feature = "std")]
     use super::*;
     use crate::{Family, domain};
 
@@ -1082,6 +1086,7 @@ mod tests {
         assert!((PAUSES[0]..=PAUSES[1]).contains(&due.pause.load(Relaxed)));
     }
 
+    #[cfg(feature = "std")]
     #[test]
     fn reclaim_all_waits_for_what_another_thread_has_in_hand_until_the_clock_or_the_turns_end_it() {
         if crate::sync::LOOM {
@@ -1099,42 +1104,48 @@ mod tests {
         let domain = Tests::domain();
         let both = BOTH.get_or_init(|| Barrier::new(2));
         domain.retire_box(Box::new(Slow(both)));
-        std::thread::scope(|scope| {
-            scope.spawn(|| domain.reclaim().expect("a heavy fence"));
-            both.wait();
-            // How often it reads a clock that shows the end of the wait from the second time on, and, if `late`, a
-            // microsecond more from the 101st time on.
-            let looked = |begin: usize, late: bool| {
-                let count = Cell::new(0_u32);
-                let clock = || {
-                    count.set(count.get() + 1);
-                    Some(match count.get() {
-                        1 => begin,
-                        101.. if late => begin.wrapping_add(LONGEST + 1),
-                        _ => begin.wrapping_add(LONGEST),
-                    })
-                };
-                let done = domain.reclaim_patiently(clock).expect("a heavy fence");
-                assert_eq!((done.freed, done.kept), (0, 1));
-                count.get()
-            };
-            assert_eq!(looked(0, true), 101);
-            assert_eq!(looked(usize::MAX - 5, true), 101);
-            assert_eq!(looked(0, false), PATIENCE + 1);
-            assert_eq!(domain.reclaim_patiently(|| None).expect("a heavy fence").kept, 1);
-            // What is freed meanwhile begins the wait anew.
+        // What it has freed and kept with this clock, and how often it reads the clock, whose `tick` gets that number.
+        let of = |tick: &dyn Fn(u32) -> Option<usize>| {
             let count = Cell::new(0_u32);
             let clock = || {
                 count.set(count.get() + 1);
-                if count.get() == 50 {
-                    domain.retire_box(Box::new(1_u8));
-                }
-                Some(if count.get() <= 50 { 0 } else { LONGEST + 1 })
+                tick(count.get())
             };
             let done = domain.reclaim_patiently(clock).expect("a heavy fence");
-            assert_eq!((done.freed, done.kept, count.get()), (1, 1, 50 + PATIENCE + 1));
+            (done.freed, done.kept, count.get())
+        };
+        // The clock shows the end of the wait from the second time on, and, if `late`, a microsecond more from the 101st
+        // time on.
+        let at = |begin: usize, late: bool| {
+            move |count| {
+                Some(match count {
+                    1 => begin,
+                    101.. if late => begin.wrapping_add(LONGEST + 1),
+                    _ => begin.wrapping_add(LONGEST),
+                })
+            }
+        };
+        // What this call frees meanwhile begins the wait anew.
+        let frees = |count| {
+            if count == 50 {
+                domain.retire_box(Box::new(1_u8));
+            }
+            Some(if count <= 50 { 0 } else { LONGEST + 1 })
+        };
+        let (late, wraps, turns, none, anew) = std::thread::scope(|scope| {
+            scope.spawn(|| domain.reclaim().expect("a heavy fence"));
             both.wait();
+            let late = of(&at(0, true));
+            let wraps = of(&at(usize::MAX - 5, true));
+            let turns = of(&at(0, false));
+            let none = of(&|_| None);
+            let anew = of(&frees);
+            both.wait();
+            (late, wraps, turns, none, anew)
         });
+        assert_eq!((late, wraps), ((0, 1, 101), (0, 1, 101)));
+        assert_eq!((turns, none), ((0, 1, PATIENCE + 1), (0, 1, PATIENCE + 1)));
+        assert_eq!(anew, (1, 1, 50 + PATIENCE + 1));
     }
 
     /// As where a coroutine is suspended in a destructor when its thread ends.

@@ -13,12 +13,13 @@ impl<F: 'static> Domain<F> {
     /// thread already, this does nothing.
     ///
     /// The thread sleeps while nothing waits, but looks once a second, and ends with the program. A retire wakes it.
-    /// While all waiting objects are protected it is not woken: it looks again after a pause, which doubles from a
-    /// millisecond up to a second. (A thread that has retired objects before this call may retire a few more without
-    /// waking it: fewer than [`Thresholds::at_once`](crate::Thresholds::at_once), so up to three by default. They are
-    /// freed within two seconds.) Objects that wait at the end of the program are not freed. If a destructor panics,
-    /// the panic hook reports it, and the thread continues. On Linux and Android it waits by futex(2), without reading
-    /// the clock. Elsewhere it waits by [`std::thread::park_timeout`].
+    /// While all waiting objects are protected, a retire wakes it only if a heavy fence is due by the number of objects
+    /// or bytes. Otherwise it looks again after a pause, which doubles from a millisecond up to a second. (A thread
+    /// that has retired objects before this call may retire a few more without waking it: fewer than
+    /// [`Thresholds::at_once`](crate::Thresholds::at_once), so up to three by default. They are freed within two
+    /// seconds.) Objects that wait at the end of the program are not freed. If a destructor panics, the panic hook
+    /// reports it, and the thread continues. On Linux and Android it waits by futex(2), without reading the clock.
+    /// Elsewhere it waits by [`std::thread::park_timeout`].
     ///
     /// Nothing holds back threads that retire: if they retire faster than one thread frees, garbage grows.
     ///

@@ -26,7 +26,7 @@ use rustix::mm::{
 };
 use rustix::thread::futex;
 
-use super::kernel::{Kernel, despite_signals};
+use super::kernel::Kernel;
 use super::patience::{despite, patiently};
 use super::{Mechanism, Waiting};
 use crate::refusal::{Call, Failure, Refusal};
@@ -66,12 +66,15 @@ fn admit() -> Result<(), Refusal> {
 
 fn probe() -> Result<(), Refusal> {
     // RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page: no reason to stop the process.
-    let is_interrupted = |failure: &Failure| failure.errno() == i32::from(Failure::EINTR);
-    let obeyed = |page: &Page| patiently(|| page.is_obeyed());
-    let locked = |page: &Page| page.lock().and_then(|()| obeyed(page));
-    despite(is_interrupted, || STANDING[0].page(locked))?;
+    // But a signal is none against the rung, nor is a lack of memory for mprotect(2), which may pass.
+    let may_pass = |failure: &Failure| {
+        failure.errno() == i32::from(Failure::EINTR)
+            || failure.call() == Call::Mprotect && failure.is_transient()
+    };
+    let locked = |page: &Page| page.lock().and_then(|()| page.is_obeyed());
+    despite(may_pass, || STANDING[0].page(locked))?;
     for standing in &STANDING[1..] {
-        despite(is_interrupted, || standing.page(obeyed))?;
+        despite(may_pass, || standing.page(Page::is_obeyed))?;
     }
     patiently(call)?;
     Ok(())
@@ -193,8 +196,9 @@ impl Page {
     fn kernel_can_write(&self) -> Result<bool, Failure> {
         let Page(word) = self;
         let (set, compare) = (futex::WakeOp::Set, futex::WakeOpCmp::Eq);
-        let write = || futex::wake_op(word, futex::Flags::PRIVATE, 0, 0, word, set, compare, 1, 0);
-        match despite_signals(write) {
+        match futex::wake_op(word, futex::Flags::PRIVATE, 0, 0, word, set, compare, 1, 0) {
+            // Relaxed: no other thread knows the page.
+            Ok(_) if word.load(Relaxed) != 1 => Err(Failure::new(Call::Futex, 0)),
             Ok(_) => Ok(true),
             Err(Errno::FAULT) => Ok(false),
             Err(errno) => Err(Failure::new(Call::Futex, errno.raw_os_error())),
@@ -202,8 +206,8 @@ impl Page {
     }
 
     fn protect(&self, protection: MprotectFlags) -> Result<(), Failure> {
-        // SAFETY: the page stays readable; only `drop_write_permission` writes to it, when it may,
-        // and no two threads do so at once (`busy`, or a page that nobody else knows).
+        // SAFETY: the page stays readable; only `drop_write_permission` writes to it, when it may, and the kernel for
+        // `is_obeyed`; and no two threads do so at once (`busy`, or a page that nobody else knows).
         unsafe { mprotect(self.address(), LENGTH, protection) }
             .map_err(|errno| Failure::new(Call::Mprotect, errno.raw_os_error()))
     }

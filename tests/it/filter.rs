@@ -26,14 +26,26 @@ pub(crate) fn on_every_rung(action: SeccompAction) -> BpfProgram {
 
 /// The calls of the decision that are not made by every program all the time meet `action`.
 pub(crate) fn on_calls_of_the_decision(action: SeccompAction) -> BpfProgram {
-    let on_all = [SYS_membarrier, SYS_mlock, SYS_mprotect, nix::libc::SYS_pread64];
+    let on_page =
+        [(1, SeccompCmpOp::Eq, 1), (2, SeccompCmpOp::Eq, nix::libc::MADV_DONTNEED as u64)];
+    let wake_op = [(1, SeccompCmpOp::MaskedEq(0x7f), nix::libc::FUTEX_WAKE_OP as u64)];
+    let on_all = [
+        (SYS_membarrier, Vec::new()),
+        (SYS_mlock, Vec::new()),
+        (SYS_mprotect, Vec::new()),
+        (nix::libc::SYS_pread64, Vec::new()),
+        (nix::libc::SYS_madvise, vec![all(&on_page)]),
+        (nix::libc::SYS_futex, vec![all(&wake_op)]),
+    ];
     #[cfg(not(target_arch = "x86_64"))]
-    return compile(on_all.map(|call| (call, Vec::new())), action);
+    return compile(on_all, action);
     #[cfg(target_arch = "x86_64")]
     {
-        let [a, b, c, d] = on_all;
-        let of_x86 = [nix::libc::SYS_access, nix::libc::SYS_arch_prctl];
-        compile([a, b, c, d, of_x86[0], of_x86[1]].map(|call| (call, Vec::new())), action)
+        let [a, b, c, d, e, f] = on_all;
+        let of_x86 =
+            [nix::libc::SYS_access, nix::libc::SYS_arch_prctl].map(|call| (call, Vec::new()));
+        let [g, h] = of_x86;
+        compile([a, b, c, d, e, f, g, h], action)
     }
 }
 

@@ -313,6 +313,9 @@ fn a_permission_that_is_taken_from_one_page_alone_is_noticed() {
         if FIRST.load(Relaxed) == 0 {
             cannot_run("mprotect rung", format!("{:?}", verdict("mprotect")));
         }
+        let Some(Verdict::Refused(refusal)) = verdict("mprotect") else { panic!("not refused") };
+        let failure = refusal.failure().expect("a call");
+        assert_eq!((failure.call(), failure.errno()), (Call::Mprotect, 0));
     });
 }
 
@@ -341,7 +344,7 @@ fn where_it_cannot_be_seen_whether_a_page_can_be_written_the_rung_is_refused() {
 
 #[test]
 fn a_write_that_the_kernel_does_not_make_is_noticed() {
-    is_not_believed!(write(), 0 => Mprotect, 0);
+    is_not_believed!(write(), 0 => Futex, 0);
 }
 
 #[test]
