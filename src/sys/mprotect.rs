@@ -27,7 +27,7 @@ use rustix::mm::{
 use rustix::thread::futex;
 
 use super::kernel::Kernel;
-use super::patience::{despite, patiently};
+use super::patience::despite;
 use super::{Mechanism, Waiting};
 use crate::refusal::{Call, Failure, Refusal};
 
@@ -65,8 +65,8 @@ fn admit() -> Result<(), Refusal> {
 }
 
 fn probe() -> Result<(), Refusal> {
-    // RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page: no reason to stop the process.
-    // But a signal is none against the rung, nor is a lack of memory for mprotect(2), which may pass.
+    // If mlock(2) fails (RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page), the rung is refused. After
+    // a signal, or a lack of memory for mprotect(2), the page is made again: both may pass.
     let may_pass = |failure: &Failure| {
         failure.errno() == i32::from(Failure::EINTR)
             || failure.call() == Call::Mprotect && failure.is_transient()
@@ -76,7 +76,6 @@ fn probe() -> Result<(), Refusal> {
     for standing in &STANDING[1..] {
         despite(may_pass, || standing.page(Page::is_obeyed))?;
     }
-    patiently(call)?;
     Ok(())
 }
 
