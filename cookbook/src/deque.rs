@@ -31,9 +31,9 @@
 //!      `compare_exchange` of the top.
 //!    - If it is after the owner's light fence, the thief sees `bottom = i` or a later store. It finds nothing at `i`,
 //!      or an item that was pushed there since.
-//! - A thief and another thief, and the owner at the last item: TOP-GROWS, the top only grows, by one, by
-//!   `compare_exchange`. So one of them has made it `i + 1`, and no thread makes it `i` again, however long a thief
-//!   stops between its load and its exchange: a counter of 64 bits does not wrap around.
+//! - A thief and another thief, and the owner at the last item: TOP-GROWS, the top only grows, by `compare_exchange`.
+//!   So one of them has moved it past `i`, and no thread makes it `i` again, however long a thief stops between its
+//!   load and its exchange: a counter of 64 bits does not wrap around.
 //!
 //! # Stealing half of the items at once
 //!

@@ -61,8 +61,8 @@ impl NowAndThen {
     }
 }
 
-/// The same, one for each thread. The compiler does not inline this in a branch that is marked as unlikely. So a
-/// structure that has a handle for each thread keeps a `NowAndThen` in the handle.
+/// The same, one for each thread. The compiler does not inline this in a branch that is marked as unlikely. So the
+/// owner of a deque keeps a `NowAndThen` of its own.
 #[inline]
 pub(crate) fn now_and_then() -> bool {
     std::thread_local! {

@@ -169,7 +169,8 @@ impl Report {
                 self.costs.saved(),
                 rounded(rounds)
             ),
-            other => other.to_string(),
+            BreakEven::Symmetric => self.costs.break_even().to_string(),
+            other => format!("break-even: {other}"),
         };
         let unseen =
             self.cells.iter().filter(|cell| !cell.ordered && cell.observed.weak == 0).count();

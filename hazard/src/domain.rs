@@ -432,7 +432,8 @@ impl<F> Domain<F> {
         let mut freed = 0;
         let (mut tries, mut begun) = (0, None);
         loop {
-            // In such a destructor this thread itself has what is to be freed.
+            // A destructor that this domain runs led here, and this thread itself has what is to be freed; or too many calls
+            // are under way. To wait would be in vain.
             let Some(pass) = self.reclaim_outermost()? else {
                 return Ok(Reclaimed { freed, kept: self.stats().waiting() });
             };
@@ -591,7 +592,7 @@ impl<F> Domain<F> {
         let own = unsafe { ring.to_count(units[0], units[1]) };
         if let Some((objects, bytes)) = own {
             self.count((objects, bytes));
-            // Not for objects: `help` empties a ring that holds too many, and a thread that frees more than it retires
+            // If too many bytes wait, the owner owes more. Not if too many objects wait: `help` empties such a ring, and a thread that frees more than it retires
             // empties the allocator's cache and overfills it in turn.
             if self.bytes_waited_of(9, 8) {
                 // SAFETY: as above.
@@ -612,7 +613,7 @@ impl<F> Domain<F> {
             let [counted, looked_at] = [&self.due.counted[unit], &self.due.looked_at[unit]];
             // Relaxed, all: numbers that decide when a fence is made, never what it orders.
             let since = counted.load(Relaxed).wrapping_sub(looked_at.load(Relaxed)) as isize;
-            // It is enough for every threshold. More would soon be less than nothing in `is_enough`.
+            // A difference of `MOST` is enough for every threshold. A greater one would soon be negative in `is_enough`.
             // guard survives: the bound by `<=` adds once more, and twice as much is not less than nothing.
             if since < MOST {
                 counted.fetch_add(new, Relaxed);
@@ -731,8 +732,9 @@ impl<F> Domain<F> {
         bytes > (self.thresholds.bytes / part).saturating_mul(of)
     }
 
-    /// How many of the objects that it owes an owner frees at a check: a step more than have come, so that a debt
-    /// shrinks. No bound depends on the step: a ring with a debt is behind at the next heavy fence, and `help` empties it.
+    /// How many objects an owner frees at a check, of those that it owes: a step more than have come, so that a debt
+    /// shrinks. No bound depends on the step: a ring with a debt is behind at the next heavy fence, and `help` empties
+    /// it.
     fn pace(&self, new: usize) -> usize {
         new + STRIDE.max(self.stride)
     }

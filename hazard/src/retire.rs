@@ -219,7 +219,7 @@ impl<F: Family> Domain<F> {
             // SAFETY: this thread's.
             unsafe { ring.begin_anew() };
         }
-        // Before the ring is found in the thread, or by another one: the allocator may run code that retires.
+        // Put in before this thread or another one can find the ring: the allocator may run code that retires.
         // SAFETY: this thread's, and the object was unlinked.
         let is_time = unsafe { ring.put(item, weight) };
         // SAFETY: this thread's.

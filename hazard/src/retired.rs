@@ -124,7 +124,8 @@ impl Bag {
         }
         let mut hazard = HazardPointer::<F>::new();
         loop {
-            // NODE-PROTECTED. The report is beside that of `settle`: a model notices if nothing protects the node here.
+            // NODE-PROTECTED. `settle` reports to the witness itself. This second report lets a model notice if a load that
+            // protects nothing takes the place of `settle`.
             let newest = hazard.settle(&self.newest);
             witness::used(last.addr(), newest);
             // SAFETY: the garbage is ours until it is in the bag.

@@ -103,7 +103,7 @@ impl Block {
 #[derive(Debug)]
 struct Own {
     tail: usize,
-    /// The block into which the next object goes, after `extend`. If the block before it is full, that object is the first
+    /// The block into which the next object goes, after `make_room`. If the block before it is full, that object is the first
     /// in this one. Position `BLOCK * n` is the first of a block.
     last: *mut Block,
     /// The position at which the owner next checks the ring.

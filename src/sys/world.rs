@@ -15,7 +15,7 @@ pub enum Start {
     /// Committed to an asymmetric strategy, as after [`init`](crate::init) on most machines.
     Asymmetric,
     /// Committed to the symmetric one: both fences are full. Users get this where no mechanism works: on macOS, or in a
-    /// sandbox that forbids membarrier(2). (Models of other crates often use full fences on both sides in place of
+    /// sandbox that forbids every mechanism. (Models of other crates often use full fences on both sides in place of
     /// asymmetric fences, too. That hides outcomes.)
     Symmetric,
     /// Not committed yet: the first heavy fence decides.
