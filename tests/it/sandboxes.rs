@@ -320,6 +320,11 @@ fn a_permission_that_is_taken_from_one_page_alone_is_noticed() {
 }
 
 #[test]
+fn where_mprotect_is_refused_the_errno_is_told() {
+    is_not_believed!(mprotect(libc::PROT_READ), libc::EPERM => Mprotect, libc::EPERM);
+}
+
+#[test]
 fn a_page_that_is_not_locked_is_noticed() {
     is_not_believed!((libc::SYS_mlock, [(1, Eq, 1)]), 0 => Mlock, 0);
 }
