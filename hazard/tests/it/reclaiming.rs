@@ -13,7 +13,7 @@ use seccompiler::apply_filter;
 use asymfence_hazard::{AtomicBox, Family, HazardPointer, Reclaimed, domain};
 
 use crate::chained::{self, Chain, on_a_small_stack};
-use crate::child::{Child, ledger};
+use crate::child::{Child, end as end_child, ledger};
 use crate::filter::on_call;
 use crate::{
     BY_NUMBERS, Canary, bound, bound_of, end, joined, reclaim, replace, retire, stats, waiting,
@@ -396,6 +396,7 @@ fn reclaim_all_in_a_destructor_waits_for_nobody() {
     Child::default().run(|| {
         Tests::domain().retire_box(Box::new(Reclaims));
         assert_eq!(reclaim::<Tests>(), (1, 0));
+        end_child(); // the leak sanitizer yields when a process ends
     });
 }
 
