@@ -69,6 +69,20 @@ pub(crate) fn since(now: usize, then: usize) -> usize {
     if passed > usize::MAX - LATE { 0 } else { passed }
 }
 
+/// A wait that has an end where there is a clock.
+#[derive(Default)]
+pub(crate) struct Wait {
+    begun: Option<usize>,
+}
+
+impl Wait {
+    /// Whether the first call with a time was more than so many microseconds before `now`. Never, without a time.
+    pub(crate) fn is_longer_than(&mut self, longest: usize, now: Option<usize>) -> bool {
+        let Some(now) = now else { return false };
+        since(now, *self.begun.get_or_insert(now)) > longest
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use crossbeam_utils::CachePadded;
 
 #[cfg(feature = "std")]
 use crate::background::Background;
-use crate::clock;
+use crate::clock::{self, Wait};
 use crate::freed::Freed;
 use crate::noted::{Moment, Noted};
 use crate::panics::through_panics;
@@ -115,10 +115,10 @@ use crate::thread::{self, Local};
 ///
 /// - up to 64 objects of each thread that is stopped in the middle of a retire or a reclaim, and up to `2·E` more that
 ///   it has retired, if it was stopped while it took objects out of its ring;
-/// - without the feature `std`: the objects of a thread whose stack lies less than 16 KiB below that of a thread that is
-///   stopped in the middle of a reclaim, or less than 8 MiB below those of 16 such threads; and all objects, while 256
-///   threads are stopped in the middle of a reclaim. (There a call tells by stack addresses whether a destructor led to
-///   it. If it takes another thread's stack for its own, it frees nothing, as in a destructor.)
+/// - without the feature `std`, the objects of a thread whose stack lies less than 16 KiB below the stack of a thread
+///   that is stopped in the middle of a reclaim, or less than 8 MiB below the stacks of 16 such threads. (There a call
+///   tells by stack addresses whether a destructor led to it. If it takes another thread's stack for its own, it frees
+///   nothing, as in a destructor.) While 256 threads are stopped in the middle of a reclaim, no object is counted;
 /// - objects that destructors retire: they count only when the same number of other objects has been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred). A thread frees its objects in the order in which it has
@@ -430,10 +430,10 @@ impl<F> Domain<F> {
         clock: impl Fn() -> Option<usize>,
     ) -> Result<Reclaimed, HeavyFenceError> {
         let mut freed = 0;
-        let (mut tries, mut begun) = (0, None);
+        let (mut tries, mut wait) = (0, Wait::default());
         loop {
-            // A destructor that this domain runs led here, and this thread itself has what is to be freed; or too many calls
-            // are under way. To wait would be in vain.
+            // A destructor that this domain runs led here, and this thread itself has what is to be freed; or too many
+            // calls are under way. To wait would be in vain.
             let Some(pass) = self.reclaim_outermost()? else {
                 return Ok(Reclaimed { freed, kept: self.stats().waiting() });
             };
@@ -443,13 +443,10 @@ impl<F> Domain<F> {
                 return Ok(Reclaimed { freed, kept });
             }
             if pass.freed != 0 {
-                (tries, begun) = (0, None);
+                (tries, wait) = (0, Wait::default());
                 continue;
             }
-            let now = clock();
-            begun = begun.or(now);
-            let waited = now.zip(begun).map_or(0, |(now, begun)| now.wrapping_sub(begun));
-            if tries == PATIENCE || waited > LONGEST {
+            if wait.is_longer_than(LONGEST, clock()) || tries == PATIENCE {
                 return Ok(Reclaimed { freed, kept });
             }
             tries += 1;
@@ -592,8 +589,8 @@ impl<F> Domain<F> {
         let own = unsafe { ring.to_count(units[0], units[1]) };
         if let Some((objects, bytes)) = own {
             self.count((objects, bytes));
-            // If too many bytes wait, the owner owes more. Not if too many objects wait: `help` empties such a ring, and a thread that frees more than it retires
-            // empties the allocator's cache and overfills it in turn.
+            // If too many bytes wait, the owner owes more. Not if too many objects wait: `help` empties such a ring, and a
+            // thread that frees more than it retires empties the allocator's cache and overfills it in turn.
             if self.bytes_waited_of(9, 8) {
                 // SAFETY: as above.
                 unsafe { ring.settle(objects, 0, 0) };

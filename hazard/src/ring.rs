@@ -46,7 +46,7 @@ use alloc::vec::Vec;
 use core::mem::{self, MaybeUninit};
 use core::ptr;
 
-use crate::clock;
+use crate::clock::{self, Wait};
 use crate::freed::Freed;
 use crate::item::Item;
 use crate::panics::through_panics;
@@ -103,8 +103,8 @@ impl Block {
 #[derive(Debug)]
 struct Own {
     tail: usize,
-    /// The block into which the next object goes, after `make_room`. If the block before it is full, that object is the first
-    /// in this one. Position `BLOCK * n` is the first of a block.
+    /// The block into which the next object goes, after `make_room`. If the block before it is full, that object is the
+    /// first in this one. Position `BLOCK * n` is the first of a block.
     last: *mut Block,
     /// The position at which the owner next checks the ring.
     limit: usize,
@@ -690,7 +690,7 @@ impl Ring {
     /// As `lock`, but waits if another thread holds the lock. That thread only looks, which is short. It may be
     /// preempted or gone, so the wait ends after `LONGEST` or `TRIES`.
     fn lock_patiently(&self, clock: impl Fn() -> Option<usize>) -> Option<Locked<'_>> {
-        let mut begun = None;
+        let mut wait = Wait::default();
         for tries in 0..TRIES {
             match self.lock() {
                 Some(locked) => return Some(locked),
@@ -698,13 +698,7 @@ impl Ring {
                 None if tries < 64 && !LOOM => core::hint::spin_loop(),
                 None => yield_now(),
             }
-            if tries < 64 {
-                continue;
-            }
-            let now = clock();
-            begun = begun.or(now);
-            let waited = now.zip(begun).map_or(0, |(now, begun)| now.wrapping_sub(begun));
-            if waited > LONGEST {
+            if tries >= 64 && wait.is_longer_than(LONGEST, clock()) {
                 break;
             }
         }
