@@ -1,26 +1,19 @@
 //! Functions that make no system call. They run in a child whose filter kills it for every call except exit.
 
-use std::collections::BTreeMap;
-
 use nix::libc::{SYS_exit_group, SYS_membarrier, c_long};
 use nix::sys::signal::Signal;
-use seccompiler::SeccompAction::{Allow, KillProcess};
-use seccompiler::{BpfProgram, SeccompFilter, apply_filter};
+use seccompiler::apply_filter;
 
 use asymfence::{
     Asymmetric, Strategy, force, heavy_fence, init, ladder, light_fence, stats, strategy,
 };
 
 use crate::child::{Child, cannot_run, end};
+use crate::filter::on_all_calls_but;
 
 /// The calls that are allowed, for this thread.
 fn allow(calls: &[c_long]) {
-    #[allow(clippy::useless_conversion, reason = "a c_long has 32 bits on some targets")]
-    let rules = calls.iter().map(|&call| (i64::from(call), Vec::new())).collect::<BTreeMap<_, _>>();
-    let arch = std::env::consts::ARCH.try_into().expect("an architecture that seccompiler knows");
-    let filter = SeccompFilter::new(rules, KillProcess, Allow, arch).and_then(TryInto::try_into);
-    let filter: BpfProgram = filter.expect("a valid filter");
-    apply_filter(&filter).expect("the filter is accepted");
+    apply_filter(&on_all_calls_but(calls)).expect("the filter is accepted");
 }
 
 #[test]

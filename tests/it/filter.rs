@@ -1,7 +1,5 @@
 //! seccomp filters, as sandboxes install them.
 
-use std::collections::BTreeMap;
-
 use nix::libc::{
     SYS_exit_group, SYS_kill, SYS_membarrier, SYS_mlock, SYS_mprotect, SYS_pwritev2, SYS_tgkill,
     SYS_tkill, c_long,
@@ -36,17 +34,12 @@ pub(crate) fn on_calls_of_the_decision(action: SeccompAction) -> BpfProgram {
         (nix::libc::SYS_pread64, Vec::new()),
         (nix::libc::SYS_madvise, vec![all(&on_page)]),
         (nix::libc::SYS_futex, vec![all(&wake_op)]),
+        #[cfg(target_arch = "x86_64")]
+        (nix::libc::SYS_access, Vec::new()),
+        #[cfg(target_arch = "x86_64")]
+        (nix::libc::SYS_arch_prctl, Vec::new()),
     ];
-    #[cfg(not(target_arch = "x86_64"))]
-    return compile(on_all, action);
-    #[cfg(target_arch = "x86_64")]
-    {
-        let [a, b, c, d, e, f] = on_all;
-        let of_x86 =
-            [nix::libc::SYS_access, nix::libc::SYS_arch_prctl].map(|call| (call, Vec::new()));
-        let [g, h] = of_x86;
-        compile([a, b, c, d, e, f, g, h], action)
-    }
+    compile(on_all, action)
 }
 
 /// Every call that sends a signal meets `action`.
@@ -159,6 +152,12 @@ pub(crate) fn on_everything_but(command: MembarrierCommand) -> BpfProgram {
     compile_with(allowed, SeccompAction::KillProcess, SeccompAction::Allow)
 }
 
+/// These calls work; everything else kills the process.
+pub(crate) fn on_all_calls_but(calls: &[c_long]) -> BpfProgram {
+    let allowed = calls.iter().map(|&call| (call, Vec::new()));
+    compile_with(allowed, SeccompAction::KillProcess, SeccompAction::Allow)
+}
+
 /// One membarrier command meets `action`, the others work.
 pub(crate) fn on_command(command: MembarrierCommand, action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, vec![rule(SeccompCmpOp::Eq, command)])], action)
@@ -169,17 +168,16 @@ pub(crate) fn on_arguments(
     any_of: &[&[(u8, SeccompCmpOp, u64)]],
     action: SeccompAction,
 ) -> BpfProgram {
-    compile([(SYS_membarrier, any_of.iter().map(|all_of| all(all_of)).collect())], action)
+    on_call(SYS_membarrier, any_of, action)
 }
 
-/// The call meets `action` if its arguments satisfy all of these.
+/// The call meets `action` if its arguments satisfy all of one of these, and always if there are none.
 pub(crate) fn on_call(
     call: c_long,
-    all_of: &[(u8, SeccompCmpOp, u64)],
+    any_of: &[&[(u8, SeccompCmpOp, u64)]],
     action: SeccompAction,
 ) -> BpfProgram {
-    let rules = if all_of.is_empty() { Vec::new() } else { vec![all(all_of)] };
-    compile([(call, rules)], action)
+    compile([(call, any_of.iter().map(|all_of| all(all_of)).collect())], action)
 }
 
 fn all(of: &[(u8, SeccompCmpOp, u64)]) -> SeccompRule {
@@ -197,29 +195,27 @@ fn rule(comparison: SeccompCmpOp, command: MembarrierCommand) -> SeccompRule {
 
 /// Compares one argument of a call.
 fn argument(index: u8, comparison: SeccompCmpOp, value: u64) -> SeccompRule {
-    SeccompCondition::new(index, SeccompCmpArgLen::Dword, comparison, value)
-        .and_then(|condition| SeccompRule::new(vec![condition]))
-        .expect("a valid rule")
+    all(&[(index, comparison, value)])
 }
 
-fn compile<const N: usize>(
-    rules: [(c_long, Vec<SeccompRule>); N],
+fn compile(
+    rules: impl IntoIterator<Item = (c_long, Vec<SeccompRule>)>,
     action: SeccompAction,
 ) -> BpfProgram {
     compile_with(rules, SeccompAction::Allow, action)
 }
 
-fn compile_with<const N: usize>(
-    rules: [(c_long, Vec<SeccompRule>); N],
+fn compile_with(
+    rules: impl IntoIterator<Item = (c_long, Vec<SeccompRule>)>,
     otherwise: SeccompAction,
     action: SeccompAction,
 ) -> BpfProgram {
     #[allow(clippy::useless_conversion, reason = "a c_long has 32 bits on some targets")]
-    let rules = rules.map(|(call, rules)| (i64::from(call), rules));
+    let rules = rules.into_iter().map(|(call, rules)| (i64::from(call), rules)).collect();
     let Ok(arch) = std::env::consts::ARCH.try_into() else {
         child::cannot_run_in_a_child("seccomp", "seccompiler knows no filter of this processor");
         return Vec::new(); // in the parent, whose child ends here
     };
-    let filter = SeccompFilter::new(BTreeMap::from(rules), otherwise, action, arch);
+    let filter = SeccompFilter::new(rules, otherwise, action, arch);
     filter.and_then(TryInto::try_into).expect("a valid filter")
 }

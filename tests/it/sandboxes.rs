@@ -250,7 +250,7 @@ macro_rules! is_not_believed {
     ($of:expr, $answer:expr => $call:ident, $errno:expr) => {
         Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
             let (call, arguments) = $of;
-            install(on_call(call, &arguments, Errno($answer as u32)));
+            install(on_call(call, &[&arguments], Errno($answer as u32)));
             assert_eq!(init(), Strategy::Symmetric);
             assert!(mprotect_is_refused());
             if let Some(Verdict::Refused(refusal)) = verdict("mprotect") {
@@ -306,7 +306,7 @@ fn a_permission_that_is_taken_from_one_page_alone_is_noticed() {
         // SAFETY: the handler makes one system call, and writes to its own context.
         unsafe { sigaction(Signal::SIGSYS, &action) }.expect("a handler");
         let (call, arguments) = mprotect(libc::PROT_READ);
-        install(on_call(call, &arguments, Trap));
+        install(on_call(call, &[&arguments], Trap));
         assert_eq!(init(), Strategy::Symmetric);
         assert!(mprotect_is_refused());
         // Relaxed: as above.

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use asymfence_hazard::{AtomicBox, Domain, Family, HazardPointer, Thresholds, domain};
 
 use crate::child::{Child, ledger};
-use crate::{BY_NUMBERS, Canary, bound, bound_of, joined, reclaim, retire, stats, waiting};
+use crate::{
+    BY_NUMBERS, Canary, bound, bound_while_all_retire, joined, reclaim, retire, stats, waiting,
+};
 
 /// Until the clock has moved on by two milliseconds.
 fn until_later() {
@@ -540,8 +542,7 @@ fn garbage_is_bounded_while_many_threads_free_many_at_a_time() {
             scope.spawn(|| {
                 for _ in 0..EACH {
                     retire::<Tests>(1, &deaths);
-                    // Each other may be preempted while it makes a heavy fence.
-                    let most = bound_of(THREADS, 0) + THREADS * 1_024;
+                    let most = bound_while_all_retire(THREADS);
                     assert!(waiting::<Tests>() <= most, "{:?}", stats::<Tests>());
                 }
             });

@@ -16,7 +16,8 @@ use crate::chained::{self, Chain, on_a_small_stack};
 use crate::child::{Child, end as end_child, ledger};
 use crate::filter::on_call;
 use crate::{
-    BY_NUMBERS, Canary, bound, bound_of, end, joined, reclaim, replace, retire, stats, waiting,
+    BY_NUMBERS, Canary, bound, bound_while_all_retire, end, joined, reclaim, replace, retire,
+    stats, waiting,
 };
 
 /// A domain of the test's own, which goes by numbers alone.
@@ -189,8 +190,7 @@ fn garbage_is_bounded_while_many_threads_retire() {
                 for _ in 0..EACH {
                     replace(&source, &deaths);
                     let waiting = waiting::<Tests>();
-                    // Each other may be preempted while it makes a heavy fence.
-                    let most = bound_of(THREADS, 0) + THREADS * 1_024;
+                    let most = bound_while_all_retire(THREADS);
                     assert!(waiting <= most, "{waiting} of {:?}", stats::<Tests>());
                 }
                 end(&source);
