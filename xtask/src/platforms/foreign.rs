@@ -19,38 +19,39 @@ const LINTED: [&str; 10] = [
     "wasm32-unknown-unknown",
 ];
 
+/// Those of other systems for which docs.rs builds the documentation (Cargo.toml).
+const DOCUMENTED: [&str; 2] = ["x86_64-pc-windows-msvc", "x86_64-apple-darwin"];
+
+const STD: &str = "-Zbuild-std=std,panic_abort";
+
 pub(super) fn lint(sh: &Shell) -> Result {
-    clippy(sh, "-Zbuild-std=core,alloc", &["--no-default-features"])
+    clippy(sh, &["-Zbuild-std=core,alloc", "--no-default-features"])
 }
 
 pub(super) fn lint_with_std(sh: &Shell) -> Result {
-    const STD: &str = "-Zbuild-std=std,panic_abort";
-    clippy(sh, STD, &[])?;
-    // A module that another system has must not be a link here. These are the targets for docs.rs in Cargo.toml.
-    let _rust = debian::rust(sh);
+    clippy(sh, &[STD])?;
+    // A module that another system has must not be a link here.
     let _links = sh.push_env("RUSTDOCFLAGS", "-D rustdoc::broken-intra-doc-links");
-    let documented = ["--target", "x86_64-pc-windows-msvc", "--target", "x86_64-apple-darwin"];
-    let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
-    cmd!(
-        sh,
-        "/usr/bin/cargo doc --quiet --no-deps {packages...} {STD} {documented...} --target-dir {TARGET}"
-    )
-    .run()?;
-    Ok(())
+    cargo(sh, &["doc", "--no-deps", STD], &DOCUMENTED, &[])
 }
 
-fn clippy(sh: &Shell, std: &str, features: &[&str]) -> Result {
+fn clippy(sh: &Shell, build: &[&str]) -> Result {
+    // On some targets clippy warns about a part of the expansion of `thread_local!` that is not `const` there.
+    let lints = ["--", "-D", "warnings", "-A", "clippy::missing-const-for-thread-local"];
+    cargo(sh, &[&["clippy", "--lib"], build].concat(), &LINTED, &lints)
+}
+
+/// Runs a command of Debian's cargo on the libraries, for each of the targets.
+fn cargo(sh: &Shell, command: &[&str], targets: &[&str], rest: &[&str]) -> Result {
     install(sh, &RUST)?;
     let _rust = debian::rust(sh);
     // Debian's cargo finds Debian's clippy where that comes before rustup's.
     let _path = sh.push_env("PATH", format!("/usr/bin:{}", std::env::var("PATH")?));
-    let targets: &Vec<&str> = &LINTED.iter().flat_map(|target| ["--target", target]).collect();
+    let targets: &Vec<&str> = &targets.iter().flat_map(|target| ["--target", target]).collect();
     let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
-    // On some targets clippy warns about a part of the expansion of `thread_local!` that is not `const` there.
-    let lints = ["-D", "warnings", "-A", "clippy::missing-const-for-thread-local"];
     cmd!(
         sh,
-        "/usr/bin/cargo clippy --quiet --lib {packages...} {std} {targets...} --target-dir {TARGET} {features...} -- {lints...}"
+        "/usr/bin/cargo {command...} --quiet {packages...} {targets...} --target-dir {TARGET} {rest...}"
     )
     .run()?;
     Ok(())
