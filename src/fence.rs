@@ -233,9 +233,9 @@ fn abort(error: HeavyFenceError) -> ! {
 /// If the rung's call fails, and all that [`heavy_fence`] tries next fails too. Then **nothing has been ordered**, and
 /// the caller must not continue as if it had been: a reclaimer keeps its garbage and tries again later.
 ///
-/// Panics, signal safety and source are those of [`heavy_fence`]. Two things make it abort. One is a pthread_cancel(3)
-/// that is pending when this call decides (see [`init`](crate::init)). The other is a sandbox that answers a system
-/// call with a value that no kernel gives, if rustix was built with debug assertions.
+/// What [`heavy_fence`] says of panics, signal safety and its source holds for this call too. It aborts in two cases:
+/// if a pthread_cancel(3) is pending when it decides (see [`init`](crate::init)); and if a sandbox answers a system
+/// call with a value that no kernel gives, and rustix was built with debug assertions.
 ///
 /// ```
 /// # let mut garbage = vec![1];

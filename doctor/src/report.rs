@@ -169,7 +169,7 @@ impl Report {
                 self.costs.saved(),
                 rounded(rounds)
             ),
-            BreakEven::Symmetric => self.costs.break_even().to_string(),
+            symmetric @ BreakEven::Symmetric => symmetric.to_string(),
             other => format!("break-even: {other}"),
         };
         let unseen =

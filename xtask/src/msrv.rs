@@ -27,8 +27,7 @@ pub(crate) fn check(sh: &Shell) -> Result {
     ledger::ran(sh, WHAT)
 }
 
-/// The systems that this crate has a mechanism for, beside Linux, and one that has none. Their std is checked too, from its
-/// sources.
+/// The systems for which this crate has a mechanism, beside Linux, and one without any. Their std is built from its sources.
 const ELSEWHERE: [&str; 4] = [
     "aarch64-linux-android",
     "x86_64-unknown-freebsd",

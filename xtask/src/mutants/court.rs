@@ -93,16 +93,17 @@ pub(super) const SHORT: Limit = Limit { busy: Duration::from_secs(3), wall: HOUR
 /// Of any.
 pub(super) const LONG: Limit = Limit { busy: Duration::from_secs(1200), wall: HOUR, still: HOUR };
 
-/// Of one that tries a mutant: ten times what it takes without a mutant, plus this (for `still` once the time that it takes,
-/// plus this). A test may wait for what a mutant never does. Also a model may stand still: a mutant that frees twice may leave the allocator locked, and the report
-/// of the fault waits for that lock.
+/// Of one that tries a mutant: ten times what it takes without a mutant, plus this (for `still` once the time that it
+/// takes, plus this). A test may wait for what a mutant never does. Also a model may stand still: a mutant that frees
+/// twice may leave the allocator locked, and the report of the fault waits for that lock.
 const GRACE: Limit = Limit {
     busy: Duration::from_secs(30),
     wall: Duration::from_secs(1800),
     still: Duration::from_secs(10),
 };
 
-/// In place of `GRACE.busy` for tests with real threads: a mutant may make a model explore more, but not a test do more.
+/// In place of `GRACE.busy` for tests with real threads: a mutant may make a model explore more, but not a test do
+/// more.
 const GRACE_OF_THREADS: Duration = Duration::from_secs(5);
 
 /// What keeps a mutant from harming the machine: prlimit(1) bounds the memory, the size of a file, and the core dump.
