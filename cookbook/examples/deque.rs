@@ -109,7 +109,7 @@ fn main() {
     });
     for (me, Done { solutions, tasks, stolen, lost }) in done.iter().enumerate() {
         println!(
-            "worker {me}: {tasks} tasks, {stolen} of them stolen, {lost} lost to another; {solutions} solutions"
+            "worker {me}: {tasks} tasks, {stolen} of them stolen, {lost} steals that another thread won; {solutions} solutions"
         );
     }
     let solutions: u64 = done.iter().map(|done| done.solutions).sum();

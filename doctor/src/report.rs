@@ -150,7 +150,8 @@ impl Report {
         match self.machine.commands {
             Ok(_) => wrap(
                 "the mechanism private-expedited is membarrier(2) with PRIVATE_EXPEDITED and \
-                 REGISTER_PRIVATE_EXPEDITED; fences between processes need GLOBAL and PRIVATE_EXPEDITED",
+                 REGISTER_PRIVATE_EXPEDITED; fences between processes call GLOBAL, and need a kernel \
+                 that has PRIVATE_EXPEDITED too",
                 "  ",
             ),
             Err(_) => String::new(),

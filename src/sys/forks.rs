@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "the child of a test in mod.rs: a process of its own, since no other thread finds a key meanwhile"]
+    #[ignore = "the_lock_of_the_keys_takes_no_key runs it as a child, since no other thread finds a key meanwhile"]
     fn child_that_takes_all_keys() {
         let keys = || -> std::vec::Vec<libc::pthread_key_t> {
             let next = || {

@@ -668,7 +668,7 @@ mod tests {
     const UNWOUND: i32 = 17;
 
     #[test]
-    #[ignore = "the child of the next test"]
+    #[ignore = "a_panic_in_a_call_stops_the_process runs it as a child"]
     fn child_that_panics_in_a_call() {
         let caught = std::panic::catch_unwind(|| no_unwind(|| panic!("in a call")));
         std::process::exit(if caught.is_err() { UNWOUND } else { 0 });
