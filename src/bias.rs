@@ -25,8 +25,8 @@
 //!
 //! A thread that stops halfway (a fork, a panic, a heavy fence that fails) leaves REVOKING or RETURNING in the word.
 //! Then the frequent side executes full fences and the rare side heavy fences, which is always right, and the next
-//! fence of the rare side ends this by a revocation. The word counts the rounds, so that no thread completes a change
-//! that another thread began.
+//! fence of the rare side ends this by a revocation. The word counts the rounds, so that a thread that comes back late
+//! does not complete a change of a later round by a heavy fence of an earlier one.
 
 use core::time::Duration;
 
@@ -362,8 +362,8 @@ impl Bias {
     #[cold]
     fn revoke_from(&self, word: usize) -> Result<(), HeavyFenceError> {
         let revoking = word & !STATE | REVOKING;
-        // Relaxed: the heavy fence orders it. If another thread has changed the word, ours is still a heavy fence, and
-        // changes nothing below.
+        // Relaxed: the heavy fence orders it. If another thread has changed the word, this call still executes a heavy
+        // fence, and leaves the word alone below.
         let changed = self.word.compare_exchange(word, revoking, Relaxed, Relaxed);
         // (5) The word is written before it. Pairs with: the frequent side's barrier (1).
         try_heavy_fence()?;

@@ -67,7 +67,7 @@ struct Counts {
     served: AtomicUsize,
 }
 
-/// What waiting callers do not poll.
+/// Words that do not say whether a wait is over: to change them does not take that line from the callers that wait.
 #[derive(Debug)]
 struct Beside {
     estimate: Estimate,
@@ -167,7 +167,7 @@ impl Drop for Started<'_> {
 }
 
 impl Counts {
-    /// Starts the next call, unless another call has started since `lead` was read.
+    /// Starts the next call, unless a call has started or ended since `lead` was read.
     #[inline]
     fn start(&self, lead: usize) -> Option<Started<'_>> {
         // Relaxed: an old value is only further behind; see `FAR`.

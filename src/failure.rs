@@ -124,8 +124,8 @@ impl Failure {
         self.call
     }
 
-    /// The errno, a positive number as in errno(3). It is 0 if the answer was not the kernel's: neither success nor an
-    /// errno, or a success of a call that was not made.
+    /// The errno, a positive number as in errno(3). It is 0 if the answer was not the kernel's: it was neither success
+    /// nor an errno, or it was success although the kernel had not executed the call.
     #[must_use]
     pub const fn errno(self) -> i32 {
         self.errno as i32

@@ -132,11 +132,12 @@ pub(crate) fn seldom() {}
 /// where a sandbox refuses even that.
 ///
 /// A message on standard error names the mechanism (the [rung](crate::Rung)), the call and the errno. The message is
-/// left out if there is no room for it until somebody reads (a full pipe, for example), or if standard error is a
-/// terminal, or another character device such as /dev/kmsg, that the process cannot open again (another user's, no
-/// /proc, no free descriptor), the master side of a pseudo-terminal, a block device, a file that is open with O_DIRECT,
-/// a sealed memfd, a UDP socket that is not connected, or open only for reading. If it is a file that cannot grow (the
-/// file system is full, a quota, RLIMIT_FSIZE), the message is cut off or left out.
+/// left out if there is no room for it until somebody reads (a full pipe, for example). It is also left out if standard
+/// error is open only for reading, or is one of these: a terminal or another character device (such as /dev/kmsg) that
+/// the process cannot open again (another user's, no /proc, no free descriptor); the master side of a pseudo-terminal;
+/// a block device; a file that is open with O_DIRECT; a sealed memfd; a UDP socket that is not connected. If standard
+/// error is a file that cannot grow (the file system is full, a quota, RLIMIT_FSIZE), the message is cut off or left
+/// out.
 ///
 /// The message does wait for a lock of the kernel: if another process or thread is stuck in a system call on the same
 /// pipe, file or socket, the process ends only after that call.
@@ -354,9 +355,9 @@ pub struct FenceStats {
     /// in a symmetric process, which makes no call.
     pub heavy: Calls,
     /// Calls that were repeated after a failure that may be temporary (ENOMEM, EINTR, EAGAIN), also by the decision, by
-    /// `membarrier` and by segments. Other calls that a heavy fence adds after a failure are not counted: the second
-    /// call of membarrier(2) after any other errno; after EPERM the registration, and one more call; and the calls of
-    /// another rung.
+    /// the module `membarrier` and by the segments of `cross_process`. Other calls that a heavy fence adds after a
+    /// failure are not counted: the second call of membarrier(2) after any other errno; after EPERM the registration,
+    /// and one more call; and the calls of another rung.
     pub retries: usize,
 }
 

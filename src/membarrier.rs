@@ -38,8 +38,8 @@
 //! A [`Failure`], which gives the command, the errno, its meaning by membarrier(2), and what to do. Only 0 is success.
 //! The man page promises that later calls return the same as the first, but the kernel does not keep that: ENOMEM is
 //! possible at every expedited command without FLAG_CPU and at every registration, and a seccomp filter may be
-//! installed at any time. If rustix was built with debug assertions, a command panics when a sandbox answers with a
-//! value that no kernel gives.
+//! installed at any time. If rustix was built with debug assertions, a command that is called through rustix panics,
+//! and [`register`] aborts the process, when a sandbox answers with a value that no kernel gives.
 //!
 //! # Signal safety
 //!
@@ -48,9 +48,9 @@
 //!
 //! # How it is called
 //!
-//! By rustix, through the same function as [`heavy_fence`](crate::heavy_fence). Some calls go through `syscall` of the
-//! C library: GET_REGISTRATIONS, which rustix does not have; QUERY, because rustix does not return its errno; and calls
-//! with a command or a flag that does not exist.
+//! By rustix, through the same function as [`heavy_fence`](crate::heavy_fence). With `std` some calls go through
+//! `syscall` of the C library: GET_REGISTRATIONS, which rustix does not have; QUERY, because rustix does not return its
+//! errno; and calls with a command or a flag that does not exist.
 
 use core::fmt;
 use core::marker::PhantomData;

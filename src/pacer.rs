@@ -168,8 +168,8 @@ impl Pacer {
     }
 
     /// Whether a heavy fence is due at the caller's `nth` occasion. Each thread numbers its own occasions, from 1.
-    /// (With another number a heavy fence is due sooner or later than it would be; nothing else depends on it.) Costs
-    /// two or three loads, unless a heavy fence is due.
+    /// (With another number a heavy fence is due earlier, or later, than it would be; nothing else depends on it.)
+    /// Costs two or three loads, unless a heavy fence is due.
     #[inline]
     pub fn due(&self, nth: usize) -> Option<Due<'_>> {
         self.is_due(nth).then(|| self.take()).flatten()
@@ -296,7 +296,8 @@ mod tests {
         assert!(pacer.take().is_none());
     }
 
-    /// How many of `occasions` are told, where each adds `things` and heavy fences help or do not.
+    /// At how many of the first `occasions` occasions the caller gets a `Due`. Each occasion adds `things`. If `helps`,
+    /// each `Due` is paid, otherwise it is dropped.
     fn told(pacer: &Pacer, occasions: usize, things: usize, helps: bool) -> usize {
         let is_told = |&nth: &usize| {
             pacer.add(things);
@@ -362,7 +363,7 @@ mod tests {
         assert!(told(6_001), "a batch");
     }
 
-    /// The clock of a caller that stood still since it has read it.
+    /// A caller was delayed between its reading of the clock and its call.
     #[test]
     fn a_time_that_has_passed_already_is_no_pause() {
         let pacer = Pacer::new(1_000).after(Duration::from_millis(1));

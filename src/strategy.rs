@@ -190,9 +190,9 @@ pub fn strategy() -> Option<Strategy> {
 /// x86, arch_prctl(ARCH_GET_CPUID), which tell whether this thread may read the time stamp counter and execute CPUID;
 /// and on the mprotect rung mmap(2), madvise(2), mlock(2), mprotect(2), futex(2) and munmap(2).
 ///
-/// A sandbox or an emulator may answer success without calling the kernel. So the decision refuses the rung if a
-/// command that does not exist is answered by anything other than EINVAL (with the feature `std`), if a call with a
-/// flag that it does not take succeeds, or if `MEMBARRIER_CMD_QUERY`, the command that lists the commands of the
+/// A sandbox or an emulator may answer success without calling the kernel. So the decision refuses the membarrier rung
+/// if a command that does not exist is answered by anything other than EINVAL (with the feature `std`), if a call with
+/// a flag that it does not take succeeds, or if `MEMBARRIER_CMD_QUERY`, the command that lists the commands of the
 /// kernel, does not list those that are needed. It refuses the mprotect rung if mlock(2) or mprotect(2) answers success
 /// for one of the pages that the rung keeps, and the kernel has not done it. It does not detect a sandbox that knows
 /// the commands and their flags, one that starts after the decision, or one that applies only to another thread. If a
@@ -206,9 +206,9 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// # Files and allocations
 ///
-/// On Linux and Android `init` reads /proc/thread-self/environ (feature `std`). On x86 and RISC-V it also reads
-/// /proc/sys/kernel/osrelease and checks for two files below /sys, which identify the kernel, so that no heavy fence
-/// has to do so later. If these files do not show that a rung is sound, the rung is refused.
+/// On Linux and Android `init` reads /proc/thread-self/environ (feature `std`). On Linux on x86, and on RISC-V, it also
+/// reads /proc/sys/kernel/osrelease and checks for one or two files below /sys, which identify the kernel, so that no
+/// heavy fence has to do so later. If these files do not show that a rung is sound, the rung is refused.
 ///
 /// On Linux and Android `init` allocates nothing, so an allocator may fence, with these exceptions:
 ///
@@ -362,9 +362,9 @@ fn take_rung(rung: Rung, off: Option<Reason>) -> Result<(), Refusal> {
 /// Whether the files and the processor of this machine show that `rung` is sound here. The answer is recorded.
 fn admit(rung: Rung) -> Result<(), Refusal> {
     let verdict = sys::no_unwind(rung.mechanism().admit);
-    // Relaxed: one word. A thread that reads it has read the decision before, or has written the word itself; the
-    // opening fence of its heavy fence and the Release in `commit` order the two. If several threads climb, the last
-    // one wins.
+    // Relaxed: one word. A thread that reads it has read the decision before, or has written the word itself. In the
+    // first case the Release in `commit` and the opening fence of the reader's heavy fence order this store before that
+    // load. If several threads climb, the last one wins.
     DECISION.admissions[usize::from(rung.0)].store(word(verdict), Relaxed);
     verdict
 }
@@ -397,7 +397,7 @@ pub(crate) fn switched_off() -> Option<Reason> {
 }
 
 /// Every rung of this target, best first, and then the symmetric strategy, each with its verdict. Never decides: before
-/// [`init`] no rung has been tried.
+/// [`init`] only the rungs that were passed to [`force`] have been tried.
 ///
 /// ```
 /// asymfence::init();

@@ -154,8 +154,9 @@ impl<T> Deref for Inside<'_, T> {
 impl<T> Drop for Inside<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // Release: what we did inside comes before what becomes of the value. Pairs with: Acquire in
-        // `Gate::close`. Also of a visit that turns back: its word hides that of the visit before it.
+        // Release: what we did inside comes before what becomes of the value. Pairs with: Acquire in `Gate::close`. A
+        // visit that turns back needs it too: `close` may load its `false`, and never see the `false` of the visit
+        // before it.
         self.place.inside.store(false, Release);
     }
 }

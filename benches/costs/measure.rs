@@ -1,4 +1,5 @@
-//! The measurements that are drawn: medians of samples that are taken in turn.
+//! The measurements that are drawn: the least of all samples for a round alone, otherwise medians. The samples are
+//! taken in turn.
 
 use std::cell::Cell;
 use std::sync::LazyLock;

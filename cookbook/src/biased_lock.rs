@@ -43,8 +43,7 @@
 //!
 //! The fences have a bias of their own, an [`asymfence::Bias`], besides that of the lock. If writes that find the lock
 //! biased come more often than once in a millisecond, both sides switch to full fences, until none has come for a
-//! millisecond. Readers still use their slots meanwhile. So there are at most two heavy fences in a millisecond, and
-//! one more for each writer that comes at the same moment as the first.
+//! millisecond. Readers still use their slots meanwhile. So there are at most two heavy fences in a millisecond.
 //!
 //! # When not to use it
 //!

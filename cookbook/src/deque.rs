@@ -94,7 +94,8 @@ use crate::sync::{Arc, Bias, Life, Mutex, NowAndThen, now};
 
 /// Creates an empty deque, and returns its two sides: the owner, and a thief, which can be cloned.
 ///
-/// Either may be dropped first. The items that are left are dropped with the last of them. Needs 64-bit atomics.
+/// Either may be dropped first. The items that are left are dropped with the last handle, be it the owner or a thief.
+/// Needs 64-bit atomics.
 ///
 /// ```
 /// use asymfence_cookbook::deque::{Steal, deque};
@@ -339,9 +340,9 @@ impl<T> Owner<T> {
         let new = Buffer::boxed(capacity, before);
         let is_untouched =
             shared.buffer.load(Relaxed) == before && shared.bottom.load(Relaxed) == bottom;
-        // Acquire: as in `push`.
-        // survives: without it a thief could take an item by what it reads in a buffer that is stored later. loom
-        // executes each thread in order, so no thread reads what is stored later.
+        // Acquire: as in `push`. survives: without it a thief could read the slot of an item in a buffer that is stored
+        // later and leaves that item out, and win the exchange because of which the item was left out. loom executes
+        // each thread in order, so no thread reads what is stored later.
         let items: Range<u64> = shared.front.top.load(Acquire)..bottom;
         // guard survives: the bound by `>=` would throw a buffer away that the items fill. The next push makes another.
         if !is_untouched || items.end - items.start > capacity as u64 {
@@ -437,9 +438,9 @@ impl<T> Owner<T> {
         let claim = shared.front.claim.load(Acquire);
         // guard survives: at the end of a claim, where the bound is reached, `takes_back` has nothing to take back.
         if claim / 2 > index && !shared.takes_back(claim, index) {
-            // Release: as above. This item and all below are that thief's.
-            // survives: a thief takes an item by this bottom only if it has read the top before the push of the item, and
-            // comes between the two exchanges of the batch. That takes three threads and three preemptions.
+            // Release: as above. This item and all below are that thief's. survives: it matters only to a second thief
+            // that has read the top before the push of the item, and that takes the item, by this bottom, between the
+            // two exchanges of the batch. That takes three threads and three preemptions.
             shared.bottom.store(index + 1, Release);
             return None;
         }
@@ -630,7 +631,8 @@ impl<T> Stealer<T> {
         };
         // From here on the owner pops none of them from the bottom.
         let mut from = top;
-        // guard survives: by `<=` it exchanges, at `end`, the top for itself, and has taken nothing.
+        // guard survives: by `<=`, when `from` is `end`, the exchange replaces the top by the same value, and takes
+        // nothing.
         while from < end {
             // Acquire and Relaxed: as in `steal`.
             let buffer = shared.buffer(Acquire);

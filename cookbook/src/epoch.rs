@@ -182,8 +182,9 @@ impl Collector {
         }
     }
 
-    /// How many objects wait to be dropped, not counting the last ones of each handle, at most 63. An object still waits
-    /// when no reader can have it any more, until its handle drops it: at one of the next 128 pins, for example.
+    /// How many objects wait to be dropped, not counting the last ones of each handle, at most 63. An object counts as
+    /// waiting, even after no reader can have it any more, until its handle drops it: at one of the next 128 pins, for
+    /// example.
     #[must_use]
     pub fn waiting(&self) -> usize {
         // Relaxed: a number for reports.
@@ -374,8 +375,9 @@ impl Handle<'_> {
         self.free();
     }
 
-    /// Drops what no reader can have any more, also what dropped handles have left. In such a drop this does nothing,
-    /// whichever handle it is of: the stack must not grow with what drops retire.
+    /// Drops what no reader can have any more, also what dropped handles have left. If one of the destructors calls it,
+    /// for this handle or another one of the collector, it does nothing: the stack must not grow with what drops
+    /// retire.
     fn free(&self) {
         outermost(self.collector, || {
             // Acquire: what readers did with the objects comes before we drop them. Pairs with: the exchange in
@@ -404,8 +406,8 @@ impl Drop for Handle<'_> {
         // There are no guards, or they were forgotten. A thread that takes the lock later to advance, and does not find
         // the slot, sees that we use nothing any more.
         self.collector.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
-        // Handles that do not live for 128 pins must ask the pacer too. Not before: this handle has no objects any more
-        // that readers may use, so a destructor may panic here.
+        // Handles that do not live for 128 pins must ask the pacer too. Only at the end, since a destructor may panic
+        // there: by now the handle has given its objects away and has removed its slot.
         self.collect(1);
     }
 }

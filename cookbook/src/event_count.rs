@@ -100,11 +100,11 @@ struct Sleepers {
     epoch: u64,
     /// How many threads are parked and are to stay so.
     parked: usize,
-    /// How many of the threads that parked before this epoch may leave: one for each notification. If the condition
-    /// variable wakes more, the others go back to sleep.
+    /// How many of the threads that parked before the current epoch may leave: a notification that does not reach all
+    /// adds the number of threads that it wakes. If the condition variable wakes more, the others go back to sleep.
     woken: usize,
-    /// All threads that parked before this epoch may leave too: a notification for all has reached them. A thread
-    /// that parked since cannot leave in their place.
+    /// All threads that parked before the epoch in this field may leave too: a notification for all has reached them. A
+    /// thread that parked since cannot leave in their place.
     all_before: u64,
     /// The tasks that are parked, the oldest first. A task that is woken is removed.
     tasks: BTreeMap<u64, Waker>,
@@ -386,7 +386,7 @@ impl EventCount {
         }
     }
 
-    /// Nothing panics while it is held, so a poisoned lock is as good.
+    /// Who panics while it is held has changed nothing, so a poisoned lock is as good.
     fn lock(&self) -> MutexGuard<'_, Sleepers> {
         self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -542,9 +542,9 @@ impl Drop for Waiting<'_> {
                     // Relaxed: as in `EventCount::leave`.
                     event.waiters.fetch_sub(1, Relaxed);
                 }
-                // A `notify` that did not reach all has woken this task: pass it on, so that another sleeper does
-                // what the notification is for. (A
-                // sleeper that announced itself later has seen the condition.)
+                // A `notify` that did not reach all has woken this task: pass it on, so that another sleeper does what
+                // the notification is for. (If nobody is parked nothing is lost: a sleeper that announces itself later
+                // sees the condition.)
                 let passes_on = waker.is_none() && *epoch >= sleepers.all_before;
                 drop(sleepers);
                 drop(waker);

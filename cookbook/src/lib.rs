@@ -21,8 +21,9 @@
 //! clock_gettime(2) where no vdso serves it, there is no clock: every deadline counts as passed, so a call with a
 //! timeout gives up at once.
 //!
-//! Each structure has models and mutants in `loom-tests/tests/cookbook`, a stress test in `tests/it`, a bench against
-//! its symmetric twin and against other crates, and, but for the epochs, a program in `examples`.
+//! Each structure has models in `loom-tests/tests/cookbook`, mutants in `xtask/src/mutants`, a stress test in
+//! `tests/it`, a bench against its symmetric twin and against other crates, and, but for the epochs, a program in
+//! `examples`.
 
 pub mod biased_lock;
 pub mod deque;

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Clock {
     total: u64,
-    /// Not idle, or stolen by the host of a virtual machine.
+    /// The ticks that were not idle. Those that the host of a virtual machine stole count too.
     busy: u64,
     mine: u64,
 }

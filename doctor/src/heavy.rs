@@ -10,9 +10,9 @@ use crate::sibling::{beside, median};
 /// Nanoseconds of one heavy fence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heavy {
-    /// That its caller waits.
+    /// For which its caller waits.
     pub(crate) caller: f64,
-    /// That the sibling does not come on.
+    /// By which the sibling is held up.
     pub(crate) sibling: f64,
 }
 

@@ -10,7 +10,7 @@ pub(crate) struct Machine {
     pub(crate) processor: String,
     /// On how many processors this process may run.
     pub(crate) processors: usize,
-    /// Of how many of them it may use the whole time, if a quota allows fewer.
+    /// The number of processors whose whole time a quota allows it, if that is fewer.
     pub(crate) quota: Option<usize>,
     /// What membarrier(2) QUERY offers, by name; or why that cannot be told.
     pub(crate) commands: Result<Vec<String>, String>,
@@ -40,7 +40,8 @@ impl Machine {
 /// Whether this process will call membarrier(2), or something switches the asymmetry off: the build, the
 /// environment, or the `strategy` that was asked for.
 pub(crate) fn calls_membarrier(strategy: Option<&str>) -> bool {
-    // As the library reads it: the first one counts, and any other word than `symmetric` is taken for it.
+    // As the library reads it: if the environment has the variable twice, the first one counts; any other word is taken
+    // for `symmetric`.
     let is_switched_off = cfg!(any(asymfence_symmetric, asymfence_tsan))
         || env::var_os("ASYMFENCE").is_some_and(|word| !word.is_empty());
     !is_switched_off && strategy != Some("symmetric")

@@ -1,5 +1,5 @@
-//! What asymmetric fences are and cost on this machine: the rungs of the ladder with the reason for each, the
-//! costs, and the pairing table as seen on two real processors.
+//! Which mechanism the asymmetric fences use on this machine, and what they cost: the rungs of the ladder, each with
+//! the reason why it was taken or refused, the costs, and the pairing table as seen on two real processors.
 
 mod arguments;
 mod bar;

@@ -334,7 +334,8 @@ mod in_places {
         assert!(out.starts_with("symmetric, switched off; "), "{out}");
     }
 
-    /// What `errno` makes of the ladder: the reason for the first rung.
+    /// Checks that the first rung is refused for a reason that contains `words`, and that the report fits what was
+    /// taken instead.
     #[track_caller]
     fn refuses_the_first_rung(doctor: &mut Command, words: &str) {
         let report = json(doctor);
@@ -378,7 +379,7 @@ mod in_places {
         Some(strace)
     }
 
-    /// As above, by strace, which fails the first calls and lets later ones through.
+    /// As above, by strace, which answers every call in the kernel's place.
     #[cfg(not(any(asymfence_symmetric, asymfence_tsan)))]
     #[test]
     fn an_injected_error_is_told() {

@@ -124,7 +124,7 @@ mod measured {
         run: u64,
         reader: &mut std::process::Child,
     ) -> Result<f64> {
-        // Release, Acquire here and in `read_runs`: the reader's time stands before its "done".
+        // Release, Acquire here and in `read_run`: the reader's time stands before its "done".
         track.run.store(run, Release);
         while track.done.load(Acquire) != run {
             writer.publish();

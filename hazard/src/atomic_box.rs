@@ -79,13 +79,13 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 /// freed, so its places still own what they hold, and no thread retires that.
 ///
 /// *Inserting* into an owner that was removed meanwhile returns `Ok`, but the new object is lost: it is freed with its
-/// owner. A [`Link`](crate::Link) and the nodes of a [`Chain`](crate::Chain) can be *frozen*: then the link does not
-/// change again, and an insertion there fails. An `AtomicBox` cannot. So if other threads remove owners, use one of
+/// owner. A [`Link`](crate::Link) and the nodes of a [`Chain`](crate::Chain) can be *frozen*: then the link leads
+/// nowhere for ever, and an insertion there fails. An `AtomicBox` cannot. So if other threads remove owners, use one of
 /// these, or let only one thread at a time insert and remove.
 ///
 /// # Orderings
 ///
-/// Loading and protecting acquire, as does an exchange that fails. A store, a swap and an exchange that succeeds
+/// Loading and protecting acquire, as does an exchange that fails. A store, a swap and a successful exchange both
 /// release and acquire. None is sequentially consistent.
 ///
 /// # What it may hold

@@ -61,7 +61,7 @@ macro_rules! from_static {
     };
 }
 
-/// What comes in.
+/// The pointer of a value that is about to be stored. Tells the witness of a model about it.
 fn into_raw<T>(value: Box<T>) -> *mut T {
     let value = Box::into_raw(value);
     witness::linked(value);

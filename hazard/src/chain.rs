@@ -1,8 +1,8 @@
 //! Singly linked chains in which any thread may insert and remove: Harris' mark and Michael's validation, as types
 //! (Harris, DISC 2001; Michael, SPAA 2002).
 //!
-//! ONE-LIVE-LINK: a node that is in a chain has one live link to it, from the root or from another node that is in the
-//! chain.
+//! A link is *live* if it is the root, or belongs to a node that is in the chain, frozen or not. ONE-LIVE-LINK: exactly
+//! one live link leads to a node that is in the chain.
 //!
 //! - `insert` links a new node by an exchange of the predecessor's link. Before it, that link is the live link to the
 //!   following node. From the exchange on, the new node's link is.

@@ -75,11 +75,11 @@ use crate::thread::{self, Local};
 ///   which the domain has not counted yet. The domain looks after a heavy fence, so what is no longer protected waits
 ///   until the next one. An object counts with the size of its type, or with the bytes that
 ///   [`retire_weighing`](Domain::retire_weighing) was told. A thread keeps what it has retired in a queue, its *ring*,
-///   and frees its objects in that order. So many small ones may stand before a large one. If more than two times
-///   [`Thresholds::bytes`] wait at a heavy fence, beside what is protected, the next retire of a large object frees
-///   everything that the fence serves in its thread's ring, and in the rings of threads that are stalled or have ended.
-///   An object is large if the bytes that its thread has retired since the domain last counted them, this object
-///   included, reach a sixteenth of [`Thresholds::bytes`]. (With more than 16 threads that retire:
+///   and frees its objects in that order. Therefore a large object may have to wait behind many small ones. If more
+///   than two times [`Thresholds::bytes`] wait at a heavy fence, beside what is protected, the next retire of a large
+///   object frees everything that the fence serves in its thread's ring, and in the rings of threads that are stalled
+///   or have ended. An object is large if the bytes that its thread has retired since the domain last counted them,
+///   this object included, reach a sixteenth of [`Thresholds::bytes`]. (With more than 16 threads that retire:
 ///   [`Thresholds::bytes`] divided by their number.)
 /// - **Time** (with the feature `std`): if the last heavy fence is at least [`Thresholds::pause`] ago, and an object
 ///   that a thread has retired earlier still waits, the next retire of that thread executes one, and frees up to 16
@@ -88,9 +88,9 @@ use crate::thread::{self, Local};
 ///   to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. So after a burst of a
 ///   thread, up to 32 slow retires come before the first that frees. In a child that enters a time namespace with an
 ///   earlier clock, it may be that nothing is freed by time until that clock has caught up with the parent's. Where
-///   addresses have 32 bits the count of microseconds wraps: if the last heavy fence is more than 70 minutes ago,
-///   nothing is freed by time during one minute in each 72. If no thread retires, nothing is done: the last few objects
-///   wait for the next retire, for [`reclaim`](Domain::reclaim), or for the thread of
+///   addresses have 32 bits the count of microseconds wraps: if the last heavy fence is more than 71 minutes ago,
+///   nothing is freed by time during one minute of each 71.6. If no thread retires, nothing is done: the last few
+///   objects wait for the next retire, for [`reclaim`](Domain::reclaim), or for the thread of
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///
@@ -221,8 +221,8 @@ pub struct Thresholds {
     ///
     /// The default, 4, suits glibc's allocator: that caches 7 objects of a size for each thread, and so the next
     /// allocations find the freed objects in the cache. With mimalloc 32 are faster. With jemalloc it depends on the
-    /// processor and on the number of threads: measure. Then one retire in 32 takes longer than with 4, because it
-    /// frees 32.
+    /// processor and on the number of threads: measure. With 32, one retire in 32 takes longer than any takes with 4,
+    /// because it frees 32.
     pub at_once: usize,
 }
 
@@ -410,13 +410,13 @@ impl<F> Domain<F> {
     /// only protected objects are left. For tests and for the end of a program.
     ///
     /// May wait for other threads that are about to free objects of this domain: until it has itself freed nothing for
-    /// a second, or for 1,000 turns in which other threads run (without the feature `std` for these alone). Afterwards
-    /// everything that was retired before the call has been freed or is counted in [`Reclaimed::kept`]. Usually `kept`
-    /// counts protected objects alone. It counts unprotected ones too in these cases: another thread keeps retiring;
-    /// another thread is freeing objects, and does not end soon; a fork left behind a thread that was freeing objects;
-    /// this call was made in a destructor that this domain runs, or where [`reclaim`](Domain::reclaim) frees nothing
-    /// because too many calls are under way: then it frees nothing and waits for nobody. The call continues as long as
-    /// there is something to free: threads that retire without a pause keep it busy.
+    /// a second, or for 1,000 turns in which other threads run (without the feature `std` only the turns end the wait).
+    /// Afterwards everything that was retired before the call has been freed or is counted in [`Reclaimed::kept`].
+    /// Usually `kept` counts protected objects alone. It counts unprotected ones too in these cases: another thread
+    /// keeps retiring; another thread is freeing objects, and does not end soon; a fork left behind a thread that was
+    /// freeing objects; this call was made in a destructor that this domain runs, or where [`reclaim`](Domain::reclaim)
+    /// frees nothing because too many calls are under way: then it frees nothing and waits for nobody. The call
+    /// continues as long as there is something to free: threads that retire without a pause keep it busy.
     ///
     /// # Errors and panics
     ///
@@ -610,8 +610,9 @@ impl<F> Domain<F> {
             let [counted, looked_at] = [&self.due.counted[unit], &self.due.looked_at[unit]];
             // Relaxed, all: numbers that decide when a fence is made, never what it orders.
             let since = counted.load(Relaxed).wrapping_sub(looked_at.load(Relaxed)) as isize;
-            // A difference of `MOST` is enough for every threshold. A greater one would soon be negative in `is_enough`.
-            // guard survives: the bound by `<=` adds once more, and twice as much is not less than nothing.
+            // A difference of `MOST` is enough for every threshold. A greater one would soon be negative in
+            // `is_enough`. guard survives: by `<=` it adds once more at `MOST`, and the difference still is not
+            // negative.
             if since < MOST {
                 counted.fetch_add(new, Relaxed);
             }
@@ -670,7 +671,8 @@ impl<F> Domain<F> {
             unsafe { ring.most(self.pace(new)) }
         };
         let mut batch = Batch::new();
-        // The share of a ring if all rings hold the same number of objects and no preempted thread blocks one.
+        // A ring's share: how many objects it holds at most if all rings hold equally many and no preempted thread
+        // holds a ring's lock.
         let fair = || (self.enough() / self.rings.owned().max(1)).saturating_mul(2);
         // guard survives: the bound by `>=` lets the owner wait for the lock one object earlier.
         let is_urgent = || ring.waiting(ring.tail()) > fair();
@@ -866,8 +868,8 @@ impl<F> Domain<F> {
             let before = ring.raise(tail);
             let waiting = ring.waiting(tail);
             waited = waited.saturating_add(waiting);
-            // If the owner continues at its pace, the objects that the last heavy fence served are gone by now. A ring
-            // without an owner is not emptied by one.
+            // If the owner continues at its pace, the objects that the heavy fence before this one served are gone by
+            // now. A ring without an owner is not emptied by one.
             let new = tail.wrapping_sub(before);
             let (until, most) = match new {
                 _ if !ring.is_owned() => (tail, 0),
@@ -902,7 +904,8 @@ impl<F> Domain<F> {
     fn help_a_little(&self) {
         self.help(match () {
             () if self.hurries() => AT_ONCE,
-            // guard survives: by a stride too this frees as many as are retired, beside what their owners free.
+            // guard survives: by `STRIDE` alone helpers still free as many objects as are retired, in addition to what
+            // the owners free.
             () if self.waited_of(9, 8) => 4 * STRIDE,
             () => STRIDE,
         });
@@ -995,7 +998,7 @@ impl Reclaimed {
     ) -> Result<Option<Self>, HeavyFenceError> {
         let mut further = None;
         let again = || {
-            // After an error the garbage is kept, as the pass before said.
+            // After an error the garbage is kept, so `kept` of the pass before still holds.
             if let Ok(pass) = pass() {
                 let Reclaimed { freed, .. } = further.unwrap_or_default();
                 further = Some(Reclaimed { freed: freed + pass.freed, kept: pass.kept });
@@ -1103,7 +1106,8 @@ mod tests {
         let domain = Tests::domain();
         let both = BOTH.get_or_init(|| Barrier::new(2));
         domain.retire_box(Box::new(Slow(both)));
-        // What it has freed and kept with this clock, and how often it reads the clock, whose `tick` gets that number.
+        // What `reclaim_patiently` has freed and kept, and how often it has read the clock. `tick` is the clock; its
+        // argument is the number of the reading.
         let of = |tick: &dyn Fn(u32) -> Option<usize>| {
             let count = Cell::new(0_u32);
             let clock = || {

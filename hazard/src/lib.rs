@@ -108,10 +108,10 @@
 //!   dropped, `H` falls, and later retires free what waited under the greater `H`.
 //! - Bytes: at most 32 MiB wait, plus 8 MiB for each heavy fence that is under way, plus what is protected, plus the
 //!   last four objects of each thread, as far as the domain was told the sizes.
-//! - Time: a retire that comes a millisecond or more after the last heavy fence starts to free what waits, if its
-//!   thread has retired something earlier that still waits. This retire and the following ones free it. The pause is
-//!   128 times as long as the last heavy fence took, if that is more than a millisecond, up to a tenth of a second.
-//!   After a burst of fast retires a thread reads the clock late, at one retire in 32.
+//! - Time: if a retire comes a millisecond or more after the last heavy fence, and its thread has retired something
+//!   earlier that still waits, this retire and the following ones free it. The pause is 128 times as long as the last
+//!   heavy fence took, if that is more than a millisecond, up to a tenth of a second. After a burst of fast retires a
+//!   thread reads the clock late, at one retire in 32.
 //!
 //! Each domain can have its own numbers ([`Thresholds`]). [`Domain`] says what these counts leave out.
 //!

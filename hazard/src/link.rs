@@ -139,9 +139,9 @@ impl<T> fmt::Debug for Tagged<T> {
 
 /// A link to an object, in a structure or in one of its objects.
 ///
-/// The lowest bit of the word, [`FROZEN`](Link::FROZEN), closes the link for ever. Freeze a node's links before you
-/// unlink the node. Then a reader at an unlinked node does not follow its links to objects that are freed:
-/// [`HazardPointer::follow`] returns [`Follow::Frozen`]. The structure may use the other bits.
+/// The lowest bit of the word, [`FROZEN`](Link::FROZEN), closes the link for ever: it leads nowhere any more. Freeze a
+/// node's links before you unlink the node. Then a reader at an unlinked node does not follow its links to objects that
+/// are freed: [`HazardPointer::follow`] returns [`Follow::Frozen`]. The structure may use the other bits.
 ///
 /// A link owns nothing: if it is dropped, its object leaks.
 ///
@@ -244,7 +244,8 @@ macro_rules! null {
 }
 
 impl<T, F: Family> Link<T, F> {
-    /// The tag of a frozen link, which leads nowhere and does not change any more.
+    /// The tag of a frozen link, which leads nowhere for ever. Nothing changes such a link, except that
+    /// [`fetch_or`](Link::fetch_or) may add tags.
     pub const FROZEN: usize = 1;
 
     crate::sync::const_where_possible!(null);

@@ -23,15 +23,15 @@ impl<F: 'static> Domain<F> {
     ///
     /// Nothing holds back threads that retire: if they retire faster than one thread frees, garbage grows.
     ///
-    /// A child of fork(2) has no such thread. It reclaims as if this had never been called, until it calls this again.
-    /// A thread of the child notices that when its retire reads the clock, as the time bullet of [`Domain`] says; or, if
-    /// [`Thresholds::pause`](crate::Thresholds::pause) is `None`, within its first 64 retires. On Linux and Android a
-    /// child is recognised by a handler of pthread_atfork(3), and by its process number if a bare clone(2) made it, which
-    /// calls no handler. Elsewhere it is recognised by its number alone. A child without a handler is not recognised if
-    /// a filter refuses getpid(2), or if it has the same number as the process that started the thread. That can happen
-    /// in another PID namespace (PID 1 may fork the PID 1 of another), or if that process has ended and a later
-    /// descendant reuses its number. In such a child no retire frees anything, and calling this again starts no thread;
-    /// but [`reclaim`](Domain::reclaim) frees what is retired.
+    /// A child of fork(2) has no such thread. A thread of the child notices this when its retire reads the clock, as
+    /// the time bullet of [`Domain`] says; or, if [`Thresholds::pause`](crate::Thresholds::pause) is `None`, within its
+    /// first 64 retires. From then on the child reclaims as if this had never been called, until it calls this again.
+    /// On Linux and Android a child is recognised by a handler of pthread_atfork(3), and by its process number if a
+    /// bare clone(2) made it, which calls no handler. Elsewhere it is recognised by its number alone. A child without a
+    /// handler is not recognised if a filter refuses getpid(2), or if it has the same number as the process that
+    /// started the thread. That can happen in another PID namespace (PID 1 may fork the PID 1 of another), or if that
+    /// process has ended and a later descendant reuses its number. In such a child no retire frees anything, and
+    /// calling this again starts no thread; but [`reclaim`](Domain::reclaim) frees what is retired.
     ///
     /// A process that shares the memory of its parent (a child of vfork(2), or of clone(2) with `CLONE_VM` and without
     /// `CLONE_THREAD`) must not retire. It has another process number, so the domain would take the thread for lost:

@@ -219,12 +219,12 @@ impl<F: Family> Domain<F> {
             // SAFETY: this thread's.
             unsafe { ring.begin_anew() };
         }
-        // Put in before this thread or another one can find the ring: the allocator may run code that retires.
-        // SAFETY: this thread's, and the object was unlinked.
+        // Put in before the ring becomes this thread's or is given back, so that nobody else puts into it: the
+        // allocator may run code that retires. SAFETY: this thread's, and the object was unlinked.
         let is_time = unsafe { ring.put(item, weight) };
         // SAFETY: this thread's.
         if is_time && unsafe { ring.is_full() } {
-            // SAFETY: as above, and nobody finds it.
+            // SAFETY: as above, and no other call puts into it.
             unsafe { ring.make_room() };
         }
         let keep = |local: &Local| local.change_ring(ring, rings);

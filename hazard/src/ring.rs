@@ -103,8 +103,8 @@ impl Block {
 #[derive(Debug)]
 struct Own {
     tail: usize,
-    /// The block into which the next object goes, after `make_room`. If the block before it is full, that object is the
-    /// first in this one. Position `BLOCK * n` is the first of a block.
+    /// The block into which the next object goes. (If the last `put` has filled it, that is the next block, which
+    /// `make_room` links.) Position `BLOCK * n` is the first of a block.
     last: *mut Block,
     /// The position at which the owner next checks the ring.
     limit: usize,
@@ -282,11 +282,12 @@ pub(crate) enum Counted {
     Large,
 }
 
-/// What came since the last check, and since the domain last counted.
+/// What a check of the owner has found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extended {
-    /// Objects.
+    /// Objects since the last check.
     pub(crate) new: usize,
+    /// Bytes since the domain last counted this ring.
     pub(crate) bytes: usize,
     /// Whether it is time to count them, or to read the clock.
     pub(crate) is_time: bool,
@@ -383,7 +384,7 @@ impl Ring {
         unsafe { self.own(put) }
     }
 
-    /// Whether the last block has no room. Then [`make_room`](Ring::make_room) allocates.
+    /// Whether the last block has no room. Then [`make_room`](Ring::make_room) may allocate.
     ///
     /// # Safety
     ///
@@ -916,7 +917,8 @@ impl Inside {
     ///
     /// # Safety
     ///
-    /// There are so many. The places are used before the next call, and before the lock is given back.
+    /// At least `most` objects come from `head` on. The places are used before the next call, and before the lock is
+    /// given back.
     #[inline]
     unsafe fn go_on<'a>(&mut self, ring: &Ring, most: usize) -> &'a [Place] {
         if self.used == BLOCK {

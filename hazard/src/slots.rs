@@ -109,7 +109,7 @@ impl Slab {
         Slot(unsafe { NonNull::new_unchecked(place) })
     }
 
-    /// The word that says who of the slot's block has an owner, and the slot's bit in it.
+    /// The word that says which places of the slot's block have an owner, and the slot's bit in it.
     fn owner(&self, slot: Slot) -> (&AtomicUsize, usize) {
         let offset = slot.0.addr().get() - self.blocks.cast::<Block>().addr();
         let (block, place) = (offset / size_of::<Block>(), offset % size_of::<Block>());

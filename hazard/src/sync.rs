@@ -1,5 +1,5 @@
 //! What a model replaces: atomics, and the values of a process. Only this file chooses between two versions by the
-//! feature `loom`; `lib.rs` declares crates by it.
+//! feature `loom`; `lib.rs` declares crates and a module by it.
 
 #[cfg(not(feature = "loom"))]
 mod chosen {
@@ -38,7 +38,8 @@ mod chosen {
     #[macro_export]
     macro_rules! __domain {
         ($family:ty, $thresholds:expr) => {{
-            // Names that the caller's expression does not use: it is evaluated where they are known.
+            // Unusual names: the caller's expression is evaluated where they are known, and must not mean them by
+            // accident.
             static __ASYMFENCE_DOMAIN: $crate::__private::Domain<$family> = {
                 // The caller's expression, outside of the unsafe block.
                 const __ASYMFENCE_THRESHOLDS: $crate::__private::Thresholds = $thresholds;

@@ -313,7 +313,7 @@ mod chosen {
             domains
         };
 
-        /// As where the stack of a coroutine is dropped, on which one of the calls is.
+        /// As when a coroutine is dropped while one of the calls is on its stack.
         #[test]
         fn calls_that_end_in_another_order_than_they_began_leave_the_others_in_place() {
             for orders in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
@@ -419,7 +419,7 @@ mod chosen {
         Some(work())
     }
 
-    /// No thread ends where none has a state.
+    /// Only `Domain::__leave` asks this, and without `std` nothing calls that.
     pub(crate) fn is_inside(_: *const ()) -> bool {
         false
     }

@@ -52,7 +52,7 @@ mod chosen {
         if own.swap(0, Acquire) == 0 {
             // The wait ends when somebody wakes us, or after its time. If a filter refuses the call there is no wait.
             let waited = futex::wait(own, Flags::PRIVATE, 0, longest.as_ref());
-            // guard survives: whether another thread may run between two tries.
+            // guard survives: it decides only whether another thread runs between two tries.
             if waited.is_err() {
                 std::thread::yield_now();
             }

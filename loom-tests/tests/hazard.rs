@@ -94,7 +94,7 @@ fn read<F: Family>(source: &AtomicBox<Object, F>) {
     }
 }
 
-/// Runs these concurrently, the last one in the first thread, and returns its result.
+/// Runs `others` and `first` concurrently, `first` in the first thread, and returns its result.
 fn beside<W: Send + Sync + 'static, R, const N: usize>(
     world: &Arc<W>,
     others: [fn(&W); N],
@@ -778,7 +778,7 @@ fn a_map_whose_hashes_change_has_a_key_twice() {
 /// there later.
 #[test]
 fn what_is_frozen_is_handed_to_one() {
-    /// What was taken, or kept back.
+    /// Freezes the place. Returns whether this thread took an object out of it.
     fn take(place: &Link<Object, Tests>) -> bool {
         let held = place.freeze();
         let is_taken = !held.is_frozen() && held != Tagged::null();
@@ -958,7 +958,7 @@ impl Places {
     }
 }
 
-/// Runs these concurrently with at most that many preemptions, the last one in the first thread.
+/// Runs `others` and `first` concurrently, `first` in the first thread, with at most that many preemptions.
 fn places<const N: usize>(preemptions: usize, others: [fn(&Places); N], first: fn(&Places)) {
     check_within(Some(preemptions), Start::Asymmetric, move || {
         beside(&Places::new(), others, first);
@@ -1060,8 +1060,8 @@ domain! {
     enum Halved {} = Thresholds { objects: 2, bytes: usize::MAX, pause: None, ..Thresholds::DEFAULT };
 }
 
-/// What came before half of the threshold is freed at the threshold without a fence of the domain, behind a heavy fence of
-/// any thread, and not before one.
+/// What came before half of the threshold is freed at the threshold without a fence of the domain's own, if any thread
+/// has executed a heavy fence since, and otherwise not.
 #[test]
 fn a_heavy_fence_of_anybody_serves_what_came_before_half_of_the_threshold() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -1137,9 +1137,9 @@ fn a_noted_moment_is_complete() {
     });
 }
 
-/// A reader protects an object. A heavy fence comes `before` the object is unlinked and retired, while the tails are being
-/// read for a moment, or behind the moment. Whether the moment is served, and so the object freed, because the reader's
-/// protection is not seen.
+/// A reader protects an object, which is unlinked and retired while the tails are read for a moment. The heavy fence
+/// comes before the unlinking if `before`, otherwise behind the moment. Returns whether the object is freed: the moment
+/// is served, and the reader's protection is not seen.
 fn frees_what_a_moment_has_noted(before: bool) -> bool {
     let world = Arc::new([true, false].map(atomic::AtomicBool::new));
     let theirs = world.clone();
@@ -1275,7 +1275,7 @@ fn who_retires_wakes_the_background_reclaimer() {
             // Release: as of a ring's tail.
             world.retired.store(1, atomic::Ordering::Release);
             world.background.wake(false);
-            // In a model a heavy fence reaches only threads that exist.
+            // Waits for the thread, because in a model a heavy fence reaches only threads that have not ended.
             ended.recv().expect("it ends");
         });
     }

@@ -64,7 +64,7 @@ fn writer(source: &Source) {
 }
 
 fn read_and_replace(read: fn(&Source)) {
-    let _ = Domain::global(); // made here: see below
+    let _ = Domain::global(); // made before there is another thread
     let source = Arc::new(Source::new(Route::new()));
     let theirs = Arc::clone(&source);
     let reader = thread::spawn(move || read(&theirs));

@@ -194,7 +194,7 @@ impl Process {
         self.segment.header.reap(&self, clean).expect("never fails here")
     }
 
-    /// What `place` holds is in this process and in a copy of it.
+    /// Forks: a copy of the process has a reference to each of its files too.
     fn fork(&self) {
         let files = self.files.lock().expect("no panic");
         files.iter().for_each(|file| std::mem::forget(file.refer()));
@@ -429,7 +429,7 @@ fn who_has_lost_a_place_is_told_also_while_it_is_reaped_and_taken() {
         assert_eq!(place.is_held(), Ok(false));
         std::mem::forget(place);
     });
-    // The other one in the first thread: of the first model loom does not look at all executions.
+    // The other one in the first thread: in the first model loom leaves out some executions.
     check(|| {
         let segment = created(true);
         let lost: &Process = Box::leak(Box::new(Process::new(&segment, 1)));
@@ -538,7 +538,7 @@ fn a_place_is_taken_until_the_last_copy_of_it_is_dropped() {
     });
 }
 
-/// A handler forks in the middle of `attach`, until the process has asked a second time whether it opened the
+/// A handler forks in the middle of `attach`, at the latest after the second question whether the process opened the
 /// description, and both go on.
 #[test]
 fn two_that_a_fork_in_attach_has_made_do_not_get_one_place() {

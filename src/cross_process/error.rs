@@ -46,7 +46,8 @@ pub enum SegmentError {
     OtherFile,
     /// This process cannot be asymmetric.
     Refused(Refusal),
-    /// Every place is taken. `ended` of them belong to processes that have ended, or are being dropped at this moment.
+    /// Every place is taken. `ended` of them belong to processes that have ended, or to participants that are being
+    /// dropped at this moment.
     Full {
         /// How many [`reap`](super::reap) can free.
         ended: usize,

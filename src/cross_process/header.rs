@@ -8,10 +8,10 @@
 //! holds a place does not depend on a process number, which another process may have, or may get later.
 //!
 //! A place has two bytes of the file. Its holder has [`Byte::Held`] locked. A process that takes or reaps the place has
-//! [`Byte::Change`] locked meanwhile. Under that lock, and only if the word is free, it locks the holder's byte. So a
-//! process that only tries to take or reap a place never locks the holder's byte while the word is taken. If a process
-//! finds that byte locked, and the word is still the one that it wrote itself, then a copy of itself, by fork, has the
-//! lock.
+//! [`Byte::Change`] locked meanwhile. Under that lock, and only if the word is free, a process that takes the place
+//! locks the holder's byte; a process that reaps only asks about it. So a process that only tries to take or reap a
+//! place never locks the holder's byte while the word is taken. If a process finds that byte locked, and the word is
+//! still the one that it wrote itself, then a copy of itself, by fork, has the lock.
 //!
 //! The word of a place says what the locks cannot say: whether its last holder gave it back.
 //!
@@ -23,8 +23,8 @@
 //! | taken | free | was left by a process that ended: to be reaped. Or it is being cleaned, or given back |
 //!
 //! The accesses to these words are relaxed. The next process to take or reap a place sees what the last holder did,
-//! because the kernel passes each lock on under a spin lock (`flc_lock`, fs/locks.c@v6.18). A process that reaps asks for
-//! the lock on the holder's byte while it has a lock on the same file, so the kernel takes the spin lock for that
+//! because the kernel passes each lock on under a spin lock (`flc_lock`, fs/locks.c@v6.18). A process that reaps asks
+//! whether the holder's byte is locked. It has a lock on the same file then, so the kernel takes the spin lock for that
 //! question too (`posix_test_lock`). A process that was killed could not order anything itself.
 //!
 //! Case FORKED-IN-THE-MIDDLE: a signal handler, or `clean`, may fork the process, and the child may return and go on as

@@ -73,21 +73,21 @@
 //!   process numbers do not matter. A child that was forked while another thread was in [`attach`] counts as one of
 //!   these processes. So does a child that was forked while another thread was in [`reap`], if that `reap` did not
 //!   finish;
-//! - a signal handler may fork in the middle of [`attach`] or [`reap`], and `clean` may fork, and both processes may go
-//!   on. They do not both get the same place, unless the fork came after the place was taken: then the child has a copy
-//!   of the participant. If the fork came just before, and the process that gets the place drops it while the other is
-//!   still in [`attach`], the place stays taken until [`reap`] frees it. A child that returns from `clean` leaves the
-//!   place to its parent. But the rest of `clean` runs in both, if a handler forks while `clean` runs: a child that is
-//!   slower than its parent then cleans a place that another participant may have. So let such a child end, or block
-//!   the signal in `clean`;
+//! - a signal handler may fork in the middle of [`attach`] or [`reap`], and so may `clean`, the closure that is passed
+//!   to `reap`; both processes may go on. They do not both get the same place, unless the fork came after the place was
+//!   taken: then the child has a copy of the participant. If the fork came just before, and the process that gets the
+//!   place drops it while the other is still in [`attach`], the place stays taken until [`reap`] frees it. A child that
+//!   returns from `clean` leaves the place to its parent. But the rest of `clean` runs in both, if a handler forks
+//!   while `clean` runs: a child that is slower than its parent then cleans a place that another participant may have.
+//!   So let such a child end, or block the signal in `clean`;
 //! - a forked child is recognised by a page of memory that the kernel clears in it (madvise(2) MADV_WIPEONFORK, since
 //!   Linux 4.14), and by its process number. Where the kernel is older, or a sandbox refuses madvise(2) or answers it
 //!   in the kernel's place, the number alone has to do. (If madvise(2) fails with ENOMEM or EAGAIN, [`attach`] returns
 //!   that error.) The number fails if parent and child are both the first process of a PID namespace, with the number
 //!   1, or if the sandbox also refuses getpid(2): then do not fork in the middle;
-//! - closing descriptors gives no place back, even if the process closes all of them. If the
-//!   descriptor's number is closed, or another file has it since, a dropped participant leaves its place to be reaped,
-//!   and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];
+//! - closing descriptors gives no place back, even if the process closes all of them. If the descriptor that was passed
+//!   to [`attach`] has been closed, or its number belongs to another file since, a dropped participant leaves its place
+//!   to be reaped, and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];
 //! - a place cannot be given back before the process ends, if mseal(2) has sealed the participant's mapping, if a
 //!   filter refuses munmap(2), if it refused close(2) during [`attach`] (then the descriptor stays open too), or if it
 //!   has killed only the thread that was in [`attach`].
@@ -96,11 +96,12 @@
 //! namespace. A robust mutex belongs to a thread. A lock of fcntl(2) F_SETLK is released when the process closes *any*
 //! descriptor of the file. A descriptor that is kept open is lost when a daemon closes all descriptors.
 //!
-//! So all processes must pass the same file, and its file system must keep a lock as long as a mapping. [`attach`]
-//! checks both. A memfd keeps the lock, and so does a file on tmpfs or ext4; overlayfs does not. On FUSE the program
-//! that serves it decides, so it is refused too. The program itself must not lock those bytes. Once a process has been
-//! waited for, its lock is free, unless a child has a copy of the participant. If another process reads its memory at
-//! that moment (ps(1) at /proc/PID/cmdline, a debugger), the lock is free a moment later.
+//! So all processes must pass the same file, and its file system must keep a lock for as long as the file is mapped.
+//! [`attach`] checks both. A memfd keeps the lock, and so does a file on tmpfs or ext4; overlayfs does not. On FUSE the
+//! program that serves it decides, so it is refused too. A program that uses a segment must not itself lock the 480
+//! bytes of the lock file. Once a process has been waited for, its lock is free, unless a child has a copy of the
+//! participant. If another process reads its memory at that moment (ps(1) at /proc/PID/cmdline, a debugger), the lock
+//! is free a moment later.
 //!
 //! [`attach`] and [`reap`] open and close a descriptor of the lock file. Closing it releases all F_SETLK locks that the
 //! process has on that file (fcntl(2)). So take a file on which the process has no such locks. If the program has
@@ -210,10 +211,10 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 /// Call `attach` after exec. If the segment is asymmetric, `attach` finds out whether heavy fences work in this thread,
 /// by calls that the kernel refuses at once. (A sandbox that refuses GLOBAL with EINVAL, as the kernel refuses these
 /// calls, is noticed only by the first heavy fence, which fails.) Every thread of the process may use the participant.
-/// But a thread with descriptors of its own (unshare(2) CLONE_FILES) that has closed this one can only execute the
-/// fences: `reap` and [`Participant::renew`] fail there with EBADF, and a participant that is dropped there leaves its
-/// place to be reaped. `file` is the file that was passed to [`create`], by any descriptor. `attach` uses one more
-/// descriptor while it runs, and none afterwards.
+/// But a thread with descriptors of its own (unshare(2) CLONE_FILES) that has closed the descriptor `file` can only
+/// execute the fences: `reap` and [`Participant::renew`] fail there with EBADF, and a participant that is dropped there
+/// leaves its place to be reaped. `file` is the file that was passed to [`create`], by any descriptor. `attach` uses
+/// one more descriptor while it runs, and none afterwards.
 ///
 /// The first `attach` of a process must not be called in a forked child, if the parent had neither attached nor
 /// decided, and another thread of the parent was changing the environment during the fork: it may wait for ever.
@@ -266,7 +267,8 @@ pub fn attach<'a>(
 ///
 /// # Errors
 ///
-/// As [`attach`]. Places that were found before the error are freed.
+/// As [`attach`], except [`SegmentError::Refused`], [`SegmentError::Full`] and [`SegmentError::Locked`]. Places that
+/// were found before the error are freed.
 ///
 /// ```
 /// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};

@@ -49,8 +49,8 @@ pub enum Attached<'a> {
 /// child that was forked or spawned during `attach` has not called exec yet, or if the descriptor of the lock file is
 /// closed, in the process or in the thread that drops the participant, or if a filter refuses fstat(2) or fcntl(2). (If
 /// a filter refuses munmap(2), or refused close(2) during `attach`, the place cannot even be reaped before the process
-/// ends.) Other processes that attach or reap at that moment are not in the way. Dropping makes three system calls,
-/// munmap(2), fstat(2) and fcntl(2).
+/// ends.) Other processes that attach or reap while the last copy is dropped do not keep the place from being given
+/// back. Dropping makes three system calls, munmap(2), fstat(2) and fcntl(2).
 ///
 /// The mode is part of the type, so no fence has to check it. Code that works in both modes is generic over [`Fences`].
 ///
@@ -256,7 +256,7 @@ impl<'a, F: Fences> Participant<'a, F> {
     /// restored from a checkpoint, before its next light fence. Cheap if nothing has changed.
     ///
     /// If a forked child with a copy of the participant is restored alone, while the process that attached lives on,
-    /// the child must attach anew: `renew` takes the lock of that process for the child's own.
+    /// the child must attach anew: `renew` would mistake the lock of that process for the child's own, and return `Ok`.
     ///
     /// # Errors
     ///

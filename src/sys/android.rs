@@ -1,6 +1,6 @@
-//! Which Android may be asked for membarrier(2). Below API level 29 the sandbox of applications ends a
-//! process that makes the call, be it to ask what there is (dotnet/runtime#92196; ART has the same gate,
-//! `libartbase/base/membarrier.cc`). So the level is read first, and the call not made.
+//! Which Android may be asked for membarrier(2). Below API level 29 the sandbox of applications ends a process that
+//! makes the call, even the one that only asks for the commands (dotnet/runtime#92196; ART has the same gate,
+//! `libartbase/base/membarrier.cc`). So the level is read first, and below 29 the call is not made.
 
 use crate::refusal::{Reason, Refusal};
 

@@ -138,7 +138,7 @@ fn parse_release(release: &[u8]) -> (Option<Version>, Option<NonZeroU32>) {
     // guard survives: ASCII digits are UTF-8.
     let mut number = || core::str::from_utf8(parts.next()?).ok()?.parse().ok();
     let (Some(major), Some(minor)) = (number(), number()) else { return (None, None) };
-    // What comes after the minor number's dot alone: `6.8-45` has no level.
+    // A level is only what follows a dot after the minor number: `6.8-45` has none.
     let dots = release.split(|byte| !b"0123456789.".contains(byte)).next().unwrap_or_default();
     let has_level = dots.iter().filter(|&&byte| byte == b'.').count() >= 2;
     let level = if has_level { number() } else { None };

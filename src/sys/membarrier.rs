@@ -1,7 +1,7 @@
 //! The one place that calls membarrier(2), and that decides whether to believe the answers.
 //!
-//! By rustix, except for GET_REGISTRATIONS, which rustix 1.1 does not have; QUERY, because rustix does not return its
-//! errno; and calls with a command or a flag that does not exist. Those go through `syscall` of the C library.
+//! By rustix. With `std` some calls go through `syscall` of the C library: GET_REGISTRATIONS, which rustix 1.1 does not
+//! have; QUERY, because rustix does not return its errno; and calls with a command or a flag that does not exist.
 
 use rustix::thread::{Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu};
 
@@ -149,7 +149,7 @@ pub(crate) fn is_offered(needed: MembarrierQuery, registration: Command) -> Resu
     if offered.contains(needed) { Ok(()) } else { Err(Refusal::not_offered(offered.bits() as u16)) }
 }
 
-/// Flags are given from the lowest bit on; there is one.
+/// The kernel assigns flags from the lowest bit on, and has one so far. So this bit is no flag.
 #[cfg(feature = "std")]
 const NO_FLAG: u32 = 1 << 30;
 

@@ -16,9 +16,9 @@ pub(crate) struct Mechanism {
     /// decision it is called for every rung, also for those that are not taken.
     pub(crate) admit: fn() -> Result<(), Refusal>,
 
-    /// Finds out whether `call` is a barrier on this machine, by what the system promises and by
-    /// one trial call, and gets it ready. May run more than once, and in several threads at a time. Where another
-    /// rung can be taken in its place, it opens no file: that is for `admit`.
+    /// Finds out whether `call` is a barrier on this machine, by what the system promises and by one trial call, and
+    /// gets it ready. May run more than once, and in several threads at a time. On targets with more than one rung it
+    /// opens no file, since `stand_in` calls it after the decision: what must be read is for `admit`.
     pub(crate) probe: fn() -> Result<(), Refusal>,
 
     /// Every other thread of the process executes a full barrier between the call and the return.
@@ -400,7 +400,7 @@ pub(crate) const LOOKS: Option<u32> = if cfg!(feature = "loom") { Some(2) } else
 /// only after [`may_read_the_clock`] found that the thread which decides may read it.
 #[inline]
 pub(crate) fn clock() -> Option<u64> {
-    // Relaxed: that the counter may be read, for which nothing else was made ready.
+    // Relaxed: the flag says only that the counter may be read, and reading it needs nothing that another thread wrote.
     if !MAY_READ_THE_CLOCK.load(Relaxed) {
         return None;
     }
@@ -584,8 +584,8 @@ fn exit_group(status: i32) -> ! {
         core::arch::asm!("ecall", "2:", "unimp", "j 2b",
             in("a7") 94, in("a0") status, options(noreturn))
     }
-    // Where rustix links the C library too. Its `_exit` traps as well.
-    // SAFETY: no precondition.
+    // On the other architectures rustix links the C library, so it is there even without `std`. Its `_exit` traps as
+    // well. SAFETY: no precondition.
     #[cfg(not(any(
         target_arch = "x86_64",
         target_arch = "x86",

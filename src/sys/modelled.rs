@@ -152,7 +152,8 @@ struct Pair {
 struct Met {
     /// The heavy fences that the next light fence takes.
     heavy: Vec<(Past, &'static Location<'static>)>,
-    /// The last light fence, whose past holds those of the earlier.
+    /// The thread's last light fence, whose past includes those of its earlier ones. For `LOCALS_GONE`, which stands
+    /// for several threads: every light fence.
     light: Vec<(Past, &'static Location<'static>)>,
 }
 
@@ -183,8 +184,8 @@ struct World {
     /// Whether the closure has ended.
     has_ended: Cell<bool>,
     /// What the first thread knew when the closure ended, in mutexes that it has unlocked. From then on they stand for
-    /// every earlier past. Each of them is taken once, because the thread that unlocks it again releases what it knows
-    /// too. Only the last one may be taken more often.
+    /// every earlier past. Each of them is taken once: the thread that takes one must unlock it, and so releases what
+    /// it knows itself too. Only the last one may be taken more often.
     closing: RefCell<Vec<Held>>,
     /// How many of them were taken.
     closings: Cell<usize>,
@@ -250,10 +251,11 @@ impl World {
             Past::Lazy(_) => {
                 let n = self.closings.get();
                 self.closings.set(n + 1);
-                // loom switches to other threads here, so nothing is borrowed. A try, since nobody may wait: where
-                // the first thread is dropping statics and has not come to ours, there is nothing to take yet. loom
-                // drops them in no certain order, and replays an execution by the number of its branches. So there
-                // must be one branch in either case, and `try_lock` is one.
+                // loom switches to other threads here, so nothing is borrowed. `try_lock`, since nobody may wait here:
+                // while the first thread drops loom's statics and has not dropped `END` yet, the mutex is still locked,
+                // and there is nothing to take. loom drops statics in no certain order, and replays an execution by the
+                // number of its branches. So there must be one branch whether or not the mutex is locked, and
+                // `try_lock` is one.
                 let mutex = {
                     let closing = self.closing.borrow();
                     let held = closing.get(n).or(closing.last());
@@ -695,7 +697,7 @@ fn probe() -> Result<(), Refusal> {
     Ok(())
 }
 
-/// loom's fence, and where it is a full one a conflict that loom's search sees.
+/// loom's fence. A full one also passes a gate that all of them pass, so that loom's search sees that they conflict.
 #[track_caller]
 pub(crate) fn fence(ordering: Ordering) {
     if has_failed() {

@@ -25,8 +25,8 @@ pub(crate) fn patiently(call: impl Fn() -> Result<(), Failure>) -> Result<(), Fa
     )
 }
 
-/// Makes `call` again while its error `passes`, so often at most that it is made [`ATTEMPTS`] times: a sandbox may answer
-/// the same each time.
+/// Makes `call` again while its error `passes`, at most [`ATTEMPTS`] times in all: a sandbox may answer the same each
+/// time.
 pub(super) fn despite<T, E>(
     passes: impl Fn(&E) -> bool,
     mut call: impl FnMut() -> Result<T, E>,

@@ -171,11 +171,12 @@ fn write_at_once(text: &'static [u8]) -> io::Result<usize> {
 fn write_to_pipe(pipe: impl AsFd, text: &'static [u8]) -> io::Result<usize> {
     match write_without_waiting(pipe.as_fd(), text) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::SPIPE) => {
-            // At the end of a pipe that is read, vmsplice(2) would read into the text.
+            // On the read end of a pipe vmsplice(2) would overwrite the text with what it reads.
             may_be_written(pipe.as_fd())?;
             let slice = [IoSliceRaw::from_slice(text)];
-            // SAFETY: nobody writes to the text any more, since it is borrowed for ever; the pipe keeps the page. Whoever
-            // replaces descriptor 2 at this moment uses it without owning it.
+            // SAFETY: nobody writes to the text any more, since it is borrowed for ever; the pipe keeps the page. If
+            // another thread replaces descriptor 2 after the check, it is that thread which uses a descriptor that it
+            // does not own.
             unsafe { vmsplice(pipe, &slice, SpliceFlags::NONBLOCK) }
         }
         outcome => outcome,
@@ -218,8 +219,8 @@ fn raise_abort(may_be_handled: bool) {
     if may_be_handled {
         signal_this_thread();
     }
-    // A `struct sigaction` of the kernel, or the beginning of one that is longer: the default action (0), no flags, an
-    // empty mask, in whatever order an architecture has them.
+    // At least as long as the kernel's `struct sigaction`, and all zeros: the default action, no flags, an empty mask,
+    // in whatever order an architecture has them.
     let default = [0_usize; 16];
     // SAFETY: the kernel reads at most the words above, and is asked for no old action.
     unsafe {
@@ -254,9 +255,9 @@ fn raise_abort(may_be_handled: bool) {
         return;
     }
     let me = getpid();
-    // guard survives: the bound by `>=`, since rustix, as tests build it, panics at 0 before.
-    // A filter may answer EPERM or 0, which rustix hands out as -1 or 0: then the signal would go to every process, or to
-    // the process group. black_box: the compiler knows that a `Pid` is not 0.
+    // guard survives: by `>=` only 0 differs, and at 0 rustix, as tests build it, has panicked in `getpid`. A filter
+    // may answer EPERM or 0, which rustix hands out as -1 or 0: then the signal would go to every process, or to the
+    // process group. black_box: the compiler knows that a `Pid` is not 0.
     if black_box(Pid::as_raw(Some(me))) > 0 {
         let _ = kill_process(me, Signal::ABORT);
     }

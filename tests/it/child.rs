@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, PoisonError};
 
 use nix::sys::signal::Signal;
-use seccompiler::{BpfProgram, apply_filter};
+use seccompiler::{BpfProgram, TargetArch, apply_filter};
 
 #[path = "ledger.rs"]
 pub(crate) mod ledger;
@@ -21,6 +21,15 @@ const MARK: &str = "ASYMFENCE_TEST_CHILD";
 
 /// The command, in words, that starts binaries like this one where the kernel cannot: an emulator.
 const RUNNER: &str = "ASYMFENCE_TEST_RUNNER";
+
+/// Why there are no seccomp filters, where there are none.
+pub(crate) fn no_filters() -> Option<&'static str> {
+    if std::env::var_os(RUNNER).is_some_and(|runner| !runner.is_empty()) {
+        return Some("the emulator has no filters");
+    }
+    let known = TargetArch::try_from(std::env::consts::ARCH).is_ok();
+    (!known).then_some("seccompiler knows no filter of this processor")
+}
 
 /// A command that starts this binary again.
 pub(crate) fn this_binary() -> Command {
@@ -86,6 +95,8 @@ pub(crate) fn end() -> ! {
 #[derive(Default)]
 pub(crate) struct Child {
     filter: Option<BpfProgram>,
+    /// Its body installs one.
+    filters: bool,
     variable: Option<(&'static str, &'static str)>,
     inject: Option<(&'static str, String)>,
     path: Option<&'static str>,
@@ -115,6 +126,11 @@ impl Child {
     /// Installs the filter before the process begins.
     pub(crate) fn under(filter: BpfProgram) -> Self {
         Child { filter: Some(filter), ..Child::default() }
+    }
+
+    /// Its body installs a filter, so it does not begin where there are none.
+    pub(crate) fn filtering(self) -> Self {
+        Child { filters: true, ..self }
     }
 
     /// Sets an environment variable.
@@ -176,6 +192,10 @@ impl Child {
         let test = test.split_once("::").expect("a path below the crate").1;
         if cfg!(miri) {
             ledger::skipped("a process of its own", "Miri starts none");
+            return Outcome { code: Some(CANNOT_RUN), signal: None, output: String::new() };
+        }
+        if let Some(why) = no_filters().filter(|_| self.filters) {
+            ledger::skipped("seccomp", why);
             return Outcome { code: Some(CANNOT_RUN), signal: None, output: String::new() };
         }
         if std::env::var(MARK).as_deref() == Ok(test) {
@@ -257,7 +277,7 @@ impl Outcome {
         self.code == Some(DONE) || self.cannot_run()
     }
 
-    fn cannot_run(&self) -> bool {
+    pub(crate) fn cannot_run(&self) -> bool {
         self.code == Some(CANNOT_RUN)
     }
 
@@ -267,9 +287,10 @@ impl Outcome {
         &self.output
     }
 
-    /// The status it ended with, if no signal ended it.
-    pub(crate) fn code(&self) -> Option<i32> {
-        self.code
+    /// It ended with this status.
+    #[track_caller]
+    pub(crate) fn ended_with(&self, code: i32) {
+        assert!(self.cannot_run() || self.code == Some(code), "{self:?}");
     }
 
     /// How often it said `words`.

@@ -12,6 +12,12 @@ use seccompiler::{
 
 use crate::child;
 
+/// fcntl on offsets of 64 bits.
+#[cfg(target_pointer_width = "64")]
+pub(crate) const SYS_FCNTL: c_long = nix::libc::SYS_fcntl;
+#[cfg(target_pointer_width = "32")]
+pub(crate) const SYS_FCNTL: c_long = nix::libc::SYS_fcntl64;
+
 /// Every membarrier command meets `action`.
 pub(crate) fn on_membarrier(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new())], action)
@@ -86,12 +92,8 @@ pub(crate) fn on_pwritev2(action: SeccompAction) -> BpfProgram {
 
 /// These commands of fcntl, on offsets of 64 bits, meet `action`.
 pub(crate) fn on_fcntl(commands: &[i32], action: SeccompAction) -> BpfProgram {
-    #[cfg(target_pointer_width = "64")]
-    let call = nix::libc::SYS_fcntl;
-    #[cfg(target_pointer_width = "32")]
-    let call = nix::libc::SYS_fcntl64;
     let is = |&command: &i32| argument(1, SeccompCmpOp::Eq, command as u64);
-    compile([(call, commands.iter().map(is).collect())], action)
+    compile([(SYS_FCNTL, commands.iter().map(is).collect())], action)
 }
 
 /// fstat meets `action`.
@@ -212,10 +214,11 @@ fn compile_with(
 ) -> BpfProgram {
     #[allow(clippy::useless_conversion, reason = "a c_long has 32 bits on some targets")]
     let rules = rules.into_iter().map(|(call, rules)| (i64::from(call), rules)).collect();
-    let Ok(arch) = std::env::consts::ARCH.try_into() else {
-        child::cannot_run_in_a_child("seccomp", "seccompiler knows no filter of this processor");
+    if let Some(why) = child::no_filters() {
+        child::cannot_run_in_a_child("seccomp", why);
         return Vec::new(); // in the parent, whose child ends here
-    };
+    }
+    let arch = std::env::consts::ARCH.try_into().expect("known");
     let filter = SeccompFilter::new(rules, otherwise, action, arch);
     filter.and_then(TryInto::try_into).expect("a valid filter")
 }

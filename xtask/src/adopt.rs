@@ -195,7 +195,7 @@ fn adopt(sh: &Shell, theirs: &Theirs, source: &Path) -> Result<Vec<(&'static str
             let path = sh.current_dir().join(place);
             let patch = format!("patch.crates-io.{dependency}.path=\"{}\"", path.display());
             tests.push(same(theirs.name, suites(sh, &before, theirs, &["--config", &patch])?)?);
-            // To be measured beside itself.
+            // A second copy, which the measuring program links beside the first.
             let after = format!("{FOLDER}/{}/after", theirs.name);
             copy(sh, source, &after)?;
             let line = format!("path = \"{}\"", path.display());

@@ -105,8 +105,8 @@ fn conditions(source: &Source) -> Vec<Fault> {
     faults
 }
 
-/// Nothing is left for later in what is published. These words are searched in the text, not in the tokens, which
-/// comments do not have: they count there too.
+/// Nothing is left for later in what is published. These words are searched in the text, not in the tokens: those leave
+/// out comments, in which the words count too.
 fn unfinished(source: &Source) -> Vec<Fault> {
     const MARKS: [&str; 4] = ["TODO", "FIXME", "todo!", "unimplemented!"];
     let lines = source.text.lines().enumerate();

@@ -175,8 +175,8 @@ fn target(sh: &Shell, name: &str) -> PathBuf {
     sh.current_dir().join(sh.var_os("CARGO_TARGET_DIR").unwrap_or("target".into())).join(name)
 }
 
-/// The steps that show a newcomer that all is well here. None of them builds what the benches need, because that takes
-/// longer than all the steps. So the doctor checks the table of the fences, and the tests of the fences are left out.
+/// The steps that show a newcomer that all is well here. The tests of the fences are left out, because they take
+/// longer: the doctor checks the table of the fences instead.
 const QUICK: &[Step] = &[
     ("fences on real cores", "the doctor checks the table of the fences", |sh| {
         run(sh, cmd!(sh, "cargo doctor"))

@@ -11,7 +11,7 @@ use crate::{Result, target};
 
 type Run = fn(&Shell) -> Result;
 
-/// A step: its name, which the command takes, what it runs, in half a line, and the same as a function.
+/// A step: its name, by which the command chooses it; what it runs, in half a line; and the function that runs it.
 pub(crate) type Step = (&'static str, &'static str, Run);
 
 /// The steps, each in a line, with what they run.

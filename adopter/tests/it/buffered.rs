@@ -1,5 +1,5 @@
-//! Atomics whose relaxed stores stay in a store buffer until the thread's next fence, exchange or release,
-//! as they may in a processor: what it does at times, at all times.
+//! Atomics whose relaxed stores stay in a store buffer until the thread's next fence, exchange or release, as a
+//! processor may keep them at times. These atomics always do.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) fn drain() {
     BUFFER.take().into_iter().for_each(|(place, value)| place.store(value, Relaxed));
 }
 
-/// The light fence, and what it does to the buffer where it matters.
+/// The light fence. It also drains the buffer, as the heavy fence of another thread would make it.
 pub(crate) fn light_fence() {
     drain();
     crate::fences::light_fence();

@@ -8,7 +8,7 @@ use std::time::Instant;
 pub(crate) type Sides = fn(With<'_>);
 pub(crate) type With<'w> = &'w mut dyn FnMut(&Structure<'_>);
 
-/// A structure that threads share. Its sides take how often.
+/// A structure that threads share. Each side takes the number of operations.
 pub(crate) struct Structure<'s> {
     pub(crate) hot: &'s (dyn Fn(u32) + Sync),
     pub(crate) rare: &'s dyn Fn(u32),

@@ -5,7 +5,7 @@ mod crates;
 mod in_turn;
 
 fn main() {
-    // As a program that adopts them would. Where it is symmetric there is nothing to compare.
+    // Decides first, as a program that adopts the fences would. Where it is symmetric there is nothing to compare.
     if let Err(unsupported) = asymfence::Asymmetric::new() {
         eprintln!("{unsupported}");
         std::process::exit(1);

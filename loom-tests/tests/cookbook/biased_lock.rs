@@ -95,7 +95,7 @@ fn a_reader_goes_before_the_writer_or_behind_it() {
     }
 }
 
-/// The reader that turns the bias on passes on what it has seen through the underlying lock.
+/// The reader that turns the bias on passes on, with the bias, what it has seen by the underlying lock.
 fn a_section_after_the_bias_was_turned_on() -> [Seen; 1] {
     let lock = lock();
     let other = reading(&lock);
@@ -264,7 +264,7 @@ fn who_comes_behind_a_writer_that_gave_up_waits_for_the_readers() {
     }
 }
 
-/// Nor does it hide what was written before: the third thread enters by its slot.
+/// Nor does it hide what was written before: the other reader enters by its slot.
 #[test]
 fn who_comes_by_the_slot_behind_a_writer_that_gave_up_has_what_was_written() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -316,7 +316,7 @@ fn a_reader_and_a_writer_are_not_in_together_while_the_fences_give_way_and_retur
     }
 }
 
-/// The bias was revoked before.
+/// The bias of the fences was revoked before.
 #[test]
 fn a_reader_and_a_writer_are_not_in_together_by_full_fences() {
     check(Start::Asymmetric, || {

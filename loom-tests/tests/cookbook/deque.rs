@@ -18,7 +18,7 @@ use loom::thread;
 
 use loom_tests::check::{STARTS, check, check_within, is_ever};
 
-/// An item is the number of one of these.
+/// An item of the deque is an index into `items`.
 struct World {
     /// Whether each was pushed, and taken.
     items: [UnsafeCell<(bool, bool)>; 3],
@@ -326,7 +326,7 @@ fn an_item_that_is_claimed_is_popped_or_stolen() {
     }
 }
 
-/// The owner takes the oldest, too, which knows of no claim.
+/// The owner also takes the oldest item, and does not look at the claim for that.
 #[test]
 fn an_item_that_is_claimed_is_taken_from_the_other_end_or_stolen() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -337,7 +337,7 @@ fn an_item_that_is_claimed_is_taken_from_the_other_end_or_stolen() {
     });
 }
 
-/// Both of the claimed ones, and the third item stays.
+/// The owner takes both claimed items from the other end, and the third item stays.
 #[test]
 fn who_comes_too_late_for_its_batch_does_not_say_that_nothing_is_there() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -448,7 +448,7 @@ fn two_batches_and_the_owner_share_the_items() {
     });
 }
 
-/// Which threads see what came before the push of an item that was stolen in a batch.
+/// The thief of a batch sees what came before the push of each of its items.
 #[test]
 fn who_steals_a_batch_knows_what_came_before_the_pushes() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -460,7 +460,7 @@ fn who_steals_a_batch_knows_what_came_before_the_pushes() {
     });
 }
 
-/// Earlier buffers are freed while a thief may still use them.
+/// The owner replaces buffers while a thief may still use the earlier ones.
 #[test]
 fn no_buffer_is_freed_under_a_thief() {
     for way in [ONE, BATCH] {

@@ -230,7 +230,7 @@ fn read_and_advance(handle: &Handle<'_>, world: &World) {
     (0..2).for_each(|_| handle.flush());
 }
 
-/// Of one who frees at a pin, and makes no fence.
+/// The thread frees at a pin, and executes no fence before it frees.
 #[test]
 fn who_frees_has_seen_the_readers_leave() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -279,7 +279,7 @@ fn who_frees_by_the_epoch_alone_has_seen_the_reader_leave() {
     });
 }
 
-/// The thread that frees has not advanced the epoch itself.
+/// The thread that frees has made at most one of the advances itself.
 #[test]
 fn one_may_free_by_the_advances_of_another() {
     check_within(Some(2), Start::Asymmetric, || {

@@ -85,7 +85,7 @@ fn take_as_a_task(world: &World) {
     block_on(world.event.wait_until_async(|| world.try_take()));
 }
 
-/// A task that is polled once after its look, and then dropped.
+/// A task that announces itself, is polled once, and is dropped.
 fn give_up_as_a_task(world: &World) {
     let listener = world.event.listen();
     let mut waiting = pin!(listener.into_future());

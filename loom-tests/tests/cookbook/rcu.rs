@@ -323,8 +323,8 @@ fn what_comes_later_is_complete_when_it_is_read() {
     });
 }
 
-/// Each of two threads unlinks an object, and one of them begins the grace periods of both. The reader finds the second
-/// object before that is unlinked.
+/// Each of two threads defers, and one of them begins the grace periods of both. The reader finds an object before it
+/// is unlinked.
 #[test]
 fn what_two_threads_defer_ends_nothing_that_is_read() {
     check_within(Some(2), Start::Asymmetric, || {
@@ -346,7 +346,7 @@ fn what_two_threads_defer_ends_nothing_that_is_read() {
                 linked.rcu.run_deferred();
             })
         };
-        // Not first.
+        // Lets the other threads go first.
         thread::yield_now();
         linked.link.store(1, Relaxed);
         let old = Alive(&raw const linked.objects[0]);

@@ -138,7 +138,7 @@ fn c<B: Gives>(bias: B, meanwhile: Meanwhile) {
     assert!((y, x) != (1, 0), "{BROKEN}");
 }
 
-/// One thread revokes and restores, again and again; its own fences are rare ones.
+/// One thread revokes the bias, acts as the rare side, and restores the bias, which takes two calls.
 fn to_and_fro<B: Gives>(bias: B) {
     let world = World::new(bias);
     world.bias.restore();
@@ -193,7 +193,7 @@ impl Gives for Library {
     }
 
     fn heavy(&self) {
-        // Long ago: the bias stays.
+        // The last heavy fence was long ago, so the first call leaves the bias alone.
         self.0.heavy_fence(|| Duration::from_secs(1));
     }
 

@@ -29,7 +29,7 @@ trait Shares: Send + Sync + 'static {
     fn heavy_fence(&self, fails: bool) -> bool;
 }
 
-/// Scenario A with two writers: no writer and the reader may miss each other. The call of one writer may fail.
+/// Scenario A with two writers: the reader and a writer must not miss each other. The call of one writer may fail.
 fn two_writers_and_a_reader(shared: impl Shares, failing: Option<usize>) {
     let shared = Arc::new(shared);
     let x = Arc::new(AtomicUsize::new(0));

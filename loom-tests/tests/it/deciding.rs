@@ -87,7 +87,7 @@ fn light_pairs_with_the_ticket_that_decides() {
     }
 }
 
-/// The reader fences before the decision and again after it. Both fences pair.
+/// The light fence comes before the decision, and the heavy fence after it.
 #[test]
 fn light_before_the_decision_pairs_with_heavy_after_it() {
     for start in [WORKS, FAILS] {

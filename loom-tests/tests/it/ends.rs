@@ -66,7 +66,7 @@ fn misses(first: fn(), local: fn(), other: fn()) -> bool {
     })
 }
 
-/// The model knows a thread that has fenced before by a number. It knows no number of another thread.
+/// The model has a number for a thread that has fenced before, and none for one that has not.
 #[test]
 fn fences_in_destructors_of_thread_locals_pair_as_others_do() {
     for first in [light_fence, heavy_fence, || {}] {
@@ -242,7 +242,8 @@ fn a_thread_that_was_not_joined_is_forgotten_after_the_closure() {
     two_others(false);
 }
 
-/// The first thread fences before it publishes, not between, and then sets a flag: by a destructor, or at once.
+/// The first thread fences before it publishes, and not between publishing and setting a flag. It sets the flag by a
+/// destructor, or at once.
 fn published_too_late(at_once: bool) {
     struct Flag(Arc<[AtomicUsize; 2]>);
     impl Drop for Flag {

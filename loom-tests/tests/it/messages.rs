@@ -137,7 +137,7 @@ fn with_a_checkpoint_there_are_as_many_executions_as_without() {
         let variables = [("LOOM_CHECKPOINT_FILE", path), ("LOOM_CHECKPOINT_INTERVAL", interval)];
         let with = executions(&variables);
         for end in ["", ".upward", ".downward"] {
-            // Some of them were never explored.
+            // Some of these files were never written.
             _ = std::fs::remove_file(format!("{path}{end}"));
         }
         assert_eq!(with, all, "interval {interval}");

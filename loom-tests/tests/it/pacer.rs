@@ -49,7 +49,7 @@ fn a_batch_is_told_to_one() {
     }
 }
 
-/// One thread drops its occasion while the other adds: nothing is forgotten, and the next occasion reports all.
+/// Each of two threads adds a thing, and drops a `Due` if it gets one. Nothing is forgotten: the next `Due` has all.
 #[test]
 fn what_did_not_help_waits_on() {
     check(Start::Asymmetric, || {
@@ -72,7 +72,7 @@ fn what_did_not_help_waits_on() {
     });
 }
 
-/// However often a heavy fence did not help, that many more batches make the next one due.
+/// However often heavy fences did not help, `MOST_IN_VAIN` more batches make the next one due.
 #[test]
 fn backing_off_costs_a_bounded_number_of_batches() {
     check(Start::Asymmetric, || {

@@ -1,5 +1,5 @@
-//! The nine cells of the pairing table, by scenario A of `fence.rs`, and B and C for the heavy pairs.
-//! The unordered cells are required to be found.
+//! The nine cells of the pairing table, by scenario A of `fence.rs`, and by message passing (B and C). The unordered
+//! cells are required to be found.
 
 use asymfence::model::{Start, fence};
 use asymfence::{Asymmetric, heavy_fence, light_fence, try_heavy_fence};

@@ -151,8 +151,8 @@ fn d<T: Tickets>(tickets: T) -> bool {
     third.is_some()
 }
 
-/// Scenario A with two callers, of which the first thread is one: so few preemptions are enough for both
-/// calls and a ticket to overlap.
+/// Scenario A with two callers, of which the first thread is one. Therefore a few preemptions are enough for both calls
+/// and a ticket to overlap.
 fn two_callers<T: Tickets>(tickets: T) {
     let world = World::new(tickets);
     let reader = world.spawn(World::reader);

@@ -29,7 +29,7 @@ impl Flag {
         self.inside.store(false, Release);
     }
 
-    /// Raises the flag. Whether nobody is inside: then nobody comes in any more.
+    /// Raises the flag. Returns whether nobody is inside: if so, nobody comes in any more.
     pub fn raise(&self) -> bool {
         self.raised.store(true, Relaxed);
         // Pairs with: the light fence in `unless_raised`. The mutant's is too weak.

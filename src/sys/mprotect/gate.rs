@@ -35,12 +35,12 @@
 //! Since commit 6db2526c1d69 (6.14) the flush excludes processors whose `loaded_mm` is another process, also between
 //! the write to CR3 and that of `loaded_mm` (CVE-2025-37964). Commit fea4e317f9e7 closed this window (6.15-rc6). Its
 //! backports are at the wrong place: they mark `loaded_mm` after `tlb_gen` was read, so that a processor may go on with
-//! a stale TLB entry (S. Dolan, linux-kernel, 2025-10-09). Mainline had no barrier between the two until commit
-//! 83b0177a6c48 (6.18-rc2, and 6.17.5; CVE-2025-40174). A stale entry may be as bad here as a missing interrupt. If it
-//! still permits writing, the next write to the page goes through it without a fault. If the mprotect(2) before that
-//! write left the page table entry read-only, because the page is shared since a fork for example, it stays read-only.
-//! Then the next mprotect(2) may find nothing to flush, and interrupt nobody. On which kernels that can happen was not
-//! worked out, so all of them are refused.
+//! a stale TLB entry (S. Dolan, linux-kernel, 2025-10-09). Mainline marks `loaded_mm` before it reads `tlb_gen`, but
+//! had no barrier between this store and this load until commit 83b0177a6c48 (6.18-rc2, and 6.17.5; CVE-2025-40174). A
+//! stale entry may be as bad here as a missing interrupt. If it still permits writing, the next write to the page goes
+//! through it without a fault. If the mprotect(2) before that write left the page table entry read-only, because the
+//! page is shared since a fork for example, it stays read-only. Then the next mprotect(2) may find nothing to flush,
+//! and interrupt nobody. On which kernels that can happen was not worked out, so all of them are refused.
 //!
 //! The first releases that have the fault are from the record of CVE-2025-37964: 5.15.179, 6.1.129, 6.6.79, 6.12.16,
 //! 6.13.4, 6.14. Of the older stable trees only 6.12 is known to have the repair, from 6.12.97 on (commit
@@ -64,9 +64,9 @@ const NOT_READ: core::ops::Range<Version> = (6, 19)..NEWEST_KNOWN;
 /// The kernels in which a page that reclaim unmapped behind our back could go without a flush.
 const PENDING_FLUSH_LOST: core::ops::Range<Version> = (4, 3)..(4, 13);
 
-/// The kernels to which somebody may have backported commit 6db2526c1d69. Before 4.13 there is nothing that it could
-/// change (`cpu_tlbstate.loaded_mm` came with commit 3d28ebceaffa). 4.13 was given up long before that commit, and
-/// nobody is known to have backported it there.
+/// The kernels that may have commit 6db2526c1d69 without its repairs: by a backport, or, from 6.14 on, as their own.
+/// Before 4.13 there is nothing that it could change (`cpu_tlbstate.loaded_mm` came with commit 3d28ebceaffa). 4.13 was
+/// given up long before that commit, and nobody is known to have backported it there.
 const MAY_SKIP: core::ops::Range<Version> = (4, 14)..(6, 18);
 
 /// The levels of stable trees in that range that are known to be sound.

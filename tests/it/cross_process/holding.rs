@@ -24,7 +24,7 @@ use seccompiler::{SeccompAction, apply_filter};
 
 use super::{Header, Segment, attach, attach_asymmetric, attach_symmetric, create, fresh, reap};
 use crate::child::{Child, ledger, needs_procfs};
-use crate::filter::on_close;
+use crate::filter::{SYS_FCNTL, on_close};
 use crate::fork::in_fork;
 use crate::memory::{Atomics, Memory};
 use crate::mount::{enter_an_empty_root, mount, mounts_of_its_own, unmount};
@@ -443,7 +443,7 @@ fn a_child_that_was_forked_in_the_middle_of_attaching_keeps_the_place_until_it_e
         }
     }
 
-    Child::default().run(|| {
+    Child::default().filtering().run(|| {
         set_child_subreaper(Some(rustix::process::getpid())).expect("the child's new parent");
         shared(|header, step| {
             STEP.store(ptr::from_ref(step).cast_mut(), SeqCst);
@@ -535,7 +535,7 @@ fn flock(kind: libc::c_int, first: i64, length: i64) -> libc::flock64 {
 pub(super) fn lock(file: &fs::File, kind: libc::c_int, first: i64, length: i64) {
     let lock = flock(kind, first, length);
     // SAFETY: the call reads the struct.
-    let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
+    let answer = unsafe { libc::syscall(SYS_FCNTL, file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
     assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
 }
 
@@ -547,7 +547,8 @@ pub(super) const CHANGE: i64 = HELD + PARTICIPANTS as i64;
 pub(super) fn is_locked(file: BorrowedFd<'_>, byte: i64) -> bool {
     let mut found = flock(libc::F_WRLCK, byte, 1);
     // SAFETY: the call reads and writes the struct.
-    let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut found) };
+    let answer =
+        unsafe { libc::syscall(SYS_FCNTL, file.as_raw_fd(), libc::F_OFD_GETLK, &mut found) };
     answer == 0 && found.l_type != libc::F_UNLCK as _
 }
 

@@ -63,7 +63,7 @@ pub(super) fn faults(package: &str, sources: &[Source]) -> Vec<Fault> {
     faults
 }
 
-/// A module's own names are in lower case; `crate::name!` is a macro's.
+/// Names of modules are in lower case, and so are names of macros (`crate::name!`).
 fn is_export(name: &str) -> bool {
     name.starts_with(char::is_uppercase)
 }

@@ -1,5 +1,5 @@
-//! One Rust file, taken apart. Tokens and not the syntax tree: what a macro is handed has no tree, and the
-//! ladder is declared in one.
+//! One Rust file, taken apart. Tokens and not the syntax tree: what a macro is handed has no tree, and the ladder is
+//! declared by a macro.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
@@ -98,8 +98,8 @@ impl Source {
         }
     }
 
-    /// Notes the words of a predicate, and hands them back. Of `cfg_attr` all but the first belong to the
-    /// attributes.
+    /// Notes the words of a predicate, and hands them back. Of the arguments of `cfg_attr` only the first is a
+    /// predicate; the others are attributes.
     fn conditions_of(&mut self, predicate: TokenStream, all: bool) -> Vec<String> {
         let mut found = Vec::new();
         gather(predicate, all, &mut found);

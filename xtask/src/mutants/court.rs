@@ -214,7 +214,7 @@ impl<'b> Court<'b> {
         self.trials.iter().filter(has_failed).map(|trial| &*trial.test)
     }
 
-    /// The tests of the judges that come to the mutant, one by one until one fails: first that which is said to
+    /// Runs the judges' tests that reach the mutant's place, one by one until one fails: first the test that is said to
     /// have caught it before.
     pub(super) fn judge(
         &self,

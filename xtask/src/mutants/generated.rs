@@ -180,7 +180,7 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
         };
         write(&root, &caught_by, &mutants)
     };
-    // Those with a reason go through every test, and so together.
+    // A mutant with a reason is expected to pass every test, so several are tried together.
     let (excused, mut open): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| {
         which.part == Part::Every && case.mutant.excuse.is_some() && !is_known(case)
     });

@@ -1,7 +1,8 @@
 //! A source with every mutant in it at once: beside what stands there, what could stand there, and a number
 //! to choose it by.
 //!
-//! Nothing is moved or written twice, so each change is a piece of text put before or behind another.
+//! A generated mutant is text that is put before, behind or in place of another. For each named one the body of its
+//! function is there once more.
 
 use std::ops::Range;
 

@@ -6,7 +6,7 @@ use super::debian::{install, unavailable, unpack};
 use super::folder;
 use crate::Result;
 
-/// qemu, and the libraries of it that a machine may not have. Installing them would remove others'.
+/// qemu, and the libraries of it that a machine may not have. Installing them would remove other packages.
 const QEMU: [&str; 15] = [
     "qemu-system-x86",
     "qemu-system-common",

@@ -71,6 +71,6 @@ pub(super) fn tsan(sh: &Shell) -> Result {
         cmd!(sh, "cargo test {build...} --package asymfence --package asymfence-hazard --test it"),
     )?;
     run(sh, cmd!(sh, "cargo test {build...} --package asymfence-cookbook --test it"))?;
-    // A crate that takes the fences as an option, and its twin without one, which is reported.
+    // A crate that takes the fences as an option, and its twin without a light fence, whose race is reported.
     run(sh, cmd!(sh, "cargo test {build...} --package adopter --features asymmetric --test it"))
 }
