@@ -248,16 +248,20 @@ fn hazard_pointers_and_guards_are_small() {
 
 #[test]
 fn a_tag_leaves_the_address_and_the_other_tags_alone() {
-    let link = Link::<u64>::null();
+    /// Three bits on every processor.
+    #[repr(align(8))]
+    struct Aligned;
+
+    let link = Link::<Aligned>::null();
     assert_eq!(link.fetch_or(2).tag(), 0);
     assert_eq!(link.fetch_or(4).tag(), 2);
     assert!(!link.load().is_frozen());
-    assert_eq!(link.fetch_or(Link::<u64>::FROZEN).tag(), 6);
+    assert_eq!(link.fetch_or(Link::<Aligned>::FROZEN).tag(), 6);
     assert!(link.load().is_frozen());
     let tagged = link.load();
-    assert_eq!(tagged.tag(), 6 | Link::<u64>::FROZEN);
+    assert_eq!(tagged.tag(), 6 | Link::<Aligned>::FROZEN);
     assert!(tagged.as_ptr().is_null());
-    assert_eq!(tagged.with_tag(usize::MAX).tag(), Tagged::<u64>::TAGS);
+    assert_eq!(tagged.with_tag(usize::MAX).tag(), Tagged::<Aligned>::TAGS);
     assert!(tagged.with_tag(0) == Tagged::null());
 }
 
