@@ -15,7 +15,7 @@ use seccompiler::apply_filter;
 use super::holding::{ends_well, fork_off, next_child_is_pid_1, reaped, shared};
 use super::{FCNTL, FSTATFS, Header, Segment, attach, attach_symmetric, create, reap};
 use crate::child::{Child, Outcome};
-use crate::filter::on_own_number;
+use crate::filter::{on_own_number, on_wipe_on_fork};
 use crate::fork::in_fork;
 use crate::memory::{Atomics, Memory};
 
@@ -338,6 +338,24 @@ fn a_child_whose_number_is_its_parents_is_told_apart_in_attach() {
             })
         });
     }
+}
+
+/// The twin of the two before this one: madvise(2) is refused too, so neither the number nor the page tells the child. At
+/// one of the calls it then takes its parent's place, or loses it.
+#[test]
+fn without_its_number_and_its_page_a_child_is_not_told_apart_in_attach() {
+    let is_told_apart = |nth: u32| {
+        let child = Child::injected_into(FCNTL, &format!("signal=SIGUSR1:when={nth}"))?;
+        let outcome = child.filtering().outcome(|| {
+            let refused = on_wipe_on_fork(Errno(libc::EPERM as u32));
+            apply_filter(&refused).expect("the filter is accepted");
+            without_numbers();
+            both_attach(true);
+        });
+        (!outcome.cannot_run()).then(|| outcome.succeeded() || outcome.signal().is_some())
+    };
+    let all: Option<Vec<bool>> = (1..=12).map(is_told_apart).collect();
+    assert!(all.is_none_or(|all| all.contains(&false)));
 }
 
 /// A bare clone(2), whose child is PID 1 as its parent is.
