@@ -1,5 +1,5 @@
-//! The measurements that are drawn: the least of all samples for a round alone, otherwise medians. The samples are
-//! taken in turn.
+//! The measurements that are drawn: the least of all samples for a round alone, otherwise medians. The variants are
+//! measured one after another; within one the four places of the loop (`round.rs`) take turns.
 
 use std::cell::Cell;
 use std::sync::LazyLock;

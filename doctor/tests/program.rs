@@ -392,8 +392,8 @@ mod in_places {
         assert_eq!(report["rungs"][0]["verdict"], "refused", "{report:#}");
     }
 
-    /// Each thread that the doctor creates is the first that the kernel refuses: at its start, where costs are measured,
-    /// and where the table is.
+    /// One run for each of the first threads that the doctor creates: the four at its start, two for the costs, and the
+    /// two sides of the table's first cell. The kernel refuses that thread and all later ones.
     #[test]
     fn a_thread_that_cannot_be_created_is_told() {
         const AT_THE_START: u32 = 4;

@@ -113,7 +113,7 @@ pub(crate) fn check(sh: &Shell, word: &str) -> Result {
     ledger::ran(sh, WHAT)
 }
 
-/// A suite that takes longer hangs, or fails to build.
+/// How many minutes a suite may take, its build included. One that takes longer is ended, and counts as failed.
 const MINUTES: &str = "5";
 
 /// In the ledger.

@@ -33,7 +33,7 @@ use steps::Step;
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Every feature of the workspace but `loom`, with which the fences act on a model.
-const EVERYTHING: [&str; 2] = ["--features", "adopter/asymmetric"];
+const EVERYTHING: [&str; 2] = ["--features", "adopter/asymmetric,codegen/std"];
 
 fn main() -> ExitCode {
     match command() {

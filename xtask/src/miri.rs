@@ -64,7 +64,7 @@ const SMALL: [(&str, &[&str]); 3] = [
     ("asymfence-cookbook", &["epoch::what_is_pinned", "rcu::what_is_read", "ping_pong"]),
 ];
 
-/// What Miri cannot run, as the harness is told: the name, and why.
+/// What does not run in Miri, as the harness is told: the name, and why.
 const OF_THE_LIBRARY: &[(&str, &str)] = &[
     ("kernel::tests::a_file_is_read_to_its_end_and_a_missing_one_is_told", "it reads procfs"),
     ("kernel::tests::a_fifo_in_place_of_a_file_does_not_stop_the_process", "it makes a FIFO"),

@@ -98,7 +98,8 @@ const JOBS: &[Job] = &[
     },
 ];
 
-/// The folder that all jobs build in, so that they share build scripts and macros, which are built for the host.
+/// The folder that jobs build in, so that they share build scripts and macros, which are built for the host. Builds
+/// with `RUSTFLAGS` of their own have folders of their own.
 const TARGET: &str = "target/platforms/build";
 
 /// A folder below `target` for other files of a job.

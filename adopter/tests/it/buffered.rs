@@ -1,5 +1,5 @@
-//! Atomics whose relaxed stores stay in a store buffer until the thread's next fence, exchange or release, as a
-//! processor may keep them at times. These atomics always do.
+//! Atomics whose relaxed stores stay in a store buffer until the thread's next light fence (the one below), exchange or
+//! release, as a processor may keep them at times. These atomics always do.
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -7,8 +7,8 @@ use std::thread;
 
 const MARK: &str = "ADOPTER_TEST_CHILD";
 
-/// Closes the gate while a visitor is inside. `may_leave` waits until the value was taken, or, where the visitor is to
-/// leave at once, waits for nothing.
+/// Closes the gate while a visitor is inside. `$may_leave` says when the visitor leaves: at once, or only after the
+/// value was taken.
 macro_rules! close_during_a_visit {
     ($twin:ident, $may_leave:expr) => {{
         let gate = crate::$twin::gate::Gate::<_, 1>::new(7);

@@ -171,7 +171,8 @@ impl<'b> Court<'b> {
         names(self.path(judge.binary)?, self.tree, judge.filter)
     }
 
-    /// `None` if the test takes longer than `limit`, or fails without a mutant.
+    /// Runs the test once without a mutant, unless that was done before. `None` if it then takes longer than `limit`,
+    /// or fails. A result that is known already is returned whatever `limit` is.
     fn known<'t>(
         &self,
         trial: &'t Trial,

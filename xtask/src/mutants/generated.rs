@@ -371,8 +371,9 @@ fn report<'t>(
         faults.insert(0, "no test catches, and no comment `survives: …` says why:".to_owned());
     }
     faults.extend(failed.map(|test| format!("without a mutant, {test} fails")));
-    // Where tests judge too they may catch what no model can.
     if which.part == Part::Every {
+        // An excuse that no mutant needs is a fault. With `--all` only those of guards are looked at: an excuse of an
+        // ordering says that no model catches the mutant, and is needed even if a test catches it.
         let is_judged = |case: &Case| which.all == (case.mutant.kind == Kind::Guard);
         let excuses = fates
             .iter()
