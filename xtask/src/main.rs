@@ -222,8 +222,8 @@ const TESTED: [&str; 14] = [
     "adopter",
     "--package",
     "xtask",
-    EVERYTHING[0],
-    EVERYTHING[1],
+    "--features",
+    "adopter/asymmetric",
 ];
 
 /// The steps that need a Rust toolchain and nothing else. Tests that cannot run on a machine are listed at the end.
