@@ -23,10 +23,11 @@
 //!
 //! Hence the frequent side loads the word *after* its barrier, and the rare side loads it after its fence.
 //!
-//! A thread that stops halfway (a fork, a panic, a heavy fence that fails) leaves REVOKING or RETURNING in the word.
-//! Then the frequent side executes full fences and the rare side heavy fences, which is always right, and the next
-//! fence of the rare side ends this by a revocation. The word counts the rounds, so that a thread that comes back late
-//! does not complete a change of a later round by a heavy fence of an earlier one.
+//! A thread that stops halfway (a fork, a panic) leaves REVOKING or RETURNING in the word. A heavy fence that fails
+//! leaves REVOKING; if it fails during a restoration, the thread puts QUIET back. Then the frequent side executes full
+//! fences and the rare side heavy fences, which is always right, and the next fence of the rare side ends this by a
+//! revocation. The word counts the rounds, so that a thread that comes back late does not complete a change of a later
+//! round by a heavy fence of an earlier one.
 
 use core::time::Duration;
 
@@ -102,8 +103,7 @@ pub struct Bias {
 /// In microseconds. Advice, and Relaxed.
 #[derive(Debug)]
 struct Times {
-    /// When a rare side last executed a heavy fence while the bias held, or `try_restore_at` last set out to restore
-    /// the bias.
+    /// When `try_heavy_fence` last found that the bias held, or `try_restore_at` last set out to restore the bias.
     heavy: AtomicUsize,
     /// Since when the rare side has been quiet, as far as is known, if the state is QUIET.
     quiet: AtomicUsize,
@@ -140,8 +140,8 @@ macro_rules! new {
             Bias {
                 word: CachePadded::new(AtomicUsize::new(QUIET)),
                 times: CachePadded::new(Times {
-                    // A pause ago, so that the first call of the rare side does not revoke the bias, whatever its
-                    // clock.
+                    // A pause ago, so that the first call of the rare side does not revoke the bias. (On 32 bits it
+                    // does during one minute of each 71.6: see `LATE`.)
                     heavy: AtomicUsize::new(0usize.wrapping_sub(pause)),
                     quiet: AtomicUsize::new(0),
                 }),
@@ -416,7 +416,7 @@ impl Bias {
         Ok(self.word.compare_exchange(returning, biased, Release, Relaxed).is_ok())
     }
 
-    /// Whether the rare side executed a heavy fence less than a pause ago.
+    /// Whether `heavy` of `Times` is less than a pause ago. From now on it is `now`.
     fn is_often(&self, now: Duration) -> bool {
         let now = now.as_micros() as usize;
         put_forward(&self.times.heavy, now) < self.pause

@@ -320,7 +320,8 @@ fn other_ways(
     // All rungs pair with the same light fence, so any rung that is sound here will do.
     for other in Rung::all().filter(|&other| other != rung) {
         let stands_in = strategy::stand_in(other);
-        // guard survives: the probe makes the same call a moment before, so no test makes this one fail alone.
+        // guard survives: the probe makes the same calls a moment before (on the mprotect rung only the first time),
+        // and no test makes a later one fail alone.
         let Err(refusal) = stands_in.and_then(|()| Ok(insist(other.mechanism())?)) else {
             return Ok(());
         };
@@ -354,10 +355,12 @@ pub struct FenceStats {
     /// Heavy fences that were asked for, calls that were made, and heavy fences that shared another's call. All are 0
     /// in a symmetric process, which makes no call.
     pub heavy: Calls,
-    /// Calls that were repeated after a failure that may be temporary (ENOMEM, EINTR, EAGAIN), also by the decision, by
-    /// the module `membarrier` and by the segments of `cross_process`. Other calls that a heavy fence adds after a
-    /// failure are not counted: the second call of membarrier(2) after any other errno; after EPERM the registration,
-    /// and one more call; and the calls of another rung.
+    /// Calls of a rung's mechanism, and of registrations, that were repeated after a failure that may be temporary
+    /// (ENOMEM, EINTR, EAGAIN), also by the decision, by the module `membarrier` and by the segments of
+    /// `cross_process`. Not counted are repetitions of calls on files and memory: what the decision reads, the pages of
+    /// the mprotect rung, the locks of segments. Other calls that a heavy fence adds after a failure are not counted:
+    /// the second call of membarrier(2) after any other errno; after EPERM the registration, and one more call; and the
+    /// calls of another rung.
     pub retries: usize,
 }
 

@@ -15,10 +15,10 @@
 //! | **`fence(SeqCst)`** | unordered | ordered | ordered |
 //! | **heavy** | ordered | ordered | ordered |
 //!
-//! - `heavy_fence()` is a full fence, then one full fence in every other thread before the call returns, then a full
-//!   fence. A light fence marks a position in its thread. The full fence that a heavy fence causes in that thread comes
-//!   before that position, or after it. In a thread without a fence of its own a heavy fence orders nothing, because
-//!   the compiler may move the thread's accesses across the point where it is interrupted.
+//! - `heavy_fence()` is a full fence, then one full fence in every other thread, then a full fence. Only then it
+//!   returns. A light fence marks a position in its thread. The full fence that a heavy fence causes in that thread
+//!   comes before that position, or after it. In a thread without a fence of its own a heavy fence orders nothing,
+//!   because the compiler may move the thread's accesses across the point where it is interrupted.
 //! - The accesses must be atomic, `Relaxed` or stronger, on both sides.
 //! - A heavy fence in thread 2 does not order thread 1 against thread 3 if those only execute light fences.
 //! - `heavy_fence` covers the threads of this process. For memory that processes share, on Linux, there is the module

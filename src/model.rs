@@ -68,9 +68,9 @@ pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
 }
 
 /// As [`Coalesce::run`], for models. loom has no clock. So a caller checks the call of another `looks` times before it
-/// makes its own; [`Coalesce::run`] checks twice. The caller whose call is under way is the *leader*. With 0 no caller
-/// waits for the leader: each makes its own call. With 1 or more a caller makes its own call only if the leader's call
-/// has not ended after that many checks.
+/// makes its own; in a model [`Coalesce::run`] itself checks twice. The caller whose call is under way is the *leader*.
+/// With 0 no caller waits for the leader: each makes its own call. With 1 or more a caller that no call has served
+/// makes its own as soon as none is under way, or after that many checks while one is.
 ///
 /// # Errors
 ///

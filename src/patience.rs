@@ -16,7 +16,8 @@ const LONG: u32 = 50_000;
 /// lower one is about the time between the end of one lead and the begin of the next.
 const SHORTEST: u32 = 500;
 const LONGEST: u32 = 100_000_000;
-/// A caller watches at most this many leaders. If none of them serves it, the calls of all but the first have failed.
+/// A caller watches at most this many leaders. If none of them serves it, each call but the first has failed, or
+/// another caller has taken over its lead.
 const LEADERS: u32 = 4;
 /// How often a caller checks before it first reads the clock.
 const SPINS: u32 = 4;
@@ -88,7 +89,8 @@ impl<'e> Watch<'e> {
         Watch { estimate, waiting, looks, tries: 0, leader: 0, leaders: 0, since: 0, guessed: 0 }
     }
 
-    /// Waits a moment for the call of `leader`, whose number is odd. Returns false if the caller should wait no longer.
+    /// Waits a moment for the call of `leader`, the word `lead` of `coalesce.rs`: odd while a call is under way, so
+    /// never the 0 with which a `Watch` begins. Returns false if the caller should wait no longer.
     #[cold]
     pub(crate) fn wait(&mut self, leader: usize) -> bool {
         self.tries += 1;
@@ -120,7 +122,7 @@ impl<'e> Watch<'e> {
         // guard survives: at the limit itself one more wait, or none, is right.
         if waited > most {
             // Calls take longer than estimated, or this leader is stopped. From now on waiting callers wait longer
-            // for the next leader, who measures its call.
+            // (while awake, at most as for a call of `LONG`) for the next leader, who measures its call.
             self.estimate.set(waited);
             return false;
         }

@@ -366,8 +366,8 @@ impl<T: ?Sized> Reader<'_, T> {
     ///
     /// While the lock is biased a read section takes two loads, a store and a light fence, and a load, a store and a
     /// light fence at its end. (While writers come often the fences are full ones.) Its end makes a system call if a
-    /// writer waits. After a busy phase of writers the end of one read section also executes a heavy fence, to make the
-    /// fences asymmetric again (at most one in a pause).
+    /// writer waits. After a busy phase of writers the beginning or the end of one read section also executes a heavy
+    /// fence, to make the fences asymmetric again (at most one in a pause).
     #[inline]
     pub fn read(&mut self) -> ReadGuard<'_, T> {
         let underlying = if self.enter() { None } else { Some(self.enter_slowly()) };

@@ -116,8 +116,8 @@ pub fn deque<T>() -> (Owner<T>, Stealer<T>) {
 ///
 /// # Panics
 ///
-/// If no power of two that is at least `items` fits into a `usize`, or if the items take more than `isize::MAX` bytes.
-/// (Lack of memory or of address space aborts, as everywhere.)
+/// If no power of two that is at least `items` fits into a `usize`, or if the pointers to so many items take more than
+/// `isize::MAX` bytes. (Lack of memory or of address space aborts, as everywhere.)
 #[must_use]
 pub fn with_capacity<T>(items: usize) -> (Owner<T>, Stealer<T>) {
     with_pause(items, PAUSE)
@@ -309,9 +309,8 @@ impl<T> Owner<T> {
         let (bottom, top, buffer) = loop {
             // Relaxed: written by us alone.
             let bottom = shared.bottom.load(Relaxed);
-            // Acquire: a thief that took an item has read its slot before we write there again, or leave
-            // the item out of another buffer. Pairs with: the exchange in `steal`, and those that follow
-            // it up to the one that we see.
+            // Acquire: a thief that took an item has read its slot before we write there again. Pairs with: the
+            // exchange in `steal`, and those that follow it up to the one that we see.
             let top = shared.front.top.load(Acquire);
             // Relaxed: written by us alone.
             let buffer = shared.buffer(Relaxed);
@@ -340,9 +339,10 @@ impl<T> Owner<T> {
         let new = Buffer::boxed(capacity, before);
         let is_untouched =
             shared.buffer.load(Relaxed) == before && shared.bottom.load(Relaxed) == bottom;
-        // Acquire: as in `push`. survives: without it a thief could read the slot of an item in a buffer that is stored
-        // later and leaves that item out, and win the exchange because of which the item was left out. loom executes
-        // each thread in order, so no thread reads what is stored later.
+        // Acquire: as in `push`.
+        // survives: a relaxed load would do. A thief that finds the new buffer has acquired the store below, so this
+        // load comes before that thief's exchange and does not see it. `push` acquires the top again before it writes
+        // a slot.
         let items: Range<u64> = shared.front.top.load(Acquire)..bottom;
         // guard survives: the bound by `>=` would throw a buffer away that the items fill. The next push makes another.
         if !is_untouched || items.end - items.start > capacity as u64 {
@@ -438,9 +438,10 @@ impl<T> Owner<T> {
         let claim = shared.front.claim.load(Acquire);
         // guard survives: at the end of a claim, where the bound is reached, `takes_back` has nothing to take back.
         if claim / 2 > index && !shared.takes_back(claim, index) {
-            // Release: as above. This item and all below are that thief's. survives: it matters only to a second thief
-            // that has read the top before the push of the item, and that takes the item, by this bottom, between the
-            // two exchanges of the batch. That takes three threads and three preemptions.
+            // Release: as above. This item and all below are that thief's.
+            // survives: it matters only to a second thief that has read the top before the push of the item, and that
+            // takes the item, by this bottom, between the two exchanges of the batch. That takes three threads and
+            // three preemptions.
             shared.bottom.store(index + 1, Release);
             return None;
         }
@@ -475,7 +476,7 @@ impl<T> Owner<T> {
     /// Takes the item at the top, the oldest, for an owner that works in the order of the pushes. `None` if there is
     /// no item.
     ///
-    /// No fence, and a read-modify-write. It may be mixed with [`pop`](Self::pop).
+    /// No fence, unless the buffer changes, and a read-modify-write. It may be mixed with [`pop`](Self::pop).
     pub fn pop_oldest(&self) -> Option<Box<T>> {
         let shared = &*self.shared;
         // Relaxed: the exchange looks again, and we read nothing that a thief has written.

@@ -18,8 +18,8 @@
 //! Why three. Let `t` be the tag, and H the heavy fence of the advance from `t + 1` to `t + 2`. The thread that
 //! unlinked the object executed a full fence and then read `t`, not `t + 1`. So that fence comes before H begins, and
 //! the unlinking too. No reader finds the object once H has reached the reader. A reader that still has the object
-//! found it before that, so it has pinned `t + 1` or an older epoch. The scan of the third advance, from `t + 2` to `t
-//! + 3`, comes after H. It sees the reader, and the epoch does not become `t + 3` before the reader leaves.
+//! found it before that, so it has pinned `t + 1` or an older epoch. The scan of the third advance (from `t + 2` on)
+//! comes after H. It sees the reader, and the epoch does not become `t + 3` before the reader leaves.
 //!
 //! # Pacing, which other schemes can copy
 //!

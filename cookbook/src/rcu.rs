@@ -35,9 +35,9 @@
 //! A writer: a swap, a heavy fence, a lock, a load of every slot, and the wait. A writer takes a ticket when it
 //! unlinks. It executes the heavy fence only when it checks or waits for the grace period, and not at all if some
 //! thread has executed one since. In this way several waiting values, or several concurrent writers, share one heavy
-//! fence. If no reader is registered a writer costs a lock and a full fence, and no heavy fence. Writers do not wait
-//! for one another's readers. Registering a reader takes a lock and an allocation: once for each thread, not for each
-//! read.
+//! fence. If no reader is registered a writer costs a lock and a full fence, and no heavy fence. A writer waits neither
+//! for another writer's grace period nor for a reader that only the other writer has to wait for. Registering a reader
+//! takes a lock and an allocation: once for each thread, not for each read.
 //!
 //! A writer that waits long sleeps, each time at most as long as it has waited already, and at most a millisecond (and
 //! the thread's timer slack, prctl(2) PR_SET_TIMERSLACK). A reader that leaves wakes no writer, and does nothing extra if
@@ -227,8 +227,8 @@ impl<T> Rcu<T> {
     /// Replaces the value by `new`, and returns a [`Replaced`], which gives the old value out when its grace period is
     /// over.
     ///
-    /// This call executes no heavy fence. Checking or waiting for the grace period executes one, unless some thread has
-    /// executed one since.
+    /// This call executes no heavy fence. Checking or waiting for the grace period executes one, unless no reader is
+    /// registered or some thread has executed one since.
     ///
     /// A thread that holds a guard must keep the `Replaced` until the guard is dropped: dropping it waits.
     pub fn publish(&self, new: Box<T>) -> Replaced<T> {
@@ -282,10 +282,11 @@ impl<T> Rcu<T> {
     /// Runs `work` after a grace period, or a little later: when no guard is left through which a reader may see an
     /// object that was unlinked before this call.
     ///
-    /// A later call of `defer` or of [`run_deferred`](Rcu::run_deferred) runs it, in any thread, or the drop of the
-    /// `Rcu` does. One call in 64 executes at most one heavy fence, and runs the closures that are due. It does not
-    /// wait for readers: while a guard is held, all closures are kept that are deferred meanwhile. The grace period of
-    /// 64 closures begins with the last of them. Guards that are taken later hold none of them back.
+    /// This call, or a later one of `defer`, [`run_deferred`](Rcu::run_deferred) or
+    /// [`run_all_deferred`](Rcu::run_all_deferred), runs it, in any thread, or the drop of the `Rcu` does. So do not
+    /// hold a lock that `work` takes. One call in 64 executes at most one heavy fence, and runs the closures that are
+    /// due. It does not wait for readers: while a guard is held, all closures are kept that are deferred meanwhile. The
+    /// grace period of 64 closures begins with the last of them. Guards that are taken later hold none of them back.
     ///
     /// If a closure panics, the call that runs it panics. The next call runs the others that were due. The drop of the
     /// `Rcu` runs all closures, and then resumes the first panic.

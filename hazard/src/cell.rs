@@ -114,7 +114,7 @@ impl<T: Send + Sync + 'static, F: Family> HazardCell<T, F> {
     pub fn swap(&self, value: T) -> Replaced<T, F> {
         // Release: the value is complete before it can be found. Pairs with: the Acquire in
         // `HazardPointer::look_again`. Acquire: the caller may access the old value. Pairs with: this Release, or that
-        // of `exchange`.
+        // of `compare_and_swap`.
         self.replaced(self.current.swap(into_raw(Box::new(value)), AcqRel))
     }
 

@@ -119,7 +119,7 @@ use crate::thread::{self, Local};
 ///   that is stopped in the middle of a reclaim, or less than 8 MiB below the stacks of 16 such threads. (There a call
 ///   tells by stack addresses whether a destructor led to it. If it takes another thread's stack for its own, it frees
 ///   nothing, as in a destructor.) While 256 threads are stopped in the middle of a reclaim, no object is counted;
-/// - objects that destructors retire: they count only when the same number of other objects has been retired;
+/// - objects that destructors retire: they come within the bound only after as many other objects have been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred). A thread frees its objects in the order in which it has
 ///   retired them, and no more than 64 with one retire. So if a thread makes more than 60 deferred retires for each
@@ -154,7 +154,7 @@ pub struct Domain<F> {
     due: CachePadded<Due>,
     /// The moment at which half of the objects that make the next heavy fence due had come.
     noted: Noted,
-    /// Objects and bytes ever freed by threads other than the owners of the rings.
+    /// Objects and bytes ever freed by reclaims and by threads that help: all but what owners free when they retire.
     freed: CachePadded<Freed>,
     /// A ring whose owner does not empty it, or null. Other threads empty it, a few objects at a time.
     behind: AtomicPtr<Ring>,
@@ -611,8 +611,8 @@ impl<F> Domain<F> {
             // Relaxed, all: numbers that decide when a fence is made, never what it orders.
             let since = counted.load(Relaxed).wrapping_sub(looked_at.load(Relaxed)) as isize;
             // A difference of `MOST` is enough for every threshold. A greater one would soon be negative in
-            // `is_enough`. guard survives: by `<=` it adds once more at `MOST`, and the difference still is not
-            // negative.
+            // `is_enough`.
+            // guard survives: by `<=` it adds once more at `MOST`, and the difference still is not negative.
             if since < MOST {
                 counted.fetch_add(new, Relaxed);
             }
@@ -859,8 +859,7 @@ impl<F> Domain<F> {
         let bytes = self.stats().waiting_bytes.saturating_sub(kept);
         // Relaxed, all: advice.
         self.due.waited[1].store(bytes, Relaxed);
-        // guard survives: the slack is at most 64 objects of a ring, which its owner frees at its next check (by default
-        // after four more retires).
+        // guard survives: the slack is at most 64 objects of a ring, which its owner frees after its next review.
         let slack = if self.bytes_waited_of(2, 1) { 0 } else { self.slack() };
         let mut waited = 0_usize;
         let mut behind = None;
@@ -894,8 +893,8 @@ impl<F> Domain<F> {
     fn set_behind(&self, ring: Option<&Ring>) {
         let ring = ring.map_or(ptr::null_mut(), |ring| ptr::from_ref(ring).cast_mut());
         // Release: the ring was made before. Pairs with: the Acquire in `help`.
-        // survives: after a heavy fence a relaxed store releases as much. `help` stores a ring without one: to see that
-        // takes a model of two rings that are behind, and two threads that help.
+        // survives: as in `Ring::raise`. `help` stores a ring without one: to see that takes a model of two rings that
+        // are behind, and two threads that help.
         self.behind.store(ring, Release);
     }
 
@@ -991,7 +990,8 @@ pub struct Reclaimed {
 }
 
 impl Reclaimed {
-    /// Does `pass`, and again as often as destructors ask. `None` if a destructor of what is at this address led here.
+    /// Does `pass`, and again as often as destructors ask. `None` if a destructor of what is at this address led here,
+    /// or if too many calls are under way.
     pub(crate) fn outermost(
         of: *const (),
         pass: impl Fn() -> Result<Self, HeavyFenceError>,

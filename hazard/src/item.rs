@@ -1,4 +1,5 @@
-//! A retired object, and how it is freed: two words, and no allocation if the object came from a box.
+//! A retired object, and how it is freed: two words, and no allocation unless the object has a weight of its own, or a
+//! deleter with a size.
 
 use alloc::boxed::Box;
 use core::marker::PhantomData;

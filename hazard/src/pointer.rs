@@ -224,8 +224,8 @@ fn keep<F: Family>(slot: Slot) {
     }
 }
 
-/// Called if the thread has no room: it has no `End` yet, is ending, or keeps enough slots. In the first case this
-/// registers the `End` and keeps the slot. Otherwise the slot goes back to the domain.
+/// Called if the thread has no room: it has kept no slot yet, is ending, or keeps enough slots. In the first case this
+/// registers the `End`, unless a retire has, and keeps the slot. Otherwise the slot goes back to the domain.
 #[cold]
 fn keep_slowly<F: Family>(slot: Slot) {
     let begin = |local: &Local| {

@@ -1,5 +1,5 @@
-//! Programs that must not compile, because they would use an object after it was freed. Before each stands its twin,
-//! which compiles and runs: the same program without the fault.
+//! Programs that must not compile, because they would use an object after it was freed, or in two threads at once.
+//! Before each stands its twin, which compiles and runs: the same program without the fault.
 //!
 //! # A second domain of a family
 //!

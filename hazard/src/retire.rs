@@ -220,7 +220,8 @@ impl<F: Family> Domain<F> {
             unsafe { ring.begin_anew() };
         }
         // Put in before the ring becomes this thread's or is given back, so that nobody else puts into it: the
-        // allocator may run code that retires. SAFETY: this thread's, and the object was unlinked.
+        // allocator may run code that retires.
+        // SAFETY: this thread's, and the object was unlinked.
         let is_time = unsafe { ring.put(item, weight) };
         // SAFETY: this thread's.
         if is_time && unsafe { ring.is_full() } {

@@ -66,9 +66,9 @@ pub(crate) const AT_ONCE: usize = 64;
 /// The maximum number of objects between two checks of a ring, and between two readings of the clock.
 pub(crate) const FARTHEST: usize = 32;
 
-/// How often a reclaim tries to lock a ring, and for how many microseconds at most where there is a clock: beside busy
-/// programs a single yield may take milliseconds. The lock is held only for a short look. Only a thread that a fork did
-/// not copy holds it for ever.
+/// How often a thread that waits for a ring's lock (a reclaim, or an owner in a hurry) tries to take it, and for how
+/// many microseconds at most where there is a clock: beside busy programs a single yield may take milliseconds. The
+/// lock is held only for a short look. Only a thread that a fork did not copy holds it for ever.
 const TRIES: u32 = if LOOM { 2 } else { 10_000 };
 const LONGEST: usize = 200_000;
 
@@ -114,7 +114,8 @@ struct Own {
     /// Objects and bytes that the domain has counted.
     counted: usize,
     counted_bytes: usize,
-    /// Objects put in minus objects freed: how many the owner has to free.
+    /// How many objects the owner has to free. Each object that is put in adds one, each that is freed takes one off;
+    /// `forgive`, `reviewed` and `settle` change it too.
     debt: usize,
     /// How many objects the owner frees at each check at least, even if it owes fewer: set by the last review.
     most: usize,
@@ -159,7 +160,7 @@ pub(crate) struct Ring {
     own: UnsafeCell<Own>,
     /// Bytes ever put in.
     bytes: Number,
-    /// What the owner freed.
+    /// What the owner freed when it retired. (What its reclaims free is counted in `Domain::freed`.)
     freed: Freed,
     /// An empty block that the holder of the lock passes to the owner.
     spare: AtomicPtr<Block>,
@@ -267,7 +268,8 @@ impl Drop for Locked<'_> {
 /// The result of a look for objects to free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Looked {
-    /// Objects below the position that stay, because they are protected or another thread has the lock.
+    /// Objects that stay: all that are kept because they are protected, and those below the position that were not
+    /// taken out. If another thread has the lock, about as many as wait below the position.
     pub(crate) kept: usize,
     /// Whether there is more to take out.
     pub(crate) more: bool,
@@ -363,8 +365,8 @@ impl Ring {
     ///
     /// # Safety
     ///
-    /// Called by the owner. The object was unlinked before. If the last `put` returned true, [`make_room`](Ring::make_room)
-    /// and [`extend`](Ring::extend) have been called since.
+    /// Called by the owner. The object was unlinked before. If the last `put` returned true, [`extend`](Ring::extend)
+    /// has been called since, and before it [`make_room`](Ring::make_room) if the ring [is full](Ring::is_full).
     #[inline]
     pub(crate) unsafe fn put(&self, item: Item, weight: usize) -> bool {
         // Relaxed: only the owner writes this number.
@@ -605,7 +607,7 @@ impl Ring {
         self.tail.load(Acquire)
     }
 
-    /// Objects and bytes that the owner ever freed.
+    /// Objects and bytes that the owner ever freed when it retired.
     pub(crate) fn freed(&self) -> (usize, usize) {
         self.freed.read()
     }
@@ -648,8 +650,9 @@ impl Ring {
         let mut fenced = self.shared.fenced.load(Relaxed);
         while after(tail, fenced) {
             // Release: the heavy fence has ended. Pairs with: the Acquire in `look`. FENCED.
-            // survives: the heavy fence is a full fence for its caller, so a relaxed store after it would release as
-            // much. A sanitizer sees no fences.
+            // survives: a thread that has executed the heavy fence itself, or has seen in an asymmetric process that
+            // its ticket is served, has executed a fence that releases as much. A symmetric process needs this Release
+            // for a ticket that another thread has taken, and no model has that. A sanitizer sees no fences.
             match self.shared.fenced.compare_exchange_weak(fenced, tail, Release, Relaxed) {
                 Ok(_) => break,
                 Err(found) => fenced = found,
@@ -734,8 +737,9 @@ impl Ring {
         true
     }
 
-    /// A look by another thread, for an absent owner: as `take_own`, up to a position. Returns whether there may be
-    /// more: false if nothing is left there, or another thread holds the lock.
+    /// A look by another thread, for an absent owner: as `take_own`, up to a position, but it never waits for the lock,
+    /// and also scans the slots if no heavy fence has come since the last scan. Returns whether there may be more:
+    /// false if nothing is left there, or another thread holds the lock.
     pub(crate) fn take_for_owner(
         &self,
         slots: &Slots,

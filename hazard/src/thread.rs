@@ -86,7 +86,7 @@ impl Local {
         true
     }
 
-    /// From now on the thread may keep slots and a ring: its `End` exists.
+    /// From now on the thread may keep slots: its `End` exists.
     pub(crate) fn begin(&self) {
         self.room.set(CAPACITY);
     }

@@ -1,5 +1,5 @@
-//! What a background reclaimer needs of the system: a thread, a wait that reads no clock, and whether this process is a
-//! forked child.
+//! What a background reclaimer needs of the system: a thread, a wait (on Linux and Android one that reads no clock),
+//! and how many forks led to this process (0 elsewhere).
 
 pub(crate) use std::thread::{Builder, park};
 

@@ -12,13 +12,14 @@ use crate::refusal::{Failure, Refusal};
 pub(crate) struct Mechanism {
     pub(crate) name: &'static str,
 
-    /// Judges the files and the processor, which a later `probe` may be unable to read. Called before `probe`. At the
-    /// decision it is called for every rung, also for those that are not taken.
+    /// Judges the files and the processor, which a later `probe` may be unable to read. Called before `probe`. If the
+    /// process commits to a rung, it is called for every rung, also for those that are not taken.
     pub(crate) admit: fn() -> Result<(), Refusal>,
 
-    /// Finds out whether `call` is a barrier on this machine, by what the system promises and by one trial call, and
-    /// gets it ready. May run more than once, and in several threads at a time. On targets with more than one rung it
-    /// opens no file, since `stand_in` calls it after the decision: what must be read is for `admit`.
+    /// Finds out whether `call` is a barrier on this machine, by what the system promises and by trial calls (of `call`
+    /// itself, or of others that show that the kernel answers), and gets it ready. May run more than once, and in
+    /// several threads at a time. On targets with more than one rung it opens no file, since `stand_in` calls it after
+    /// the decision: what must be read is for `admit`.
     pub(crate) probe: fn() -> Result<(), Refusal>,
 
     /// Every other thread of the process executes a full barrier between the call and the return.
@@ -334,7 +335,7 @@ pub(crate) fn compiler_barrier() {
     #[cfg(feature = "loom")]
     modelled::light_fence();
 
-    // The architectures whose inline assembly is stable in Rust 1.85. Miri runs none.
+    // Architectures whose inline assembly is stable in Rust 1.85: all but arm64ec. Miri runs none.
     #[cfg(all(
         any(
             target_arch = "x86",
@@ -392,9 +393,9 @@ pub(crate) const LOOKS: Option<u32> = if cfg!(feature = "loom") { Some(2) } else
 /// no such clock.
 ///
 /// On x86 the time stamp counter, at a guessed 3 ticks a nanosecond: right within a factor of 3, which is enough to say
-/// how much longer one wait is than another. (If the kernel's clock is not that counter, clock_gettime(2) of the C library
-/// is a system call.) The guess may be inexact, and the counters of two processors may differ. At worst a caller then makes
-/// a call that was not needed.
+/// how much longer one wait is than another. (If the kernel's clock is not that counter, clock_gettime(2) of the C
+/// library is a system call.) The guess may be inexact, and the counters of two processors may differ. Then a caller
+/// may make a call that was not needed, or wait longer than it should. Neither breaks an order.
 ///
 /// A thread may forbid itself the counter by prctl(PR_SET_TSC). A read of it is then SIGSEGV. So it is read
 /// only after [`may_read_the_clock`] found that the thread which decides may read it.
@@ -584,8 +585,9 @@ fn exit_group(status: i32) -> ! {
         core::arch::asm!("ecall", "2:", "unimp", "j 2b",
             in("a7") 94, in("a0") status, options(noreturn))
     }
-    // On the other architectures rustix links the C library, so it is there even without `std`. Its `_exit` traps as
-    // well. SAFETY: no precondition.
+    // On the other architectures rustix links the C library, so it is there even without `std`. glibc's `_exit` traps
+    // as well. (musl's repeats exit(2).)
+    // SAFETY: no precondition.
     #[cfg(not(any(
         target_arch = "x86_64",
         target_arch = "x86",

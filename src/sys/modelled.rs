@@ -318,7 +318,8 @@ std::thread_local! {
     static ASKS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Dropped at the end of the execution. Made by one thread, and looked at by no other: it synchronises nobody.
+/// Dropped when the model's closure has ended, while other threads may run on, or when the execution has failed. Made
+/// by one thread, and looked at by no other: it synchronises nobody.
 struct End;
 
 impl Drop for End {
@@ -564,7 +565,8 @@ pub(crate) fn global<T: 'static>(key: TypeId, make: impl FnOnce() -> T) -> &'sta
         let globals = world.globals.borrow();
         // guard survives: a key stands for one type, so the value has it.
         let value = globals.iter().find(|(known, _)| *known == key)?.1.downcast_ref::<T>()?;
-        // SAFETY: the box stays until the next execution begins, and no reference of this one is used then.
+        // SAFETY: the box stays until the next execution begins or, if this one fails, until loom drops `END`, after
+        // the stacks of the threads. No reference of this execution is used then.
         Some(unsafe { &*ptr::from_ref(value) })
     };
     find().unwrap_or_else(|| {
@@ -720,7 +722,7 @@ pub(crate) fn fence(ordering: Ordering) {
             }
         }
     }
-    // No access: asks whether the fence acquires.
+    // These orderings are only compared, to find out whether the fence acquires.
     if matches!(ordering, Ordering::Acquire | Ordering::AcqRel | Ordering::SeqCst) {
         world.met[me].take().iter().for_each(|past| world.take(past));
     }

@@ -5,10 +5,10 @@
 //! The page must be present, and its page table entry writable, at the moment of the mprotect(2) that takes the
 //! permission away. Otherwise some kernels send no flush (`pte_flags_need_flush` in
 //! arch/x86/include/asm/tlbflush.h@v6.18). So it is written before each call, after another mprotect(2) has given the
-//! permission. Whatever takes the page away between the two (reclaim, migration, KSM, a fork in another thread) does so
-//! after the fence began, and flushes, or leaves a flush that our mprotect(2) finishes before it returns:
-//! `flush_tlb_batched_pending` in mm/mprotect.c@v6.1. The first of the pages that this module keeps (`STANDING`) is
-//! locked into memory as well, so that reclaim does not take it.
+//! permission. Whatever takes the page away between the write and the mprotect(2) that takes the permission (reclaim,
+//! migration, KSM, a fork in another thread) does so after the fence began, and flushes, or leaves a flush that our
+//! mprotect(2) finishes before it returns: `flush_tlb_batched_pending` in mm/mprotect.c@v6.1. The first of the pages
+//! that this module keeps (`STANDING`) is locked into memory as well, so that reclaim does not take it.
 
 mod gate;
 
@@ -170,8 +170,8 @@ impl Page {
     /// The barrier. The page is writable, written, and then not writable any more.
     fn drop_write_permission(&self) -> Result<(), Failure> {
         self.protect(MprotectFlags::READ | MprotectFlags::WRITE)?;
-        // Relaxed: nobody reads the value. What counts is that the page becomes present and dirty,
-        // and the system call below, which the compiler cannot see through, keeps the store above.
+        // Relaxed: nobody reads the value. What counts is that the page becomes present and dirty. The compiler cannot
+        // see through the system call that follows, so it leaves this store before that call.
         self.0.store(1, Relaxed);
         self.protect(MprotectFlags::READ)
     }

@@ -109,8 +109,8 @@ fn osreldate() -> Option<c_int> {
     (answer == 0).then_some(version)
 }
 
-/// Writes `message` to the standard error without waiting for its reader, and stops the process by abort(3), whose
-/// last word is `_exit`.
+/// Writes `message` to the standard error without waiting for its reader, and stops the process by SIGABRT, or by
+/// status 134. Not by abort(3), which ends in exit(3), and flushed the files of stdio before: both take locks.
 pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
     // The other holders of this end share the flag. It is put back as soon as the message is out.
     // SAFETY: asks for a descriptor's flags.
@@ -121,8 +121,22 @@ pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
         // SAFETY: as above.
         unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_SETFL, flags) };
     }
+    let mut only = core::mem::MaybeUninit::uninit();
+    // SAFETY: makes an empty set.
+    unsafe { libc::sigemptyset(only.as_mut_ptr()) };
+    // SAFETY: it is a set now.
+    unsafe { libc::sigaddset(only.as_mut_ptr(), libc::SIGABRT) };
+    // SAFETY: as above; no old mask is asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, only.as_ptr(), ptr::null_mut()) };
+    // A handler of the program is called first, if there is one.
     // SAFETY: no precondition.
-    unsafe { libc::abort() }
+    unsafe { libc::raise(libc::SIGABRT) };
+    // SAFETY: the system's own action.
+    unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+    // SAFETY: no precondition.
+    unsafe { libc::raise(libc::SIGABRT) };
+    // SAFETY: as above.
+    unsafe { libc::_exit(128 + libc::SIGABRT) }
 }
 
 struct Stderr;

@@ -170,7 +170,8 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
 impl Cpu {
     pub(super) fn of_this_machine() -> Self {
         let highest = cpuid(0x8000_0000)[0];
-        // guard survives: no processor of ours has the last leaf that is asked for as its highest.
+        // guard survives: by `<` a processor whose highest leaf is the last that is asked for counts as one without
+        // INVLPGB. AMD alone has that, and its processors with it have more leaves.
         let extended = |leaf| if leaf <= highest { cpuid(leaf) } else { [0; 4] };
 
         let [_, b, c, d] = cpuid(0);
