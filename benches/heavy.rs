@@ -221,7 +221,8 @@ fn stuck_leader(_: &mut Criterion) {
         };
         let times = (0..15).map(|_| {
             let (shared, release) = (&Coalesce::new(), &Barrier::new(2));
-            // The estimate is that of callers that have shared a few times.
+            // First three callers share calls, so that the `Coalesce` has an estimate of how long a call takes
+            // (`src/patience.rs`).
             let start = &Barrier::new(3);
             thread::scope(|scope| {
                 for _ in 0..3 {

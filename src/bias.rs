@@ -24,10 +24,10 @@
 //! Hence the frequent side loads the word *after* its barrier, and the rare side loads it after its fence.
 //!
 //! A thread that stops halfway (a fork, a panic) leaves REVOKING or RETURNING in the word. A heavy fence that fails
-//! leaves REVOKING; if it fails during a restoration, the thread puts QUIET back. Then the frequent side executes full
-//! fences and the rare side heavy fences, which is always right, and the next fence of the rare side ends this by a
-//! revocation. The word counts the rounds, so that a thread that comes back late does not complete a change of a later
-//! round by a heavy fence of an earlier one.
+//! leaves REVOKING. While one of the two stands there, the frequent side executes full fences and the rare side heavy
+//! fences, which is always right, and the next fence of the rare side ends this by a revocation. If a heavy fence fails
+//! during a restoration, the thread puts QUIET back, and both sides are full as before. The word counts the rounds, so
+//! that a thread that comes back late does not complete a change of a later round by a heavy fence of an earlier one.
 
 use core::time::Duration;
 
@@ -53,9 +53,9 @@ use crate::ticket::Ticket;
 /// pause and all times count in whole microseconds: fractions are ignored.
 ///
 /// With `restore_at` at most two heavy fences are executed in a pause. This is so as long as heavy fences succeed. Two
-/// cases add to that: each thread that calls `heavy_fence` at the same time as the first caller adds one, and so does
-/// each call that is delayed by a pause or more after its caller has read the clock. [`restore`](Bias::restore) has no
-/// such bound.
+/// cases add to that. If several threads call `heavy_fence` at once while the bias holds or is being revoked, each of
+/// them after the first adds one. So does each call that is delayed by a pause or more after its caller has read the
+/// clock. [`restore`](Bias::restore) has no such bound.
 ///
 /// Fences of different `Bias`es do not pair. `Bias::light_fence` also pairs with [`heavy_fence`](crate::heavy_fence).
 /// `Bias::heavy_fence` does not pair with [`light_fence`](crate::light_fence).

@@ -15,8 +15,8 @@
 //!
 //! If (2) sees (3), the caller needs call n + 1. If not, the caller's fence (1) comes before the leader's fence (4).
 //! Then the call makes every thread pass a barrier after everything that the caller did before it arrived, as the
-//! caller's own call would. Several leaders at a time are no problem: each call has a number of its own, and serves
-//! only earlier callers.
+//! caller's own call would. Several leaders at a time are no problem: each call has a number of its own (except where
+//! the count stands still, see `FAR`), and serves only callers that arrived before that number was first given.
 //!
 //! Why (7) is only an acquire-release fence: the leader's fence (5) is a full one, and comes after every barrier of the
 //! call. A caller that shares the call has read (6), so by (6) and (7) the fence (5) happens before what the caller

@@ -132,12 +132,12 @@ pub(crate) fn seldom() {}
 /// where a sandbox refuses even that.
 ///
 /// A message on standard error names the mechanism (the [rung](crate::Rung)), the call and the errno. The message is
-/// left out if there is no room for it until somebody reads (a full pipe, for example). It is also left out if standard
-/// error is open only for reading, or is one of these: a terminal or another character device (such as /dev/kmsg) that
-/// the process cannot open again (another user's, no /proc, no free descriptor); the master side of a pseudo-terminal;
-/// a block device; a file that is open with O_DIRECT; a sealed memfd; a UDP socket that is not connected. If standard
-/// error is a file that cannot grow (the file system is full, a quota, RLIMIT_FSIZE), the message is cut off or left
-/// out.
+/// left out if there is no room for it until somebody reads (a full pipe, for example). On Linux and Android it is also
+/// left out if standard error is open only for reading, or is one of these: a terminal or another character device
+/// (such as /dev/kmsg) that the process cannot open again (another user's, no /proc, no free descriptor); the master
+/// side of a pseudo-terminal; a block device; a file that is open with O_DIRECT; a sealed memfd; a UDP socket that is
+/// not connected. If standard error is a file that cannot grow (the file system is full, a quota, RLIMIT_FSIZE), the
+/// message is cut off or left out.
 ///
 /// The message does wait for a lock of the kernel: if another process or thread is stuck in a system call on the same
 /// pipe, file or socket, the process ends only after that call.

@@ -22,6 +22,7 @@ macro_rules! links {
 [hazard-model]: crate::guide::hazard_pointers#check-it-with-a-model
 [hazard-pointers]: crate::guide::hazard_pointers
 [large-machines]: crate::guide::large_machines
+[limits]: crate::guide::limits
 [loom]: crate::guide::checking_under_loom
 [picture]: #the-picture
 [platforms]: crate::guide::platforms

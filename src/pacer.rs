@@ -210,7 +210,8 @@ impl Pacer {
         waiting >= self.batch.saturating_mul(factor) || self.occasions != 0 && nth & occasions == 0
     }
 
-    /// Gives a `Due` to one caller: a concurrent caller finds nothing to count.
+    /// Takes all that waits, and gives a `Due` for it. A concurrent caller gets one only for what this one did not
+    /// take.
     #[cold]
     fn take(&self) -> Option<Due<'_>> {
         let counts = &*self.counts;

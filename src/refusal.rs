@@ -72,7 +72,8 @@ macro_rules! reasons {
 const CALLS: u16 = Call::ALL.len() as u16;
 
 reasons! {
-    /// QUERY did not list the commands: an old kernel, or a sandbox that answers 0 to everything.
+    /// QUERY did not list the commands: an old kernel; between processes, one that was booted with `nohz_full`; or a
+    /// sandbox that answers in its place.
     CommandsNotOffered:
         "QUERY does not list PRIVATE_EXPEDITED (0x8) and its registration (0x10), or, for fences between \
          processes, GLOBAL (0x1): the kernel is older than 4.14, or (between processes) it was booted with \

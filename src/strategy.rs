@@ -178,13 +178,13 @@ pub fn strategy() -> Option<Strategy> {
 /// about 0.1 ms, and then makes a call of its own. (A call that ends before the thread sees it is not counted.) All
 /// this holds in a child of fork(2) too.
 ///
-/// On the mprotect rung a heavy fence makes two calls of mprotect(2), and calls futex(2) while it waits for another
-/// thread's heavy fence. If more than four are under way at once, it also maps a page for itself, by mmap(2),
-/// madvise(2) and munmap(2). (A heavy fence that is never ended counts as under way for ever. Four kinds are never
-/// ended: in a forked child, one that another thread of the parent had begun; one whose thread a filter has killed; one
-/// out of which a signal handler has jumped; and one in which a child of vfork(2) was killed.) On every rung a heavy
-/// fence repeats a call that fails for a temporary reason. Before that it calls sched_yield(2), on membarrier from the
-/// second failure on.
+/// On the mprotect rung a heavy fence makes two calls of mprotect(2), and may call futex(2) while it waits for another
+/// thread's heavy fence: it does if heavy fences usually take more than 50 µs. If more than four are under way at once,
+/// it also maps a page for itself, by mmap(2), madvise(2) and munmap(2). (A heavy fence that is never ended counts as
+/// under way for ever. Four kinds are never ended: in a forked child, one that another thread of the parent had begun;
+/// one whose thread a filter has killed; one out of which a signal handler has jumped; and one in which a child of
+/// vfork(2) was killed.) On every rung a heavy fence repeats a call that fails for a temporary reason. Before that it
+/// calls sched_yield(2), on membarrier from the second failure on.
 ///
 /// The decision itself makes more calls: membarrier(2); the calls that read the files below; prctl(PR_GET_TSC) and, on
 /// x86, arch_prctl(ARCH_GET_CPUID), which tell whether this thread may read the time stamp counter and execute CPUID;

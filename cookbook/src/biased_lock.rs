@@ -26,8 +26,8 @@
 //!
 //! So either the reader sees that the bias was revoked, and takes the underlying lock, or the writer sees the reader,
 //! and sleeps. In the second case the reader sees, when it leaves, that the bias was revoked, and wakes the writer. One
-//! heavy fence serves both pictures. The writer holds the underlying lock meanwhile, so new readers queue behind it and
-//! do not keep it out.
+//! heavy fence serves the first two pictures. The writer holds the underlying lock meanwhile, so new readers queue
+//! behind it and do not keep it out.
 //!
 //! BIAS-UNDER-LOCK: a thread changes the bias only while it holds the underlying lock. A writer turns it off before it
 //! writes, so it is off during every write. After a revocation a number of read sections use the underlying lock. The
@@ -73,7 +73,7 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::sync::{Bias, is_over, now, now_and_then, rest, sleep_on};
 
-/// A reader-writer lock whose readers, while there is no writer, write no memory in common.
+/// A reader-writer lock whose readers, while the lock is biased, write no memory in common.
 ///
 /// As with most such locks, a thread that locks it again while it holds it, as a reader or as the writer, may wait for
 /// ever. There is no poisoning: a writer that panics unlocks, and the next thread finds the value as the writer left
@@ -214,7 +214,8 @@ impl<T: ?Sized> BiasedRwLock<T> {
         let is_in = |slot: &Arc<Slot>| slot.load(Relaxed);
         let underlying = try_before(deadline, || {
             let underlying = unless_it_waits(self.underlying.try_write())?;
-            // Relaxed, both: this only saves a caller that does not wait a heavy fence in vain. `revoke` looks again.
+            // Relaxed, both: this check only spares a caller without time to wait (`try_write`) a heavy fence that
+            // would be in vain. `revoke` checks again.
             let is_vain =
                 deadline.is_zero() && self.biased.load(Relaxed) && self.slots().iter().any(is_in);
             (!is_vain).then_some(underlying)

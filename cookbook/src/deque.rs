@@ -476,13 +476,14 @@ impl<T> Owner<T> {
     /// Takes the item at the top, the oldest, for an owner that works in the order of the pushes. `None` if there is
     /// no item.
     ///
-    /// No fence, unless the buffer changes, and a read-modify-write. It may be mixed with [`pop`](Self::pop).
+    /// Costs a read-modify-write; and no fence, unless the buffer changes or an older one is still to be freed. It may
+    /// be mixed with [`pop`](Self::pop).
     pub fn pop_oldest(&self) -> Option<Box<T>> {
         let shared = &*self.shared;
         // Relaxed: the exchange looks again, and we read nothing that a thief has written.
         let mut top = shared.front.top.load(Relaxed);
         loop {
-            // Relaxed, both: written by us alone.
+            // Relaxed, all: written by us alone.
             if shared.bottom.load(Relaxed) <= top {
                 return None;
             }

@@ -369,7 +369,8 @@ impl Handle<'_> {
         let due = if needed { pacer.due_at(nth, now()) } else { None };
         // If a reader lags behind, the `Due` is dropped: not yet.
         if let Some(due) = due.filter(|_| self.collector.try_advance()) {
-            // Not to 0: an object may need another advance or two. Whether one does, the collector knows better.
+            // One thing stays in the pacer's count, so that the pacer gives another `Due`: an object may need another
+            // advance or two. If none does, `needs_an_advance` keeps this thread from asking.
             due.paid_but(1);
         }
         self.free();

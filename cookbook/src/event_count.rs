@@ -312,7 +312,8 @@ impl EventCount {
     /// As [`wait_until`](Self::wait_until), for a task: it does not block the thread, and works with any executor. It
     /// looks once before it announces itself.
     ///
-    /// It may be dropped at any time, as by a timeout: a notification that has reached it is passed on.
+    /// It may be dropped at any time, as by a timeout: if a notification that did not wake all had woken it, that
+    /// notification is passed on.
     ///
     /// ```
     /// use asymfence_cookbook::event_count::EventCount;
@@ -477,8 +478,8 @@ impl<'e> IntoFuture for Listener<'e> {
     }
 }
 
-/// The future of a task that waits for a notification, with any executor. If it is dropped, the task waits no longer,
-/// and a notification that has reached it is passed on to another.
+/// The future of a task that waits for a notification, with any executor. If it is dropped, the task waits no longer.
+/// If a notification that did not wake all had woken it, that notification is passed on to another.
 ///
 /// If it is forgotten, it may keep the notification that reaches it.
 #[derive(Debug)]

@@ -637,8 +637,8 @@ impl GracePeriod {
         begun.held_back_by.is_empty()
     }
 
-    /// Waits until the grace period is over: spins, yields, and then sleeps, each time for as long as it has waited
-    /// already, and for a millisecond at most (and the thread's timer slack). Waits for ever if a guard is never dropped.
+    /// Waits until the grace period is over: spins, yields, and then sleeps, each time at most as long as it has waited
+    /// already, and at most a millisecond (and the thread's timer slack). Waits for ever if a guard is never dropped.
     pub fn wait(&mut self) {
         let mut tries = 0;
         while !self.is_over() {

@@ -2,7 +2,7 @@
 
 pub(crate) const WIDTH: usize = 80;
 
-/// In lines that all but the first begin with `indent`.
+/// Breaks `words` into lines. All but the first begin with `indent`.
 pub(crate) fn wrap(words: &str, indent: &str) -> String {
     let lines = lines(words, WIDTH, WIDTH - indent.len());
     lines.join(&format!("\n{indent}")) + "\n"
@@ -28,7 +28,7 @@ fn lines(words: &str, first: usize, others: usize) -> Vec<String> {
 /// A title, and whether the cells below it are numbers, which are aligned to the right.
 pub(crate) struct Column(pub(crate) &'static str, pub(crate) bool);
 
-/// Columns as wide as they need be; the last gets what is left, and breaks its words.
+/// Columns as wide as they need be; the last gets what is left, and is broken at words.
 pub(crate) fn table<const N: usize>(columns: [Column; N], rows: Vec<[String; N]>) -> String {
     let titles = columns.each_ref().map(|column| column.0.to_owned());
     let rules = |widths: &[usize; N]| widths.map(|width| "-".repeat(width));

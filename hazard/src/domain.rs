@@ -140,9 +140,9 @@ use crate::thread::{self, Local};
 /// - objects that other threads of the parent had retired are freed, except the objects that those threads were just
 ///   freeing;
 /// - if another thread was taking objects out of a ring during the fork, the objects in that ring are never freed. If
-///   it was the ring of the forking thread, that thread takes a new ring once the old one holds more than its share.
-///   Each reclaim of the child waits for the lock of such a ring in vain: for a fifth of a second at most, or without
-///   the feature `std` for 10,000 turns of a spin loop.
+///   it was the ring of the forking thread, that thread takes a new ring once the old one holds more than its share, or
+///   too many bytes wait. Each reclaim of the child waits for the lock of such a ring in vain: for a fifth of a second
+///   at most, or without the feature `std` for 10,000 turns of a spin loop.
 ///
 /// (Without the feature `std` the child also counts the reclaims of the parent's other threads as still under way.)
 pub struct Domain<F> {
@@ -357,9 +357,9 @@ impl<F> Domain<F> {
     ///
     /// If the destructors of one domain or cohort lead to a reclaim of another one, calls nest, up to 16 deep. A deeper
     /// call, and a retire that makes one, frees nothing: what waits there is freed by a later call. (Without the
-    /// feature `std` the outer call does not reclaim again. A call in a destructor whose frames take more than 16 KiB
-    /// of the stack reclaims too, up to 16 deep. While 256 calls are under way in the process, or 16 on stacks that lie
-    /// within 8 MiB above this one, no further call reclaims.)
+    /// feature `std` the outer call does not reclaim again. If the destructor's frames take more than 16 KiB of the
+    /// stack, the inner call is not recognised as one, and reclaims; such calls nest up to 16 deep. While 256 calls are
+    /// under way in the process, or 16 on stacks that lie within 8 MiB above this one, no further call reclaims.)
     ///
     /// # Errors
     ///
@@ -619,14 +619,15 @@ impl<F> Domain<F> {
         }
     }
 
-    /// The owner's work whenever it has retired as many objects as the domain counts at a time, or has to read the clock.
-    /// It executes a heavy fence if one is due. Returns how many objects may be freed now.
+    /// The owner's work whenever it has retired as many objects as the domain counts at a time, or has to read the
+    /// clock. It executes a heavy fence if one is due. Returns how many objects may be freed now; `None` if the ring's
+    /// lock cannot be had.
     ///
     /// # Safety
     ///
     /// By the owner of `ring`.
     #[inline(never)]
-    unsafe fn review(&self, ring: &Ring, new: usize, counted: Counted) -> usize {
+    unsafe fn review(&self, ring: &Ring, new: usize, counted: Counted) -> Option<usize> {
         // SAFETY: by the owner.
         let speed = unsafe { ring.speed(|| self.now()) };
         let by_time = match speed {
@@ -646,14 +647,16 @@ impl<F> Domain<F> {
         let recovers = || self.due.recovers.load(Relaxed) != 0;
         if counted == Counted::Large && self.bytes_waited_of(2, 1) && !recovers() {
             // SAFETY: as above.
-            unsafe { self.drain(ring) };
+            if !unsafe { self.drain(ring) } {
+                return None;
+            }
         }
-        match speed {
+        Some(match speed {
             // These objects left the cache long ago; each costs a quarter of a microsecond.
             Speed::Slow(_) => (4 * STRIDE).max(new.min(AT_ONCE)),
             // SAFETY: as above.
             _ => unsafe { ring.most(self.pace(new)) },
-        }
+        })
     }
 
     /// False if the ring's lock cannot be had.
@@ -665,7 +668,8 @@ impl<F> Domain<F> {
     unsafe fn look(&self, ring: &Ring, new: usize, is_time: bool, counted: Counted) -> bool {
         let most = if is_time {
             // SAFETY: by the owner.
-            unsafe { self.review(ring, new, counted) }
+            let Some(most) = (unsafe { self.review(ring, new, counted) }) else { return false };
+            most
         } else {
             // SAFETY: as above.
             unsafe { ring.most(self.pace(new)) }
@@ -695,23 +699,24 @@ impl<F> Domain<F> {
 
     /// Frees everything that the last heavy fence has served in this ring, and in the rings that are behind. A thread
     /// that retires large objects does so if too many bytes wait, since many small objects may stand before the large
-    /// ones.
+    /// ones. False if the ring's lock cannot be had.
     ///
     /// # Safety
     ///
     /// By the owner of `ring`.
     #[inline(never)]
-    unsafe fn drain(&self, ring: &Ring) {
+    unsafe fn drain(&self, ring: &Ring) -> bool {
         let until = ring.fenced();
         while ring.has_before(until) {
             let mut batch = Batch::new();
-            if !ring.take_own(&self.slots, AT_ONCE, || false, &mut batch) {
-                break;
+            if !ring.take_own(&self.slots, AT_ONCE, || true, &mut batch) {
+                return false;
             }
             self.free_all(ring, &mut batch, true);
         }
         // A finite number, although other threads may let further rings fall behind.
         self.help(self.due.numbers(&self.due.waited)[0]);
+        true
     }
 
     /// Whether at the last heavy fence more objects or bytes waited than `of / part` times the number that makes one
@@ -893,8 +898,9 @@ impl<F> Domain<F> {
     fn set_behind(&self, ring: Option<&Ring>) {
         let ring = ring.map_or(ptr::null_mut(), |ring| ptr::from_ref(ring).cast_mut());
         // Release: the ring was made before. Pairs with: the Acquire in `help`.
-        // survives: as in `Ring::raise`. `help` stores a ring without one: to see that takes a model of two rings that
-        // are behind, and two threads that help.
+        // survives: in `served` a heavy fence came before, which releases as much (see `Ring::raise`). In `help` no
+        // such fence comes before this store. Only a model of two rings that are behind, and of two threads that help,
+        // would need this Release.
         self.behind.store(ring, Release);
     }
 
@@ -1149,6 +1155,23 @@ mod tests {
         assert_eq!((late, wraps), ((0, 1, 101), (0, 1, 101)));
         assert_eq!((turns, none), ((0, 1, PATIENCE + 1), (0, 1, PATIENCE + 1)));
         assert_eq!(anew, (1, 1, 50 + PATIENCE + 1));
+    }
+
+    /// As in a child of fork(2), where the thread that had the lock does not exist.
+    #[cfg(feature = "std")]
+    #[test]
+    fn large_objects_are_freed_although_the_lock_of_their_ring_is_never_given_back() {
+        if crate::sync::LOOM {
+            return; // no model
+        }
+        domain! { enum Tests {} = Thresholds { bytes: 1 << 20, pause: None, ..Thresholds::DEFAULT }; }
+        let domain = Tests::domain();
+        let retire = || domain.retire_box(Box::new([0_u8; 1 << 18]));
+        retire();
+        Tests::with_local(|local| local.ring().expect("its first").lock_for_ever()).expect("alive");
+        (0..64).for_each(|_| retire());
+        let stats = domain.stats();
+        assert!(stats.freed > 32, "{stats:?}");
     }
 
     /// As where a coroutine is suspended in a destructor when its thread ends.

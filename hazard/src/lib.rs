@@ -82,7 +82,7 @@
 //! | P2530 | here |
 //! | --- | --- |
 //! | `hazard_pointer_obj_base<T, D>` | no base class: any object, [`Domain::retire_with`] for a deleter |
-//! | `retire(d)` | [`Domain::retire`] |
+//! | `retire()`, `retire(d)` | [`Domain::retire`], [`Domain::retire_with`] |
 //! | `make_hazard_pointer()` | [`HazardPointer::new`] |
 //! | `hazard_pointer()`, `empty()` | `Option<HazardPointer>`, which is one word too |
 //! | `protect(src)` | [`HazardPointer::protect`], [`HazardPointer::protect_link`] |

@@ -324,7 +324,8 @@ impl Ring {
                 debt: 0,
                 most: 0,
                 put_off: Counted::Nothing,
-                // Before the first reading of the clock, which is 0 in a new process: the first object does not come fast.
+                // `last` lies `SLOW` microseconds before 0, which is the first reading of the clock in a new process.
+                // So the first object counts as slow.
                 pace: Pace { every: 1, at: 0, last: 0_usize.wrapping_sub(SLOW) },
             }),
             bytes: Number::new(0),
@@ -691,6 +692,11 @@ impl Ring {
         is_free.then(|| Locked(self))
     }
 
+    #[cfg(test)]
+    pub(crate) fn lock_for_ever(&self) {
+        mem::forget(self.lock().expect("nobody else's"));
+    }
+
     /// As `lock`, but waits if another thread holds the lock. That thread only looks, which is short. It may be
     /// preempted or gone, so the wait ends after `LONGEST` or `TRIES`.
     fn lock_patiently(&self, clock: impl Fn() -> Option<usize>) -> Option<Locked<'_>> {
@@ -738,8 +744,9 @@ impl Ring {
     }
 
     /// A look by another thread, for an absent owner: as `take_own`, up to a position, but it never waits for the lock,
-    /// and also scans the slots if no heavy fence has come since the last scan. Returns whether there may be more:
-    /// false if nothing is left there, or another thread holds the lock.
+    /// and also scans the slots if no heavy fence has come since the last scan. Returns whether the batch is full, so
+    /// that there may be more. False if what the last scan condemned has run out before the position (there may be
+    /// more, for another scan), or if another thread holds the lock.
     pub(crate) fn take_for_owner(
         &self,
         slots: &Slots,
@@ -785,7 +792,7 @@ impl Ring {
         })
     }
 
-    /// Puts back the objects that were taken out and not freed.
+    /// Puts back an object that was taken out and not freed. If another thread keeps the lock, the object leaks.
     pub(crate) fn keep(&self, item: Item) {
         if let Some(locked) = self.lock_patiently(clock::now) {
             locked.inside(|inside| inside.keep(self, item));

@@ -272,7 +272,8 @@ impl Slots {
         let (owned, bit) = slab.owner(slot);
         // Release: the stores of the holder. Pairs with: the Acquire in `Slab::take`.
         owned.fetch_and(!bit, Release);
-        // Relaxed: a size. Who sees it before the bit looks for the slot until it finds one.
+        // Relaxed: a size. A thread that sees this count before it sees the cleared bit keeps looking until it finds a
+        // slot.
         self.used.fetch_sub(1, Relaxed);
     }
 

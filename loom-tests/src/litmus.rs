@@ -1,5 +1,5 @@
-//! Litmus shapes: small programs of relaxed accesses with a place for a fence in each thread, read
-//! from a table, and run under loom with every fence filled in.
+//! Litmus shapes: small programs of relaxed accesses with places for fences, read from a table, and run under loom with
+//! every fence filled in.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

@@ -21,8 +21,8 @@ fn a_ring_of_ordered_pairs_is_ordered() {
     }
 }
 
-/// Order passes from a heavy fence to a later heavy or full fence, and from that to the threads that it reaches.
-/// P1202R5 does not promise that.
+/// If a heavy fence comes before another heavy or full fence, what is ordered before the first is ordered before what
+/// is ordered after the second. P1202R5 does not promise that.
 #[test]
 fn two_strong_fences_in_a_row_make_up_for_one_pair_that_is_not_ordered() {
     for fences in ["HHLL", "HHLF", "HHFL", "HFFL"] {

@@ -886,7 +886,7 @@ fn a_mutant_that_frees_what_is_linked_fails_where_it_is_caught() {
     assert!(mutant.is_err());
 }
 
-/// By each function that links one.
+/// By a swap and by both exchanges.
 #[test]
 fn an_address_that_was_freed_may_be_linked_again() {
     type Place = Link<u64, Tests>;
@@ -1137,9 +1137,9 @@ fn a_noted_moment_is_complete() {
     });
 }
 
-/// A reader protects an object, which is unlinked and retired while the tails are read for a moment. The heavy fence
-/// comes before the unlinking if `before`, otherwise behind the moment. Returns whether the object is freed: the moment
-/// is served, and the reader's protection is not seen.
+/// A reader protects an object, which is unlinked and retired while the tails for a `Moment` are read. The heavy fence
+/// comes before the unlinking if `before`, otherwise after the `Moment`. Returns whether the object is freed: the
+/// `Moment` is served, and the reader's protection is not seen.
 fn frees_what_a_moment_has_noted(before: bool) -> bool {
     let world = Arc::new([true, false].map(atomic::AtomicBool::new));
     let theirs = world.clone();
@@ -1275,7 +1275,8 @@ fn who_retires_wakes_the_background_reclaimer() {
             // Release: as of a ring's tail.
             world.retired.store(1, atomic::Ordering::Release);
             world.background.wake(false);
-            // Waits for the thread, because in a model a heavy fence reaches only threads that have not ended.
+            // Waits for the thread, so that it executes no fence after the closure has ended: the model is inexact
+            // there.
             ended.recv().expect("it ends");
         });
     }
@@ -1323,7 +1324,7 @@ fn no_more_is_freed_than_was_retired() {
             let other = {
                 let (retired, freed, is_over) = (retired.clone(), freed.clone(), is_over.clone());
                 thread::spawn(move || {
-                    // Relaxed: what counts as freed orders it.
+                    // Relaxed: the Release in `count`, below, publishes it.
                     retired.store(1, atomic::Ordering::Relaxed);
                     count(&freed, 1, 1);
                     is_over.store(true, atomic::Ordering::Relaxed);
@@ -1467,7 +1468,8 @@ fn a_link_synchronises_with_those_who_find_it_changed() {
     // SAFETY: as above.
     synchronises(One::null, store, |link| unsafe { link.swap(Tagged::null()) } == object());
     synchronises(One::null, store, |link| link.fetch_or(2).as_ptr() == object().as_ptr());
-    // `fetch_or` loads before it exchanges, and loom compares the exchange with that load alone. The flag orders nothing,
+    // `fetch_or` loads, then exchanges. loom checks an exchange for a conflict only with the last access to the atomic,
+    // here that load of the same thread. So it would not try the other order of the threads. The flag orders nothing,
     // but lets loom begin with either thread.
     synchronises(
         || (One::null(), atomic::AtomicBool::new(false)),
@@ -1521,7 +1523,8 @@ fn a_block_is_emptied_before_it_is_filled_again() {
     });
 }
 
-/// One thread retires and ends, another finds its ring behind, and a third, which knows neither, looks into it.
+/// One thread retires and ends. Another finds that this ring has fallen behind. A third, which knows neither, takes
+/// objects out of it.
 #[test]
 fn the_ring_of_a_thread_that_has_ended_is_emptied_by_others() {
     check_within(Some(2), Start::Asymmetric, || {

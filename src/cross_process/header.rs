@@ -11,7 +11,7 @@
 //! [`Byte::Change`] locked meanwhile. Under that lock, and only if the word is free, a process that takes the place
 //! locks the holder's byte; a process that reaps only asks about it. So a process that only tries to take or reap a
 //! place never locks the holder's byte while the word is taken. If a process finds that byte locked, and the word is
-//! still the one that it wrote itself, then a copy of itself, by fork, has the lock.
+//! still the one that it wrote itself, then it has the lock itself, or a copy of it by fork.
 //!
 //! The word of a place says what the locks cannot say: whether its last holder gave it back.
 //!
@@ -370,6 +370,8 @@ impl<W: Word, const N: usize> Header<W, N> {
         if !found.is_taken() || description.is_locked_by_another(Byte::Held(index))? {
             return Err(Stop::Passed);
         }
+        // Keeps the lock if another thread closes every descriptor while `clean` runs.
+        let _hold = description.hold()?;
         // Its last holder may be alive and have lost the lock. From now on it finds another word, and frees nothing.
         let ours = found.anew();
         // It fails if the holder has given the place back meanwhile, or a child that was forked a moment ago was first.
@@ -380,7 +382,8 @@ impl<W: Word, const N: usize> Header<W, N> {
         if !description.is_of_this_process() {
             return Ok(false);
         }
-        // Fails only if a process overwrote the table.
+        // Fails only if a child that a handler has forked since that question was first (or its parent was), or if a
+        // process overwrote the table.
         self.exchange(index, ours, ours.next());
         drop(change);
         Ok(true)

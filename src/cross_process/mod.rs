@@ -11,8 +11,8 @@
 //! process that cannot use that mode cannot attach:
 //!
 //! - [`create`] fixes the [`Mode`] once, for all processes, in the first [`WORDS`] words of the memory.
-//! - [`attach`] finds out whether the call reaches the kernel, and returns an error if not. Otherwise it returns a
-//!   [`Participant`], and only a participant has fences.
+//! - [`attach`] returns a [`Participant`], and only a participant has fences. In an asymmetric segment `attach` finds
+//!   out whether the call reaches the kernel, and returns an error if not.
 //!
 //! ```
 //! use std::fs::File;
@@ -85,12 +85,14 @@
 //!   in the kernel's place, the number alone has to do. (If madvise(2) fails with ENOMEM or EAGAIN, [`attach`] returns
 //!   that error.) The number fails if parent and child are both the first process of a PID namespace, with the number
 //!   1, or if the sandbox also refuses getpid(2): then do not fork in the middle;
-//! - closing descriptors gives no place back, even if the process closes all of them. If the descriptor that was passed
-//!   to [`attach`] has been closed, or its number belongs to another file since, a dropped participant leaves its place
-//!   to be reaped, and its `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];
+//! - closing descriptors gives no place back, even if the process closes all of them, and lets nobody else clean or
+//!   take a place for which `clean` runs. If the descriptor that was passed to [`attach`] has been closed, or its
+//!   number belongs to another file since, a dropped participant leaves its place to be reaped, and its `reap` and
+//!   `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];
 //! - a place cannot be given back before the process ends, if mseal(2) has sealed the participant's mapping, if a
 //!   filter refuses munmap(2), if it refused close(2) during [`attach`] (then the descriptor stays open too), or if it
-//!   has killed only the thread that was in [`attach`].
+//!   has killed only the thread that was in [`attach`]. [Limits](crate::guide::limits) names two more cases: tables of
+//!   descriptors that are shared or split (CLONE_FILES), and signals beside a slow supervisor.
 //!
 //! Other mechanisms do not have all these properties. A process number and a start time mean nothing in another PID
 //! namespace. A robust mutex belongs to a thread. A lock of fcntl(2) F_SETLK is released when the process closes *any*

@@ -49,8 +49,9 @@ pub enum Attached<'a> {
 /// child that was forked or spawned during `attach` has not called exec yet, or if the descriptor of the lock file is
 /// closed, in the process or in the thread that drops the participant, or if a filter refuses fstat(2) or fcntl(2). (If
 /// a filter refuses munmap(2), or refused close(2) during `attach`, the place cannot even be reaped before the process
-/// ends.) Other processes that attach or reap while the last copy is dropped do not keep the place from being given
-/// back. Dropping makes three system calls, munmap(2), fstat(2) and fcntl(2).
+/// ends. [Limits](crate::guide::limits) has two more such cases: tables of descriptors that are shared or split, and
+/// signals beside a slow supervisor.) Other processes that attach or reap while the last copy is dropped do not keep
+/// the place from being given back. Dropping makes three system calls, munmap(2), fstat(2) and fcntl(2).
 ///
 /// The mode is part of the type, so no fence has to check it. Code that works in both modes is generic over [`Fences`].
 ///

@@ -1,4 +1,4 @@
-//! The one place that calls membarrier(2), and that decides whether to believe the answers.
+//! The one place that calls Linux's membarrier(2), and that decides whether to believe the answers.
 //!
 //! By rustix. With `std` some calls go through `syscall` of the C library: GET_REGISTRATIONS, which rustix 1.1 does not
 //! have; QUERY, because rustix does not return its errno; and calls with a command or a flag that does not exist.

@@ -277,7 +277,8 @@ impl World {
         }
     }
 
-    /// The closure has ended, and the first thread runs. No branch.
+    /// The closure has ended. Called by the first thread when loom drops `END`, or by the thread that makes the world,
+    /// if it is made only after the closure. loom does not branch here.
     fn end(&self) {
         self.has_ended.set(true);
         self.closing.borrow_mut().iter_mut().for_each(|held| drop(held.guard.take()));

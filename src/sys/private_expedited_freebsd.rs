@@ -110,7 +110,8 @@ fn osreldate() -> Option<c_int> {
 }
 
 /// Writes `message` to the standard error without waiting for its reader, and stops the process by SIGABRT, or by
-/// status 134. Not by abort(3), which ends in exit(3), and flushed the files of stdio before: both take locks.
+/// status 134. Not by abort(3), which ends in exit(3), and in older releases flushed the files of stdio first: both
+/// take locks.
 pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
     // The other holders of this end share the flag. It is put back as soon as the message is out.
     // SAFETY: asks for a descriptor's flags.

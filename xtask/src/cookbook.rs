@@ -59,7 +59,7 @@ fn epochs(figures: &Figures) -> Result<String> {
     Ok(lines)
 }
 
-/// Without a fraction, and with a comma before the thousands.
+/// Without a fraction, and with a comma behind the thousands.
 fn whole(figure: f64) -> String {
     match figure.round() as u64 {
         few @ ..1000 => few.to_string(),

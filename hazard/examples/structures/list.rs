@@ -16,7 +16,7 @@ impl<K: Ord + Send + Sync + 'static, V: Send + Sync + 'static, F: Family> List<K
         List { chain: Chain::new() }
     }
 
-    /// Whether the cursor stands at the key, or at the place where it belongs.
+    /// Moves the cursor to the key, or to the place where the key belongs. Returns whether the key is there.
     #[inline]
     fn seek(cursor: &mut Cursor<'_, (K, V), F>, key: &K) -> bool {
         let mut order = Ordering::Greater;

@@ -30,7 +30,8 @@ struct Node<T> {
 
 // SAFETY: a node hands its value over to one thread.
 unsafe impl<T: Send> Send for Node<T> {}
-// SAFETY: threads that share a node read `next`; its value only the one that makes it the head.
+// SAFETY: threads that share a node access only its atomic `next`. The value is taken by the one thread that makes the
+// node the head.
 unsafe impl<T: Send> Sync for Node<T> {}
 
 impl<T> Node<T> {

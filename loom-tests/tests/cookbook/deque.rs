@@ -164,8 +164,8 @@ fn the_last_item_is_popped_at_times_and_stolen_at_others() {
     assert!(is_ever(Steal::Empty));
 }
 
-/// A thief who has made the top reach the item that the owner pops: the scenario, with one thief in both
-/// parts.
+/// A thief whose first steal makes the top reach the item that the owner pops. In the scenario at the head of
+/// `cookbook/src/deque.rs` another thread may have written that top; here it is the same thief.
 fn two_steals() -> Vec<Loot> {
     run(2, 2, &[2], |world, owner| pops(1, world, owner))
 }

@@ -245,7 +245,8 @@ fn who_frees_has_seen_the_readers_leave() {
     });
 }
 
-/// Reads, and then advances the epoch twice, when it is dropped. In a drop `flush` takes no lock of what is left.
+/// Reads, and then advances the epoch twice, when it is dropped. In a destructor that the collector runs, `flush` does
+/// not lock `Collector::left`.
 struct ReadsInADrop<'h>(&'h Handle<'h>, &'h World);
 
 // SAFETY: the thread that has the handle drops it.

@@ -23,7 +23,8 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Condvar {
     inner: loom::sync::Condvar,
-    /// Of std, not of loom: it is enough that some executions have this value.
+    /// Of std, not of loom: it is enough that a wait returns at once in some executions, so loom need not explore this
+    /// flag.
     has_waited: AtomicBool,
 }
 

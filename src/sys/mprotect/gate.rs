@@ -7,8 +7,8 @@
 //! # Whom the flush passes over, and why that is sound
 //!
 //! `flush_tlb_mm_range` (arch/x86/mm/tlb.c@v6.18) increments `tlb_gen` by a locked instruction, which is a full
-//! barrier. Then it interrupts each processor in `mm_cpumask` and waits for it, except for those that
-//! `should_flush_tlb` excludes:
+//! barrier. Then it interrupts the processors in `mm_cpumask` and waits for them. It passes over these (over the first
+//! and the third by `should_flush_tlb`):
 //!
 //! - *Processors with another process.* A thread of ours that ran there has passed the full barrier of `__schedule`
 //!   (`rq_lock`, `smp_mb__after_spinlock`; kernel/sched/core.c). One that is to run there will pass the write to CR3 of

@@ -272,6 +272,37 @@ fn closing_every_descriptor_does_not_give_the_place_back() {
     });
 }
 
+/// As a thread does that makes the process a daemon, while another thread cleans. (Another file gets each number: a
+/// debug build of the standard library aborts when it is to close what is closed.)
+#[test]
+fn closing_every_descriptor_does_not_let_another_clean_a_place_that_is_being_cleaned() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            let close_all_but_the_segments = || {
+                let other = fs::File::open("/dev/null").expect("a file");
+                for number in (3..100).filter(|&number| number != header.file.as_raw_fd()) {
+                    // SAFETY: nobody uses what the number stood for any more, except to close it.
+                    unsafe { libc::dup2(other.as_raw_fd(), number) };
+                }
+                forget(other); // its number may be one of these
+            };
+            ends_well(fork_off(|| forget(attach_symmetric(header))));
+            ends_well(fork_off(|| {
+                let count = reap(header, |place| {
+                    assert_eq!(place, 0);
+                    close_all_but_the_segments();
+                    ends_well(fork_off(|| {
+                        assert_eq!(reaped(header), []);
+                        assert_eq!(attach_symmetric(header).index(), 1, "0 is being cleaned");
+                    }));
+                });
+                assert_eq!(count, Ok(1));
+            }));
+            assert_eq!(attach_symmetric(header).index(), 0);
+        });
+    });
+}
+
 /// A daemon closes every descriptor and opens its log, which gets the segment's number.
 #[test]
 fn another_file_under_the_number_is_not_taken_for_the_segments() {
