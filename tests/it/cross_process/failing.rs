@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
+use super::holding::{ends_well, fork_off, reaped, shared};
 use super::{FCNTL, FSTAT, Header, at_each_call, attach, attach_symmetric, create, fresh, reap};
 use crate::child::Child;
 use crate::filter::{on_fcntl, on_fstat, on_fstatfs, on_mmap_of, on_wipe_on_fork};
@@ -116,6 +117,23 @@ fn a_page_that_the_kernel_cannot_set_apart_is_an_error_of_attach() {
             assert_eq!(answer, if errno == libc::EPERM { Ok(()) } else { expected });
         });
     }
+}
+
+/// Without that mapping another thread that closes all descriptors would end the lock while the place is cleaned.
+#[test]
+fn a_place_that_cannot_be_kept_while_it_is_cleaned_is_left_to_the_next() {
+    Child::default().filtering().run(|| {
+        shared(|header, _| {
+            ends_well(fork_off(|| forget(attach(header).expect("a place is free"))));
+            ends_well(fork_off(|| {
+                let refused = on_fstatfs(Errno(libc::EPERM as u32));
+                apply_filter(&refused).expect("the filter is accepted");
+                let expected = SegmentError::Failed(SegmentStep::Identify, libc::EPERM);
+                assert_eq!(reap(header, |place| panic!("{place} is cleaned")), Err(expected));
+            }));
+            assert_eq!(reaped(header), [0], "the twin");
+        });
+    });
 }
 
 /// By a signal, as a supervisor that lets calls wait makes possible.
