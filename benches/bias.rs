@@ -107,7 +107,7 @@ const CONTENDERS: [Contender; 5] = [
     contender!("100 us", || frequent(&SHORT), || SHORT.heavy_fence(now)),
 ];
 
-/// The index of the bias that must cost no more than full fences.
+/// The index of the bias that the target is for: at most 1.05 of the cost of full fences.
 const BIASED: usize = 3;
 
 /// For each contender the least nanoseconds of a round of the frequent side, including its share of the rare side, of that

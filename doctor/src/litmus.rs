@@ -31,9 +31,9 @@ pub(crate) enum Fence {
     Light,
     Full,
     Heavy,
-    /// Takes as long as a short system call, and is a full fence of its caller alone: what a rung
-    /// would be that reaches nobody. (What takes longer than a store waits in its buffer cannot be
-    /// told from a heavy fence by its outcomes; tests/it counts the interrupts.)
+    /// Takes as long as a short system call, and is a full fence of its caller alone: what a rung would be that reaches
+    /// nobody. (If a fence takes longer than a store stays in the store buffer, its outcomes look like those of a heavy
+    /// fence. So tests/it counts the interrupts.)
     #[allow(dead_code, reason = "only tests/litmus.rs needs to know that its test has teeth")]
     Decoy,
 }
@@ -247,8 +247,8 @@ impl Shared {
         missed
     }
 
-    /// Both sides leave round `k`'s meeting within a few nanoseconds of each other, if both run. A side that waits
-    /// for one that does not run sleeps: it would take the processor from it.
+    /// Both sides leave round `k`'s meeting within a few nanoseconds of each other, if both run. A side sleeps if the
+    /// other one does not run: if it spun, it could keep the processor from the other.
     fn meet(&self, me: usize, k: u64) {
         const SPINS: u32 = 10_000;
         let (mine, other) = (&self.arrived[me], &self.arrived[1 - me]);

@@ -409,7 +409,8 @@ fn of_two_that_reap_one_cleans() {
     });
 }
 
-/// A process has lost its lock, and another one reaps its place. The first does not mistake that lock for its own.
+/// A process has lost its lock, and another one reaps its place and takes it. The first does not mistake the lock of
+/// the other for its own.
 #[test]
 fn who_has_lost_a_place_is_told_also_while_it_is_reaped_and_taken() {
     check(|| {

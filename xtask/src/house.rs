@@ -1,5 +1,5 @@
-//! The rules of CONTRIBUTING.md that a parser can check, on every file of the tree, whether git knows it or
-//! not.
+//! The rules of CONTRIBUTING.md that a parser can check, on the sources of the published libraries and on every page,
+//! whether git knows the file or not.
 
 mod documents;
 mod imports;

@@ -59,9 +59,9 @@ impl Ledger {
         Ok(Ledger(file))
     }
 
-    /// Prints what could not run, and how many tests that are. For each entry, what is missing and why, each test
-    /// counts once, and all jobs together once. In CI it is an error if anything could not run, or if anything in
-    /// `required` did not run.
+    /// Prints what could not run, and how many tests that are. An entry is what is missing and why. In each entry a
+    /// test counts once, and all jobs together count once. In CI it is an error if anything could not run, or if
+    /// anything in `required` did not run.
     pub(crate) fn close(self, required: &[&str]) -> Result {
         let account = Account::of(&std::fs::read_to_string(&self.0)?);
         std::fs::remove_file(self.0)?;

@@ -1,4 +1,5 @@
-//! Test binaries: which ones cargo has built, which tests they have, and how each test is run in a process of its own.
+//! Test binaries: which ones cargo has built, and which tests they have. And workers, one for each processor, for those
+//! that run each test in a process of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

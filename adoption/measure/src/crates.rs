@@ -210,7 +210,8 @@ event_listener!(events_after, event_listener_after);
 
 macro_rules! crossbeam_epoch {
     ($sides:ident, $theirs:ident) => {
-        /// To pin, and leave, beside a thread that runs and is interrupted: to pin pays for heavy fences, too.
+        /// To pin, and leave, beside a thread that runs. Every 128th pin collects, which may execute a heavy fence that
+        /// interrupts that thread; the time of a pin includes its share of that.
         fn $sides(with: With<'_>) {
             let (collector, stop) = ($theirs::Collector::new(), AtomicBool::new(false));
             thread::scope(|scope| {

@@ -75,7 +75,8 @@ impl<T: Send + 'static> Stack<T> {
             let (address, below) = (Tagged::from(ptr::from_ref(top)), top.below);
             // As long as the node is protected its address does not come back, so if it is the top, then
             // `below` is what is below the top.
-            // SAFETY: `below` was linked, and is as long as the node is.
+            // SAFETY: `below` was linked when this node was pushed onto it, and stays linked, and so valid, as long as
+            // this node is linked.
             if let Ok(node) = unsafe { self.top.compare_exchange(address, below) } {
                 // The pointer is the box's own, as the exchange returned it: through one made from a `&Node`
                 // the node could not be freed.

@@ -29,7 +29,8 @@ fn lock() -> Lock {
     Arc::new(BiasedRwLock::with_patience(Value(UnsafeCell::new(0)), 1))
 }
 
-/// A lock whose writers come within two looks at the clock.
+/// A lock with a short pause: two writes close together revoke the bias of the fences. (In a model each look at the
+/// clock takes a millisecond, see `now` in `cookbook/src/sync.rs`; so the pause is two looks.)
 fn busy() -> Lock {
     let lock = BiasedRwLock::with_patience(Value(UnsafeCell::new(0)), 1);
     Arc::new(lock.with_pause(Duration::from_millis(2)))

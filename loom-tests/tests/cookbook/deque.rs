@@ -232,7 +232,7 @@ fn two_thieves_take_an_item_each_at_times_and_want_the_same_at_others() {
     assert_eq!(*both.lock().expect("no panic while it is held"), [true; 2]);
 }
 
-/// The same if the thief sees only a bottom that a pop has stored.
+/// Also if the only bottom that the thief sees was stored by a pop, and not by the push.
 #[test]
 fn who_steals_knows_what_came_before_the_push() {
     for start in STARTS {

@@ -169,7 +169,8 @@ fn found_late(scheme: Scheme) {
     };
     let other = {
         let world = Arc::clone(&world);
-        // Two advances, the first without a fence: no reader is pinned.
+        // Two advances, both without a scan: only executions in which the reader pins epoch 3 count, and in these it is
+        // not pinned before. The first one also has no fence: the claim is about the fence of the second.
         thread::spawn(move || {
             world.epoch.store(2, Release);
             (world.scheme.advance)();
