@@ -305,8 +305,8 @@ fn barrier_elsewhere(rung: Rung, instead: &Cell<Option<(Rung, Refusal)>>) -> Res
     }
 }
 
-/// What is tried after the direct call of the first rung has `failed`, and for a rung that is not the first: the call
-/// again, a new registration, and the other rungs.
+/// What is tried after the direct call of the first rung has `failed`: the call again, a new registration, and the
+/// other rungs. For a rung that is not the first, its first call is made here too.
 #[cold]
 fn other_ways(
     rung: Rung,
@@ -357,10 +357,10 @@ pub struct FenceStats {
     pub heavy: Calls,
     /// Calls of a rung's mechanism, and of registrations, that were repeated after a failure that may be temporary
     /// (ENOMEM, EINTR, EAGAIN), also by the decision, by the module `membarrier` and by the segments of
-    /// `cross_process`. Not counted are repetitions of calls on files and memory: what the decision reads, the pages of
-    /// the mprotect rung, the locks of segments. Other calls that a heavy fence adds after a failure are not counted:
-    /// the second call of membarrier(2) after any other errno; after EPERM the registration, and one more call; and the
-    /// calls of another rung.
+    /// `cross_process`. Not counted are repetitions of calls that read files for the decision, that make and prepare
+    /// the pages of the mprotect rung, or that take the locks of segments. Other calls that a heavy fence adds after a
+    /// failure are not counted: the second call of membarrier(2) after any other errno; after EPERM the registration,
+    /// and one more call; and the calls of another rung.
     pub retries: usize,
 }
 

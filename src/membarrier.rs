@@ -26,12 +26,13 @@
 //!
 //! # What a command orders
 //!
-//! Each command makes its targets pass a full barrier between its entry and its return; the table is that of
-//! membarrier(2). For the *caller* it is not a fence: PRIVATE_EXPEDITED and RSEQ return before any barrier if the `mm`
-//! has one user (one thread, and no other process shares it). If one processor is online, these two return before any
-//! barrier too, and so do GLOBAL and GLOBAL_EXPEDITED (kernel/sched/membarrier.c@v6.9). Put `fence(SeqCst)` before and
-//! after it, as the fences of this crate do. On riscv a target that is being switched in at that moment may pass no
-//! barrier, if the kernel lacks commit d6cfd1770f20 (which is in 6.9, and in the stable tree 6.6 from 6.6.51 on).
+//! Each command makes its targets pass a full barrier between its entry and its return. What pairs with what is in the
+//! table of membarrier(2), which is that of [the contract](crate#the-contract). For the *caller* it is not a fence:
+//! PRIVATE_EXPEDITED and RSEQ return before any barrier if the `mm` has one user (one thread, and no other process
+//! shares it). If one processor is online, these two return before any barrier too, and so do GLOBAL and
+//! GLOBAL_EXPEDITED (kernel/sched/membarrier.c@v6.9). Put `fence(SeqCst)` before and after it, as the fences of this
+//! crate do. On riscv a target that is being switched in at that moment may pass no barrier, if the kernel lacks commit
+//! d6cfd1770f20 (which is in 6.9, and in the stable tree 6.6 from 6.6.51 on).
 //!
 //! # Errors
 //!

@@ -254,8 +254,8 @@ pub fn strategy() -> Option<Strategy> {
 /// A child of a bare clone(2) or of _Fork(3), a child of fork(2) without `std`, and a child of fork(2) under glibc
 /// before 2.28 or musl before 1.2.2 may inherit the decision without the registration, if another thread was deciding
 /// during the fork. So may a child of any fork by another copy of the C library, if dlmopen(3) loaded the code that was
-/// deciding: that code waits only for forks by its own copy. The fences of such a child are still right: its first heavy
-/// fence registers again, which is one more call.
+/// deciding: that code waits only for forks by its own copy. The fences of such a child are still right: its first
+/// heavy fence registers again, which takes three more calls.
 #[inline]
 pub fn init() -> Strategy {
     strategy().unwrap_or_else(first)

@@ -301,9 +301,9 @@ impl<T> Owner<T> {
     /// Puts `item` at the bottom. What happens before the push happens before the return of the
     /// steal that takes the item.
     ///
-    /// No fence and no read-modify-write, unless the buffer changes. A push that finds the deque full allocates a
-    /// buffer of twice the size. The old buffer is freed when no thief is reading there. A push that finds the deque
-    /// nearly empty may allocate a smaller buffer.
+    /// No read-modify-write; and no fence, unless the buffer changes or an older one is still to be freed. A push that
+    /// finds the deque full allocates a buffer of twice the size. The old buffer is freed when no thief is reading
+    /// there. A push that finds the deque nearly empty may allocate a smaller buffer.
     pub fn push(&self, item: Box<T>) {
         let shared = &*self.shared;
         let (bottom, top, buffer) = loop {
@@ -515,8 +515,9 @@ impl<T> Owner<T> {
 
     /// How many items the newest buffer has room for.
     ///
-    /// If the owner's own count of items exceeds the capacity after a push, and the push did not grow the buffer, then
-    /// an item was stolen. What the thief did before that steal is then visible to the owner.
+    /// Suppose the program counts its pushes minus its own pops. If this count exceeds the capacity after a push, and
+    /// that push did not grow the buffer, then an item was stolen. What the thief did before that steal is then visible
+    /// to the owner.
     #[must_use]
     pub fn capacity(&self) -> usize {
         // Relaxed: written by us alone.

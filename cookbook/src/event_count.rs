@@ -445,7 +445,7 @@ impl Listener<'_> {
             if epoch < sleepers.all_before {
                 return true;
             }
-            // A sleeper that parked in this very epoch stays: those that may leave parked before.
+            // A sleeper that parked in this very epoch stays. Only those that parked in an earlier epoch may leave.
             if epoch < sleepers.epoch && sleepers.woken > 0 {
                 sleepers.woken -= 1;
                 return true;

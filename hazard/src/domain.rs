@@ -95,9 +95,9 @@ use crate::thread::{self, Local};
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///
 /// Other threads may help to empty the ring of a thread. One of them may be stopped while it does so. If the ring then
-/// holds more than `2·E / T` objects (its owner's *share*), the owner waits for that thread in `retire`, for a fifth of
-/// a second at most, or without the feature `std` for 10,000 turns of a spin loop. After that the owner takes a new
-/// ring.
+/// holds more than `2·E / T` objects (its owner's *share*), or too many bytes wait when the owner retires a large
+/// object, the owner waits for that thread in `retire`, for a fifth of a second at most, or without the feature `std`
+/// for 10,000 turns of a spin loop. After that the owner takes a new ring.
 ///
 /// Measured with the default thresholds, on 2 cores under KVM and Linux 6.18 (the first two on an AMD EPYC (Zen 4)
 /// beside other programs, 2026-11-27; the others on an Intel Xeon, 2026-11-26):
@@ -118,12 +118,14 @@ use crate::thread::{self, Local};
 /// - without the feature `std`, the objects of a thread whose stack lies less than 16 KiB below the stack of a thread
 ///   that is stopped in the middle of a reclaim, or less than 8 MiB below the stacks of 16 such threads. (There a call
 ///   tells by stack addresses whether a destructor led to it. If it takes another thread's stack for its own, it frees
-///   nothing, as in a destructor.) While 256 threads are stopped in the middle of a reclaim, no object is counted;
+///   nothing, as in a destructor.) While 256 threads are stopped in the middle of a reclaim, no object of any thread is
+///   within the bound;
 /// - objects that destructors retire: they come within the bound only after as many other objects have been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred). A thread frees its objects in the order in which it has
-///   retired them, and no more than 64 with one retire. So if a thread makes more than 60 deferred retires for each
-///   ordinary one, the objects of its ordinary retires wait longer too;
+///   retired them, and no more than 64 with one retire (unless it retires a large object while too many bytes wait). So
+///   if a thread makes more than 60 deferred retires for each ordinary one, the objects of its ordinary retires wait
+///   longer too;
 /// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often, up to 64
 ///   times as late. When they succeed again no single retire frees more than 128 objects.
 ///
@@ -514,10 +516,10 @@ impl<F> Domain<F> {
         self.stride
     }
 
-    /// The owner's work once in a few objects: it counts what it has retired, executes a heavy fence if one is due,
-    /// and frees as many objects as it has retired. If not `frees`, it only counts, and the rest is the work of the next
-    /// object's retire. Returns false if the owner must leave the ring because
-    /// its lock cannot be had. That happens in a child of fork(2), in which the holder of the lock does not exist.
+    /// The owner's work once in a few objects: it counts what it has retired, executes a heavy fence if one is due, and
+    /// frees as many objects as it has retired. If not `frees`, it only counts, and the rest is the work of the next
+    /// object's retire. Returns false if the owner must leave the ring because its lock cannot be had: the holder has
+    /// been stopped for longer than the owner waits, or, in a child of fork(2), does not exist.
     ///
     /// # Safety
     ///

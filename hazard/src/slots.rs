@@ -118,7 +118,9 @@ impl Slab {
 
     /// Takes up to so many slots that have no owner, and counts down.
     fn take(&self, wanted: &mut usize, take: &mut impl FnMut(Slot)) {
-        // Relaxed: a first check. `release` counts before it clears the bit, so a slab is not passed over for ever.
+        // Relaxed: a first check. `release` lowers the count before it clears the bit. If a thread is lost between the
+        // two, by a fork for example, the count is too low and not too high, and a slab with a free place is not passed
+        // over for ever.
         if !LOOM && self.used.load(Relaxed) == BLOCK * self.owned.len() {
             return;
         }

@@ -382,8 +382,8 @@ impl<W: Word, const N: usize> Header<W, N> {
         if !description.is_of_this_process() {
             return Ok(false);
         }
-        // Fails only if a child that a handler has forked since that question was first (or its parent was), or if a
-        // process overwrote the table.
+        // Fails only in two cases. A handler has forked after that question, and the other of the two processes was
+        // first. Or a process overwrote the table.
         self.exchange(index, ours, ours.next());
         drop(change);
         Ok(true)

@@ -218,8 +218,10 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 /// leaves its place to be reaped. `file` is the file that was passed to [`create`], by any descriptor. `attach` uses
 /// one more descriptor while it runs, and none afterwards.
 ///
-/// The first `attach` of a process must not be called in a forked child, if the parent had neither attached nor
-/// decided, and another thread of the parent was changing the environment during the fork: it may wait for ever.
+/// The first `attach` of a process to an asymmetric segment must not be called in a forked child, if another thread of
+/// the parent was changing the environment during the fork, and the parent had not read `ASYMFENCE` yet: it had neither
+/// created an asymmetric segment nor attached to one, nor decided otherwise than by `force(Strategy::Symmetric)`. It
+/// may wait for ever.
 ///
 /// # Errors
 ///

@@ -496,7 +496,7 @@ pub(crate) fn yield_now() {
     loom::thread::yield_now();
 }
 
-/// Prints `message` to the standard error, if that can be done at once, and stops the process.
+/// Stops the process. Where a rung can fail, first prints `message` to the standard error, if that can be done at once.
 #[cold]
 pub(crate) fn abort(message: fmt::Arguments<'_>) -> ! {
     #[cfg(any(target_os = "linux", target_os = "android"))]

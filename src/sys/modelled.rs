@@ -63,7 +63,7 @@ enum Past {
 }
 
 impl Past {
-    /// One for each thread that may take it, and a second one for a thread that takes it twice.
+    /// Two for each thread that may take it.
     const COPIES: usize = 2 * THREADS;
 
     #[track_caller]
@@ -157,11 +157,19 @@ struct Met {
     light: Vec<(Past, &'static Location<'static>)>,
 }
 
-/// Where a heavy fence stands, and whether its call has been made.
+/// Where a heavy fence stands in the program, and which fence of it comes next: for the trace.
 #[derive(Clone, Copy)]
 struct Heavy {
     at: &'static Location<'static>,
-    is_called: bool,
+    next: Next,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Opening,
+    /// None in a symmetric process, where the opening fence is all of it, or if the call fails.
+    Call,
+    Closing,
 }
 
 /// An execution.
@@ -264,7 +272,8 @@ impl World {
                 mutex.iter().for_each(|mutex| drop(mutex.try_lock()));
             }
             Past::Copies(copies) => {
-                // If no copy is left, every thread has taken this past.
+                // If no copy is left, each thread has taken this past, unless one of them has taken it more than twice:
+                // it takes it again at each of its heavy fences. Then another may miss it.
                 let copy = copies.borrow_mut().pop();
                 copy.iter().for_each(|copy| drop(copy.lock()));
             }
@@ -606,7 +615,7 @@ pub(super) fn heavy_fence_begins() {
         return;
     }
     let (world, me, at) = (world(), me(), Location::caller());
-    world.heavy[me].set(Some(Heavy { at, is_called: false }));
+    world.heavy[me].set(Some(Heavy { at, next: Next::Opening }));
     world.note(|| std::format!("{}: heavy fence at {at}", name(me)));
 }
 
@@ -685,7 +694,7 @@ pub(crate) fn barrier_elsewhere() {
     }
     // The call orders nothing for its caller: the next fence of this thread does.
     world.met[me].borrow_mut().append(&mut all_met);
-    world.heavy[me].set(Some(Heavy { at, is_called: true }));
+    world.heavy[me].set(Some(Heavy { at, next: Next::Closing }));
 }
 
 fn probe() -> Result<(), Refusal> {
@@ -709,15 +718,15 @@ pub(crate) fn fence(ordering: Ordering) {
     let (world, me) = (world(), me());
     if ordering == Ordering::SeqCst {
         world.full.pass();
-        let heavy = world.heavy[me].get();
-        match heavy {
-            // Its opening fence, and in a symmetric process all of it.
-            Some(Heavy { is_called: false, .. }) => {}
-            Some(Heavy { at, is_called: true }) => {
+        match world.heavy[me].get() {
+            Some(Heavy { at, next: Next::Opening }) => {
+                world.heavy[me].set(Some(Heavy { at, next: Next::Call }));
+            }
+            Some(Heavy { at, next: Next::Closing }) => {
                 world.heavy[me].set(None);
                 world.note(|| std::format!("{}: end of the heavy fence at {at}", name(me)));
             }
-            None => {
+            Some(Heavy { next: Next::Call, .. }) | None => {
                 let at = Location::caller();
                 world.note(|| std::format!("{}: full fence at {at}", name(me)));
             }

@@ -10,8 +10,8 @@
 //!
 //! Writing may raise SIGTTOU, which suspends the process, SIGPIPE or SIGXFSZ, and another signal's handler may jump
 //! away. So all signals but two are blocked: SIGABRT, which is to come, and SIGSYS, whose handler may answer system
-//! calls for a sandbox. Without `std` there is no C library to block them by: on x86, Arm and riscv64 the system call
-//! is made by hand, elsewhere nothing is blocked.
+//! calls for a sandbox. Without `std` the C library is not used for that, since on x86, Arm and riscv64 there may be
+//! none: there the system call is made by hand, and elsewhere nothing is blocked.
 //!
 //! SIGABRT may not end the process. PID 1 of a PID namespace ignores a signal that is not handled (signal(7),
 //! pid_namespaces(7)), also SIGKILL from inside. A filter may refuse kill(2). SIGABRT may be ignored, or its handler

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use asymfence::model::model;
+use asymfence::model::{Start, Visit, init_from, model};
 use asymfence::{heavy_fence, light_fence};
 use loom::thread;
 use loom_tests::litmus::scenario_a;
@@ -47,6 +47,17 @@ fn child_that_fails() {
 #[ignore = "a child of other tests"]
 fn child_that_fails_after_a_heavy_fence() {
     explores(|| heavy_fence(), |_| false);
+}
+
+#[test]
+#[ignore = "a child of another test"]
+fn child_that_fails_in_a_symmetric_process() {
+    loom::model(|| {
+        init_from(Start::Symmetric, Visit::Upward);
+        heavy_fence();
+        light_fence();
+        panic!("on purpose");
+    });
 }
 
 #[test]
@@ -99,6 +110,17 @@ fn the_trace_tells_on_which_side_of_a_light_fence_a_heavy_one_struck() {
         place("thread 1: ... its light fence came after the heavy fence of thread 0 at loom-tests"),
     ];
     assert_eq!(sides.iter().flatten().count(), 1, "{text}");
+}
+
+#[test]
+fn the_trace_of_a_symmetric_process_has_the_full_fences_after_a_heavy_one() {
+    let name = "messages::child_that_fails_in_a_symmetric_process";
+    let (passes, text) = child(name, &[("ASYMFENCE_LOOM_TRACE", "1")]);
+    assert!(!passes, "{text}");
+    let expected = ["thread 0: heavy fence at ", "thread 0: full fence at "];
+    let trace = trace(&text);
+    assert_eq!(trace.len(), expected.len(), "{text}");
+    assert!(trace.iter().zip(expected).all(|(line, begins)| line.starts_with(begins)), "{text}");
 }
 
 #[test]
