@@ -30,7 +30,8 @@ macro_rules! hot_paths {
         /// Publishes, fences, looks again.
         #[unsafe(no_mangle)]
         pub fn $once(slot: &AtomicUsize, source: &AtomicUsize, seen: usize, $proof: $type) -> bool {
-            // Relaxed: the fence between them is what orders the two, or shows that nothing does.
+            // Relaxed: only the fence between the store and the load may order the two. In the twin without a fence
+            // nothing does.
             slot.store(seen, Relaxed);
             $fence;
             source.load(Relaxed) == seen

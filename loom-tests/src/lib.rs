@@ -7,7 +7,7 @@ pub mod check;
 pub mod litmus;
 pub mod oracle;
 
-/// Whether there is time for wider bounds on preemptions, or none (`cargo xtask loom --deep`).
+/// Whether there is time for wider bounds on preemptions, or for no bound at all (`cargo xtask loom --deep`).
 pub fn deep() -> bool {
     std::env::var_os("ASYMFENCE_LOOM_DEEP").is_some()
 }

@@ -18,8 +18,8 @@ struct Items([UnsafeCell<u64>; 2]);
 // SAFETY: loom fails the model if an item is read and written at the same time.
 unsafe impl Sync for Items {}
 
-/// One thread publishes two items; the other waits for each of these. loom's `unpark` wakes a thread from a
-/// `join` too, so the waiter joins nobody.
+/// One thread publishes two items. The other waits for each number in `waits`, in turn, and then reads that many items.
+/// loom's `unpark` wakes a thread from a `join` too, so the waiter joins nobody.
 fn hand_over(waits: &'static [u64]) {
     let shared = Arc::new((Progress::default(), Items::default()));
     let waiter = {

@@ -1523,8 +1523,8 @@ fn a_block_is_emptied_before_it_is_filled_again() {
     });
 }
 
-/// One thread retires and ends. Another finds that this ring has fallen behind. A third, which knows neither, takes
-/// objects out of it.
+/// One thread retires and ends. Another finds that this ring has fallen behind. A third, which has synchronised with
+/// neither of the two threads, takes objects out of it.
 #[test]
 fn the_ring_of_a_thread_that_has_ended_is_emptied_by_others() {
     check_within(Some(2), Start::Asymmetric, || {

@@ -24,7 +24,8 @@ pub struct Queue<T> {
 struct Node<T> {
     /// Taken by the one who makes this node the head.
     value: UnsafeCell<MaybeUninit<T>>,
-    /// No `Link`: it goes on pointing to the next node when that is retired, and is followed by address.
+    /// Not a `Link`: it still points to the next node after that node was retired. So `pop` protects its address, and
+    /// checks the head, before it uses the node.
     next: AtomicPtr<Node<T>>,
 }
 

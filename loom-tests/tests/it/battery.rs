@@ -97,9 +97,9 @@ fn the_model_is_exact_in_every_order_of_the_threads() {
     println!("every order of the threads: {executions} executions");
 }
 
-/// The heavy fence may reach thread 1 before its light fence, and threads 0 and 2 after theirs, or the other way
-/// round. It passes no order from one thread to the next. In either order of visiting, one of the two comes after
-/// thread 1.
+/// All loads miss if the heavy fence reaches thread 1 after its light fence, and threads 0 and 2 before theirs, and
+/// does not hand thread 1's store on to them. In either order of visiting it visits thread 0 or thread 2 after thread
+/// 1.
 #[test]
 fn a_heavy_fence_does_not_hand_on_what_it_meets() {
     let program = program("z=1;F0;r3=x | x=1;F1;r0=y | w=1;F2;r4=x | y=1;F3;r1=z;r2=w", "LLLH");

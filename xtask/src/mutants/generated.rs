@@ -347,7 +347,8 @@ fn judges(mutant: &Mutant) -> &'static [Judge] {
     area.unwrap_or_else(|| panic!("{} has no judge in `AREAS`", mutant.file)).1
 }
 
-/// New survivors are a fault, and so is an excuse where every mutant of its line was caught.
+/// A survivor without an excuse is a fault. If every mutant is tried, so is an excuse whose words are needed by no
+/// survivor of its file, unless they name the schedule.
 fn report<'t>(
     fates: &[(Fate, &Case)],
     which: Which,
