@@ -220,7 +220,9 @@ impl Bias {
     ///
     /// # Errors
     ///
-    /// As [`try_heavy_fence`]: then nothing has been ordered. The fences of later callers are not affected.
+    /// As [`try_heavy_fence`]: then nothing has been ordered. Later fences of both sides still pair. If the call was to
+    /// revoke the bias, the frequent side executes full fences from now on, and the rare side heavy ones until one of
+    /// them succeeds.
     #[inline]
     pub fn try_heavy_fence(&self, now: impl FnOnce() -> Duration) -> Result<(), HeavyFenceError> {
         let word = self.full_fence();

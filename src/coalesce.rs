@@ -237,8 +237,9 @@ impl Coalesce {
     /// another 1.75 times as long as calls usually take: at most about 0.2 s for one call, and for at most four calls
     /// of other callers in a row. (A call that ends before the caller sees it is not counted.) Then it makes its own
     /// call. So no caller hangs because of a forked child, a signal handler that interrupts a caller, or a caller that
-    /// is stopped. Callers sleep while they wait for a call that usually takes more than 50 µs. If `call` panics, so
-    /// does `run`, and the next callers share as before.
+    /// is stopped. Callers sleep while they wait for a call that usually takes more than 50 µs (on Linux and Android;
+    /// elsewhere they only let other threads run, if the system has a call for that). If `call` panics, so does `run`,
+    /// and the next callers share as before.
     ///
     /// The kernel may end a sleep late: by the thread's timer slack (prctl(2), PR_SET_TIMERSLACK; 50 µs by default), or
     /// because other threads run. The wait for one call is then longer by one such delay, or by about fifteen where no
@@ -246,7 +247,8 @@ impl Coalesce {
     /// Android, where the deciding thread may not read the time stamp counter, and in a process that is symmetric or
     /// has not decided. Without a clock nothing is known about how long calls take. There a caller waits for some
     /// microseconds at first, so callers share long calls less often. Each wait that ends too early makes the next up
-    /// to about 1.75 times as long, up to about 0.18 s. Call [`init`](crate::init) first.
+    /// to about 1.75 times as long, up to about 0.18 s. (On other systems than Linux and Android these times are a
+    /// guess, and the longer waits take far less.) Call [`init`](crate::init) first.
     ///
     /// # Errors
     ///

@@ -358,9 +358,9 @@ pub struct FenceStats {
     /// Calls of a rung's mechanism, and of registrations, that were repeated after a failure that may be temporary
     /// (ENOMEM, EINTR, EAGAIN), also by the decision, by the module `membarrier` and by the segments of
     /// `cross_process`. Not counted are repetitions of calls that read files for the decision, that make and prepare
-    /// the pages of the mprotect rung, or that take the locks of segments. Other calls that a heavy fence adds after a
-    /// failure are not counted: the second call of membarrier(2) after any other errno; after EPERM the registration,
-    /// and one more call; and the calls of another rung.
+    /// the pages of the mprotect rung, or that take the locks of segments. After an errno other than these three a
+    /// heavy fence adds calls that are not counted: it calls membarrier(2) a second time; after EPERM it also
+    /// registers, and makes one more call; and then come the calls of another rung.
     pub retries: usize,
 }
 

@@ -406,8 +406,9 @@ impl Registration<PrivateExpeditedRseq> {
         system::issue((MembarrierCommand::PrivateExpeditedRseq, Call::PrivateExpeditedRseq))
     }
 
-    /// The same with FLAG_CPU: only the thread that runs on `cpu`, even if that is the caller. Since Linux 5.10. If the
-    /// `mm` has one user, or one processor is online, the call does nothing and answers success.
+    /// The same with FLAG_CPU: the kernel reaches only the thread that runs on `cpu`. That may be the caller, which is
+    /// in no restartable sequence, so nothing restarts then. Since Linux 5.10. If the `mm` has one user, or one
+    /// processor is online, the call does nothing and answers success.
     ///
     /// If the processor is offline or does not exist, the kernel does nothing and answers success. A number that is
     /// negative as an `i32` means all processors, as in [`restart`](Self::restart).

@@ -18,7 +18,7 @@
 //! Why three. Let `t` be the tag, and H the heavy fence of the advance from `t + 1` to `t + 2`. The thread that
 //! unlinked the object executed a full fence and then read `t`, not `t + 1`. So that fence comes before H begins, and
 //! the unlinking too. No reader finds the object once H has reached the reader. A reader that still has the object
-//! found it before that, so it has pinned `t + 1` or an older epoch. The scan of the third advance (from `t + 2` on)
+//! found it before that, so it has pinned `t + 1` or an older epoch. The scan of the third advance (from epoch `t + 2`)
 //! comes after H. It sees the reader, and the epoch does not become `t + 3` before the reader leaves.
 //!
 //! # Pacing, which other schemes can copy
@@ -170,7 +170,7 @@ impl Collector {
     pub fn handle(&self) -> Handle<'_> {
         let slot = Arc::new(Slot::new(AtomicUsize::new(FREE)));
         // A scan that does not find the slot here had the lock before us, and came after the heavy fence of the advance
-        // before. So we see what had been unlinked before that fence.
+        // before. So we see the unlinkings that came before that fence, and do not find those objects.
         self.slots().push(Arc::clone(&slot));
         Handle {
             collector: self,

@@ -115,7 +115,8 @@ unsafe impl<T: Send + Sync> Sync for Rcu<T> {}
 
 impl<T> fmt::Debug for Rcu<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nothing is written while a lock is held: the writer may panic, wait, or use this `Rcu`.
+        // No output is made while a lock is held: the `fmt::Write` behind `f` may be any code, and may panic, wait, or
+        // use this `Rcu`.
         let readers = self.readers.slots().len();
         let deferred = self.deferred().waiting();
         f.debug_struct("Rcu")
@@ -319,9 +320,10 @@ impl<T> Rcu<T> {
     }
 
     /// Waits for the grace periods of all closures that were [deferred](Rcu::defer) before, and runs them. If another
-    /// thread has begun to run closures that were deferred together (up to 64), all of these are left to that thread:
-    /// this call does not wait for them. Nor does it wait for closures that are deferred after the call has begun. In a
-    /// deferred closure of the same `Rcu` the call runs nothing and waits for no reader. It may execute a heavy fence.
+    /// thread has begun to run closures that were deferred together (64, or a few more if several threads defer at
+    /// once), all of these are left to that thread: this call does not wait for them. Nor does it wait for closures
+    /// that are deferred after the call has begun. In a deferred closure of the same `Rcu` the call runs nothing and
+    /// waits for no reader. It may execute a heavy fence.
     ///
     /// Waits for ever and aborts as [`replace`](Rcu::replace).
     pub fn run_all_deferred(&self) {
@@ -625,8 +627,9 @@ impl GracePeriod {
                 return true;
             }
             // Heavy fence, ours or another thread's: the unlinking comes before our look at the slots, and before the
-            // new period.
-            // Pairs with: the light fence in `Reader::read` (the scenario above; A, and C for the period).
+            // new period. Pairs with: the light fence in `Reader::read`. For the slot and the value this is store
+            // buffering, as in the picture at the head. For the period and the value it is message passing from the
+            // writer to the reader.
             //  - it reaches a reader after the reader's light fence: we see the reader's slot, with an older number;
             //  - it reaches a reader before that: the reader does not find what was unlinked.
             self.unlinked.wait();

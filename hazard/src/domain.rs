@@ -260,7 +260,8 @@ impl Default for Thresholds {
     }
 }
 
-/// The default of [`Thresholds::at_once`], and its maximum where the threshold is low.
+/// The default of [`Thresholds::at_once`], and its maximum if `Thresholds::objects` is from 8 to 127. (Below 8 the
+/// maximum is lower.)
 const STRIDE: usize = 4;
 
 /// The domain counts a thread's new objects when they are `Thresholds::objects` divided by this (at most `AT_ONCE`), or
@@ -270,10 +271,12 @@ const SHARE: usize = 16;
 /// How many times as late a heavy fence comes at most, after failures.
 pub(crate) const LATEST: usize = 64;
 
-/// The shortest and the longest time between two heavy fences for time alone, in microseconds.
+/// The bounds of `Due::pause`, in microseconds. (A longer `Thresholds::pause`, and `Due::factor` after failures, make
+/// the time between two heavy fences for time alone longer.)
 const PAUSES: [usize; 2] = [1_000, 100_000];
 
-/// Heavy fences for time alone take less than this fraction of the time: one part in so many.
+/// After a heavy fence the pause is so many times as long as the fence took, within `PAUSES`. So heavy fences for time
+/// alone take less than one part in so many of the time, unless the upper bound cuts the pause short.
 const COSTLY: usize = 128;
 
 /// How many objects or bytes the domain counts at most until the next heavy fence. A greater threshold is this one.
@@ -412,13 +415,14 @@ impl<F> Domain<F> {
     /// only protected objects are left. For tests and for the end of a program.
     ///
     /// May wait for other threads that are about to free objects of this domain: until it has itself freed nothing for
-    /// a second, or for 1,000 turns in which other threads run (without the feature `std` only the turns end the wait).
-    /// Afterwards everything that was retired before the call has been freed or is counted in [`Reclaimed::kept`].
-    /// Usually `kept` counts protected objects alone. It counts unprotected ones too in these cases: another thread
-    /// keeps retiring; another thread is freeing objects, and does not end soon; a fork left behind a thread that was
-    /// freeing objects; this call was made in a destructor that this domain runs, or where [`reclaim`](Domain::reclaim)
-    /// frees nothing because too many calls are under way: then it frees nothing and waits for nobody. The call
-    /// continues as long as there is something to free: threads that retire without a pause keep it busy.
+    /// a second, or for 1,000 turns, after each of which it lets other threads run (without the feature `std` a turn is
+    /// a spin hint, and only the turns end the wait). Afterwards everything that was retired before the call has been
+    /// freed or is counted in [`Reclaimed::kept`]. Usually `kept` counts protected objects alone. It counts unprotected
+    /// ones too in these cases: another thread keeps retiring; another thread is freeing objects, and does not end
+    /// soon; a fork left behind a thread that was freeing objects; this call was made in a destructor that this domain
+    /// runs, or where [`reclaim`](Domain::reclaim) frees nothing because too many calls are under way: then it frees
+    /// nothing and waits for nobody. The call continues as long as there is something to free: threads that retire
+    /// without a pause keep it busy.
     ///
     /// # Errors and panics
     ///
@@ -1193,7 +1197,7 @@ mod tests {
         };
         assert_eq!(end(), 0);
         assert_eq!(thread::outermost(domain.address(), false, end, || ()), Some(1));
-        // Of another domain's.
+        // The twin: inside of a destructor that another domain runs, the thread does leave its ring of this domain.
         domain! { enum Others {} }
         assert_eq!(thread::outermost(Others::domain().address(), false, end, || ()), Some(0));
     }

@@ -177,10 +177,11 @@ impl<T> fmt::Debug for Tagged<T> {
 ///
 /// # Orderings
 ///
-/// Loading, following and an exchange that fails are Acquire. [`store`](Link::store) is Release. A swap, an exchange
-/// that succeeds, [`fetch_or`](Link::fetch_or) and [`freeze`](Link::freeze) are AcqRel. So everything that a thread did
-/// before it wrote a link happens before what another thread does after it has read that value. None of them is
-/// sequentially consistent.
+/// Loading, following and an exchange that fails are Acquire. (Following a frozen link may be Relaxed: to see what came
+/// before the freeze, `load` the link.) [`store`](Link::store) is Release. A swap, an exchange that succeeds,
+/// [`fetch_or`](Link::fetch_or) and [`freeze`](Link::freeze) are AcqRel. So everything that a thread did before it
+/// wrote a link happens before what another thread does after it has read that value. None of them is sequentially
+/// consistent.
 ///
 /// # An object with several links
 ///

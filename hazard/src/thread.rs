@@ -70,7 +70,8 @@ impl Local {
     fn keep_further(&self, slot: Slot) -> bool {
         let (count, room) = (self.count.get(), self.room.get());
         if self.busy.get() && room > 0 {
-            // The slot that was `own` is in use, perhaps by another thread. It is kept as a further slot later.
+            // There is no `own` yet. Or the slot that was `own` is in use, perhaps by another thread: it is kept as a
+            // further slot later.
             self.own.set(Some(slot));
             self.busy.set(false);
             return true;

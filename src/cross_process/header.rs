@@ -521,7 +521,8 @@ impl<W: Word, const N: usize, L: Locks<Hold = H>, H> Place<'_, W, N, L, H> {
 
     /// Makes the word free.
     fn free(&self) {
-        // Fails if the place was reaped since, or a process overwrote the table.
+        // Fails if the word is free already (freed by `take_place` before the drop, or by another copy that is dropped
+        // at the same time), if the place was reaped since, or if a process overwrote the table.
         self.header.exchange(self.index, self.mine, self.mine.next());
     }
 }

@@ -85,10 +85,10 @@
 //!   in the kernel's place, the number alone has to do. (If madvise(2) fails with ENOMEM or EAGAIN, [`attach`] returns
 //!   that error.) The number fails if parent and child are both the first process of a PID namespace, with the number
 //!   1, or if the sandbox also refuses getpid(2): then do not fork in the middle;
-//! - closing descriptors gives no place back, even if the process closes all of them, and lets nobody else clean or
-//!   take a place for which `clean` runs. If the descriptor that was passed to [`attach`] has been closed, or its
-//!   number belongs to another file since, a dropped participant leaves its place to be reaped, and its `reap` and
-//!   `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`];
+//! - closing descriptors, even all of them, gives no place back. Nor does it let anybody else clean or take a place for
+//!   which `clean` runs. If the descriptor that was passed to [`attach`] has been closed, or its number belongs to
+//!   another file since, a participant's `reap` and `renew` return [`SegmentError::Failed`] or
+//!   [`SegmentError::OtherFile`], and when it is dropped it leaves its place to be reaped;
 //! - a place cannot be given back before the process ends, if mseal(2) has sealed the participant's mapping, if a
 //!   filter refuses munmap(2), if it refused close(2) during [`attach`] (then the descriptor stays open too), or if it
 //!   has killed only the thread that was in [`attach`]. [Limits](crate::guide::limits) names two more cases: tables of
@@ -219,9 +219,9 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 /// one more descriptor while it runs, and none afterwards.
 ///
 /// The first `attach` of a process to an asymmetric segment must not be called in a forked child, if another thread of
-/// the parent was changing the environment during the fork, and the parent had not read `ASYMFENCE` yet: it had neither
-/// created an asymmetric segment nor attached to one, nor decided otherwise than by `force(Strategy::Symmetric)`. It
-/// may wait for ever.
+/// the parent was changing the environment during the fork, and the parent had not read `ASYMFENCE` yet. (A process
+/// reads it when it first creates an asymmetric segment, attaches to one, or decides; but not when it decides by
+/// `force(Strategy::Symmetric)`.) Such an `attach` may wait for ever.
 ///
 /// # Errors
 ///

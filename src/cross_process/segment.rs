@@ -45,7 +45,8 @@ impl Word for AtomicU32 {
 }
 
 /// The file that the processes of a segment lock. A daemon may close every descriptor and open another file with the
-/// same number. So each use checks that it is the same file.
+/// same number. So `open` and `is_locked` check that it is the same file. (`is_in_use` does not: `create` calls it just
+/// after `of`.)
 #[derive(Clone, Copy)]
 pub(super) struct LockFile<'a> {
     descriptor: BorrowedFd<'a>,

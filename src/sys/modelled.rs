@@ -57,8 +57,8 @@ enum Past {
     /// A value of a `lazy_static`: released by the thread that made it, acquired by those that look. loom
     /// branches at neither, but it drops these values when the model's closure has ended.
     Lazy(&'static Lazy<()>),
-    /// After that: a mutex for each thread that may take it. If they took the same mutex, each would also release what
-    /// it knows itself, by its unlock, to those that take the mutex later.
+    /// After that: mutexes, two for each thread that may take it, and each mutex is taken once. If two threads took the
+    /// same mutex, each would also release what it knows itself, by its unlock, to those that take the mutex later.
     Copies(Rc<RefCell<Vec<Mutex<()>>>>),
 }
 
@@ -157,7 +157,7 @@ struct Met {
     light: Vec<(Past, &'static Location<'static>)>,
 }
 
-/// Where a heavy fence stands in the program, and which fence of it comes next: for the trace.
+/// Where a heavy fence stands in the program, and which part of it comes next: for the trace.
 #[derive(Clone, Copy)]
 struct Heavy {
     at: &'static Location<'static>,
@@ -167,7 +167,8 @@ struct Heavy {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Opening,
-    /// None in a symmetric process, where the opening fence is all of it, or if the call fails.
+    /// No call comes in a symmetric process, where the opening fence is all of it. Then this stays until the thread's
+    /// next heavy fence.
     Call,
     Closing,
 }

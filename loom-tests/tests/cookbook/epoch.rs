@@ -248,7 +248,7 @@ fn who_frees_has_seen_the_readers_leave() {
 
 /// Reads, and then advances the epoch twice, when it is dropped. In a destructor that the collector runs, `flush` does
 /// not lock `Collector::left`.
-struct ReadsInADrop<'h>(&'h Handle<'h>, &'h World);
+struct ReadsInADrop<'h>(&'h Handle<'h>, &'h World, &'h std::sync::atomic::AtomicBool);
 
 // SAFETY: the thread that has the handle drops it.
 unsafe impl Send for ReadsInADrop<'_> {}
@@ -256,6 +256,7 @@ unsafe impl Send for ReadsInADrop<'_> {}
 impl Drop for ReadsInADrop<'_> {
     fn drop(&mut self) {
         read_and_advance(self.0, self.1);
+        self.2.store(true, Relaxed);
     }
 }
 
@@ -267,13 +268,15 @@ fn who_frees_by_the_epoch_alone_has_seen_the_reader_leave() {
         let handle = about_to_free(&world);
         let reads = world.spawn(|world| {
             let handle = world.collector.handle();
-            let object = Box::new(ReadsInADrop(&handle, world));
-            // SAFETY: nobody has found it. A flush drops it, or nobody does: see below.
+            let is_dropped = std::sync::atomic::AtomicBool::new(false);
+            let object = Box::new(ReadsInADrop(&handle, world, &is_dropped));
+            // SAFETY: nobody has found it, and a flush drops it.
             unsafe { handle.retire(Box::into_raw(object)) };
             (0..3).for_each(|_| handle.flush());
-            // The pin of the other thread may have kept two advances back. The object borrows the handle.
-            if world.collector.waiting() != 0 {
-                std::mem::forget(handle);
+            // The pin of the other thread may have kept an advance back.
+            while !is_dropped.load(Relaxed) {
+                thread::yield_now();
+                handle.flush();
             }
         });
         thread::yield_now();
