@@ -204,7 +204,9 @@ impl Bias {
     /// While both sides execute full fences: `fence(SeqCst)`, a load and at most an exchange.
     ///
     /// While the bias holds: also a heavy fence. Before it, `now` is called, which returns the time since a moment that
-    /// is the same for all callers. If the last heavy fence was less than a pause ago, this one revokes the bias.
+    /// is the same for all callers. If the last call of `heavy_fence` under the bias, or the last restoration by
+    /// [`restore_at`](Bias::restore_at), was less than a pause ago, this call revokes the bias. (The heavy fences of
+    /// [`restore`](Bias::restore) and [`wait`](Bias::wait) do not count.)
     ///
     /// While the bias is being revoked or restored, and after a revocation that failed: also a heavy fence, although
     /// [`is_biased`](Bias::is_biased) returns false. In these states, as soon as one heavy fence of the rare side has

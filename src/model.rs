@@ -70,8 +70,8 @@ pub fn model_from<F: Fn() + Send + Sync + 'static>(start: Start, f: F) {
 /// As [`Coalesce::run`], for models. loom has no clock. So a caller checks the call of another `looks` times before it
 /// makes its own; in a model [`Coalesce::run`] itself checks twice. The caller whose call is under way is the *leader*.
 /// With 0 no caller waits for the leader: each makes its own call, unless another one has served it by then. With 1 or
-/// more a caller that no call has served makes its own as soon as none is under way, or after that many checks while
-/// one is.
+/// more, a caller that no call has served waits as long as a call is under way, but for at most `looks` checks, and
+/// then makes a call of its own.
 ///
 /// # Errors
 ///

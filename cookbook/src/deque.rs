@@ -65,11 +65,12 @@
 //!
 //! # When not to use it
 //!
-//! An attempt to steal that finds an item, successful or not, executes a heavy fence. It takes microseconds, and
-//! interrupts every running thread of the process. If thieves come more often than once in a millisecond, both sides
-//! switch to full fences, as in `crossbeam-deque`, until no thief has come for a millisecond ([`asymfence::Bias`]). So
-//! if steals are never rare, use `crossbeam-deque`, which has no bias to load. This deque also does not pay if the work
-//! for an item takes much longer than a fence.
+//! An attempt to steal that finds an item, successful or not, executes a heavy fence (except a `steal_batch` that gives
+//! up because another thief is stealing a batch). It takes microseconds, and interrupts every running thread of the
+//! process. If thieves come more often than once in a millisecond, both sides switch to full fences, as in
+//! `crossbeam-deque`, until no thief has come for a millisecond ([`asymfence::Bias`]). So if steals are never rare, use
+//! `crossbeam-deque`, which has no bias to load. This deque also does not pay if the work for an item takes much longer
+//! than a fence.
 //!
 //! # Source
 //!

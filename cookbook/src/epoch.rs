@@ -419,8 +419,8 @@ impl fmt::Debug for Handle<'_> {
     }
 }
 
-/// The epoch stays pinned until the guard is dropped. If the guard is forgotten, everything that is retired waits until
-/// its handle is dropped.
+/// The epoch stays pinned until the guard is dropped. If the guard is forgotten, everything that is retired, through
+/// whichever handle, waits until the handle of this guard is dropped.
 #[derive(Debug)]
 #[must_use = "it is dropped at once, and protects nothing"]
 pub struct Guard<'h> {

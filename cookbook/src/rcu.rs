@@ -320,8 +320,8 @@ impl<T> Rcu<T> {
     }
 
     /// Waits for the grace periods of all closures that were [deferred](Rcu::defer) before, and runs them. If another
-    /// thread has begun to run closures that were deferred together (64, or a few more if several threads defer at
-    /// once), all of these are left to that thread: this call does not wait for them. Nor does it wait for closures
+    /// thread has begun to run closures that were deferred together (up to 64, or a few more if several threads defer
+    /// at once), all of these are left to that thread: this call does not wait for them. Nor does it wait for closures
     /// that are deferred after the call has begun. In a deferred closure of the same `Rcu` the call runs nothing and
     /// waits for no reader. It may execute a heavy fence.
     ///

@@ -996,8 +996,9 @@ impl<F> Domain<F> {
 pub struct Reclaimed {
     /// Objects that were freed.
     pub freed: usize,
-    /// Objects that still wait: a hazard pointer protects them, or another thread kept them locked for too long, or they
-    /// are in one of the cases that [`reclaim_all`](Domain::reclaim_all) names.
+    /// Objects that still wait: a hazard pointer protects them, or another thread kept them locked for too long, or
+    /// they are in one of the cases that [`reclaim_all`](Domain::reclaim_all) names. A `reclaim` that frees nothing
+    /// because it was called in a destructor, or because too many calls are under way, returns 0 here, whatever waits.
     pub kept: usize,
 }
 

@@ -85,8 +85,8 @@ pub enum SegmentStep {
     Reopen,
     /// fcntl(2) F_OFD_SETLK or F_OFD_GETLK on one byte of the file.
     Lock,
-    /// mmap(2) of one page of the file, which keeps the lock; or mmap(2) or madvise(2) of one page of memory, by which
-    /// a forked child is recognised.
+    /// mmap(2) of the beginning of the file, which keeps the lock; or mmap(2) or madvise(2) of one page of memory, by
+    /// which a forked child is recognised.
     Map,
 }
 
