@@ -262,6 +262,12 @@ impl Description for Reference {
         self.file.unlock(byte);
     }
 
+    fn is_open(&self, _: Byte) -> bool {
+        true // no thread of a model closes what is another's
+    }
+
+    fn abandon(self) {}
+
     fn is_of_this_process(&self) -> bool {
         let fewer = |questions: usize| questions.checked_sub(1);
         // Relaxed: of one process.

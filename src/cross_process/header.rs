@@ -134,6 +134,12 @@ pub(super) trait Description {
     /// Whether another description has a lock on the byte.
     fn is_locked_by_another(&self, byte: Byte) -> Result<bool, Self::Error>;
 
+    /// Whether it is still there, with its lock on the byte. Another thread may have closed every descriptor of the
+    /// process; then what is under its number is not ours, and must not be used or closed.
+    fn is_open(&self, byte: Byte) -> bool;
+    /// Closes nothing.
+    fn abandon(self);
+
     /// Keeps the locks without the description.
     fn hold(&self) -> Result<Self::Hold, Self::Error>;
 }
@@ -342,26 +348,34 @@ impl<W: Word, const N: usize> Header<W, N> {
                         // guard survives: the same error as above; no test has a fork and a failing call.
                         description = locks.open()?;
                     }
-                    Ok(true) => {
+                    Ok(Cleaned::Here) => {
                         cleaned += 1;
                         break;
                     }
-                    Ok(false) => return Ok(cleaned),
+                    Ok(Cleaned::WhileAllWasClosed) => {
+                        cleaned += 1;
+                        description.abandon();
+                        description = locks.open()?;
+                        break;
+                    }
+                    Ok(Cleaned::ByTheParent) => return Ok(cleaned),
                 }
             }
         }
         Ok(cleaned)
     }
 
-    /// False in a child that was forked in `clean`, and has returned from it, as its parent will.
     fn try_reap<L: Locks>(
         &self,
         locks: &L,
         description: &L::Description,
         index: usize,
         clean: &mut impl FnMut(usize),
-    ) -> Result<bool, Stop<L::Error>> {
-        let change = Change::lock(locks, description, index)?;
+    ) -> Result<Cleaned, Stop<L::Error>> {
+        // Dropped after the change is: until then nobody else can lock that byte, so the unlock harms nobody even if it
+        // is made by a number that is not ours any more.
+        let _hold;
+        let _change = Change::lock(locks, description, index)?;
         let found = self.word(index);
         if !description.is_of_this_process() {
             return Err(Stop::Forked);
@@ -371,7 +385,7 @@ impl<W: Word, const N: usize> Header<W, N> {
             return Err(Stop::Passed);
         }
         // Keeps the lock if another thread closes every descriptor while `clean` runs.
-        let _hold = description.hold()?;
+        _hold = description.hold()?;
         // Its last holder may be alive and have lost the lock. From now on it finds another word, and frees nothing.
         let ours = found.anew();
         // It fails if the holder has given the place back meanwhile, or a child that was forked a moment ago was first.
@@ -380,13 +394,13 @@ impl<W: Word, const N: usize> Header<W, N> {
         }
         clean(index);
         if !description.is_of_this_process() {
-            return Ok(false);
+            return Ok(Cleaned::ByTheParent);
         }
         // Fails only in two cases. A handler has forked after that question, and the other of the two processes was
         // first. Or a process overwrote the table.
         self.exchange(index, ours, ours.next());
-        drop(change);
-        Ok(true)
+        let is_open = description.is_open(Byte::Change(index));
+        Ok(if is_open { Cleaned::Here } else { Cleaned::WhileAllWasClosed })
     }
 
     fn word(&self, index: usize) -> Taken {
@@ -409,6 +423,15 @@ impl<W: Word, const N: usize> Header<W, N> {
 /// How often a place is looked at. Again only after a fork in the middle, or if it was given back at that moment; but a
 /// process may overwrite the table each time.
 const LOOKS: usize = 4;
+
+/// How a place was cleaned.
+enum Cleaned {
+    Here,
+    /// Another thread has closed the description meanwhile.
+    WhileAllWasClosed,
+    /// In a child that was forked in `clean`, and has returned from it, as its parent will.
+    ByTheParent,
+}
 
 /// Why a trial to take or to reap a place ended before it was done.
 enum Stop<E> {

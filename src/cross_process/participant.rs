@@ -249,8 +249,7 @@ impl<'a, F: Fences> Participant<'a, F> {
     ///
     /// # Errors
     ///
-    /// [`SegmentError::Failed`]; [`SegmentError::OtherFile`] if the descriptor's number belongs to another file now;
-    /// [`SegmentError::LockNotKept`] if a sandbox answers in the kernel's place that `reap` has a lock.
+    /// As [`reap`](super::reap).
     pub fn reap(&self, clean: impl FnMut(usize)) -> Result<usize, SegmentError> {
         self.place.header.reap(&self.place.locks, clean)
     }

@@ -130,6 +130,15 @@ impl header::Description for Description {
         self.0.find(of(byte)).map_err(lock_failed)
     }
 
+    fn is_open(&self, byte: Byte) -> bool {
+        // Another description of the same file finds our lock.
+        self.0.has_its_number() && self.0.find(of(byte)) == Ok(false)
+    }
+
+    fn abandon(self) {
+        self.0.abandon();
+    }
+
     fn hold(&self) -> Result<Hold, SegmentError> {
         if self.0.is_layered().map_err(SegmentStep::Identify.failed())? {
             return Err(SegmentError::LockNotKept);

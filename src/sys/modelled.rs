@@ -164,7 +164,7 @@ struct Heavy {
     next: Next,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Next {
     Opening,
     /// No call comes in a symmetric process, where the opening fence is all of it. Then this stays until the thread's

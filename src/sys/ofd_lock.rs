@@ -21,7 +21,7 @@ use core::ops::Range;
 use core::ptr::{null_mut, without_provenance_mut};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, fstat, fstatfs, open};
 use rustix::io::Errno;
@@ -152,6 +152,16 @@ impl Description {
     /// As [`identity`] of the file that was opened.
     pub(crate) fn identity(&self) -> [u64; 2] {
         self.identity
+    }
+
+    /// Whether the number of the descriptor still belongs to the file that was opened.
+    pub(crate) fn has_its_number(&self) -> bool {
+        identity(self.file.as_fd()) == Ok(self.identity)
+    }
+
+    /// Leaves the number of the descriptor to whoever has it now.
+    pub(crate) fn abandon(self) {
+        let _ = self.file.into_raw_fd();
     }
 
     /// Locks the byte for this description alone, unless another has a lock on it.

@@ -84,6 +84,12 @@ impl Description {
         self.0.identity
     }
 
+    pub(crate) fn has_its_number(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn abandon(self) {}
+
     pub(crate) fn is_of_this_process(&self) -> bool {
         true
     }

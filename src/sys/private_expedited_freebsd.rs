@@ -17,6 +17,7 @@
 //!   whom to interrupt by such a plain read (`pc_curthread`). So there are no fences between processes on FreeBSD.
 
 use core::ffi::c_int;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use core::{fmt, ptr};
 
 use super::Mechanism;
@@ -113,6 +114,34 @@ fn osreldate() -> Option<c_int> {
 /// status 134. Not by abort(3), which ends in exit(3), and in older releases flushed the files of stdio first: both
 /// take locks.
 pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
+    /// A handler of SIGABRT may fence, and fail as well: it is not called again.
+    static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+
+    // Relaxed: nothing else depends on it.
+    let is_first = !HAS_BEGUN.swap(true, Relaxed);
+    if is_first {
+        print(message);
+    }
+    let mut only = core::mem::MaybeUninit::uninit();
+    // SAFETY: makes an empty set.
+    unsafe { libc::sigemptyset(only.as_mut_ptr()) };
+    // SAFETY: it is a set now.
+    unsafe { libc::sigaddset(only.as_mut_ptr(), libc::SIGABRT) };
+    // SAFETY: as above; no old mask is asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, only.as_ptr(), ptr::null_mut()) };
+    if is_first {
+        // SAFETY: no precondition.
+        unsafe { libc::raise(libc::SIGABRT) };
+    }
+    // SAFETY: the system's own action.
+    unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+    // SAFETY: no precondition.
+    unsafe { libc::raise(libc::SIGABRT) };
+    // SAFETY: as above.
+    unsafe { libc::_exit(128 + libc::SIGABRT) }
+}
+
+fn print(message: fmt::Arguments<'_>) {
     // The other holders of this end share the flag. It is put back as soon as the message is out.
     // SAFETY: asks for a descriptor's flags.
     let flags = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL) };
@@ -122,22 +151,6 @@ pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
         // SAFETY: as above.
         unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_SETFL, flags) };
     }
-    let mut only = core::mem::MaybeUninit::uninit();
-    // SAFETY: makes an empty set.
-    unsafe { libc::sigemptyset(only.as_mut_ptr()) };
-    // SAFETY: it is a set now.
-    unsafe { libc::sigaddset(only.as_mut_ptr(), libc::SIGABRT) };
-    // SAFETY: as above; no old mask is asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, only.as_ptr(), ptr::null_mut()) };
-    // A handler of the program is called first, if there is one.
-    // SAFETY: no precondition.
-    unsafe { libc::raise(libc::SIGABRT) };
-    // SAFETY: the system's own action.
-    unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
-    // SAFETY: no precondition.
-    unsafe { libc::raise(libc::SIGABRT) };
-    // SAFETY: as above.
-    unsafe { libc::_exit(128 + libc::SIGABRT) }
 }
 
 struct Stderr;

@@ -502,7 +502,7 @@ mod jumping {
     /// The twin of the first two: a heavy fence that returns has served the ticket.
     #[test]
     fn where_no_handler_is_called_the_heavy_fence_orders() {
-        Child::default().filtering().run(|| {
+        Child::default().run(|| {
             jump_at(Signal::SIGABRT);
             heavy_fence();
             assert!(TICKET.get().expect("taken before").is_served());

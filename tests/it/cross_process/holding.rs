@@ -303,6 +303,45 @@ fn closing_every_descriptor_does_not_let_another_clean_a_place_that_is_being_cle
     });
 }
 
+/// The number of what was closed may be that of another thread's description, which would not exclude this one.
+#[test]
+fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number() {
+    Child::default().run(|| {
+        shared(|header, step| {
+            ends_well(fork_off(|| (0..2).for_each(|_| forget(attach_symmetric(header)))));
+            ends_well(fork_off(|| {
+                thread::scope(|scope| {
+                    let mut other = None;
+                    let count = reap(header, |place| {
+                        if place != 0 {
+                            step.store(2, SeqCst);
+                            panic!("{place} is being cleaned by the other thread");
+                        }
+                        let kept = header.file.as_raw_fd();
+                        for number in (3..100).filter(|&number| number != kept) {
+                            // SAFETY: nobody uses it any more.
+                            unsafe { libc::close(number) };
+                        }
+                        other = Some(scope.spawn(|| {
+                            reap(header, |place| {
+                                assert_eq!(place, 1);
+                                step.store(1, SeqCst);
+                                wait_for(step, 2);
+                            })
+                        }));
+                        wait_for(step, 1);
+                    });
+                    step.store(2, SeqCst);
+                    let other = other.expect("spawned").join().expect("no panic");
+                    assert_eq!((count, other), (Ok(1), Ok(1)));
+                });
+            }));
+            assert_eq!(reaped(header), []);
+            assert_eq!(attach_symmetric(header).index(), 0);
+        });
+    });
+}
+
 /// A daemon closes every descriptor and opens its log, which gets the segment's number.
 #[test]
 fn another_file_under_the_number_is_not_taken_for_the_segments() {
