@@ -62,7 +62,7 @@ use crate::sync::Ordering::Relaxed;
 /// [`each`](Pacer::each)`(n)` it returns `Some` for occasions too, at most once in `n` calls of a caller. With
 /// [`after`](Pacer::after), `due_at` returns `Some` for time too, about once in each pause. A stalled reader makes the
 /// pacer back off. After the reader has continued, at most [`MOST_IN_VAIN`](Pacer::MOST_IN_VAIN) batches more come
-/// before the next [`Due`].
+/// before the next [`Due`], if so many things can be counted by a `usize`.
 ///
 /// # Signal safety
 ///

@@ -19,7 +19,14 @@
 //! instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. A heavy fence, also that of an RCU
 //! writer, may read it while it waits for another thread's (see [`asymfence::heavy_fence`]). If a sandbox refuses
 //! clock_gettime(2) where no vdso serves it, there is no clock: every deadline counts as passed, so a call with a
-//! timeout gives up at once.
+//! timeout gives up at once. (If there is a vdso and the C library does not use it, std reads a clock by the call that
+//! is refused, and panics.)
+//!
+//! All but the deque's owner take locks at times, which are held for a few instructions or a wake-up. What these pages
+//! say of waiting ("at most", "waits for nobody", "does not wait") does not count such a lock. If a thread is killed
+//! alone while it holds one (SECCOMP_RET_KILL_THREAD), others wait for ever; if a signal handler holds it up, they wait
+//! as long as that. And a wait that sleeps may end late, by the thread's timer slack (prctl(2), PR_SET_TIMERSLACK) or
+//! because other threads run.
 //!
 //! Each structure has models in `loom-tests/tests/cookbook`, mutants in `xtask/src/mutants`, a stress test in
 //! `tests/it`, a bench against its symmetric twin and against other crates, and, but for the epochs, a program in

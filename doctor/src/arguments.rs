@@ -29,7 +29,7 @@ ASYMFENCE=symmetric in the environment: no call of membarrier(2) is made.
 Exit code: 0 if all is well, 1 if an ordered pair was seen unordered, 2 if the
 arguments are wrong, the strategy asked for is refused, too few threads can be
 created, or the report cannot be written (but not if its reader has ended, or
-if standard output is closed).
+if standard output is closed or not open for writing).
 ";
 
 pub(crate) enum Task {

@@ -83,7 +83,8 @@ struct Node<T, F: Family> {
 /// assert!(remove(2) && !remove(2));
 /// ```
 ///
-/// Guards and cursors borrow the chain, so a chain that is dropped frees its nodes at once:
+/// Guards and cursors borrow the chain, so a chain that is dropped frees its nodes at once. (If the destructors of two
+/// of them panic, the process aborts.)
 ///
 /// ```compile_fail,E0505
 /// let chain = asymfence_hazard::Chain::<String>::new();

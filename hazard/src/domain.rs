@@ -123,11 +123,12 @@ use crate::thread::{self, Local};
 /// - objects that destructors retire: they come within the bound only after as many other objects have been retired;
 /// - zero-sized objects, which share one address and so wait for each other;
 /// - objects of [`retire_deferred`](Domain::retire_deferred). A thread frees its objects in the order in which it has
-///   retired them, and no more than 64 with one retire (unless it retires a large object while too many bytes wait). So
-///   if a thread makes more than 60 deferred retires for each ordinary one, the objects of its ordinary retires wait
+///   retired them, and no more than 128 with one retire (unless it retires a large object while too many bytes wait).
+///   So if a thread makes more than 60 deferred retires for each ordinary one, the objects of its ordinary retires wait
 ///   longer too;
 /// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often, up to 64
-///   times as late. When they succeed again no single retire frees more than 128 objects.
+///   times as late. When they succeed again no single retire frees more than 128 objects, unless it retires a large
+///   object while too many bytes wait.
 ///
 /// Each domain has its own bound, and takes less than a kilobyte. Each thread that retires to a domain has a ring of
 /// its own there, of some 1.3 KiB. The ring grows by a kilobyte for each 64 objects, and shrinks again. When the thread

@@ -12,10 +12,12 @@ impl<F: 'static> Domain<F> {
     /// [`retire`](Domain::retire) runs no destructor and executes no heavy fence, in any thread. If there is such a
     /// thread already, this does nothing.
     ///
-    /// The thread sleeps while nothing waits, but looks once a second, and ends with the program. A retire wakes it.
-    /// While all waiting objects are protected, a retire wakes it only if a heavy fence is due by the number of objects
-    /// or bytes. Otherwise it looks again after a pause, which doubles from a millisecond up to a second. (A thread
-    /// that has retired objects before this call may retire a few more without waking it: fewer than
+    /// The thread sleeps while nothing waits, but looks once a second, and ends with the program. It inherits the
+    /// filters of the thread that calls this. (If a filter kills the new thread alone, SECCOMP_RET_KILL_THREAD, nothing
+    /// notices that: garbage grows, and another call of this does nothing.) A retire wakes it. While all waiting
+    /// objects are protected, a retire wakes it only if a heavy fence is due by the number of objects or bytes.
+    /// Otherwise it looks again after a pause, which doubles from a millisecond up to a second. (A thread that has
+    /// retired objects before this call may retire a few more without waking it: fewer than
     /// [`Thresholds::at_once`](crate::Thresholds::at_once), so up to three by default. They are freed within two
     /// seconds.) Objects that wait at the end of the program are not freed. If a destructor panics, the panic hook
     /// reports it, and the thread continues. On Linux and Android it waits by futex(2), without reading the clock.
