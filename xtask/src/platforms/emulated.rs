@@ -31,9 +31,8 @@ const EMULATED: [Skipped; 14] = [
     ("where_the_environment_began_is_overwritten", "the emulator has it at another place"),
 ];
 
-const RISCV: [Skipped; 4] = [
-    ("exec_forgets_the_decision_and_the_registration", TOO_RARE),
-    ("deciding::private_expedited_is_taken_and_holds", TOO_RARE),
+const RISCV: [Skipped; 3] = [
+    ("the_table_holds_on_private_expedited", TOO_RARE),
     ("a_forked_child_has_the_decision_with_the_registration", NEEDS_A_FILE),
     ("without_procfs_the_value_at_the_decision_counts", NEEDS_A_FILE),
 ];
