@@ -95,8 +95,8 @@ use crate::sync::{Arc, Bias, Life, Mutex, NowAndThen, now};
 
 /// Creates an empty deque, and returns its two sides: the owner, and a thief, which can be cloned.
 ///
-/// Either may be dropped first. The items that are left are dropped with the last handle, be it the owner or a thief.
-/// (If the drops of two of them panic, the process aborts.) Needs 64-bit atomics.
+/// Either may be dropped first. The items that are left are dropped with the last handle, whether that is the owner or
+/// a thief. (If the drops of two of them panic, the process aborts.) Needs 64-bit atomics.
 ///
 /// ```
 /// use asymfence_cookbook::deque::{Steal, deque};

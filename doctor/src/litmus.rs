@@ -32,8 +32,8 @@ pub(crate) enum Fence {
     Full,
     Heavy,
     /// Takes as long as a short system call, and is a full fence of its caller alone: what a rung would be that reaches
-    /// nobody. (If a fence takes longer than a store stays in the store buffer, its outcomes look like those of a heavy
-    /// fence. So tests/it counts the interrupts.)
+    /// nobody. (If a fence takes longer than a store stays in the store buffer, it cannot be told from a heavy fence by
+    /// its outcomes. So tests/it counts the interrupts.)
     #[allow(dead_code, reason = "only tests/litmus.rs needs to know that its test has teeth")]
     Decoy,
 }

@@ -152,7 +152,7 @@ struct Pair {
 struct Met {
     /// The heavy fences that the next light fence takes.
     heavy: Vec<(Past, &'static Location<'static>)>,
-    /// The thread's last light fence, whose past includes those of its earlier ones. For `LOCALS_GONE`, which stands
+    /// The thread's last light fence. Its past includes the pasts of the earlier ones. For `LOCALS_GONE`, which stands
     /// for several threads: every light fence.
     light: Vec<(Past, &'static Location<'static>)>,
 }

@@ -159,7 +159,7 @@ impl Description {
         identity(self.file.as_fd()) == Ok(self.identity)
     }
 
-    /// Leaves the number of the descriptor to whoever has it now.
+    /// Does not close the number of the descriptor: another thread may have it now.
     pub(crate) fn abandon(self) {
         let _ = self.file.into_raw_fd();
     }

@@ -272,6 +272,12 @@ fn closing_every_descriptor_does_not_give_the_place_back() {
     });
 }
 
+/// All numbers that a descriptor of this process may have, except that of the segment's file.
+fn numbers_but_of(header: Header<'_>) -> impl Iterator<Item = libc::c_int> {
+    let kept = header.file.as_raw_fd();
+    (3..100).filter(move |&number| number != kept)
+}
+
 /// As a thread does that makes the process a daemon, while another thread cleans. (Another file gets each number: a
 /// debug build of the standard library aborts when it is to close what is closed.)
 #[test]
@@ -280,7 +286,7 @@ fn closing_every_descriptor_does_not_let_another_clean_a_place_that_is_being_cle
         shared(|header, _| {
             let close_all_but_the_segments = || {
                 let other = fs::File::open("/dev/null").expect("a file");
-                for number in (3..100).filter(|&number| number != header.file.as_raw_fd()) {
+                for number in numbers_but_of(header) {
                     // SAFETY: nobody uses what the number stood for any more, except to close it.
                     unsafe { libc::dup2(other.as_raw_fd(), number) };
                 }
@@ -303,7 +309,8 @@ fn closing_every_descriptor_does_not_let_another_clean_a_place_that_is_being_cle
     });
 }
 
-/// The number of what was closed may be that of another thread's description, which would not exclude this one.
+/// Another thread may have opened a description under a number that was closed. A lock of that description would not
+/// exclude this thread.
 #[test]
 fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number() {
     Child::default().run(|| {
@@ -317,8 +324,7 @@ fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number()
                             step.store(2, SeqCst);
                             panic!("{place} is being cleaned by the other thread");
                         }
-                        let kept = header.file.as_raw_fd();
-                        for number in (3..100).filter(|&number| number != kept) {
+                        for number in numbers_but_of(header) {
                             // SAFETY: nobody uses it any more.
                             unsafe { libc::close(number) };
                         }

@@ -373,8 +373,8 @@ fn report<'t>(
     }
     faults.extend(failed.map(|test| format!("without a mutant, {test} fails")));
     if which.part == Part::Every {
-        // An excuse that no mutant needs is a fault. With `--all` only those of guards are looked at: an excuse of an
-        // ordering says that no model catches the mutant, and is needed even if a test catches it.
+        // An excuse that no mutant needs is a fault. With `--all` only excuses of guards are checked. An excuse of an
+        // ordering says that no model catches the mutant, so it is needed even if a test catches it.
         let is_judged = |case: &Case| which.all == (case.mutant.kind == Kind::Guard);
         let excuses = fates
             .iter()

@@ -1,4 +1,4 @@
-//! The models and tests that judge a mutant: those of its area. `court.rs` decides in which order they run.
+//! For each area of the code, the models and tests that judge its mutants. `court.rs` decides in which order they run.
 
 /// A build of test binaries: its name, and how cargo is called.
 #[derive(Debug)]

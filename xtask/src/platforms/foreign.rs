@@ -19,7 +19,7 @@ const LINTED: [&str; 10] = [
     "wasm32-unknown-unknown",
 ];
 
-/// Those of other systems for which docs.rs builds the documentation (Cargo.toml).
+/// The targets of other systems for which docs.rs builds the documentation. Cargo.toml names them.
 const DOCUMENTED: [&str; 2] = ["x86_64-pc-windows-msvc", "x86_64-apple-darwin"];
 
 const STD: &str = "-Zbuild-std=std,panic_abort";
