@@ -49,10 +49,11 @@ use crate::ticket::Ticket;
 /// *pause* is the time that was passed to [`new`](Bias::new). If `heavy_fence` is called more often than once in that
 /// time, a heavy fence revokes the bias, and then both sides execute `fence(SeqCst)`. The program calls
 /// [`restore_at`](Bias::restore_at) now and then, which restores the bias after a pause without a call of
-/// `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower than with full fences. (If a
-/// thread does not come to the end of a revocation or restoration, since a filter kills it alone or another thread
-/// forks meanwhile, both sides are full there, in the child for example, and nothing restores the bias until the next
-/// call of `heavy_fence`.) The pause and all times count in whole microseconds: fractions are ignored.
+/// `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower than with full fences. (A
+/// thread may never come to the end of a revocation or restoration: if a filter kills it alone, or, in a forked child,
+/// if it was another thread of the parent. Then the frequent side executes full fences, and nothing restores the bias.
+/// The next call of `heavy_fence` executes a heavy fence, and after it both sides execute full fences, as after any
+/// revocation.) The pause and all times count in whole microseconds: fractions are ignored.
 ///
 /// With `restore_at` at most two heavy fences are executed in a pause. This is so as long as heavy fences succeed. Two
 /// cases add to that. If several threads call `heavy_fence` at once while the bias holds or is being revoked, each of

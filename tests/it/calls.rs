@@ -1,4 +1,5 @@
-//! Functions that make no system call. They run in a child whose filter kills it for every call except exit.
+//! Which system calls functions make: none, or membarrier(2) alone. They run in a child whose filter kills it for every
+//! other call except exit.
 
 use nix::libc::{SYS_exit_group, SYS_membarrier, c_long};
 use nix::sys::signal::Signal;

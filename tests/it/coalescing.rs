@@ -297,7 +297,8 @@ fn a_clock_that_is_forbidden_ends_who_reads_it() {
     outcome.was_ended_by(Signal::SIGSEGV);
 }
 
-/// Waits for the call of another in a thread to which the clock is forbidden. Before and after that this thread decides.
+/// A thread forbids itself the clock. Then this thread calls `init`, and then the other one waits for a third one's
+/// call.
 #[cfg(target_arch = "x86_64")]
 fn wait_without_the_clock() {
     let shared = Coalesce::new();

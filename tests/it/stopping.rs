@@ -529,8 +529,8 @@ fn a_handler_of_sigabrt_that_fences_is_called_once() {
     assert!(outcome.cannot_run() || (1..=most).contains(&said), "{outcome:?}");
 }
 
-/// Makes standard error one that a write to raises `expected`: it suspends or ends who writes as others do, the twin.
-/// A heavy fence stops its process by SIGABRT.
+/// `redirect` makes standard error a file on which write(2) raises `expected`. A process that calls write(2), the twin,
+/// is suspended or ended by that signal. One whose heavy fence fails is ended by SIGABRT.
 fn writing_raises(expected: Signal, redirect: impl Fn()) {
     // SAFETY: the signal's default action, which the standard library has changed for SIGPIPE.
     unsafe { signal(expected, SigHandler::SigDfl) }.expect("a signal");

@@ -31,11 +31,11 @@ Usage: cargo xtask COMMAND
   mutants [--all] [--quick|--new|--list] [WORDS]
                   orderings weakened, fences removed, changes with a name: a
                   model must fail. --all inverts guards too, and has tests judge
-                  as well (an hour). --quick is --all without those that have a
-                  reason to survive, each first by what caught it last. --new:
-                  those alone that nothing has caught yet. --list counts them by
-                  file. With WORDS (a,b): those that have one in their
-                  description
+                  as well (an hour). --quick: guards too, which tests judge as
+                  well; each mutant first by what caught it last. --new: those
+                  alone that nothing has caught yet. Both leave out those that
+                  have a reason to survive. --list counts them by file. With
+                  WORDS (a,b): those that have one in their description
   spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the
                   address sanitizer

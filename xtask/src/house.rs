@@ -72,7 +72,7 @@ const CONDITIONS: [(&[&str], &[&str], &str); 3] = [
             "hazard/src/threads.rs",
             "cookbook/src/sync/waiting.rs",
         ],
-        "which target it is, is asked in src/sys/mod.rs, hazard/src/prefetch.rs, hazard/src/threads.rs and the two files with a clock alone",
+        "only the files that CONDITIONS of xtask/src/house.rs lists may ask which target it is",
     ),
     (
         &["loom"],

@@ -151,7 +151,8 @@ fn one_invented_answer_frees_no_place_of_the_living() {
     assert!(said.is_none_or(|said| said >= 8), "{said:?}");
 }
 
-/// The same while another process takes the place: it has the lock for that, for which this one's could be taken.
+/// The same while another process takes the place. It has locked the byte that `reap` locks too, so a `reap` that
+/// believes the invented answer could mistake that lock for its own.
 #[test]
 fn one_invented_answer_frees_no_place_that_is_being_taken() {
     let inject = |nth| format!("retval=0:when={nth}");

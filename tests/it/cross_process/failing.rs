@@ -23,8 +23,8 @@ fn symmetric(header: Header<'_>) -> Participant<'_, SymmetricFences> {
     attach_symmetric(header)
 }
 
-/// Each call on the locks fails once: the question of who creates, and of who attaches the two trials of a lock, the
-/// question who has it, the share, and the question again.
+/// Each fcntl(2) on the lock file fails in one run of the child: those that `create`, two `attach`, `renew`, the drop
+/// of a participant and `reap` make.
 #[test]
 fn each_call_on_the_locks_that_fails_is_an_error_and_leaves_nothing() {
     let inject = |nth| format!("error=EIO:when={nth}");
