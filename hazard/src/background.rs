@@ -1,4 +1,4 @@
-//! A thread that reclaims, so that no other thread runs a destructor.
+//! A thread that reclaims, so that no retire runs a destructor.
 //!
 //! It sleeps while nothing waits, and looks once a second. A retire wakes it, without a fence instruction:
 //!

@@ -9,8 +9,8 @@
 //! - A frozen link never changes: every exchange expects a link that is not frozen. So if a frozen link of node A leads
 //!   to node B, no thread can unlink B before A is unlinked. When A is unlinked, the link of A's predecessor becomes
 //!   the live link to B.
-//! - `unlink` removes a node whose link is frozen, by replacing the one live link to it. Only one thread can do so, and
-//!   that thread retires the node.
+//! - `unlink` takes a node whose link is frozen out of the chain, by replacing the one live link to it. Only one thread
+//!   can do so, and that thread retires the node.
 //!
 //! So if a link is not frozen, its node is in the chain (or is new, and no other thread sees it), and the node to which
 //! it leads is not retired at that moment. `follow` checks that after its publication (LINKED).

@@ -266,7 +266,7 @@ impl Default for Thresholds {
 const STRIDE: usize = 4;
 
 /// The domain counts a thread's new objects when they are `Thresholds::objects` divided by this (at most `AT_ONCE`), or
-/// hold `Thresholds::bytes` divided by this (or by the number of rings, if that is more).
+/// hold `Thresholds::bytes` divided by this (or by the number of rings that have an owner, if that is more).
 const SHARE: usize = 16;
 
 /// How many times as late a heavy fence comes at most, after failures.

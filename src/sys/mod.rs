@@ -144,9 +144,10 @@ mod forks;
 /// registration, and before anything is published because of that. It waits only once, as `done` records.
 ///
 /// Needed for a registration for GLOBAL_EXPEDITED, which passes over a process that is not registered, without an
-/// error. For PRIVATE_EXPEDITED it only saves a call: that command reports it, and the heavy fence registers again. On
-/// FreeBSD each command reports that its caller is not registered, so only Linux and Android wait. And only where there
-/// is a C library to wait by.
+/// error. Where PRIVATE_EXPEDITED finds no registration it fails, and the heavy fence registers again. There the wait
+/// saves the child three calls, and one of them, the registration, may be refused by a filter by then. On FreeBSD each
+/// command reports that its caller is not registered, so only Linux and Android wait. And only where there is a C
+/// library to wait by.
 pub(crate) fn let_forks_end(done: &AtomicBool) -> Result<(), Failure> {
     let _ = done;
     #[cfg(all(

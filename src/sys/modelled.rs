@@ -45,8 +45,8 @@ use crate::sync::Ordering::{self, Relaxed};
 pub(super) const RUNG: Mechanism =
     Mechanism { name: "modelled", admit: || Ok(()), probe, call, waiting: None, register: None };
 
-/// loom's five threads, and one more number, which stands for every thread whose thread-locals were dropped: such a thread
-/// no longer has a number of its own. Each of its fences counts as a fence of another thread.
+/// loom's five threads, and one more number, which stands for every thread whose thread-locals were dropped: such a
+/// thread no longer has a number of its own. Any two fences under this number count as fences of two different threads.
 const THREADS: usize = 6;
 const LOCALS_GONE: usize = THREADS - 1;
 const OTHERS: usize = THREADS - 2;
