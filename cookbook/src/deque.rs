@@ -58,10 +58,10 @@
 //!
 //! # Memory
 //!
-//! The buffer grows when it is full, and shrinks when an eighth of it is in use. Thieves may still read the old buffer.
-//! Each counts itself in before its heavy fence, and out after it has read. The owner publishes the new buffer,
-//! executes a light fence and loads the count. If the count is 0, no thief is in an old buffer, and none will come
-//! (store buffering again).
+//! The buffer grows when it is full. It shrinks when less than an eighth of it is in use, but not below its first
+//! capacity. Thieves may still read the old buffer. Each counts itself in before its heavy fence, and out after it has
+//! read. The owner publishes the new buffer, executes a light fence and loads the count. If the count is 0, no thief is
+//! in an old buffer, and none will come (store buffering again).
 //!
 //! # When not to use it
 //!
@@ -383,7 +383,7 @@ impl<T> Owner<T> {
         nobody
     }
 
-    /// Takes half the room away if an eighth of it is in use.
+    /// Takes half the room away if less than an eighth of it is in use.
     #[inline]
     fn give_back(&self, capacity: usize, items: u64) {
         // guard survives: the bound by `<=` would give room back one item sooner.
