@@ -64,8 +64,8 @@ fn a_symmetric_process_orders_all_nine() {
     Child::default().run(|| the_table_holds_on("symmetric"));
 }
 
-/// The twins of what the table forbids: the writer uses `fence(SeqCst)`, or a call that takes as long as a heavy fence
-/// and reaches no other thread.
+/// The twins of what the table forbids: the writer uses `fence(SeqCst)`, or a call that takes as long as a short system
+/// call and reaches no other thread.
 #[test]
 fn neither_a_full_fence_nor_a_slow_one_replaces_the_heavy_fence() {
     Child::default().run(|| {

@@ -100,7 +100,7 @@ fn draw(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     println!("what the sibling loses:     {:.0} ns", measured.heavy.sibling);
     match model.crossing() {
         Some(rounds) => {
-            println!("the same in all:            {rounds:.0} light fences a heavy one")
+            println!("break-even:                 {rounds:.0} light fences for each heavy one")
         }
         None => println!("no break-even: the light fence is no cheaper than a full one here"),
     }

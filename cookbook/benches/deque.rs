@@ -229,7 +229,7 @@ fn fib(n: u64) -> u64 {
     (0..n).fold((0, 1), |(this, next), _| (next, this + next)).0
 }
 
-/// A measurement: its title, what it runs, and the rounds of a sample.
+/// What a measurement runs.
 #[derive(Clone, Copy)]
 enum Load {
     Alone { items: u64 },

@@ -13,7 +13,7 @@ type Hook = (fn(&Owner<usize>), *const Owner<usize>);
 thread_local! {
     /// That of the next large allocation of this thread.
     static HOOK: Cell<Option<Hook>> = const { Cell::new(None) };
-    /// The bytes of the large allocations that this thread has, if it has freed them itself.
+    /// The bytes of large allocations that this thread has made and not freed.
     static LARGE: Cell<isize> = const { Cell::new(0) };
 }
 
@@ -53,8 +53,7 @@ fn count(size: isize) {
 #[global_allocator]
 static MEDDLING: Meddling = Meddling;
 
-/// Pushes one item too many, and the allocator `meddle`s while the deque grows: then everything is there
-/// once, newest first.
+/// Pushes one item too many, and the allocator `meddle`s while the deque grows: then everything is there once.
 #[track_caller]
 fn all_are_there(meddle: fn(&Owner<usize>), mut expected: Vec<usize>) {
     let (owner, _thief) = deque();

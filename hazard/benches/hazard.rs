@@ -560,8 +560,8 @@ const SINGLE: &[(&str, Replace)] = &[
     ("floor: freed at once", replace_floor),
 ];
 
-/// The worst of 50,000 calls, in nanoseconds: the 99.99th percentile, the median of all rounds, and the least
-/// maximum. Beside a thread that computes, if `beside`.
+/// Two rows, in nanoseconds: the 99.99th percentile of 50,000 calls (the median of the rounds), and the slowest call
+/// (in the round in which it was fastest). Beside a thread that computes, if `beside`.
 ///
 /// Some thousand calls run first and are not counted: memory that was not touched for long makes every call slower.
 fn worst(beside: bool) -> [Row; 2] {

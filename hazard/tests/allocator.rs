@@ -36,7 +36,8 @@ impl Drop for Canary {
 }
 
 thread_local! {
-    /// How many objects an allocation retires; none inside of itself, and where it is told so.
+    /// How many objects each allocation of this thread retires: 0 except in `while_the_allocator_retires`, and 0 while
+    /// the allocator itself retires.
     static RETIRES: Cell<usize> = const { Cell::new(0) };
 }
 

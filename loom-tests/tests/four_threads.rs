@@ -31,7 +31,7 @@ fn two_strong_fences_in_a_row_make_up_for_one_pair_that_is_not_ordered() {
 }
 
 #[test]
-fn a_thread_whose_light_fence_meets_no_heavy_one_on_either_side_misses() {
+fn with_two_pairs_that_are_not_ordered_the_ring_is_not() {
     for fences in ["HLLL", "HLLF", "HLFL", "HFLL"] {
         assert!(all_may_miss(fences), "{fences}");
     }

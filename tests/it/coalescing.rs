@@ -297,8 +297,8 @@ fn a_clock_that_is_forbidden_ends_who_reads_it() {
     outcome.was_ended_by(Signal::SIGSEGV);
 }
 
-/// A thread forbids itself the clock. Then this thread calls `init`, and then the other one waits for a third one's
-/// call.
+/// A spawned thread forbids itself the clock. Then the caller calls `init`, and then the spawned thread waits for the
+/// call of a third one.
 #[cfg(target_arch = "x86_64")]
 fn wait_without_the_clock() {
     let shared = Coalesce::new();

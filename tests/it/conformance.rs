@@ -195,7 +195,8 @@ fn not_offered(failure: Failure, offered: Commands, command: Commands) {
     assert!(!offered.contains(command), "{failure}");
 }
 
-/// The kernel lists PRIVATE_EXPEDITED with the other two, and refuses it: as it does, so the typed face says.
+/// After a registration for SYNC_CORE or RSEQ the kernel lists PRIVATE_EXPEDITED too, but refuses its call. So
+/// `registrations` does not list it.
 #[test]
 fn a_registration_that_does_not_work_is_not_listed() {
     Child::default().run(|| {

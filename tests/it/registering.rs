@@ -277,7 +277,7 @@ fn a_forked_child_has_the_proof_of_a_registration_with_it_or_not_at_all() {
     });
 }
 
-/// The twin of all three: the bare system call, which does not wait for the fork.
+/// The twin of both: the bare system call, which does not wait for the fork.
 #[test]
 fn a_bare_registration_and_a_fork_are_torn_apart() {
     Child::default().run(|| {

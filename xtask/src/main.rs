@@ -229,9 +229,11 @@ const TESTED: [&str; 14] = [
 /// The steps that need a Rust toolchain and nothing else. Tests that cannot run on a machine are listed at the end.
 /// `--no-fail-fast`: a binary with a test that fails does not keep the later ones from running.
 const ALL_STEPS: &[Step] = &[
-    ("packages", "the tests of every package, tests/it too, and of their documentation", |sh| {
-        run(sh, cmd!(sh, "cargo test --no-fail-fast {TESTED...}"))
-    }),
+    (
+        "packages",
+        "the tests of the libraries, the doctor and xtask, and of their documentation",
+        |sh| run(sh, cmd!(sh, "cargo test --no-fail-fast {TESTED...}")),
+    ),
     ("programs", "those of the cookbook, which `packages` has built", |sh| {
         for program in ["event_count", "rcu", "biased_lock", "deque"] {
             // The step above has built it.

@@ -572,7 +572,7 @@ fn a_thread_frees_as_many_at_a_time_as_it_is_told() {
             }),*]
         };
     }
-    // The second number is rounded down to a power of two. A low threshold is its maximum, as is 32.
+    // The second number is rounded down to a power of two. It is 32 at most, and less if the threshold is low.
     let at_a_time = freed_at_a_time!(128 1 128 2 128 4 128 7 128 8 128 100 64 8 64 100);
     assert_eq!(at_a_time, [1, 2, 4, 4, 8, 8, 4, 4]);
     if !cfg!(miri) {
@@ -685,7 +685,8 @@ fn many_threads_share_heavy_fences() {
         // So many that the bound is less than all.
         for (threads, each) in [(1, 20_000), (4, 20_000), (16, 20_000), (64, 20_000), (256, 40_000)]
         {
-            // Without `std` threads have no rings of their own, and so nothing is shared that they might share more of.
+            // Without `std` a thread keeps no ring. So with 256 threads a heavy fence serves no more objects than with
+            // 64: see `shared`.
             if threads == 256 && !cfg!(feature = "std") {
                 continue;
             }

@@ -46,7 +46,7 @@ use std::thread::ScopedJoinHandle;
 
 use asymfence_hazard::{AtomicBox, DomainStats, Family, Thresholds};
 
-/// What of the tests' domains is reclaimed when does not depend on time.
+/// What a test's domain reclaims, and when, does not depend on time.
 const BY_NUMBERS: Thresholds = Thresholds { pause: None, ..Thresholds::DEFAULT };
 
 /// An object that knows whether it is alive, and is counted when it dies.

@@ -34,7 +34,7 @@ const PEER: &str = "ASYMFENCE_TEST_PEER";
 struct Peer(std::process::Child);
 
 impl Peer {
-    /// Lets others run until `condition` holds; for the peer's part, as long as the peer lives.
+    /// Lets others run until `condition` holds. Panics if the peer ends before that.
     #[track_caller]
     fn wait_until(&mut self, condition: impl Fn() -> bool) {
         while !condition() {
