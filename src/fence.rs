@@ -267,8 +267,9 @@ fn decided_or_first() -> Result<(), HeavyFenceError> {
     }
 }
 
-/// A heavy fence on a rung. `since` is the count in a ticket: if it is given, a call that started after the ticket was
-/// taken serves instead of a new one.
+/// A heavy fence on a rung. `since` is the count in a ticket. If it is given, and the rung's calls are shared
+/// (`waiting`), a call that started after the ticket was taken serves instead of a new one. A rung whose calls are not
+/// shared makes a new one: its caller asks `is_served` first.
 #[inline(always)] // into each of its callers: see `barrier_elsewhere`
 pub(crate) fn heavy(since: Option<usize>, rung: Rung) -> Result<(), HeavyFenceError> {
     let instead = Cell::new(None);

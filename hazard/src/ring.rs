@@ -459,8 +459,8 @@ impl Ring {
         unsafe { self.own(put_off) }
     }
 
-    /// Makes the next object count as the first one in a new ring: the owner checks the ring when it comes, and reads the
-    /// clock.
+    /// Makes the owner check the ring, and read the clock, when the next object comes: also in a new ring, which would
+    /// otherwise be checked at its `stride`th object.
     ///
     /// # Safety
     ///
@@ -600,7 +600,7 @@ impl Ring {
         }
     }
 
-    /// Objects ever put in. Read before a heavy fence (FENCED), or for reports.
+    /// Objects ever put in. FENCED needs the Acquire if this is read before a heavy fence; else it is only a number.
     #[inline]
     pub(crate) fn tail(&self) -> usize {
         // Acquire: the objects before it were unlinked, and their items written. Pairs with: the Release in `put`.
