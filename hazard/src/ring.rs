@@ -600,7 +600,7 @@ impl Ring {
         }
     }
 
-    /// Objects ever put in. FENCED needs the Acquire if this is read before a heavy fence; else it is only a number.
+    /// Objects ever put in. Read before a heavy fence (FENCED), or only as a number.
     #[inline]
     pub(crate) fn tail(&self) -> usize {
         // Acquire: the objects before it were unlinked, and their items written. Pairs with: the Release in `put`.
