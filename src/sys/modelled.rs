@@ -441,7 +441,7 @@ pub(crate) fn start(start: Start, visit: Visit) {
     let world = running();
     assert!(
         world.is_none(),
-        "call `asymfence::model::init` before the first fence of the execution"
+        "call `asymfence::model::init` before the first fence of the execution, and before `count_calls`"
     );
     assert!(matches!(execution(), Execution::Runs), "{NO_MODEL}");
     assert!(
