@@ -32,7 +32,7 @@ Usage: costs [--quick] [--out FILE] [--note TEXT] [--other NAME:LIGHT,FULL,HEAVY
 
 Exit code: 0 if the picture was drawn, 1 if there is nothing to draw (one core
 alone, a symmetric process) or the file cannot be written, 2 if the arguments
-are wrong.
+are wrong or a thread cannot be created.
 ";
 
 struct Arguments {

@@ -59,7 +59,7 @@ hot_paths! {
     once_asymmetric, walk_asymmetric: |proof: Asymmetric| proof.light_fence();
     once_light, walk_light: |_proof: Asymmetric| light_fence();
     once_full, walk_full: |_proof: Asymmetric| fence(SeqCst);
-    // An instruction too many, which the comparison must find.
+    // One light fence too many, which the comparison must find.
     once_light_twice, walk_light_twice: |_proof: Asymmetric| { light_fence(); light_fence() };
 }
 

@@ -317,15 +317,19 @@ fn groups(criterion: &mut Criterion) {
 fn all_in_turn(_: &mut Criterion) {
     let samples = if is_quick() { 5 } else { 21 };
     println!(
-        "\nns a push and a pop, or a leaf; as a ratio to here; heavy fences in 1,000 of these"
+        "\nns a push and a pop, or a leaf; as a ratio to here; heavy fences of `here` in 1,000 of these"
     );
     for (what, load) in loads().filter(|(what, _)| is_wanted(what)) {
         let rounds = load.rounds();
-        let asked = asymfence::stats().heavy.asked;
+        let mut asked = 0;
         let costs = in_turn::samples(CONTENDERS.len(), samples, |i| {
-            CONTENDERS[i].1(load, rounds).as_nanos() as f64 / rounds as f64
+            let before = asymfence::stats().heavy.asked;
+            let took = CONTENDERS[i].1(load, rounds).as_nanos() as f64;
+            if i == 0 {
+                asked += asymfence::stats().heavy.asked - before;
+            }
+            took / rounds as f64
         });
-        let asked = asymfence::stats().heavy.asked - asked;
         let per_mille = asked as f64 * 1e3 / (samples as f64 * rounds as f64);
         println!("{what}   ({per_mille:.3} heavy fences)");
         in_turn::print(CONTENDERS.iter().map(|contender| contender.0), costs);

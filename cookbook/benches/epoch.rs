@@ -81,7 +81,8 @@ macro_rules! epochs {
 
 epochs!(Here, asymmetric, asymmetric::Collector::new());
 epochs!(Twin, symmetric, symmetric::Collector::new());
-// A heavy fence is due at each check if anything waits, as if the fences were swapped and nothing else changed.
+// A heavy fence is due at each check if anything waits: as if crossbeam-epoch had a light fence and a heavy one in
+// place of its full fences, and no pacer.
 epochs!(Unpaced, asymmetric, asymmetric::Collector::with_pacer(Pacer::new(1).each(128)));
 
 struct Crossbeam {

@@ -95,7 +95,7 @@ fn an_allocator_that_fills_the_next_buffer_loses_nothing() {
     all_are_there(meddle, (1_000_000..).take(3 * owner.capacity()).collect());
 }
 
-/// No thief is there that could read in it.
+/// No thief is in the middle of a steal, so none could read in it.
 #[test]
 fn a_buffer_that_is_too_small_is_freed_at_once() {
     let before = LARGE.get();

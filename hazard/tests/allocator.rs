@@ -84,7 +84,6 @@ fn while_the_allocator_retires(count: usize, work: impl FnOnce()) {
 
 #[test]
 fn what_an_allocator_retires_in_the_middle_of_a_retire_is_freed_once() {
-    // More than a block of the ring holds: the ring that the inner retires take is full too.
     let work = |count| {
         let mut hazard = HazardPointer::<Tests>::new();
         let protected = hazard.protect(&CONFIG);
@@ -99,6 +98,7 @@ fn what_an_allocator_retires_in_the_middle_of_a_retire_is_freed_once() {
     };
     asymfence::init();
     CONFIG.store(Canary::boxed());
+    // 70 is more than a block of a ring holds: so the ring that the inner retires take is full too.
     for count in [1, 2, 70] {
         work(count);
         // The end of a scope does not wait for the end of a thread's locals. A join does.

@@ -31,7 +31,7 @@ fn main() {
         let hidden = judged.difference(&found.outcomes).count();
         let more = found.outcomes.difference(&judged).count();
         println!(
-            "{name}: {} executions, {:?}, {hidden} hidden, {more} more",
+            "{name}: {} executions, {:?}, {hidden} outcomes of the oracle alone, {more} of loom alone",
             found.executions,
             begin.elapsed()
         );

@@ -252,7 +252,7 @@ fn what_query_does_not_list_is_not_registered_for() {
 }
 
 #[test]
-fn a_proof_outlives_neither_the_kernels_memory_nor_a_sandbox_in_silence() {
+fn a_barrier_that_is_refused_in_spite_of_a_proof_is_an_error() {
     Child::default().run(|| {
         let private = register::<PrivateExpedited>().expect("offered");
         in_fork(|| assert_eq!(private.barrier(), Ok(())));

@@ -616,7 +616,7 @@ fn the_other_rung_needs_no_cpuid_once_decided() {
     });
 }
 
-/// The twin of both.
+/// The twin of the two that call `forbid_cpuid`.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn a_forbidden_cpuid_ends_who_executes_it() {

@@ -195,7 +195,8 @@ fn who_may_not_ask_about_a_terminal_stops_all_the_same() {
     }
 }
 
-/// There vmsplice(2) would read into the message. The twin is the last case of the next test.
+/// There vmsplice(2) would read into the message. The twin is the last case of
+/// `whatever_standard_error_is_it_gets_the_message`.
 #[test]
 fn a_pipe_that_standard_error_can_only_read_keeps_what_it_holds() {
     Child::default().filtering().run(|| {

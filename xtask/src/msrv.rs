@@ -23,6 +23,10 @@ pub(crate) fn check(sh: &Shell) -> Result {
         let target = target(sh, "msrv");
         run(sh, cmd!(sh, "cargo check --locked --target-dir {target} {features...}"))?;
     }
+    let (target, packages) =
+        (target(sh, "msrv"), ["asymfence-hazard", "asymfence-cookbook", "asymfence-doctor"]);
+    let packages = packages.iter().flat_map(|package| ["--package", package]);
+    run(sh, cmd!(sh, "cargo check --locked --target-dir {target} {packages...}"))?;
     elsewhere(sh)?;
     ledger::ran(sh, WHAT)
 }

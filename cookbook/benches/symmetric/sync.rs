@@ -83,7 +83,7 @@ pub(crate) fn now_and_then() -> bool {
     false
 }
 
-/// The fences never give way: nobody asks.
+/// Never asked: the light fence of the `Bias` here always returns true, so nobody looks whether to restore a bias.
 #[derive(Debug)]
 pub(crate) struct NowAndThen;
 

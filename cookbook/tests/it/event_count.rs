@@ -124,7 +124,7 @@ fn a_condition_may_notify_and_wait_itself() {
     assert_nobody_waits(&event);
 }
 
-/// Whether it was notified before it left, or parked, or neither.
+/// The notification may reach the one that cancels, or the sleeper, which may sleep already or not yet.
 #[test]
 fn who_cancels_takes_no_wake_up_from_who_sleeps() {
     for _ in 0..if cfg!(miri) { 10 } else { 1_000 } {

@@ -307,7 +307,7 @@ fn what_is_deferred_waits_for_readers_and_is_done_in_order() {
     defer(1_000);
     rcu.run_all_deferred();
     assert_eq!(done.load(Relaxed), 1_001);
-    // The last one that is waited for.
+    // The drop of the `Rcu` runs it.
     defer(1_001);
     drop(reader);
     drop(rcu);

@@ -760,7 +760,7 @@ fn a_heavy_fence_of_anybody_frees_what_waits() {
     });
 }
 
-/// What retires while a thread's locals end, whichever ends first, is freed by others.
+/// What is retired while a thread's locals end, whichever ends first, is freed by others.
 #[test]
 fn a_thread_that_ends_may_retire() {
     domain! { enum Tests {} = BY_NUMBERS; }

@@ -170,7 +170,8 @@ fn garbage_of_a_cohort_is_bounded() {
             scope.spawn(|| {
                 for _ in 0..ROUNDS {
                     slot.store(Canary::new(&deaths));
-                    // Freed before retired: what is freed meanwhile would count as waiting.
+                    // `retired` is read first, so the difference may be too low. In the other order, what is retired
+                    // and freed between the two would count as waiting.
                     let (retired, freed) = (slot.stats().retired, slot.stats().freed);
                     assert!(retired.saturating_sub(freed) <= bound());
                     slot.read(Canary::assert_alive);

@@ -187,7 +187,7 @@ fn after_heavy_fences_have_failed_a_retire_of_many_bytes_frees_a_few_too() {
     });
 }
 
-/// By as many as come the backlog would never shrink.
+/// If a retire freed only as many as are retired, the backlog would never shrink.
 #[test]
 fn after_heavy_fences_have_failed_a_few_times_what_waits_shrinks_to_the_bound() {
     // More than the bound, and not so much that each retire frees as many as it may.

@@ -169,7 +169,7 @@ fn a_guard_of_a_part_keeps_the_whole_object() {
     assert_eq!((reclaim::<Tests>(), deaths.load(Relaxed)), ((1, 0), 1));
 }
 
-/// As often as one likes, by a frozen link's own word too.
+/// It may be frozen again, and no exchange changes it.
 #[test]
 fn a_frozen_link_stays_as_it_is() {
     domain! { enum Tests {} = BY_NUMBERS; }

@@ -70,7 +70,7 @@ fn hazard_pointer(fences: Fences) {
     reader.join().expect("no panic");
 }
 
-/// A biased lock. The reader enters by a store of its own; the writer revokes, and waits.
+/// A biased lock. The reader enters by a store of its own; the writer revokes, and writes if no reader is inside.
 fn biased_lock(fences: Fences) {
     let revoked = Arc::new(AtomicBool::new(false));
     let inside = Arc::new(AtomicBool::new(false));

@@ -107,7 +107,8 @@ fn b<T: Tickets>(tickets: T) -> bool {
     seen.is_some_and(|(y, _)| y == 1)
 }
 
-/// What the holder does after its ticket is served comes after what other threads did before their light fences.
+/// The holder stores `y` after its ticket is served. A thread that sees that before its light fence sees, after the
+/// fence, what the holder did before it took the ticket.
 fn c<T: Tickets>(tickets: T) -> bool {
     let world = World::new(tickets);
     let caller = world.caller();

@@ -135,7 +135,8 @@ fn one_invented_answer_frees_no_place_of_the_living() {
             }
             let Ok(Attached::Symmetric(mine)) = attach(header) else { return println!("refused") };
             let reaped = reap(header, |place| assert_ne!(place, mine.index(), "it lives"));
-            // With a lock that it has not, too.
+            // The second participant may believe in a lock that it does not have. Even then it does not get the first
+            // one's place.
             match (reaped, attach(header)) {
                 (Ok(freed), Ok(other)) => {
                     assert_eq!(freed, 0);
@@ -196,7 +197,7 @@ fn fuse_is_refused() {
 
 /// Otherwise one process that tries again and again would fill the table.
 #[test]
-fn an_attach_that_may_not_ask_for_locks_leaves_no_place_taken() {
+fn an_attach_that_may_not_ask_about_locks_leaves_no_place_taken() {
     Child::default().run(|| {
         let segment = fresh();
         let header = segment.header();
@@ -206,7 +207,7 @@ fn an_attach_that_may_not_ask_for_locks_leaves_no_place_taken() {
             scope.spawn(|| {
                 apply_filter(&refused).expect("the filter is accepted");
                 for _ in 0..2 * PARTICIPANTS {
-                    let error = attach(header).expect_err("a lock that cannot be asked for");
+                    let error = attach(header).expect_err("a lock that cannot be asked about");
                     assert_eq!(error, SegmentError::Failed(SegmentStep::Lock, libc::EPERM));
                 }
             });

@@ -118,7 +118,7 @@ fn a_process_in_a_sandbox_without_membarrier_takes_part_in_a_symmetric_segment()
     });
 }
 
-/// The commands of a kernel before 4.14, and a sandbox that answers success to everything.
+/// A sandbox that answers success to everything: so QUERY lists no command.
 #[test]
 fn a_success_of_a_sandbox_that_query_does_not_bear_out_is_not_believed() {
     Child::under(on_membarrier(Errno(0))).run(|| {

@@ -42,7 +42,7 @@ fn each_call_on_the_locks_that_fails_is_an_error_and_leaves_nothing() {
                 reap(header, |_| ())
             };
             match goes_through() {
-                // A place that could not be asked for is not given back.
+                // A place whose lock could not be asked about is not given back.
                 Ok(reaped) => assert!((1..=2).contains(&reaped)),
                 Err(SegmentError::Failed(SegmentStep::Lock, libc::EIO)) => println!("EIO"),
                 Err(error) => panic!("{error:?}"),
@@ -98,8 +98,9 @@ fn a_page_that_cannot_be_had_is_an_error_of_attach() {
     }
 }
 
-/// A process that has as many mappings as it may have: the page cannot be split off a neighbour. A child would not be told
-/// from its parent then. A sandbox that refuses the call, the twin, does so each time.
+/// A process that has as many mappings as it may have: the page cannot be split off a neighbour. Then the process
+/// number alone would tell a child from its parent, and a later call may succeed. The twin: a sandbox that refuses the
+/// call (EPERM) refuses it each time, so `attach` goes on with the number alone.
 #[test]
 fn a_page_that_the_kernel_cannot_set_apart_is_an_error_of_attach() {
     for errno in ["ENOMEM", "EAGAIN", "EPERM"] {

@@ -63,7 +63,7 @@ const REFUSED: u32 = 3;
 const MIXED: &str = "the child and its parent are mixed up";
 
 /// In a process that gets SIGUSR1 at one of its calls: its handler forks, and both go on, one when the other has
-/// attached.
+/// attached. If the place was taken before the fork, both have it, as after any fork.
 fn both_attach(child_is_first: bool) {
     static STEP: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
     static CHILD: AtomicI32 = AtomicI32::new(-1);

@@ -645,7 +645,8 @@ fn a_place_is_given_back_while_another_process_looks_at_it() {
             assert_eq!(first.renew(), Ok(()));
             drop(first);
             assert_eq!(places(&second), [1]);
-            // The twin: under a lock of a holder it stays taken.
+            // The twin: place 2, on whose first byte somebody has a lock, is not taken. (Nor is place 0, whose other
+            // byte is still locked.)
             lock(&other, libc::F_RDLCK, HELD + 2, 1);
             assert_eq!(attach_symmetric(header).index(), 3);
         });

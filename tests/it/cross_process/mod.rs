@@ -219,13 +219,13 @@ pub(crate) fn a_fresh_segment_fails_with(errno: i32) {
     assert!(matches!(answer, Err(SegmentError::Failed(_, found)) if found == errno), "{answer:?}");
 }
 
-/// For the tests of sandboxes.
+/// For the tests of sandboxes and switches.
 #[track_caller]
 pub(crate) fn a_fresh_segment_is_made() {
     assert_eq!(create(fresh().header(), Mode::Asymmetric), Ok(()));
 }
 
-/// For the tests of sandboxes.
+/// For the tests of sandboxes and switches.
 #[track_caller]
 pub(crate) fn a_fresh_segment_is_refused() {
     let answer = create(fresh().header(), Mode::Asymmetric);

@@ -29,7 +29,7 @@ const CHOOSER: &str = r#"
 extern crate self as asymfence;
 #[cfg(not(any(feature = "loom", doc)))]
 #[doc(hidden)]
-#[allow(missing_docs, reason = "what changes with a name ask for, also where tests judge")]
+#[allow(missing_docs, reason = "named mutants call its `fence`, also in builds without the model")]
 pub mod model {
     pub use core::sync::atomic::fence;
 }
@@ -120,7 +120,8 @@ pub mod mutant {
 /// Which mutants are tried, and who judges them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Which {
-    /// Also guards, by models and tests. Otherwise orderings, fences, and what has a name, by models.
+    /// Guards are tried too, and models and tests judge every mutant. Otherwise guards are not tried (but by
+    /// `Part::Quick`), and models alone judge the others.
     pub(crate) all: bool,
     pub(crate) part: Part,
 }
@@ -228,7 +229,7 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
         Ok(())
     })?;
     fates.extend(judged.into_inner().expect("no worker panics"));
-    report(&fates, which, court.failed())
+    report(&fates, which, word, court.failed())
 }
 
 /// Groups of mutants that the same tests judge. Two of one line may hide each other, so they are not in one group.
@@ -347,11 +348,12 @@ fn judges(mutant: &Mutant) -> &'static [Judge] {
     area.unwrap_or_else(|| panic!("{} has no judge in `AREAS`", mutant.file)).1
 }
 
-/// A survivor without an excuse is a fault. If every mutant is tried, so is an excuse whose words are needed by no
+/// A survivor without an excuse is a fault. If all mutants are tried, so is an excuse whose words are needed by no
 /// survivor of its file, unless they name the schedule.
 fn report<'t>(
     fates: &[(Fate, &Case)],
     which: Which,
+    word: &str,
     failed: impl Iterator<Item = &'t str>,
 ) -> Result {
     let count = |is: fn(&Fate) -> bool| fates.iter().filter(|(fate, _)| is(fate)).count();
@@ -372,7 +374,7 @@ fn report<'t>(
         faults.insert(0, "no test catches, and no comment `survives: …` says why:".to_owned());
     }
     faults.extend(failed.map(|test| format!("without a mutant, {test} fails")));
-    if which.part == Part::Every {
+    if which.part == Part::Every && word.is_empty() {
         // An excuse that no mutant needs is a fault. With `--all` only excuses of guards are checked. An excuse of an
         // ordering says that no model catches the mutant, so it is needed even if a test catches it.
         let is_judged = |case: &Case| which.all == (case.mutant.kind == Kind::Guard);

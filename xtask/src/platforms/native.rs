@@ -26,7 +26,7 @@ pub(super) fn no_std(sh: &Shell) -> Result {
         )?;
     }
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-        return unavailable("the program without std enters as the kernel of x86_64 Linux has it");
+        return unavailable("the program without std has an entry point for x86_64 Linux only");
     }
     let _flags = sh.push_env(
         "RUSTFLAGS",
