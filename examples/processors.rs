@@ -107,7 +107,9 @@ fn main() {
     println!(
         "An interrupt costs {interrupt} ns. By the objects that each processor retires a second:"
     );
-    println!("heavy fences a second, time of all processors in interrupts, and in calls.");
+    println!(
+        "Calls a second (heavy fences may share one), time of all processors in interrupts, and in heavy fences."
+    );
     BATCHES.iter().for_each(|&batch| println!("\n{}", table(batch, interrupt).trim_end()));
 }
 

@@ -1,4 +1,4 @@
-//! Counts what waits for a heavy fence, and tells one caller when a heavy fence is due.
+//! Counts what waits for a heavy fence, and tells a caller, usually one, when a heavy fence is due.
 //!
 //! All of it is advice, and Relaxed: no order depends on it. The read-modify-writes make sure that each waiting thing
 //! is reported once, and that none is lost.

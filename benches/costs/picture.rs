@@ -58,10 +58,11 @@ pub(crate) fn draw(measured: &Measured, others: &[Other], note: &str, file: &Pat
     let (left, right) = panels.split_horizontally(600);
     break_even(measured, others, &left)?;
     scale(measured, &right)?;
-    let note = format!(
-        "Lines: the model (dashed: with light_fence, solid: with Asymmetric). Dots: measured. {note}"
-    );
-    foot.draw(&Text::new(note, (22, 8), (FONT, 14).into_font().color(&INK)))?;
+    const LINES: &str = "Lines on the left: the model (dashed or grey: with light_fence, solid: with Asymmetric). \
+                         The line of the bias, the right side and all dots: measured.";
+    for (text, y) in [(LINES, 1), (note, 16)] {
+        foot.draw(&Text::new(text.to_owned(), (22, y), (FONT, 14).into_font().color(&INK)))?;
+    }
     area.present()?;
     Ok(())
 }

@@ -93,7 +93,7 @@ const CONTENDERS: [Contender; 9] = [
         |sources| _ = black_box(sources.symmetric.replace(Box::new([1; 4]))),
     ),
     Contender(
-        "crossbeam-epoch, pin",
+        "crossbeam-epoch",
         |sources, times| {
             repeat(times, || {
                 let guard = crossbeam_epoch::pin();
@@ -116,7 +116,7 @@ const CONTENDERS: [Contender; 9] = [
         replace_epoch,
     ),
     Contender(
-        "arc-swap, load",
+        "arc-swap",
         |sources, times| repeat(times, || first(&sources.arc_swap.load())),
         |sources| sources.arc_swap.store(Arc::new([1; 4])),
     ),

@@ -3,7 +3,8 @@
 //! writer runs beside the readers.
 //!
 //! The contenders of a table run round by round, so that other work on the machine affects all alike. A table has
-//! medians, and ratios to its first contender. The last table has all results, as docs/hazard-costs.md shows them.
+//! medians, and ratios to its first contender. The last table has a row for most of these, with its first contender,
+//! the other crates and the floor, as docs/hazard-costs.md shows it.
 //!
 //! `cargo bench -p hazard-benches`. To build all contenders with another allocator than the system's:
 //! `RUSTFLAGS="--cfg asymfence_jemalloc" cargo bench -p hazard-benches --target-dir target/jemalloc`, or `mimalloc` in
@@ -1041,7 +1042,7 @@ impl Row {
     }
 }
 
-/// The last table, with all results, in Markdown.
+/// The last table, in Markdown: of each row the first contender, the other crates and the floor.
 fn print_all(rows: &[&Row]) {
     let of = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let processors = of("/proc/cpuinfo");

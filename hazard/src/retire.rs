@@ -9,7 +9,8 @@ use crate::ring::Ring;
 use crate::sync::LOOM;
 use crate::thread::Local;
 
-/// The maximum number of bytes that an object counts with: so few that one wrong number does not make the sums wrap.
+/// The maximum number of bytes that `retire_weighing` lets an object count with: so few that one wrong number does not
+/// make the sums wrap.
 // guard survives: a greater number is low enough too for the few objects that tests retire.
 const HEAVIEST: usize = 1 << if usize::BITS > 48 { 48 } else { usize::BITS - 3 };
 

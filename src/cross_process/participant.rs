@@ -41,7 +41,7 @@ pub enum Attached<'a> {
     Symmetric(Participant<'a, SymmetricFences>),
 }
 
-/// A process that is attached to a segment. It has a place in the segment's table until the participant is dropped.
+/// An attachment of this process to a segment. It has a place in the segment's table until it is dropped.
 ///
 /// A child of fork(2) has a copy of the participant. The place is given back when the last copy is dropped, even if
 /// another copy ended with its process before. Such a place is not reaped, so the `clean` of [`reap`](super::reap) does

@@ -1,4 +1,4 @@
-//! What `ofd_lock` answers, and what stands in for it in Miri.
+//! The type of the answers of `ofd_lock`, and of `one_process`, which stands in for it in Miri.
 
 use core::ffi::c_int;
 

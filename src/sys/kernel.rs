@@ -107,7 +107,7 @@ pub(super) fn search_environment() -> Option<Option<super::environment::Switch>>
 }
 
 super::on_linux! {
-    /// Identifies this kernel from one boot to the next.
+    /// Identifies this boot of the kernel: another boot has another id.
     #[cfg(feature = "std")]
     pub(crate) fn boot_id() -> Result<[u32; 4], Errno> {
         if super::INTERPRETED {

@@ -95,9 +95,9 @@ fn own_line() -> Option<&'static mut Line> {
         0 => -1,
         me => me,
     };
-    // Relaxed: a thread looks for its own TID, which it has written here itself, and the line is used by the thread that
-    // took the place, and by no other. (A forked child inherits the table. If its TID equals one that a thread of the
-    // parent has written, it stops without a message.)
+    // Relaxed: a place changes once, from 0 to a TID, so an exchange that fails finds that TID. And a line is used by
+    // the thread that took the place, and by no other. (A forked child inherits the table. If its TID equals one that a
+    // thread of the parent has written, it stops without a message.)
     STOPPING
         .iter()
         .find_map(|place| match place.who.compare_exchange(0, me, Relaxed, Relaxed) {

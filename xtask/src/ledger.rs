@@ -1,4 +1,4 @@
-//! The list at the end of each command: what ran, and what could not run here and why.
+//! What ran, and what could not run here and why. At its end a command lists what could not run.
 //!
 //! Tests, also in child processes, and the jobs of xtask enter a line each. With `CI=true` in the
 //! environment a test that could not run is a fault, unless it is excused. A required test that entered no

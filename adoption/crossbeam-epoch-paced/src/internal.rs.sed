@@ -10,7 +10,7 @@ s/^( *)self.global\(\).collect\(&guard\);/\1let nth = count.0 \/ Self::PINNINGS_
 /fn try_advance\(/,/^    \}/ {
   s/self.epoch.load\(Ordering::Relaxed\)/self.epoch.load(Ordering::Acquire)/
   s/^( *)asymfence::heavy_fence\(\);/\1if self.lags_behind(global_epoch, guard) {\n\1    return global_epoch;\n\1}\n&/
-  s/^( *)self.epoch.store\(new_epoch.*/&\n\1\/\/ Three advances are behind the tag of the successor, by its two bits.\n\1self.tagged(new_epoch.successor()).store(0, Ordering::Relaxed);/
+  s/^( *)self.epoch.store\(new_epoch.*/&\n\1\/\/ Bags with the two bits of the successor were tagged three advances ago: they wait for no further advance.\n\1self.tagged(new_epoch.successor()).store(0, Ordering::Relaxed);/
 }
 # In two: to advance, and to free.
 s/^( *)let global_epoch = self.try_advance\(guard\);/&\n\1self.free(global_epoch, guard);\n    }\n\n    fn free(\&self, global_epoch: Epoch, guard: \&Guard) {/

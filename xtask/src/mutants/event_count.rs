@@ -90,7 +90,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if sleepers.woken > 0 {",
     ),
     Mutant(
-        "wakes whoever is parked, and takes one off the count",
+        "wakes as many as it is asked to, and takes all off the count",
         FILE,
         "self.waiters.store(sleepers.parked + sleepers.tasks.len(), Relaxed);",
         "self.waiters.store(0, Relaxed);",
