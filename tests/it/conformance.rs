@@ -58,7 +58,7 @@ fn conforms(registered: u32) {
         for flags in [0, FLAG_CPU, 2, 3, u32::MAX] {
             for cpu in [-1, 0, 9_999] {
                 if flags == 0 && (REGISTRATIONS.contains(&command) || cpu != -1) {
-                    continue; // it would change what is tested; it is ignored
+                    continue; // a registration would change what is tested; without a flag `cpu` is ignored
                 }
                 assert_eq!(
                     raw(command, flags, cpu),

@@ -11,8 +11,8 @@ const HELD: i32 = 42;
 /// Forks. The child runs `body`, which must return without a panic.
 #[track_caller]
 pub(crate) fn in_fork(body: impl FnOnce()) {
-    // SAFETY: where another thread may hold a lock, the bodies below take none and allocate nothing;
-    // the test harness's other thread waits for this one. glibc's allocator survives a fork.
+    // SAFETY: the test harness's other thread waits for this one. Where another thread may hold a lock, the bodies take
+    // only locks that survive a fork: those of glibc's allocator, and of the library.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             // If the panic left this function, it would end the child's copy of the test, and the child with status 0.

@@ -105,7 +105,8 @@ fn a_sandbox_that_answers_0_to_everything_is_not_believed() {
 /// The calls that a process makes to decide, and to take part in a segment.
 const BELIEVED: [u64; 3] = [1 << 0, 1 << 3, 1 << 4];
 
-/// The kernel answers QUERY. A sandbox answers 0 to the other commands, or to some of them.
+/// The kernel answers QUERY. A sandbox answers 0 to the other commands, to some of them, or to numbers that are no
+/// command; or it answers EPERM to such a number, for which the kernel has EINVAL.
 #[cfg(feature = "std")]
 #[test]
 fn a_sandbox_that_answers_0_to_what_does_not_exist_is_not_believed() {
@@ -430,7 +431,7 @@ fn a_sandbox_closed_later_leaves_the_other_rung_where_that_is_sound() {
     });
 }
 
-/// After the decision forbids membarrier, removes by `away` what the other rung's gate reads, and fences.
+/// Decides. Then forbids membarrier, removes by `away` what the other rung's gate reads, and fences.
 fn falls_back_without(away: impl FnOnce()) {
     needs_procfs();
     init();
@@ -517,7 +518,8 @@ fn a_sandbox_closed_over_every_rung_aborts_heavy_fence() {
     ]);
 }
 
-/// The causes that the documentation of `heavy_fence` names.
+/// Causes that the documentation of `heavy_fence` names. (`supervised.rs` has the supervisor, and the tests below have
+/// those of the mprotect rung.)
 #[test]
 fn each_cause_of_an_abort_aborts() {
     let causes = [

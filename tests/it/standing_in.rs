@@ -8,7 +8,8 @@ use crate::child::{Child, ledger, needs_procfs};
 use crate::mount::{mount, mounts_of_its_own};
 use crate::rung;
 
-/// The reason against mprotect in a process whose /sys has these files alone; `None` if there is none.
+/// The reason against mprotect in a process whose /sys has these files alone: `Some(None)` if there is none, `None` if
+/// that cannot be tried here.
 fn with_files_in_sys(files: &[&str]) -> Option<Option<String>> {
     needs_procfs();
     let mprotect = rung("mprotect")?;

@@ -35,7 +35,7 @@ fn fence_in_vain() {
     apply_filter_all_threads(&on_every_rung(Errno(libc::EPERM as u32))).expect("a filter");
     alarm::set(60);
     heavy_fence();
-    unreachable!("a heavy fence that was not had returned");
+    unreachable!("a heavy fence whose call failed has returned");
 }
 
 /// Makes `fd` the standard error.
@@ -225,7 +225,8 @@ fn a_pipe_that_standard_error_can_only_read_keeps_what_it_holds() {
     });
 }
 
-/// A child of a bare clone(2) has its parent's memory, where a C library may have stored the number of the parent's thread.
+/// A child of clone(2) with CLONE_VM has its parent's memory, where a C library may have stored the number of the
+/// parent's thread.
 #[test]
 fn a_child_with_its_parents_memory_ends_alone() {
     Child::default().filtering().run(|| {
@@ -409,7 +410,7 @@ mod jumping {
         registers[libc::REG_RIP as usize] = elsewhere as *const () as i64;
     }
 
-    /// For one signal alone: a thread that panics elsewhere must end.
+    /// For the first such signal alone: if `elsewhere` panics, the next one must end the process.
     fn jump_at(number: Signal) {
         let flags = SaFlags::SA_SIGINFO | SaFlags::SA_RESETHAND;
         let action = SigAction::new(SigHandler::SigAction(jump), flags, SigSet::empty());
@@ -433,12 +434,13 @@ mod jumping {
             jump_at(Signal::SIGSYS);
             apply_filter(&on_membarrier(Trap)).expect("a filter");
             heavy_fence();
-            unreachable!("a heavy fence that was not had returned");
+            unreachable!("a heavy fence whose call failed has returned");
         });
     }
 
-    /// Where the thread goes on in the next test, the pipe that is its standard error, and the one it had before.
+    /// The stack pointer with which the thread goes on in the next test.
     static BELOW: AtomicUsize = AtomicUsize::new(0);
+    /// The reading end of the pipe that is its standard error, and the standard error that it had before.
     static PIPE: OnceLock<(File, OwnedFd)> = OnceLock::new();
 
     /// Uses the stack that the heavy fence had, and reads what it has written.

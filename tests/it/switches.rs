@@ -129,7 +129,8 @@ mod environment {
         });
     }
 
-    /// The file of the environment, which open(2) is `interrupted` to open: so many times, in the syntax of strace(1).
+    /// A child in which open(2) of the file of the environment fails with EINTR at the calls that `interrupted`
+    /// selects, in the syntax of strace(1).
     #[cfg(target_os = "linux")]
     fn opening_it_is(interrupted: &str) -> Option<Child> {
         let child = Child::injected_into("?open,openat", &format!("error=EINTR:{interrupted}"))?;

@@ -440,7 +440,7 @@ fn one_retire_among_60_deferred_ones_frees_as_many() {
     fn check<F: Family>(rounds: usize, before_each: impl Fn()) {
         let deaths = Arc::default();
         for _ in 0..rounds {
-            for _ in 0..59 {
+            for _ in 0..60 {
                 let object = Box::into_raw(Canary::boxed(&deaths));
                 // SAFETY: a box's, which nobody links.
                 unsafe { F::domain().retire_deferred(object) };

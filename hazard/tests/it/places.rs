@@ -166,7 +166,7 @@ fn after_heavy_fences_have_failed_each_retire_frees_a_few() {
     });
 }
 
-/// Otherwise a retire of so many bytes may free all that its thread has retired.
+/// (While heavy fences succeed, a retire of so many bytes may free all that its thread has retired.)
 #[test]
 fn after_heavy_fences_have_failed_a_retire_of_many_bytes_frees_a_few_too() {
     Child::default().run(|| {

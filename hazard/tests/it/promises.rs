@@ -177,7 +177,7 @@ fn a_frozen_link_stays_as_it_is() {
     assert!(!link.freeze().is_frozen());
     let frozen = link.load();
     let new = Tagged::from(Box::new(7));
-    // SAFETY: it does not hold null, so nothing is linked.
+    // SAFETY: it holds null and is frozen, so the exchange fails and nothing is linked.
     assert!(unsafe { link.compare_exchange(Tagged::null(), new) }.is_err());
     assert!(link.freeze().is_frozen() && link.load() == frozen);
     assert!(matches!(HazardPointer::new().follow(&link), Follow::Frozen(_)));

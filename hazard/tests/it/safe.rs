@@ -81,7 +81,7 @@ fn a_reader_on_a_replaced_object_finds_its_places_empty() {
     assert!(a.1.load().is_none());
 }
 
-/// A removed node is not inserted behind, nor unlinked twice, nor unlinked before it is removed.
+/// Nothing is inserted behind a removed node. No node is unlinked twice, or before it is removed.
 #[test]
 fn a_chain_refuses_what_would_break_it() {
     domain! { enum Tests {} = BY_NUMBERS; }
@@ -307,7 +307,8 @@ fn thresholds_at_their_ends_are_fine() {
     assert_eq!(All::domain().stats().waiting(), COUNT);
 }
 
-/// A payload that panics when it is dropped, and the one whose panic goes on.
+/// Each destructor panics, and the payload of each panic panics when it is dropped. The panic of the first destructor
+/// goes on.
 #[cfg(feature = "std")] // without it the first panic goes on at once
 #[test]
 fn panics_whose_payloads_panic_keep_nobody_from_being_freed() {

@@ -225,7 +225,7 @@ fn the_model_is_exact_on_four_store_buffers() {
         } else {
             let judged = outcomes(&program, Threads::InOrder);
             assert_eq!(found.outcomes.iter().any(is_weak), judged.iter().any(is_weak), "{words}");
-            // With two preemptions not every outcome of four threads is found, and none that is not there.
+            // With two preemptions not every outcome of this ring is found. None is found that the oracle forbids.
             assert!(found.outcomes.is_subset(&judged), "{words}");
         }
         println!("4.SB {words}: {executions} executions until now");

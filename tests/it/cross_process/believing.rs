@@ -70,7 +70,8 @@ fn a_thread_with_descriptors_of_its_own_attaches() {
                 let segment = fresh();
                 create(segment.header(), Mode::Symmetric).expect("a memfd can be locked");
                 attaches(segment.header());
-                // The twin: the first thread has no such descriptor, or another.
+                // The twin: the first thread has no such descriptor. (This cannot be seen where /proc/self/fd is
+                // empty.)
                 let number = segment.file.as_raw_fd();
                 let theirs = fs::read_link(format!("/proc/self/fd/{number}"));
                 assert!(theirs.is_err() || others == 0, "{theirs:?}");

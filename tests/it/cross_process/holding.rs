@@ -615,7 +615,8 @@ pub(super) fn lock(file: &fs::File, kind: libc::c_int, first: i64, length: i64) 
     assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// The byte that the holder of the first place has locked, and the one that is locked while the place is taken or reaped.
+/// The byte that the holder of the first place has locked, and the one that a process locks while it takes or reaps
+/// that place.
 const HELD: i64 = 1 << 62;
 pub(super) const CHANGE: i64 = HELD + PARTICIPANTS as i64;
 
