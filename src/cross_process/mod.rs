@@ -72,14 +72,15 @@
 //! - a place can be reaped once the last of these processes has exited or called exec. PID namespaces and reused
 //!   process numbers do not matter. A child that was forked while another thread was in [`attach`] counts as one of
 //!   these processes. So does a child that was forked while another thread was in [`reap`], if that `reap` did not
-//!   finish;
+//!   finish; and so does a process of which a thread was killed alone in `reap` (SECCOMP_RET_KILL_THREAD);
 //! - a signal handler may fork in the middle of [`attach`] or [`reap`], and so may `clean`, the closure that is passed
 //!   to `reap`; both processes may go on. They do not both get the same place, unless the fork came after the place was
 //!   taken: then the child has a copy of the participant. If the fork came just before, and the process that gets the
 //!   place drops it while the other is still in [`attach`], the place stays taken until [`reap`] frees it. A child that
-//!   returns from `clean` leaves the place to its parent. But the rest of `clean` runs in both, if a handler forks
-//!   while `clean` runs: a child that is slower than its parent then cleans a place that another participant may have.
-//!   So let such a child end, or block the signal in `clean`;
+//!   returns from `clean` leaves the place to its parent. But if a handler forks while `clean` runs, or after the last
+//!   system call of `reap` before it, `clean` runs in both, from where the fork came. A child that is slower than its
+//!   parent then cleans a place that another participant may have. So let such a child end, or block the signal while
+//!   `reap` runs;
 //! - a forked child is recognised by a page of memory that the kernel clears in it (madvise(2) MADV_WIPEONFORK, since
 //!   Linux 4.14), and by its process number. Where the kernel is older, or a sandbox refuses madvise(2) or answers it
 //!   in the kernel's place, the number alone has to do. (If madvise(2) fails with ENOMEM or EAGAIN, [`attach`] returns
@@ -124,8 +125,10 @@
 //! | `nohz_full` | the kernel does not wait until a processor in user space has passed a barrier | the kernel refuses GLOBAL, and [`create`] refuses an asymmetric segment |
 //! | riscv before 6.9, loongarch | the kernel's documentation (Documentation/scheduler/membarrier.rst) vouches for no expedited command there. GLOBAL does not depend on that | an asymmetric segment is refused all the same |
 //!
-//! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their namespaces.
-//! (systemd-nspawn shows each container a boot id of its own, so the segment is refused there.) Every process that can
+//! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their namespaces, if
+//! each has the whole of /proc: [`create`] and [`attach`] read /proc/sys/kernel/random/boot_id and open
+//! /proc/thread-self/fd, and so do `renew` and [`reap`]. (With `subset=pid`, for example, they return an error.
+//! systemd-nspawn shows each container a boot id of its own, so the segment is refused there.) Every process that can
 //! write the memory must be trusted, and so must every process that can open the lock file, even only for reading. A
 //! process that overwrites the memory breaks the others' data. A process that locks the file's bytes keeps places from
 //! being taken and reaped. Neither breaks the memory safety of this module, which reads only numbers from the memory.

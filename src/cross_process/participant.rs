@@ -220,7 +220,9 @@ impl<'a, F: Fences> Participant<'a, F> {
         }
     }
 
-    /// The same as [`heavy_fence`](Self::heavy_fence), but returns an error where `heavy_fence` aborts.
+    /// The same as [`heavy_fence`](Self::heavy_fence), but returns an error where `heavy_fence` aborts. It aborts too in
+    /// one case: if a sandbox answers the system call with a value that no kernel gives, and rustix was built with debug
+    /// assertions.
     ///
     /// # Errors
     ///

@@ -485,10 +485,14 @@ pub(crate) fn sleep(nanoseconds: u32) {
 
 /// Lets another thread run, between two tries of a call that may succeed later.
 pub(crate) fn yield_now() {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // A sandbox may refuse it: rustix, which takes it for infallible, asserts that it succeeds.
+    #[cfg(all(any(target_os = "linux", target_os = "android"), not(feature = "std")))]
     rustix::thread::sched_yield();
     // SAFETY: no precondition. Where it fails, nobody else runs.
-    #[cfg(target_os = "freebsd")]
+    #[cfg(any(
+        all(any(target_os = "linux", target_os = "android"), feature = "std"),
+        target_os = "freebsd"
+    ))]
     let _ = unsafe { libc::sched_yield() };
     // SAFETY: as above.
     #[cfg(windows)]

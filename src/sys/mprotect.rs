@@ -22,7 +22,8 @@ use crossbeam_utils::CachePadded;
 use once_cell::race::OnceRef;
 use rustix::io::Errno;
 use rustix::mm::{
-    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mlock, mmap_anonymous, mprotect, munmap,
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mlock, mmap_anonymous, mprotect, munlock,
+    munmap,
 };
 use rustix::thread::futex;
 
@@ -150,16 +151,28 @@ impl Page {
     }
 
     fn lock(&self) -> Result<(), Failure> {
+        // Asked before and after, since a sandbox may give either answer in the kernel's place.
+        if self.is_locked()? {
+            // After mlockall(MCL_FUTURE) a new page is. The question says whether this has worked.
+            // SAFETY: unlocking changes no content.
+            let _ = unsafe { munlock(self.address(), LENGTH) };
+            if self.is_locked()? {
+                return Err(Failure::new(Call::Madvise, Errno::INVAL.raw_os_error()));
+            }
+        }
         // SAFETY: locking changes no content.
         unsafe { mlock(self.address(), LENGTH) }
             .map_err(|errno| Failure::new(Call::Mlock, errno.raw_os_error()))?;
-        // A sandbox may answer 0 in the kernel's place. The kernel does not give a locked page away:
-        // `madvise_dontneed_free`, mm/madvise.c@v6.18.
+        if self.is_locked()? { Ok(()) } else { Err(Failure::new(Call::Mlock, 0)) }
+    }
+
+    /// The kernel does not give a locked page away: `madvise_dontneed_free`, mm/madvise.c@v6.18.
+    fn is_locked(&self) -> Result<bool, Failure> {
         // SAFETY: the content is zeros, before and after.
         match unsafe { madvise(self.address(), LENGTH, Advice::LinuxDontNeed) } {
-            Err(Errno::INVAL) => Ok(()),
+            Ok(()) => Ok(false),
+            Err(Errno::INVAL) => Ok(true),
             Err(errno) => Err(Failure::new(Call::Madvise, errno.raw_os_error())),
-            Ok(()) => Err(Failure::new(Call::Mlock, 0)),
         }
     }
 

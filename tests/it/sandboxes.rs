@@ -25,7 +25,7 @@ use crate::filter::{
     on_mmap_of, on_pread, on_protection_too, on_read,
 };
 use crate::mount::enter_an_empty_root;
-use crate::{fences_hold, mprotect_is_refused, rung, verdict};
+use crate::{fences_hold, force_mprotect, mprotect_is_refused, rung, verdict};
 
 /// The refusal of the membarrier rung.
 #[track_caller]
@@ -179,6 +179,19 @@ fn want_of_memory_that_does_not_pass_costs_the_rung() {
     });
 }
 
+/// Between two tries a thread lets others run. A kernel never refuses that, and rustix asserts so.
+#[cfg(feature = "std")]
+#[test]
+fn who_may_not_let_others_run_tries_again_all_the_same() {
+    Child::default().run(|| {
+        init();
+        install(on_call(libc::SYS_sched_yield, &[], Errno(libc::EPERM as u32)));
+        install(on_every_rung(Errno(libc::ENOMEM as u32)));
+        let error = try_heavy_fence().expect_err("no memory");
+        assert_eq!(error.failure().errno(), libc::ENOMEM);
+    });
+}
+
 /// A transient failure is retried a bounded number of times, also when a file is read.
 #[test]
 fn a_sandbox_that_interrupts_every_read_holds_nobody_up() {
@@ -245,13 +258,15 @@ fn mprotect(protection: libc::c_int) -> (libc::c_long, [(u8, SeccompCmpOp, u64);
     (libc::SYS_mprotect, [(1, Eq, 1), (2, Eq, protection as u64)])
 }
 
-/// A sandbox without membarrier answers `$answer` to one more call. Then the mprotect rung is refused with this call and
+/// A sandbox without membarrier answers `$answer` to one more call, or to several. Then the mprotect rung is refused with this call and
 /// errno. (A macro, since a child runs a closure of the test itself.)
 macro_rules! is_not_believed {
-    ($of:expr, $answer:expr => $call:ident, $errno:expr) => {
+    ($($of:expr, $answer:expr),+ => $call:ident, $errno:expr) => {
         Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
-            let (call, arguments) = $of;
-            install(on_call(call, &[&arguments], Errno($answer as u32)));
+            $(
+                let (call, arguments) = $of;
+                install(on_call(call, &[&arguments], Errno($answer as u32)));
+            )+
             assert_eq!(init(), Strategy::Symmetric);
             assert!(mprotect_is_refused());
             if let Some(Verdict::Refused(refusal)) = verdict("mprotect") {
@@ -325,17 +340,43 @@ fn where_mprotect_is_refused_the_errno_is_told() {
     is_not_believed!(mprotect(libc::PROT_READ), libc::EPERM => Mprotect, libc::EPERM);
 }
 
+/// mlock(2) as only the mprotect rung calls it: for one byte.
+const MLOCK: (libc::c_long, [(u8, SeccompCmpOp, u64); 1]) = (libc::SYS_mlock, [(1, Eq, 1)]);
+
+/// madvise(2) by which the rung asks whether its page is locked.
+const IS_LOCKED: (libc::c_long, [(u8, SeccompCmpOp, u64); 2]) =
+    (libc::SYS_madvise, [(1, Eq, 1), (2, Eq, libc::MADV_DONTNEED as u64)]);
+
 #[test]
 fn a_page_that_is_not_locked_is_noticed() {
-    is_not_believed!((libc::SYS_mlock, [(1, Eq, 1)]), 0 => Mlock, 0);
+    is_not_believed!(MLOCK, 0 => Mlock, 0);
 }
 
 #[test]
 fn where_it_cannot_be_seen_whether_a_page_is_locked_the_rung_is_refused() {
-    let dont_need = libc::MADV_DONTNEED as u64;
-    is_not_believed!(
-        (libc::SYS_madvise, [(1, Eq, 1), (2, Eq, dont_need)]), libc::EPERM => Madvise, libc::EPERM
-    );
+    is_not_believed!(IS_LOCKED, libc::EPERM => Madvise, libc::EPERM);
+}
+
+/// EINVAL is the kernel's answer for a locked page.
+#[test]
+fn an_invented_lock_is_noticed_though_its_question_gets_an_invented_answer() {
+    is_not_believed!(MLOCK, 0, IS_LOCKED, libc::EINVAL => Madvise, libc::EINVAL);
+}
+
+/// The twin: the page is locked before the rung locks it.
+#[test]
+fn where_every_new_page_is_locked_the_rung_is_taken() {
+    Child::default().run(|| {
+        // SAFETY: locks memory, and changes none.
+        if unsafe { libc::mlockall(libc::MCL_FUTURE) } != 0 {
+            cannot_run("mlockall(MCL_FUTURE)", std::io::Error::last_os_error());
+        }
+        force_mprotect();
+        if let Some(Verdict::Refused(refusal)) = verdict("mprotect") {
+            assert!(refusal.failure().is_none(), "{refusal}");
+        }
+        fences_hold();
+    });
 }
 
 /// futex(2) by which the kernel tries to write to a page.
