@@ -1,5 +1,6 @@
-//! The measurements that are drawn: the least of all samples for a round alone, otherwise medians. The variants are
-//! measured one after another; within one the four places of the loop (`round.rs`) take turns.
+//! The measurements that are drawn: the least of all samples for a round without a fence of the other side, otherwise
+//! medians. The variants are measured one after another; within one the four places of the loop (`round.rs`) take
+//! turns.
 
 use std::cell::Cell;
 use std::sync::LazyLock;

@@ -19,8 +19,10 @@
 //! instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. A heavy fence, also that of an RCU
 //! writer, may read it while it waits for another thread's (see [`asymfence::heavy_fence`]). If a sandbox refuses
 //! clock_gettime(2) where no vdso serves it, there is no clock: every deadline counts as passed, so a call with a
-//! timeout gives up at once. (If there is a vdso and the C library does not use it, std reads a clock by the call that
-//! is refused, and panics.)
+//! timeout gives up at once, and no pause ever ends: fences that have become full stay full, and epochs execute heavy
+//! fences by number alone. No pause ends either in a child of fork(2) that enters a time namespace with an earlier
+//! clock, until that clock has caught up with the parent's. (If there is a vdso and the C library does not use it, std
+//! reads a clock by the call that is refused, and panics.)
 //!
 //! All but the deque wait for locks at times, which are held for a few instructions or a wake-up. What these pages say
 //! of waiting ("at most", "waits for nobody", "does not wait") does not count such a lock. If a thread is killed alone

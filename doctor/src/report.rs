@@ -199,14 +199,14 @@ impl Report {
         if let Some(quota) = self.machine.quota {
             let warning = format!(
                 "warning: a quota allows this process the time of {quota} of its {} processors: it is \
-                 stopped now and then, and the costs are too high.",
+                 stopped now and then, and the costs are not reliable.",
                 self.machine.processors
             );
             warnings += &wrap(&warning, "  ");
         }
         if let Some(busy) = self.busy.filter(|&busy| busy > DOUBTFUL) {
             let warning = format!(
-                "warning: busy. Others took {:.0} % of the processors' time: the costs are too high. \
+                "warning: busy. Others took {:.0} % of the processors' time: the costs are not reliable. \
                  Run it again on an idle machine.",
                 100.0 * busy
             );

@@ -997,8 +997,8 @@ const PEERS: [&str; 8] =
 struct Row {
     title: String,
     nanoseconds: Vec<(&'static str, f64)>,
-    /// The minima. Where a sibling computes during half of the rounds, the medians of two contenders may be one of
-    /// the rounds with it, and one of those without.
+    /// The minima. If other work runs on the core's other hardware thread during half of the rounds, the median of one
+    /// contender may come from a round with it, and that of another from a round without.
     least: Vec<f64>,
 }
 

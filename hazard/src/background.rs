@@ -19,7 +19,9 @@ use std::{io, process};
 use asymfence::{light_fence, try_heavy_fence};
 
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::threads::{Builder, Thread, count_forks, current, forks, park, park_timeout};
+use crate::sync::threads::{
+    Builder, Thread, block_signals, count_forks, current, forks, park, park_timeout,
+};
 use crate::sync::{AtomicBool, AtomicPtr, LOOM, Number};
 
 /// How long the thread waits for more objects before it reclaims, unless so many wait that a heavy fence is worth its
@@ -153,6 +155,7 @@ impl Background {
             }
         }
         let work = move || {
+            block_signals();
             let handle = Box::into_raw(Box::new(current()));
             // Release: the handle is written. Pairs with: the Acquire in `wake`.
             self.thread.store(handle, Release);

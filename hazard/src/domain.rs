@@ -49,16 +49,18 @@ use crate::thread::{self, Local};
 /// ([`DomainStats::threads`]), and `E` the larger of two numbers: `H`, and the product of `T` and
 /// [`Thresholds::objects`].
 ///
-/// - **Objects**: at most `4·E + H` wait, and `E` more for each heavy fence that is under way. When `E` objects have
-///   been retired since a thread last began a heavy fence, one thread executes the next, which serves all threads. From
-///   then on each thread frees one object for each one that it retires, and also a few objects of threads that are
-///   stalled or have ended. A stalled reader holds back only what it protects.
+/// - **Objects**: at most `4·E + H` wait, if heavy fences are not slow. When `E` objects have been retired since a
+///   thread last began a heavy fence, one thread executes the next, which serves all threads. From then on each thread
+///   frees one object for each one that it retires, and also a few objects of threads that are stalled or have ended. A
+///   stalled reader holds back only what it protects.
 /// - **Other fences**: when half of `E` objects have come, the domain takes a [`Ticket`](asymfence::Ticket). If any
 ///   thread of the process then executes a heavy fence, for whatever purpose, before `E` objects have come, that fence
 ///   serves the half that came before the ticket. The domain executes none of its own then, and counts to `E` again from
 ///   the ticket on.
 /// - **Slow fences**: while a heavy fence is slow, or its thread is preempted, another thread executes one for the next
-///   `E` objects. So at most `T` heavy fences are under way, and at most `4·E + H + T·E` objects wait.
+///   `E` objects. So at most `T` heavy fences are under way, and for each of them about `E` more objects wait.
+///   (Measured while a supervisor held up each heavy fence for 5 or 10 ms, on 2 cores of an AMD EPYC (Zen 4) beside
+///   other programs, 2026-11-27: with 8 to 32 threads at most `4·E + H + T·E` and up to 3.4 times `E` more.)
 /// - **Threads that end**: `T` falls, and `E` with it. What waited under the greater `E` is freed by later retires. A
 ///   thread counts its objects 64 at a time (fewer, if a sixteenth of [`Thresholds::objects`] is fewer; earlier, if
 ///   they have many bytes), so the last ones of a thread that ends are not counted yet. When ended threads have
@@ -87,17 +89,18 @@ use crate::thread::{self, Local};
 ///   fences take less than 1 % of the time, if each takes less than a millisecond: after a slow one the pause grows, up
 ///   to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. So after a burst of a
 ///   thread, up to 32 slow retires come before the first that frees. In a child that enters a time namespace with an
-///   earlier clock, it may be that nothing is freed by time until that clock has caught up with the parent's. Where
-///   addresses have 32 bits the count of microseconds wraps: if the last heavy fence is more than 70 minutes ago,
-///   nothing is freed by time during one minute of each 71.6. If no thread retires, nothing is done: the last few
-///   objects wait for the next retire, for [`reclaim`](Domain::reclaim), or for the thread of
+///   earlier clock, it may be that nothing is freed by time until that clock has caught up with the parent's. If a
+///   sandbox refuses clock_gettime(2) where no vdso serves it, nothing is freed by time. Where addresses have 32 bits
+///   the count of microseconds wraps: if the last heavy fence is more than 70 minutes ago, nothing is freed by time
+///   during one minute of each 71.6. If no thread retires, nothing is done: the last few objects wait for the next
+///   retire, for [`reclaim`](Domain::reclaim), or for the thread of
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///
 /// Other threads may help to empty the ring of a thread. One of them may be stopped while it does so. If the ring then
 /// holds more than `2·E / T` objects (its owner's *share*), or too many bytes wait when the owner retires a large
-/// object, the owner waits for that thread in `retire`, for a fifth of a second at most, or without the feature `std`
-/// for 10,000 turns of a spin loop. After that the owner takes a new ring.
+/// object, the owner waits for that thread in `retire`, for a fifth of a second at most, or without a clock for 10,000
+/// turns of a spin loop. After that the owner takes a new ring.
 ///
 /// Measured with the default thresholds, on 2 cores under KVM and Linux 6.18 (the first two on an AMD EPYC (Zen 4)
 /// beside other programs, 2026-11-27; the others on an Intel Xeon, 2026-11-26):
@@ -126,9 +129,9 @@ use crate::thread::{self, Local};
 ///   retired them, and no more than 128 with one retire (unless it retires a large object while too many bytes wait).
 ///   So if a thread makes more than 60 deferred retires for each ordinary one, the objects of its ordinary retires wait
 ///   longer too;
-/// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often, up to 64
-///   times as late. When they succeed again no single retire frees more than 128 objects, unless it retires a large
-///   object while too many bytes wait.
+/// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often: by
+///   retires up to 64 times as late, by the thread of a background reclaimer once a second at last. When they succeed
+///   again no single retire frees more than 128 objects, unless it retires a large object while too many bytes wait.
 ///
 /// Each domain has its own bound, and takes less than a kilobyte. Each thread that retires to a domain has a ring of
 /// its own there, of some 1.3 KiB. The ring grows by a kilobyte for each 64 objects, and shrinks again. When the thread
@@ -145,7 +148,7 @@ use crate::thread::{self, Local};
 /// - if another thread was taking objects out of a ring during the fork, the objects in that ring are never freed. If
 ///   it was the ring of the forking thread, that thread takes a new ring once the old one holds more than its share, or
 ///   too many bytes wait. Each reclaim of the child waits for the lock of such a ring in vain: for a fifth of a second
-///   at most, or without the feature `std` for 10,000 turns of a spin loop.
+///   at most, or without a clock for 10,000 turns of a spin loop, in which other threads run.
 ///
 /// (Without the feature `std` the child also counts the reclaims of the parent's other threads as still under way.)
 pub struct Domain<F> {
@@ -1037,7 +1040,8 @@ pub struct DomainStats {
     /// Slots for hazard pointers: none before the first hazard pointer is created; then 7, or up to two times the
     /// greatest number of [`hazard_pointers`](DomainStats::hazard_pointers) that there ever was, if that is more.
     pub slots: usize,
-    /// Threads that have retired something and not ended. A child of fork(2) continues to count all threads that the
+    /// Threads that have retired something and not ended. (One that a filter has killed alone, SECCOMP_RET_KILL_THREAD,
+    /// has not ended in this sense: it counts for ever.) A child of fork(2) continues to count all threads that the
     /// parent had at the fork, although it has at most one of them. (Without the feature `std`: threads in the middle
     /// of a retire.)
     pub threads: usize,

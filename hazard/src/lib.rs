@@ -104,8 +104,8 @@
 //! Let `H` be the number of hazard pointers, `T` the number of threads that retire, and `E` the larger of `1,024·T` and
 //! `H`.
 //!
-//! - Objects: at most `4·E + H` wait, and `E` more for each heavy fence that is under way. When hazard pointers are
-//!   dropped, `H` falls, and later retires free what waited under the greater `H`.
+//! - Objects: at most `4·E + H` wait, if heavy fences are not slow. When hazard pointers are dropped, `H` falls, and
+//!   later retires free what waited under the greater `H`.
 //! - Bytes: at most 32 MiB wait, plus 8 MiB for each heavy fence that is under way, plus what is protected, plus the
 //!   last four objects of each thread, as far as the domain was told the sizes.
 //! - Time: if a retire comes a millisecond or more after the last heavy fence, and its thread has retired something

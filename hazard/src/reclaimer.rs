@@ -1,10 +1,12 @@
 //! Reclaiming in a thread of its own.
 
 use std::io;
+use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crate::background::PAUSES;
-use crate::domain::Domain;
+use crate::domain::{Domain, Reclaimed};
 use crate::sync::threads::park_timeout;
 
 impl<F: 'static> Domain<F> {
@@ -16,12 +18,13 @@ impl<F: 'static> Domain<F> {
     /// filters of the thread that calls this. (If a filter kills the new thread alone, SECCOMP_RET_KILL_THREAD, nothing
     /// notices that: garbage grows, and another call of this does nothing.) A retire wakes it. While all waiting
     /// objects are protected, a retire wakes it only if a heavy fence is due by the number of objects or bytes.
-    /// Otherwise it looks again after a pause, which doubles from a millisecond up to a second. (A thread that has
-    /// retired objects before this call may retire a few more without waking it: fewer than
-    /// [`Thresholds::at_once`](crate::Thresholds::at_once), so up to three by default. They are freed within two
-    /// seconds.) Objects that wait at the end of the program are not freed. If a destructor panics, the panic hook
-    /// reports it, and the thread continues. On Linux and Android it waits by futex(2), without reading the clock.
-    /// Elsewhere it waits by [`std::thread::park_timeout`].
+    /// Otherwise it looks again after a pause, which doubles from a millisecond up to a second. The pause doubles too
+    /// while heavy fences fail. (A thread that has retired objects before this call may retire a few more without
+    /// waking it: fewer than [`Thresholds::at_once`](crate::Thresholds::at_once), so up to three by default. They are
+    /// freed within two seconds.) Objects that wait at the end of the program are not freed. If a destructor panics,
+    /// the panic hook reports it, and the thread continues. On Linux and Android it waits by futex(2), without reading
+    /// the clock (if a filter refuses that call, it does not wait, and looks all the time), and it blocks all signals
+    /// but those of a fault of its own (SIGSEGV, for example). Elsewhere it waits by [`std::thread::park_timeout`].
     ///
     /// Nothing holds back threads that retire: if they retire faster than one thread frees, garbage grows.
     ///
@@ -66,14 +69,37 @@ impl<F: 'static> Domain<F> {
             }
             // Few objects have come. Wait for more, but not for long.
             park_timeout(pause);
-            let freed = catch_unwind(AssertUnwindSafe(|| self.reclaim()));
-            let is_freed = !matches!(freed, Ok(Ok(done)) if done.freed == 0);
             // The payload of a panic may panic when it is dropped.
-            let _ = freed.map_err(core::mem::forget);
-            pause = match is_freed {
-                true => PAUSES[0],
-                false => PAUSES[1].min(2 * pause),
-            };
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.reclaim())).map_err(forget);
+            pause = next_pause(pause, &outcome);
         }
+    }
+}
+
+/// The pause after a reclaim that ended so; an `Err` outside is a panic, and then the others of its batch were freed.
+fn next_pause<E>(last: Duration, outcome: &Result<Result<Reclaimed, E>, ()>) -> Duration {
+    match outcome {
+        Ok(Ok(Reclaimed { freed: 0, .. }) | Err(_)) => PAUSES[1].min(2 * last),
+        _ => PAUSES[0],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_nothing_can_be_freed_the_pause_doubles() {
+        let done = |freed| Ok(Ok::<_, &str>(Reclaimed { freed, kept: 1 }));
+        let (mut pause, mut pauses) = (PAUSES[0], 0);
+        while pause < PAUSES[1] {
+            assert_eq!(next_pause(pause, &done(0)), PAUSES[1].min(2 * pause));
+            pause = next_pause(pause, &done(0));
+            pauses += 1;
+        }
+        assert_eq!((next_pause(pause, &done(0)), pauses), (PAUSES[1], 10));
+        assert_eq!(next_pause(PAUSES[0], &Ok(Err("no barrier"))), 2 * PAUSES[0]);
+        // The twins: something was freed, or a destructor panicked.
+        assert_eq!([done(1), Err(())].map(|outcome| next_pause(pause, &outcome)), [PAUSES[0]; 2]);
     }
 }

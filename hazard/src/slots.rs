@@ -194,7 +194,7 @@ impl Slots {
         self.slabs().next().map_or(0, |slab| slab.total)
     }
 
-    /// How many slots have an owner.
+    /// How many slots have an owner or are reserved.
     pub(crate) fn used(&self) -> usize {
         // Relaxed: a size, for thresholds and reports.
         self.used.load(Relaxed)

@@ -129,6 +129,8 @@ mod chosen {
             super::yield_now();
         }
 
+        pub(crate) fn block_signals() {}
+
         /// A model does not fork.
         pub(crate) fn count_forks() {}
 

@@ -1,5 +1,5 @@
-//! What a background reclaimer needs of the system: a thread, a wait (on Linux and Android one that reads no clock),
-//! and how many forks led to this process (0 elsewhere).
+//! What a background reclaimer needs of the system: a thread (on Linux and Android one that handles no signals), a wait
+//! (there one that reads no clock), and how many forks led to this process (0 elsewhere).
 
 pub(crate) use std::thread::{Builder, park};
 
@@ -30,6 +30,30 @@ mod chosen {
             let _ = futex::wake(self.0, Flags::PRIVATE, 1);
         }
     }
+
+    /// Blocks all signals in this thread but those of a fault of its own: a program does not expect that its handlers
+    /// run here, and each would end a wait early.
+    #[cfg(not(miri))]
+    pub(crate) fn block_signals() {
+        use core::mem::MaybeUninit;
+
+        // SIGABRT is not here: abort(3) unblocks it.
+        use libc::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: it makes the set.
+        unsafe { libc::sigfillset(set.as_mut_ptr()) };
+        for fault in [SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP] {
+            // SAFETY: the set was made above.
+            unsafe { libc::sigdelset(set.as_mut_ptr(), fault) };
+        }
+        // SAFETY: as above.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), core::ptr::null_mut()) };
+    }
+
+    /// Miri has no signals.
+    #[cfg(miri)]
+    pub(crate) fn block_signals() {}
 
     /// The handle of this thread, which takes a word for ever.
     pub(crate) fn current() -> Thread {
@@ -65,6 +89,8 @@ mod chosen {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod chosen {
     pub(crate) use std::thread::{Thread, current, park_timeout};
+
+    pub(crate) fn block_signals() {}
 }
 
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
@@ -105,5 +131,5 @@ mod forked {
     }
 }
 
-pub(crate) use chosen::{Thread, current, park_timeout};
+pub(crate) use chosen::{Thread, block_signals, current, park_timeout};
 pub(crate) use forked::{count_forks, forks};

@@ -14,7 +14,7 @@ fn preemptions() -> Option<usize> {
     })
 }
 
-/// The states in which a process may begin.
+/// The states in which most models begin. (The fourth is an undecided process whose rung does not work.)
 pub const STARTS: [Start; 3] =
     [Start::Asymmetric, Start::Symmetric, Start::Undecided { rung_works: true }];
 

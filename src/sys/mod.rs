@@ -488,11 +488,11 @@ pub(crate) fn yield_now() {
     // A sandbox may refuse it: rustix, which takes it for infallible, asserts that it succeeds.
     #[cfg(all(any(target_os = "linux", target_os = "android"), not(feature = "std")))]
     rustix::thread::sched_yield();
-    // SAFETY: no precondition. Where it fails, nobody else runs.
     #[cfg(any(
         all(any(target_os = "linux", target_os = "android"), feature = "std"),
         target_os = "freebsd"
     ))]
+    // SAFETY: no precondition. Where it fails, nobody else runs.
     let _ = unsafe { libc::sched_yield() };
     // SAFETY: as above.
     #[cfg(windows)]

@@ -23,7 +23,7 @@ fn a_light_fence_makes_no_system_call_before_the_decision() {
         allow(&[SYS_exit_group]);
         (0..100).for_each(|_| light_fence());
         if strategy().is_some() {
-            return; // a write, at the latest, which kills
+            return; // the end of the process makes other calls, which kill
         }
         end();
     });

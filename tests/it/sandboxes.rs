@@ -559,8 +559,9 @@ fn a_sandbox_closed_over_every_rung_aborts_heavy_fence() {
     ]);
 }
 
-/// Causes that the documentation of `heavy_fence` names. (`supervised.rs` has the supervisor, and the tests below have
-/// those of the mprotect rung.)
+/// Causes that the documentation of `heavy_fence` names. (`supervised.rs` has the supervisor, and tests below have
+/// three of the mprotect rung. No test brings about vm.max_map_count, or RLIMIT_AS while more than four heavy fences
+/// overlap.)
 #[test]
 fn each_cause_of_an_abort_aborts() {
     let causes = [

@@ -35,8 +35,8 @@ Usage: cargo xtask COMMAND
                   well; each mutant first by what caught it last. --new: those
                   alone that nothing has caught yet. Both leave out those that
                   have a reason to survive and that nothing has caught. --list
-                  tries none: it counts all by file, and names those that are
-                  not caught and have no reason. With WORDS (a,b): those that
+                  tries none: it counts by file those that would be tried, and
+                  names those that are not caught and have no reason. With WORDS (a,b): those that
                   have one in their description
   spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the

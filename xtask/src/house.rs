@@ -84,7 +84,7 @@ const CONDITIONS: [(&[&str], &[&str], &str); 3] = [
             "hazard/src/lib.rs",
             "cookbook/src/sync.rs",
         ],
-        "loom is chosen in sync.rs and sys/mod.rs, and declared in lib.rs",
+        "only sync.rs and sys/mod.rs may choose by `loom`, and lib.rs may declare modules by it",
     ),
     (
         &["asymfence_"],

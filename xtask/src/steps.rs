@@ -68,6 +68,7 @@ fn unlike(place: &str, command: &str, name: &str, error: &str, later: &[&str]) -
         "{place} failed: {error}\n{later}\
          The output above says why: search it for `FAILED`, or for `error` if something did not compile. Next:\n  \
          that test alone      the last line above that begins with `$`, with `-- NAME_OF_THE_TEST` at its end\n  \
+         \u{20}                    (in place of what it has behind `--`)\n  \
          this step alone      {command} '{name}'\n\
          If you have changed nothing, please report it with the output of `cargo doctor`."
     )

@@ -3,7 +3,8 @@
 //! What changes in meaning:
 //!
 //! - Nothing runs before `main`. Until the first [`heavy`] or [`is_supported`], or until the program calls
-//!   `asymfence::init()`, [`light`] is a `fence(SeqCst)`. After that it is a load and a branch.
+//!   `asymfence::init()`, [`light`] is a `fence(SeqCst)`. After that it is a load and a branch, or still a
+//!   `fence(SeqCst)` if no mechanism works here.
 //! - [`heavy`] is also a `fence(SeqCst)` for its caller. If the heavy fence can no longer be made, it aborts the
 //!   process. It does not panic.
 //! - [`is_supported`] decides, and is true with mprotect(2) too. It is false in Miri.

@@ -3,7 +3,8 @@
 //! What changes in meaning:
 //!
 //! - Nothing runs before `main`. Until the first [`heavy_barrier`] or [`is_accelerated`], or until the program calls
-//!   `asymfence::init()`, [`light_barrier`] is a `fence(SeqCst)`. After that it is a load and a branch.
+//!   `asymfence::init()`, [`light_barrier`] is a `fence(SeqCst)`. After that it is a load and a branch, or still a
+//!   `fence(SeqCst)` if no mechanism works here.
 //! - [`heavy_barrier`] is also a `fence(SeqCst)` for its caller. If the heavy fence can no longer be made, it aborts
 //!   the process. It never returns without having fenced.
 //! - GLOBAL is not used. Where the kernel has no PRIVATE_EXPEDITED, both calls are `fence(SeqCst)`, unless mprotect(2)

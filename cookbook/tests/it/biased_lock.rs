@@ -226,7 +226,8 @@ impl Numbers {
     }
 }
 
-/// Every fourth write is a revocation at least. Readers come and go.
+/// After every fourth of its writes a writer waits until the lock is biased, so that a later write revokes the bias.
+/// Readers come and go.
 #[test]
 fn nobody_reads_while_another_writes_and_no_write_is_lost() {
     const WRITES: usize = if cfg!(miri) { 12 } else { 150 };

@@ -61,6 +61,38 @@ fn a_refused_process_number_does_not_cost_the_background_reclaimer() {
     });
 }
 
+/// A signal would end a wait of the thread, and each wait is followed by a heavy fence if an object is protected.
+#[cfg(feature = "std")]
+#[test]
+fn the_background_reclaimer_handles_no_signals() {
+    domain! { enum Watched {} = BY_NUMBERS; }
+    static HANDLED: AtomicUsize = AtomicUsize::new(0);
+    const NOTHING: usize = 0;
+    /// Whether its thread would handle a timer's signal, and one of a fault.
+    struct Notes;
+    impl Drop for Notes {
+        fn drop(&mut self) {
+            let mut set = std::mem::MaybeUninit::uninit();
+            // SAFETY: the call stores this thread's mask, and changes nothing.
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), set.as_mut_ptr()) };
+            // SAFETY: the mask was stored above.
+            let is_blocked = |signal| unsafe { libc::sigismember(set.as_ptr(), signal) };
+            let blocked = [libc::SIGALRM, libc::SIGSEGV].map(is_blocked);
+            HANDLED.store(1 + usize::from(blocked == [1, 0]), Relaxed);
+        }
+    }
+    Child::default().run(|| {
+        drop(Notes);
+        assert_eq!(HANDLED.swap(NOTHING, Relaxed), 1, "the twin: this thread handles both");
+        Watched::domain().reclaim_in_background().expect("a thread");
+        Watched::domain().retire_box(Box::new(Notes));
+        while HANDLED.load(Relaxed) == NOTHING {
+            thread::yield_now();
+        }
+        assert_eq!(HANDLED.load(Relaxed), 2);
+    });
+}
+
 /// As where parent and child have the same number, in two PID namespaces.
 #[cfg(feature = "std")]
 #[test]

@@ -293,7 +293,8 @@ fn choose<'m>(mutants: &'m [Mutant], which: Which, word: &str) -> Vec<Case<'m>> 
         let has_tests = which.all || is_guard && which.part == Part::Quick;
         let judges: Vec<_> =
             judges(mutant).iter().filter(|judge| has_tests || is_model(judge.binary)).collect();
-        // A mutant that no model judges needs tests in processes of their own, which take long.
+        // A mutant that no model judges is judged only by tests with real threads and child processes, which take long:
+        // `--all` tries it.
         let is_tried = has_tests || !is_guard && !judges.is_empty();
         let shown = mutant.to_string();
         if is_tried && word.split(',').any(|word| shown.contains(word)) {
@@ -359,7 +360,7 @@ fn report<'t>(
     let count = |is: fn(&Fate) -> bool| fates.iter().filter(|(fate, _)| is(fate)).count();
     let not_caught = || fates.iter().filter(|(fate, _)| !matches!(fate, Fate::Caught(_)));
     println!(
-        "mutants: {} caught, {} survive, {} are not reached; {} of these have a reason",
+        "mutants: {} caught, {} survive, {} are not reached; {} that no test catches have a reason",
         count(|fate| matches!(fate, Fate::Caught(_))),
         count(|fate| *fate == Fate::Survives),
         count(|fate| *fate == Fate::Unreached),
