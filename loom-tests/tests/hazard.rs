@@ -1223,6 +1223,8 @@ mod sync {
             loom::thread::yield_now();
         }
 
+        pub(crate) fn block_signals() {}
+
         /// A model does not fork.
         pub(crate) fn count_forks() {}
 
