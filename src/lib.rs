@@ -27,6 +27,7 @@
 //!   `cross_process`: see [between processes](guide::between_processes).
 //!
 //! [The specification](guide::specification) states the contract exactly, and why it holds on each platform.
+//! [The limits](guide::limits) say what every promise of these pages assumes.
 //!
 //! # Quick start
 //!

@@ -13,9 +13,10 @@
 //! In the event count, the lock and the deque the rare side may be busy at times. While it is busy, both sides execute
 //! full fences, with at most two heavy fences in a millisecond if callers come one at a time ([`asymfence::Bias`]).
 //!
-//! Signal handlers and global allocators must use none of them, with one exception: a signal handler may read an
-//! [`rcu`] through a reader of its own. A child of fork(2) must not use a structure that other threads of its parent
-//! were using at the time of the fork: a lock may stay taken for ever. All but [`rcu`] read the clock, by an
+//! [The limits](https://docs.rs/asymfence/latest/asymfence/guide/limits/) of the fences say what every promise of these
+//! pages assumes. Signal handlers and global allocators must use none of them, with one exception: a signal handler may
+//! read an [`rcu`] through a reader of its own. A child of fork(2) must not use a structure that other threads of its
+//! parent were using at the time of the fork: a lock may stay taken for ever. All but [`rcu`] read the clock, by an
 //! instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. A heavy fence, also that of an RCU
 //! writer, may read it while it waits for another thread's (see [`asymfence::heavy_fence`]). If a sandbox refuses
 //! clock_gettime(2) where no vdso serves it, there is no clock: every deadline counts as passed, so a call with a
