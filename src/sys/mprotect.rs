@@ -156,6 +156,7 @@ impl Page {
             // After mlockall(MCL_FUTURE) a new page is. The question says whether this has worked.
             // SAFETY: unlocking changes no content.
             let _ = unsafe { munlock(self.address(), LENGTH) };
+            // guard survives: the same error as above; no test's sandbox gives it to a later question alone.
             if self.is_locked()? {
                 return Err(Failure::new(Call::Madvise, Errno::INVAL.raw_os_error()));
             }
@@ -163,6 +164,7 @@ impl Page {
         // SAFETY: locking changes no content.
         unsafe { mlock(self.address(), LENGTH) }
             .map_err(|errno| Failure::new(Call::Mlock, errno.raw_os_error()))?;
+        // guard survives: as above.
         if self.is_locked()? { Ok(()) } else { Err(Failure::new(Call::Mlock, 0)) }
     }
 
