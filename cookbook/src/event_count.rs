@@ -166,9 +166,9 @@ impl EventCount {
     ///
     /// If no thread waits, it is a light or a full fence and a load. After a busy phase of sleepers one notification
     /// also executes a heavy fence, to make the fences asymmetric again (at most one in a [pause](Self::with_pause)).
-    /// If a thread waits, it takes a lock, which threads hold only for a few instructions or a wake-up, and makes a
-    /// system call if a thread is parked. Not for signal handlers, and not for global allocators, because tasks allocate
-    /// while they hold the lock.
+    /// If a thread waits, it takes a lock, which threads hold only for a few instructions, an allocation or the
+    /// wake-ups, and makes a system call if a thread is parked. Not for signal handlers, and not for global allocators,
+    /// because tasks allocate while they hold the lock.
     ///
     /// If a [`Waker`] panics, the others are woken, and then the panic continues.
     #[inline]

@@ -25,12 +25,13 @@
 //! clock, until that clock has caught up with the parent's. (If there is a vdso and the C library does not use it, std
 //! reads a clock by the call that is refused, and panics.)
 //!
-//! All but the deque wait for locks at times, which are held for a few instructions or a wake-up. What these pages say
-//! of waiting ("at most", "waits for nobody", "does not wait") does not count such a lock. If a thread is killed alone
-//! while it holds one (SECCOMP_RET_KILL_THREAD), others wait for ever; if a signal handler holds it up, they wait as
-//! long as that. (Nobody waits for the deque's lock. If a thread is killed alone in `steal_batch`, the items that it
-//! took are lost, and no thief gets a batch any more.) And a wait that sleeps may end late, by the thread's timer slack
-//! (prctl(2), PR_SET_TIMERSLACK) or because other threads run.
+//! All but the deque wait for locks at times. A lock is held for a few instructions, an allocation, some wake-ups, or a
+//! look at the slots of all readers. What these pages say of waiting ("at most", "waits for nobody", "does not wait")
+//! does not count such a lock. If a thread is killed alone while it holds one (SECCOMP_RET_KILL_THREAD), others wait
+//! for ever; if a signal handler holds it up, they wait as long as that. (Nobody waits for the deque's lock. If a
+//! thread is killed alone in `steal_batch`, the items that it took are lost, and no thief gets a batch any more.) And a
+//! wait that sleeps may end late, by the thread's timer slack (prctl(2), PR_SET_TIMERSLACK) or because other threads
+//! run.
 //!
 //! Each structure has models in `loom-tests/tests/cookbook`, mutants in `xtask/src/mutants`, a stress test in
 //! `tests/it`, a bench against its symmetric twin and against other crates, and, but for the epochs, a program in

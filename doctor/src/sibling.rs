@@ -16,8 +16,8 @@ pub(crate) fn cores() -> &'static [CoreId] {
     CORES.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
 }
 
-/// Does `work` on the first core, while `running` threads do `theirs` over and over on the others, and
-/// `sleeping` threads wait for the end. `None` if they are to run and there is no second core.
+/// Does `work` on the first core, while `running` threads do `theirs` over and over on the others, and `sleeping`
+/// threads wait for the end. `None` if the cores are not known, or if they are to run and there is no second core.
 pub(crate) fn beside<T: Send>(
     running: usize,
     sleeping: usize,

@@ -103,7 +103,7 @@ pub(crate) struct Writer<'a, F: Fences> {
     shared: &'a Snapshots,
     /// Buffers that nobody reads.
     free: Vec<u32>,
-    /// Buffers that were published once.
+    /// Buffers that were the newest and are not any more.
     retired: Vec<u32>,
     published: u64,
     heavy_fences: u64,

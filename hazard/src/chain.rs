@@ -83,8 +83,9 @@ struct Node<T, F: Family> {
 /// assert!(remove(2) && !remove(2));
 /// ```
 ///
-/// Guards and cursors borrow the chain, so a chain that is dropped frees its nodes at once. (If the destructors of two
-/// of them panic, the process aborts.)
+/// Guards and cursors borrow the chain, so a chain that is dropped frees its nodes at once. (If destructors panic, the
+/// first panic is resumed when all nodes have been freed. Without `std` a panic is not caught, and the nodes behind
+/// that one are leaked.)
 ///
 /// ```compile_fail,E0505
 /// let chain = asymfence_hazard::Chain::<String>::new();

@@ -23,9 +23,9 @@ use crate::thread::{self, Local};
 
 /// A set of hazard pointers, and of the retired objects that wait until no hazard pointer of the set protects them.
 ///
-/// The hazard pointers of a domain protect objects that are retired to it, and no others. Most programs use
-/// [`Domain::global`] without naming it. [`domain!`](crate::domain!) makes another domain, and a type that names it,
-/// its [`Family`](crate::Family).
+/// The hazard pointers of a domain protect objects that are retired to it, or to a [`Cohort`](crate::Cohort) of its
+/// family, and no others. Most programs use [`Domain::global`] without naming it. [`domain!`](crate::domain!) makes
+/// another domain, and a type that names it, its [`Family`](crate::Family).
 ///
 /// ```
 /// use asymfence_hazard::{AtomicBox, Domain};
@@ -283,7 +283,8 @@ const PAUSES: [usize; 2] = [1_000, 100_000];
 /// alone take less than one part in so many of the time, unless the upper bound cuts the pause short.
 const COSTLY: usize = 128;
 
-/// How many objects or bytes the domain counts at most until the next heavy fence. A greater threshold is this one.
+/// Once so many objects or bytes have come since the last heavy fence, the domain counts no more until the next one. A
+/// greater threshold is this one.
 const MOST: isize = isize::MAX / 2;
 
 /// How often `reclaim_all` checks again whether another thread is done, and for how many microseconds at most where there

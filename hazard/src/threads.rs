@@ -1,5 +1,6 @@
-//! What a background reclaimer needs of the system: a thread (on Linux and Android one that handles no signals), a wait
-//! (there one that reads no clock), and how many forks led to this process (0 elsewhere).
+//! What a background reclaimer needs of the system: a thread (on Linux and Android one that handles no signals but
+//! those of a fault of its own), a wait (there one that reads no clock), and how many forks led to this process (0
+//! elsewhere).
 
 pub(crate) use std::thread::{Builder, park};
 

@@ -7,7 +7,10 @@
 
 extern crate alloc;
 
-#[allow(dead_code, reason = "a part of the library, which a model ends otherwise")]
+#[allow(
+    dead_code,
+    reason = "a part of the library, of which models use `start`, `wake` and `sleep`"
+)]
 #[path = "../../hazard/src/background.rs"]
 mod background;
 #[path = "../../hazard/src/freed.rs"]

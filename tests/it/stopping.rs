@@ -466,7 +466,8 @@ mod jumping {
         registers[libc::REG_RIP as usize] = reuse as *const () as i64;
     }
 
-    /// The twin of a pipe that takes the text: one that takes the page, named or of a kernel before 6.4.
+    /// A pipe that does not know RWF_NOWAIT (a named one, or one of a kernel before 6.4) gets the message by
+    /// vmsplice(2), and keeps the page in which it lies. The twin is a pipe that copies the text.
     #[test]
     fn a_message_in_a_pipe_stays_what_it_is_when_the_stack_is_used_again() {
         for kind in ["named", "of an older kernel"] {

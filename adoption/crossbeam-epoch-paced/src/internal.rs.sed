@@ -5,8 +5,8 @@ s/^( *)locals: List::new\(\),/&\n\1pacer: asymfence::Pacer::new(64).each(128),\n
 /fn push_bag\(/,/^    \}/ s/^( *)self.queue.push\(.*/&\n\1self.tagged(epoch).fetch_add(1, Ordering::Relaxed);\n\1self.pacer.add(1);/
 # `pin`.
 s/^( *)self.global\(\).collect\(&guard\);/\1let nth = count.0 \/ Self::PINNINGS_BETWEEN_COLLECT;\n\1self.global().collect_if_due(nth, \&guard);/
-# Scan first: who lags behind does so behind a heavy fence, too. Acquire, since no fence follows then, and bags are freed by
-# this epoch. Pairs with: the Release of who advanced.
+# Scan first: a participant that lags behind now would also lag behind after a heavy fence, which would be in vain.
+# Acquire, since then no fence follows, and bags are freed by this epoch. Pairs with: the Release of who advanced.
 /fn try_advance\(/,/^    \}/ {
   s/self.epoch.load\(Ordering::Relaxed\)/self.epoch.load(Ordering::Acquire)/
   s/^( *)asymfence::heavy_fence\(\);/\1if self.lags_behind(global_epoch, guard) {\n\1    return global_epoch;\n\1}\n&/

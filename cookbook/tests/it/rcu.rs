@@ -489,7 +489,8 @@ fn no_deferred_work_waits_for_readers_that_came_after_its_batch() {
     assert_eq!(done.load(Relaxed), expected + 64);
 }
 
-/// A work that runs in it begins that: a guard, and work that the guard holds back.
+/// One of the works that `run_all_deferred` runs lets another thread take a guard, and then defers work that this guard
+/// holds back.
 #[test]
 fn who_runs_all_deferred_work_does_not_wait_for_what_is_deferred_meanwhile() {
     let (rcu, done) = (Arc::new(Rcu::new(())), Arc::new(AtomicUsize::new(0)));

@@ -183,7 +183,8 @@ fn a_handler_that_forks_in_attach_gives_no_place_to_two_if_the_parent_is_first()
     }
 }
 
-/// What two processes of one `reap` note of a segment whose first places are left, in the words behind its header.
+/// What the two processes of one `reap` note, in the words behind the segment's header. A process that has ended still
+/// has the first `LEFT` places.
 struct Notes<'a> {
     /// Not zero when one of them is through; with `PARENT` when the parent is.
     step: &'a AtomicU32,

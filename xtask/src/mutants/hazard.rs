@@ -123,8 +123,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        let tails = tails();\n        let ticket = Ticket::now();\n",
         "        let ticket = Ticket::now();\n        let tails = tails();\n",
     ),
-    // No mutant with a name raises `fenced` without a Release: no model can catch it, since a heavy fence is a full fence
-    // for its caller. `Ring::raise` says so of the generated one.
+    // No mutant with a name raises `fenced` without a Release: no model catches it. That Release is needed only in a
+    // symmetric process, for a ticket that another thread has taken, and no model has that: see `Ring::raise`.
     Mutant(
         "fenced read without an acquire",
         "hazard/src/ring.rs",

@@ -43,7 +43,7 @@ const NEEDS_A_FILE: &str = "on RISC-V the decision must read the version of the 
 /// Of tests that must see a weak outcome at times.
 const TOO_RARE: &str = "a fence under the emulator takes longer than a store waits";
 
-/// Of tests that must see a fork wait for a registration, or not.
+/// Of tests that must see a registration wait for a fork, or not wait for it.
 const NEVER_BESIDE: &str = "under the emulator the two never come at the same moment";
 
 pub(super) fn aarch64(sh: &Shell) -> Result {
