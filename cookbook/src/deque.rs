@@ -175,7 +175,7 @@ struct Shared<T> {
     items: PhantomData<Mutex<Box<T>>>,
 }
 
-/// What thieves write, and the owner loads after each light fence.
+/// What thieves write (and the owner at times), and `pop` loads after its light fence.
 struct Front {
     /// TOP-GROWS: only ever grows, by `compare_exchange`.
     top: AtomicU64,

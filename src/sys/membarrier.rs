@@ -25,7 +25,7 @@ pub(crate) fn issue((command, call): Command) -> Result<(), Failure> {
 }
 
 /// The same with FLAG_CPU.
-#[allow(dead_code, reason = "without `std` on Android nobody asks")]
+#[allow(dead_code, reason = "with `std` on Android nobody asks")]
 pub(crate) fn issue_on((command, call): Command, cpu: u32) -> Result<(), Failure> {
     // guard survives: it fails in Miri alone, whose own job runs this.
     has_a_kernel(call)?;

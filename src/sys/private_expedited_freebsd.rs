@@ -142,7 +142,7 @@ pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
 }
 
 fn print(message: fmt::Arguments<'_>) {
-    // The other holders of this end share the flag. It is put back as soon as the message is out.
+    // Other descriptors of the same open file description share the flag. It is put back as soon as the message is out.
     // SAFETY: asks for a descriptor's flags.
     let flags = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL) };
     // SAFETY: sets them.

@@ -116,7 +116,8 @@ struct Line {
 }
 
 impl Line {
-    /// At most PIPE_BUF (4096), so that a pipe takes the line whole or not at all.
+    /// At most PIPE_BUF (4096), so that a write to a pipe takes the line whole or not at all. (vmsplice(2) may take
+    /// only the part before a page boundary, if the pipe has room for one page.)
     const SIZE: usize = 2048;
 
     const NEW: Line = Line { text: [0; Line::SIZE], length: 0 };
