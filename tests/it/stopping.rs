@@ -1,5 +1,5 @@
-//! A heavy fence that fails stops the process: whether or not its message is read, with any PID, and with any signals
-//! blocked.
+//! A heavy fence that fails stops the process: whether or not its message is read, with any PID, and also if SIGABRT
+//! cannot be sent, is handled, or is ignored.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -467,7 +467,8 @@ mod jumping {
     }
 
     /// A pipe that does not know RWF_NOWAIT (a named one, or one of a kernel before 6.4) gets the message by
-    /// vmsplice(2), and keeps the page in which it lies. The twin is a pipe that copies the text.
+    /// vmsplice(2), and keeps the page in which it lies. (Other pipes copy the text.) There is no twin: this test
+    /// failed while the message was on the stack.
     #[test]
     fn a_message_in_a_pipe_stays_what_it_is_when_the_stack_is_used_again() {
         for kind in ["named", "of an older kernel"] {

@@ -68,7 +68,7 @@ fn another_thread_serves() {
     if let Some(weak) = weak_rounds(4 * PORTION, until_served) {
         assert_eq!(weak, 0, "a ticket was served too early");
     }
-    assert_eq!(stats().heavy.shared, before.shared, "a ticket's holder has made no call");
+    assert_eq!(stats().heavy.shared, before.shared, "nobody shared a call");
 }
 
 #[test]

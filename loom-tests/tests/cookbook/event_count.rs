@@ -3,7 +3,8 @@
 //!
 //! `cargo xtask mutants "cookbook event count"` removes, weakens or misplaces a fence: then a model here must fail.
 
-/// The same file, compiled with `crate::sync`, whose condition variable wakes any thread it likes.
+/// The same file, compiled with `crate::sync`, whose condition variable wakes all threads at each notification, and
+/// returns from every second wait at once.
 #[allow(dead_code, unreachable_pub, reason = "of the cookbook")]
 #[path = "../../../cookbook/src/event_count.rs"]
 mod woken_at_will;
