@@ -58,8 +58,8 @@ pub(crate) fn draw(measured: &Measured, others: &[Other], note: &str, file: &Pat
     let (left, right) = panels.split_horizontally(600);
     break_even(measured, others, &left)?;
     scale(measured, &right)?;
-    const LINES: &str = "Lines on the left: the model. Blue: solid with Asymmetric, dashed with light_fence, as are \
-                         the grey ones. The line of the bias, the right side and all dots: measured.";
+    const LINES: &str = "Lines on the left: the model. Blue: solid with Asymmetric, dashed with light_fence. Grey: \
+                         with light_fence. The line of the bias, the right side and all dots: measured.";
     for (text, y) in [(LINES, 1), (note, 16)] {
         foot.draw(&Text::new(text.to_owned(), (22, y), (FONT, 14).into_font().color(&INK)))?;
     }

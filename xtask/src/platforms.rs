@@ -112,10 +112,15 @@ pub(crate) fn run(sh: &Shell, word: &str, quick: bool) -> Result {
     let chosen: Vec<&Job> =
         JOBS.iter().filter(|job| job.name.contains(word) && (job.is_quick || !quick)).collect();
     if chosen.is_empty() {
-        let names: Vec<&str> = JOBS.iter().map(|job| job.name).collect();
-        return Err(
-            format!("no platform has `{word}` in its name; there is {}", names.join(", ")).into()
-        );
+        let offered = JOBS.iter().filter(|job| job.is_quick || !quick);
+        let names: Vec<&str> = offered.map(|job| job.name).collect();
+        let (kind, more) =
+            if quick { ("quick platform", ", and without --quick more") } else { ("platform", "") };
+        return Err(format!(
+            "no {kind} has `{word}` in its name; there is {}{more}",
+            names.join(", ")
+        )
+        .into());
     }
     let mut outcomes = Vec::new();
     for job in chosen {

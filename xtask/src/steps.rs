@@ -20,9 +20,11 @@ pub(crate) fn list(steps: &[Step]) -> String {
     steps.iter().map(|(name, what, _)| format!("  {name:width$}  {what}\n")).collect()
 }
 
-/// Runs the steps of `command` whose names contain `word`, in turn, up to the first that fails.
+/// Runs the step of `command` that `word` names, or else those whose names contain it, in turn, up to the first that fails.
 pub(crate) fn run(sh: &Shell, command: &str, steps: &[Step], word: &str) -> Result {
-    let chosen: Vec<&Step> = steps.iter().filter(|(name, ..)| name.contains(word)).collect();
+    let is_name = steps.iter().any(|&(name, ..)| name == word);
+    let is_chosen = |name: &str| if is_name { name == word } else { name.contains(word) };
+    let chosen: Vec<&Step> = steps.iter().filter(|&&(name, ..)| is_chosen(name)).collect();
     if chosen.is_empty() {
         let list = list(steps);
         return Err(format!(
@@ -175,6 +177,14 @@ mod tests {
     fn a_part_says_so_and_how_to_run_all() {
         assert_eq!(part("cargo xtask test", 1, 9), " (1 of 9 steps; all: cargo xtask test)");
         assert_eq!(part("cargo xtask test", 9, 9), "");
+    }
+
+    #[test]
+    fn the_name_of_a_step_chooses_that_step_alone() {
+        let steps: [Step; 2] = [("one", "the first", passes), ("one more", "the next", fails)];
+        let (sh, _folder) = shell();
+        run(&sh, "cargo xtask test", &steps, "one").expect("the first alone");
+        run(&sh, "cargo xtask test", &steps, "on").expect_err("both");
     }
 
     #[test]

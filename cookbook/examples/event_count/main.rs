@@ -66,8 +66,12 @@ fn main() {
     match strategy {
         Strategy::Asymmetric(_) => {
             let heavy = asymfence::stats().heavy.asked;
-            println!("{notifications} notifications, a light fence each");
-            println!("{heavy} heavy fences: so often somebody was about to sleep");
+            println!(
+                "{notifications} notifications, a light fence each (a full one while threads sleep often)"
+            );
+            println!(
+                "{heavy} heavy fences: about two in a millisecond at most, however often threads sleep"
+            );
         }
         Strategy::Symmetric => println!("{notifications} notifications, a full fence each"),
     }

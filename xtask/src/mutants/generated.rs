@@ -120,8 +120,8 @@ pub mod mutant {
 /// Which mutants are tried, and who judges them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Which {
-    /// Guards are tried too, and models and tests judge every mutant. Otherwise guards are not tried (but by
-    /// `Part::Quick`), and models alone judge the others.
+    /// Guards are tried too, and models and tests judge every mutant but those with a name, which models judge.
+    /// Otherwise guards are not tried (but by `Part::Quick`), and models alone judge the others.
     pub(crate) all: bool,
     pub(crate) part: Part,
 }
@@ -166,7 +166,11 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
         return Ok(());
     }
     if cases.is_empty() {
-        return Err(format!("no mutant has `{word}` in its description").into());
+        return Err(format!(
+            "no mutant that would be tried has `{word}` in its description (guards are tried with --all or --quick \
+             alone; --quick leaves out those that have a reason and that nothing has caught)"
+        )
+        .into());
     }
     println!("{} mutants, of which {} are tried", mutants.len(), cases.len());
     let binaries = build(sh, &root, &tree, &cases)?;
@@ -372,7 +376,8 @@ fn report<'t>(
         .collect();
     if !faults.is_empty() {
         faults.sort();
-        faults.insert(0, "no test catches, and no comment `survives: …` says why:".to_owned());
+        let why = "no test catches these, and no comment says why (`survives: …`, of a guard `guard survives: …`):";
+        faults.insert(0, why.to_owned());
     }
     faults.extend(failed.map(|test| format!("without a mutant, {test} fails")));
     if which.part == Part::Every && word.is_empty() {
