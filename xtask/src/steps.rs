@@ -20,7 +20,7 @@ pub(crate) fn list(steps: &[Step]) -> String {
     steps.iter().map(|(name, what, _)| format!("  {name:width$}  {what}\n")).collect()
 }
 
-/// Runs the step of `command` that `word` names, or else those whose names contain it, in turn, up to the first that fails.
+/// Runs the step of `command` that `word` names, or else those whose names contain it, in turn until one fails.
 pub(crate) fn run(sh: &Shell, command: &str, steps: &[Step], word: &str) -> Result {
     let is_name = steps.iter().any(|&(name, ..)| name == word);
     let is_chosen = |name: &str| if is_name { name == word } else { name.contains(word) };
