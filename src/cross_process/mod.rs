@@ -69,10 +69,11 @@
 //!
 //! - a place is never reaped while a process has the participant, or a copy of it by fork(2): a daemon keeps the place
 //!   that it had before its parent exited;
-//! - a place can be reaped once the last of these processes has exited or called exec. PID namespaces and reused
-//!   process numbers do not matter. A child that was forked while another thread was in [`attach`] counts as one of
-//!   these processes. So does a child that was forked while another thread was in [`reap`], if that `reap` did not
-//!   finish; and so does a process of which a thread was killed alone in `reap` (SECCOMP_RET_KILL_THREAD);
+//! - a place can be reaped once the last of these processes has exited or called exec, or a moment later. PID
+//!   namespaces and reused process numbers do not matter. A child that was forked while another thread was in
+//!   [`attach`] counts as one of these processes. So does a child that was forked while another thread was in [`reap`],
+//!   if that `reap` did not finish; and so does a process of which a thread was killed alone in `reap`
+//!   (SECCOMP_RET_KILL_THREAD);
 //! - a signal handler may fork in the middle of [`attach`] or [`reap`], and so may `clean`, the closure that is passed
 //!   to `reap`; both processes may go on. They do not both get the same place, unless the fork came after the place was
 //!   taken: then the child has a copy of the participant. If the fork came just before, and the process that gets the
@@ -103,8 +104,8 @@
 //! [`attach`] checks both. A memfd keeps the lock, and so does a file on tmpfs or ext4; overlayfs does not. On FUSE the
 //! program that serves it decides, so it is refused too. A program that uses a segment must not itself lock the 480
 //! bytes of the lock file. Once a process has been waited for, its lock is free, unless a child has a copy of the
-//! participant. If another process reads its memory at that moment (ps(1) at /proc/PID/cmdline, a debugger), the lock
-//! is free a moment later.
+//! participant, or shares the memory until it calls exec or exits (vfork(2), posix_spawn(3)). If another process reads
+//! its memory at that moment (ps(1) at /proc/PID/cmdline, a debugger), the lock is free a moment later.
 //!
 //! [`attach`] and [`reap`] open and close a descriptor of the lock file. Closing it releases all F_SETLK locks that the
 //! process has on that file (fcntl(2)). So take a file on which the process has no such locks. If the program has
@@ -121,7 +122,7 @@
 //! | checkpoint and restore, a migrated container | the place may be gone, and the kernel may be another one | detach before, or [`Participant::renew`] after the restore and before the next light fence. This is not detected automatically |
 //! | memory shared with another virtual machine, or another kernel | neither the heavy fence nor a lock reaches it | the header holds the kernel's boot id; another one is refused. Two clones of one virtual machine have the same boot id: do not share between them |
 //! | a program with another version of this crate | another protocol | the header holds a version; another one is refused |
-//! | a sandbox that is entered later | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] returns the error. The light side makes no call |
+//! | a sandbox that is entered later, and refuses membarrier(2) | the heavy fence fails | it aborts, or [`Participant::try_heavy_fence`] returns the error. The light side makes no call. (One that answers success and does not call the kernel is not noticed) |
 //! | `nohz_full` | the kernel does not wait until a processor in user space has passed a barrier | the kernel refuses GLOBAL, and [`create`] refuses an asymmetric segment |
 //! | riscv before 6.9, loongarch | the kernel's documentation (Documentation/scheduler/membarrier.rst) vouches for no expedited command there. GLOBAL does not depend on that | an asymmetric segment is refused all the same |
 //!

@@ -52,8 +52,9 @@ pub enum Attached<'a> {
 /// descriptors of its own (unshare(2) CLONE_FILES), in that table. (If a filter refuses munmap(2), or refused close(2)
 /// during `attach`, the place cannot even be reaped before the process ends. [Limits](crate::guide::limits) has two
 /// more such cases: tables of descriptors that are shared or split, and signals beside a slow supervisor.) Other
-/// processes that attach or reap while the last copy is dropped do not keep the place from being given back. Dropping
-/// makes three system calls, munmap(2), fstat(2) and fcntl(2).
+/// processes that attach or reap while the last copy is dropped do not keep the place from being given back. But a
+/// fork(2) that another thread makes at that moment counts as a copy, even if it fails (EAGAIN, ENOMEM) and leaves no
+/// child: then the place must be reaped, too. Dropping makes three system calls, munmap(2), fstat(2) and fcntl(2).
 ///
 /// The mode is part of the type, so no fence has to check it. Code that works in both modes is generic over [`Fences`].
 ///
