@@ -70,7 +70,7 @@ fn see<T>(what: impl FnOnce(&mut Witness) -> T) -> Option<T> {
     Some(what(&mut witness.borrow_mut()))
 }
 
-/// The object is valid from now on: call it before the address is published. An address that was freed
+/// The object is valid from now on: call it before a link gets the address. An address that was freed
 /// may come back.
 #[track_caller]
 pub fn linked<T>(object: *const T) {
