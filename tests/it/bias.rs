@@ -58,7 +58,7 @@ fn weak_rounds(rare: impl Fn(&Bias) + Sync) -> Option<(usize, [bool; 2])> {
 }
 
 #[test]
-fn a_pause_that_cannot_be_told_is_refused() {
+fn a_pause_out_of_range_is_refused() {
     for pause in [Duration::ZERO, Duration::from_nanos(999), Duration::from_secs(31)] {
         assert!(std::panic::catch_unwind(|| Bias::new(pause)).is_err(), "{pause:?}");
     }

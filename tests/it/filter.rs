@@ -23,7 +23,8 @@ pub(crate) fn on_membarrier(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new())], action)
 }
 
-/// membarrier and mlock meet `action`: no rung is left.
+/// membarrier and mlock meet `action`: a process that has not taken the mprotect rung can use no rung. (One that has
+/// taken it needs `on_protection_too` as well.)
 pub(crate) fn on_every_rung(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new()), (SYS_mlock, Vec::new())], action)
 }

@@ -738,7 +738,7 @@ fn a_process_without_address_space_does_not_take_the_mprotect_rung() {
     });
 }
 
-/// The pages are mapped before it decides.
+/// The decision maps all pages of the rung, so a later limit does not matter.
 #[test]
 fn a_process_without_address_space_left_goes_on_on_the_mprotect_rung() {
     Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {

@@ -112,7 +112,7 @@ fn line(row: &str, figures: &Figures) -> Result<String> {
     if !twin.is_empty() {
         let twin = find(twin)?;
         symmetric = format!(" {}", rounded(twin));
-        // The side that pays.
+        // Slower than 1.1 times the symmetric twin.
         bold = if here > 1.1 * twin { "**" } else { "" };
     }
     let mut instead = String::new();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_side_that_pays_is_bold() {
+    fn what_is_slower_than_its_twin_is_bold() {
         let figures = [("here", 30.0), ("its twin", 3.0), ("std a write", 4.0), ("other", 2000.0)]
             .map(|(name, figure)| (("t".to_owned(), name.to_owned()), figure));
         let line = |row| line(row, &BTreeMap::from(figures.clone()));

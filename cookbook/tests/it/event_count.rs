@@ -527,7 +527,7 @@ fn who_waits_for_a_time_leaves_nothing_behind() {
     let listener = event.listen();
     event.notify_one();
     assert!(listener.wait_timeout(Duration::ZERO), "it was notified");
-    // In the epoch of the last notification.
+    // The second listener comes after `notify_all`: that notification is not for it.
     mem::forget(event.listen());
     event.notify_all();
     assert!(!event.listen().wait_timeout(Duration::from_micros(1)), "the one before it was");

@@ -16,7 +16,7 @@ use crate::atomic::{
 pub struct Queue<T> {
     /// A node whose value is taken; the first value is in the next one.
     head: Link<Node<T>>,
-    /// The last node, or for a moment the one before it. Never behind the head.
+    /// The last node, or for a moment the one before it. The head never passes it.
     tail: Link<Node<T>>,
 }
 
@@ -123,7 +123,7 @@ impl<T> Drop for Queue<T> {
             // SAFETY: as above.
             let node = unsafe { Box::from_raw(next) };
             next = node.next.load(Acquire);
-            // SAFETY: the nodes behind the head have their values.
+            // SAFETY: the nodes after the head have their values.
             unsafe { node.value.into_inner().assume_init_drop() };
         }
     }

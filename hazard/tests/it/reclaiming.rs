@@ -562,7 +562,7 @@ fn a_destructor_that_reclaims_does_not_nest() {
     fn reclaim_some() -> Reclaimed {
         Tests::domain().reclaim().expect("a heavy fence")
     }
-    // In a process of its own, as above.
+    // In a process of its own: without `std` calls of other tests could delay these.
     Child::default().run(|| {
         on_a_small_stack(|| {
             chained::retire_and_reclaim((retire, reclaim_some));
