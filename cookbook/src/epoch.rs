@@ -38,6 +38,7 @@
 //! A reader: to pin, a load of the epoch, a store to its slot and a light fence; to leave, a store to its slot; and at
 //! every 128th pin a check whether a heavy fence is due. Pins and guards are also counted, in memory that only the
 //! reader's thread uses. A thread that retires: a push, and for every 64 objects a full fence and perhaps a heavy one.
+//! A heavy fence that fails aborts the process, as [`asymfence::heavy_fence`] does.
 //!
 //! # When not to use it
 //!

@@ -20,7 +20,7 @@ use asymfence::{light_fence, try_heavy_fence};
 
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::threads::{
-    Builder, Thread, block_signals, count_forks, current, forks, park, park_timeout,
+    Builder, Thread, count_forks, current, forks, park, park_timeout, without_signals,
 };
 use crate::sync::{AtomicBool, AtomicPtr, LOOM, Number};
 
@@ -155,13 +155,13 @@ impl Background {
             }
         }
         let work = move || {
-            block_signals();
             let handle = Box::into_raw(Box::new(current()));
             // Release: the handle is written. Pairs with: the Acquire in `wake`.
             self.thread.store(handle, Release);
             work();
         };
-        let started = Builder::new().name("asymfence-hazard".to_owned()).spawn(work);
+        let name = "asymfence-hazard".to_owned();
+        let started = without_signals(|| Builder::new().name(name).spawn(work));
         if started.is_err() {
             // Relaxed: advice.
             self.process.store(0, Relaxed);

@@ -64,8 +64,9 @@ use crate::thread::{CAPACITY, Local};
 ///
 /// Creating and dropping a hazard pointer takes a few instructions if the thread has kept one (feature `std`): a thread
 /// keeps up to seven for each family. Otherwise the domain gives a free one, and allocates if it has none. That is
-/// lock-free, except for the allocator. It searches the domain's slots. The search takes longer the more slots there
-/// are: mostly one step for each 448 slots.
+/// lock-free, except for the allocator (and at the first call of a thread, with `std`, for the C library: see the
+/// [crate](crate#limits)). It searches the domain's slots. The search takes longer the more slots there are: mostly one
+/// step for each 448 slots.
 ///
 /// # Signal safety
 ///

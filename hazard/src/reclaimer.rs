@@ -21,22 +21,26 @@ impl<F: 'static> Domain<F> {
     /// Otherwise it looks again after a pause, which doubles from a millisecond up to a second. The pause doubles too
     /// while heavy fences fail. (A thread that has retired objects before this call may retire a few more without
     /// waking it: fewer than [`Thresholds::at_once`](crate::Thresholds::at_once), so up to three by default. They are
-    /// freed within two seconds.) Objects that wait at the end of the program are not freed. If a destructor panics,
-    /// the panic hook reports it, and the thread continues. On Linux and Android it waits by futex(2), without reading
-    /// the clock (if a filter refuses that call, it does not wait, and looks all the time), and it blocks all signals
-    /// but those of a fault of its own (SIGSEGV, for example). Elsewhere it waits by [`std::thread::park_timeout`].
+    /// freed within two seconds. All these times may be longer by the thread's timer slack (prctl(2),
+    /// PR_SET_TIMERSLACK), which it inherits.) Objects that wait at the end of the program are not freed. If a
+    /// destructor panics, the panic hook reports it, and the thread continues. On Linux and Android it waits by
+    /// futex(2), without reading the clock (if a filter refuses that call, it does not wait, and looks all the time),
+    /// and it blocks all signals but those of a fault of its own (SIGSEGV, for example). Elsewhere it waits by
+    /// [`std::thread::park_timeout`].
     ///
     /// Nothing holds back threads that retire: if they retire faster than one thread frees, garbage grows.
     ///
     /// A child of fork(2) has no such thread. A thread of the child notices this when its retire reads the clock, as
     /// the time bullet of [`Domain`] says; or, if [`Thresholds::pause`](crate::Thresholds::pause) is `None`, within its
     /// first 64 retires. From then on the child reclaims as if this had never been called, until it calls this again.
-    /// On Linux and Android a child is recognised by a handler of pthread_atfork(3), and by its process number if a
-    /// bare clone(2) made it, which calls no handler. Elsewhere it is recognised by its number alone. A child for which
-    /// no handler has run is not recognised if a filter refuses getpid(2), or if it has the same number as the process
-    /// that started the thread. That can happen in another PID namespace (PID 1 may fork the PID 1 of another), or if
-    /// that process has ended and a later descendant reuses its number. In such a child no retire frees anything, and
-    /// calling this again starts no thread; but [`reclaim`](Domain::reclaim) frees what is retired.
+    /// (But not in a handler of pthread_atfork(3) that was registered before the first call of this: such a child takes
+    /// the new thread for lost.) On Linux and Android a child is recognised by a handler of pthread_atfork(3), and by
+    /// its process number if a bare clone(2) made it, which calls no handler. Elsewhere it is recognised by its number
+    /// alone. A child for which no handler has run is not recognised if a filter refuses getpid(2), or if it has the
+    /// same number as the process that started the thread. That can happen in another PID namespace (PID 1 may fork the
+    /// PID 1 of another), or if that process has ended and a later descendant reuses its number. In such a child no
+    /// retire frees anything, and calling this again starts no thread; but [`reclaim`](Domain::reclaim) frees what is
+    /// retired.
     ///
     /// A process that shares the memory of its parent (a child of vfork(2), or of clone(2) with `CLONE_VM` and without
     /// `CLONE_THREAD`) must not retire. It has another process number, so the domain would take the thread for lost:

@@ -145,8 +145,9 @@ impl<F: Family> Domain<F> {
     /// [`retire`](Domain::retire) of this thread. If no thread does any of these, garbage grows.
     ///
     /// The call is wait-free except for the allocator, from which it takes a kilobyte once in 64 calls. The first call
-    /// of a thread takes a ring, which is lock-free; without the feature `std` each call does. If the domain reclaims
-    /// in a thread of its own, the call may wake that thread, by a system call.
+    /// of a thread takes a ring, which is lock-free (with `std`, except for the C library: see the
+    /// [crate](crate#limits)); without the feature `std` each call does. If the domain reclaims in a thread of its own,
+    /// the call may wake that thread, by a system call.
     ///
     /// ```
     /// use asymfence_hazard::Domain;

@@ -129,7 +129,9 @@ mod chosen {
             super::yield_now();
         }
 
-        pub(crate) fn block_signals() {}
+        pub(crate) fn without_signals<T>(starts: impl FnOnce() -> T) -> T {
+            starts()
+        }
 
         /// A model does not fork.
         pub(crate) fn count_forks() {}

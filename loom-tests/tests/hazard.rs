@@ -1226,7 +1226,9 @@ mod sync {
             loom::thread::yield_now();
         }
 
-        pub(crate) fn block_signals() {}
+        pub(crate) fn without_signals<T>(starts: impl FnOnce() -> T) -> T {
+            starts()
+        }
 
         /// A model does not fork.
         pub(crate) fn count_forks() {}

@@ -46,9 +46,11 @@ pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
     let line = own_line();
     let comes_again = line.is_none();
     if let Some(line) = line {
-        block_signals();
-        let _ = line.write_fmt(message); // what does not fit is cut off
-        let _ = write_at_once(line.text());
+        // A filter may refuse that: then a signal that the message raises might end or suspend the process.
+        if block_signals() {
+            let _ = line.write_fmt(message); // what does not fit is cut off
+            let _ = write_at_once(line.text());
+        }
     }
     raise_abort(!comes_again);
     exit_group(STATUS)
@@ -188,9 +190,10 @@ fn may_be_written(file: BorrowedFd<'_>) -> io::Result<()> {
     if fcntl_getfl(file)? & OFlags::RWMODE == OFlags::RDONLY { Err(Errno::BADF) } else { Ok(()) }
 }
 
-/// Blocks the signals in this thread. Nothing unblocks them, because the thread ends with the process.
+/// Blocks the signals in this thread. Nothing unblocks them, because the thread ends with the process. False if the
+/// call failed.
 #[cfg(feature = "std")]
-fn block_signals() {
+fn block_signals() -> bool {
     use core::mem::MaybeUninit;
     use core::ptr;
 
@@ -202,7 +205,7 @@ fn block_signals() {
         unsafe { libc::sigdelset(set.as_mut_ptr(), answered) };
     }
     // SAFETY: as above; the old mask is not asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) };
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) == 0 }
 }
 
 #[cfg(not(feature = "std"))]
@@ -224,7 +227,7 @@ fn raise_abort(may_be_handled: bool) {
     // in whatever order an architecture has them.
     let default = [0_usize; 16];
     // SAFETY: the kernel reads at most the words above, and is asked for no old action.
-    unsafe {
+    let answer = unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,
             libc::SIGABRT,
@@ -233,9 +236,12 @@ fn raise_abort(may_be_handled: bool) {
             super::LENGTH_OF_A_SIGNAL_SET,
         )
     };
-    // SIGABRT is blocked if this thread is in a handler of it. This unblocks it.
-    block_signals();
-    signal_this_thread();
+    // A filter may refuse it: then the program's handler would be called again.
+    if answer == 0 {
+        // SIGABRT is blocked if this thread is in a handler of it. This unblocks it.
+        block_signals();
+        signal_this_thread();
+    }
 }
 
 /// If a sandbox refuses the numbers, they are -1, which is no thread.

@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+#[cfg(feature = "std")]
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nix::libc;
 use nix::pty::openpty;
@@ -21,7 +23,7 @@ use asymfence::{heavy_fence, init};
 
 use crate::child::{Child, Outcome, had_procfs, ledger};
 use crate::filter::{
-    on_every_rung, on_fcntl, on_fstat, on_own_number, on_pwritev2, on_signalling,
+    on_call, on_every_rung, on_fcntl, on_fstat, on_own_number, on_pwritev2, on_signalling,
     on_signals_to_many,
 };
 
@@ -534,6 +536,31 @@ fn a_handler_of_sigabrt_that_fences_is_called_once() {
     assert!(outcome.cannot_run() || (1..=most).contains(&said), "{outcome:?}");
 }
 
+/// The default action cannot be had then, so it ends by exit_group(2). (Without `std` nobody asks for it.)
+#[cfg(feature = "std")]
+#[test]
+fn where_actions_cannot_be_changed_a_handler_of_sigabrt_that_fences_is_called_once() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn fence(_signal: libc::c_int) {
+        // Relaxed: one thread. So many frames have room on every stack.
+        if CALLS.fetch_add(1, Relaxed) == 0 {
+            heavy_fence();
+        }
+        // SAFETY: ends the process, with a status that nothing else has.
+        unsafe { libc::_exit(1) }
+    }
+
+    let outcome = Child::default().filtering().outcome(|| {
+        // SAFETY: a decided process's heavy fence is async-signal-safe.
+        unsafe { signal(Signal::SIGABRT, SigHandler::Handler(fence)) }.expect("a handler");
+        init();
+        let refused = on_call(libc::SYS_rt_sigaction, &[], Errno(libc::EINVAL as u32));
+        apply_filter_all_threads(&refused).expect("a filter");
+        fence_in_vain();
+    });
+    outcome.ended_with(STATUS);
+}
+
 /// `redirect` makes standard error a file on which write(2) raises `expected`. A process that calls write(2), the twin,
 /// is suspended or ended by that signal. One whose heavy fence fails is ended by SIGABRT.
 fn writing_raises(expected: Signal, redirect: impl Fn()) {
@@ -576,6 +603,21 @@ fn a_pipe_that_nobody_reads_ends_nobody_by_sigpipe() {
             let (reader, writer) = pipe().expect("a pipe");
             drop(reader);
             redirect(&writer);
+        });
+    });
+}
+
+/// Then it writes no message.
+#[test]
+fn where_no_signal_can_be_blocked_a_pipe_that_nobody_reads_ends_nobody_by_sigpipe() {
+    Child::default().filtering().run(|| {
+        writing_raises(Signal::SIGPIPE, || {
+            let (reader, writer) = pipe().expect("a pipe");
+            drop(reader);
+            redirect(&writer);
+            init();
+            let refused = on_call(libc::SYS_rt_sigprocmask, &[], Errno(libc::EINVAL as u32));
+            apply_filter_all_threads(&refused).expect("a filter");
         });
     });
 }
