@@ -25,9 +25,10 @@
 //!
 //! A thread that stops halfway (a fork, a panic) leaves REVOKING or RETURNING in the word. A heavy fence that fails
 //! leaves REVOKING. While one of the two stands there, the frequent side executes full fences and the rare side heavy
-//! fences, which is always right, and the next fence of the rare side ends this by a revocation. If a heavy fence fails
-//! during a restoration, the thread puts QUIET back, and both sides are full as before. The word counts the rounds, so
-//! that a thread that comes back late does not complete a change of a later round by a heavy fence of an earlier one.
+//! fences, which is always right, and the next fence of the rare side that loads the word ends this by a revocation. If
+//! a heavy fence fails during a restoration, the thread puts QUIET back, and both sides are full as before. The word
+//! counts the rounds, so that a thread that comes back late does not complete a change of a later round by a heavy
+//! fence of an earlier one.
 
 use core::time::Duration;
 
@@ -355,7 +356,7 @@ impl Bias {
         })
     }
 
-    /// How every fence of the rare side begins: (3) and (4).
+    /// How a fence of the rare side begins, except a `wait` whose ticket is served: (3) and (4).
     #[inline]
     fn full_fence(&self) -> usize {
         // (3) What this thread did comes before its load of the word.

@@ -191,7 +191,8 @@ struct Buffer<T> {
     /// Their number is a power of two, and the slot of an item is its index modulo this number. Atomic, since a thief
     /// may read a slot while the owner writes to it; that thief's exchange fails.
     slots: Box<[AtomicPtr<T>]>,
-    /// The buffer before this one, in which thieves may still be reading; or null. Only the owner looks at it.
+    /// The buffer before this one, in which thieves may still be reading; or null. Only the owner looks at it, and the
+    /// drop of the last handle.
     older: AtomicPtr<Buffer<T>>,
     life: Life,
 }
@@ -208,7 +209,7 @@ impl<T> Buffer<T> {
     ///
     /// No thread uses one of them, and no other thread calls this.
     unsafe fn free_older(&self) {
-        // Relaxed, both: only the owner looks at it.
+        // Relaxed, both: only the owner looks at it, and the drop of the last handle, which the count of the handles orders.
         let mut next = self.older.load(Relaxed);
         // Before freeing, because the allocator may use the deque.
         self.older.store(ptr::null_mut(), Relaxed);

@@ -114,8 +114,9 @@ struct Own {
     /// Objects and bytes that the domain has counted.
     counted: usize,
     counted_bytes: usize,
-    /// How many objects the owner has to free. `extend` adds one for each object that was put in, and each object that
-    /// is freed takes one off; `put_off`, `forgive`, `reviewed` and `settle` change it too.
+    /// How many objects the owner has to free. `extend` adds one for each object that was put in, and `settle` takes
+    /// one off for each that the owner frees in a retire (and may add some). `put_off`, `forgive` and `reviewed` lower
+    /// it.
     debt: usize,
     /// How many objects the owner frees at each check at least, even if it owes fewer: set by the last review.
     most: usize,

@@ -74,9 +74,9 @@ impl Past {
     }
 }
 
-/// A mutex that is locked as long as the model's closure runs. When the closure has ended, the first thread publishes
-/// what it knows by unlocking it. loom may switch threads when a mutex is locked, but not when it is unlocked, so no
-/// other thread runs in between.
+/// A mutex that is locked as long as the model's closure runs. When the closure has ended, and loom drops `END`, the
+/// first thread publishes what it knows by unlocking it. loom may switch threads when a mutex is locked, but not when
+/// it is unlocked. So no other thread runs between the first and the last unlock in `World::end`.
 struct Held {
     /// The guard of the mutex below.
     guard: Option<MutexGuard<'static, ()>>,
