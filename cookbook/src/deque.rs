@@ -209,7 +209,8 @@ impl<T> Buffer<T> {
     ///
     /// No thread uses one of them, and no other thread calls this.
     unsafe fn free_older(&self) {
-        // Relaxed, both: only the owner looks at it, and the drop of the last handle, which the count of the handles orders.
+        // Relaxed, both: only the owner looks at it, and the drop of the last handle, which the count of the handles
+        // orders.
         let mut next = self.older.load(Relaxed);
         // Before freeing, because the allocator may use the deque.
         self.older.store(ptr::null_mut(), Relaxed);
