@@ -63,10 +63,11 @@ understood.
 /// What the steps of a command are for, and how it ends.
 const OF_STEPS: &str = "\
 Runs the steps below in turn, up to the first that fails. With WORD only the
-steps whose names contain it.
+step of that name, or else those whose names contain it.
 
 Exit status: 0 all passed; 1 a step failed, or the command was not understood.
-With CI=true in the environment also 1 if a test could not run here.
+With CI=true in the environment also 1 if a test could not run here, but for
+those that need Miri, or a processor that can forbid CPUID.
 ";
 
 /// Whether there is such a command.

@@ -70,7 +70,7 @@ fn main() {
                 "{notifications} notifications, a light fence each (a full one while threads sleep often)"
             );
             println!(
-                "{heavy} heavy fences: about two in a millisecond at most, however often threads sleep"
+                "{heavy} heavy fences: about two in a millisecond at most for each of the four event counts"
             );
         }
         Strategy::Symmetric => println!("{notifications} notifications, a full fence each"),
