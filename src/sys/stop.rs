@@ -87,8 +87,8 @@ unsafe impl Sync for Place {}
 
 /// The line of this thread, which is handed out once. `None` if this TID has a line already: the thread is in `stop`,
 /// and its handler of SIGABRT has called a heavy fence, which failed too; or it left an earlier abort by siglongjmp(3);
-/// or an earlier thread had this TID. Then a message has been written, and the handler is not called again. `None` also
-/// if all lines are taken.
+/// or an earlier thread had this TID. Then the message has had its one try, and the handler is not called again. `None`
+/// also if all lines are taken.
 fn own_line() -> Option<&'static mut Line> {
     static STOPPING: [Place; 64] =
         [const { Place { who: AtomicI32::new(0), line: UnsafeCell::new(Line::NEW) } }; 64];
