@@ -188,7 +188,8 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// The decision itself makes more calls: membarrier(2); the calls that read the files below; prctl(PR_GET_TSC) and, on
 /// x86, arch_prctl(ARCH_GET_CPUID), which tell whether this thread may read the time stamp counter and execute CPUID;
-/// and on the mprotect rung mmap(2), madvise(2), mlock(2), mprotect(2), futex(2) and munmap(2).
+/// and on the mprotect rung mmap(2), madvise(2), mlock(2) (after mlockall(MCL_FUTURE) also munlock(2)), mprotect(2),
+/// futex(2) and munmap(2).
 ///
 /// A sandbox or an emulator may answer success without calling the kernel. So the decision refuses the membarrier rung
 /// if a command that does not exist is answered by anything other than EINVAL (with the feature `std`), if a call with

@@ -130,8 +130,9 @@ use crate::thread::{self, Local};
 ///   So if a thread makes more than 60 deferred retires for each ordinary one, the objects of its ordinary retires wait
 ///   longer too;
 /// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often: by
-///   retires up to 64 times as late, by the thread of a background reclaimer once a second at last. When they succeed
-///   again no single retire frees more than 128 objects, unless it retires a large object while too many bytes wait.
+///   retires up to 64 times as late, by the thread of a background reclaimer once a second at last, or when 64 times as
+///   many have come. When they succeed again no single retire frees more than 128 objects, unless it retires a large
+///   object while too many bytes wait.
 ///
 /// Each domain has its own bound, and takes less than a kilobyte. Each thread that retires to a domain has a ring of
 /// its own there, of some 1.3 KiB. The ring grows by a kilobyte for each 64 objects, and shrinks again. When the thread

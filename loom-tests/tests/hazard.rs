@@ -1385,7 +1385,8 @@ fn synchronises<P: Send + Sync + 'static>(
     assert!(found.load(atomic::Ordering::Relaxed), "the change is never found");
 }
 
-/// Fills a place, and finds it empty, and finds it full: by one kind of exchange.
+/// Three uses of one kind of exchange: it fills a place; it succeeds, and so finds a change; it fails, and so finds a
+/// change.
 type Exchanges<P> = (fn(&P), fn(&P) -> bool, fn(&P) -> bool);
 
 #[test]

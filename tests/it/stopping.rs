@@ -542,7 +542,7 @@ fn a_handler_of_sigabrt_that_fences_is_called_once() {
 fn where_actions_cannot_be_changed_a_handler_of_sigabrt_that_fences_is_called_once() {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn fence(_signal: libc::c_int) {
-        // Relaxed: one thread. So many frames have room on every stack.
+        // Relaxed: one thread.
         if CALLS.fetch_add(1, Relaxed) == 0 {
             heavy_fence();
         }

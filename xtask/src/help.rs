@@ -8,8 +8,9 @@ Usage: cargo xtask COMMAND
 
   test [--quick] [WORD]
                   all tests, in steps, the models with two preemptions; with
-                  WORD the steps whose names contain it; --quick some of them,
-                  in about two minutes; `cargo xtask test --help` lists them
+                  WORD the step of that name, or those whose names contain it;
+                  --quick some of them, in about two minutes; `cargo xtask test
+                  --help` lists them
   adopter         a crate that takes the fences as an option: without them,
                   with them, modelled, in Miri
   adopt [WORD]    published crates with these fences: their own tests, their
@@ -36,8 +37,8 @@ Usage: cargo xtask COMMAND
                   alone that nothing has caught yet. Both leave out those that
                   have a reason to survive and that nothing has caught. --list
                   tries none: it counts by file those that would be tried, and
-                  names those that are not caught and have no reason. With WORDS (a,b): those that
-                  have one in their description
+                  names those that are not caught and have no reason. With WORDS
+                  (a,b): those that have one in their description
   spin            the protocols on an x86-TSO machine, explored by spin
   asan            the tests of the hazard pointers and the cookbook under the
                   address sanitizer

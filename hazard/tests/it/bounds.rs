@@ -794,7 +794,7 @@ fn a_thread_that_ends_may_retire() {
 }
 
 #[test]
-fn the_domain_of_the_process_is_no_other() {
+fn the_global_domain_is_the_same_at_each_call() {
     Domain::global().retire_box(Box::new(1));
     assert!(Domain::global().stats().retired >= 1);
 }

@@ -1,6 +1,8 @@
 //! Hazard pointers where things go wrong: heavy fences that fail, a fork, no membarrier.
 
 use std::cell::RefCell;
+#[cfg(feature = "std")]
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Barrier};
@@ -64,11 +66,10 @@ fn a_refused_process_number_does_not_cost_the_background_reclaimer() {
 /// A signal would end a wait of the thread, and each wait is followed by a heavy fence if an object is protected.
 #[cfg(feature = "std")]
 #[test]
-fn the_background_reclaimer_handles_no_signals() {
+fn the_background_reclaimer_handles_no_signals_but_those_of_its_faults() {
     domain! { enum Watched {} = BY_NUMBERS; }
-    static HANDLED: AtomicUsize = AtomicUsize::new(0);
-    const NOTHING: usize = 0;
-    /// Whether its thread would handle a timer's signal, and one of a fault.
+    /// Whether the thread of the destructor has blocked a timer's signal, and that of a fault.
+    static BLOCKED: Mutex<Option<[libc::c_int; 2]>> = Mutex::new(None);
     struct Notes;
     impl Drop for Notes {
         fn drop(&mut self) {
@@ -78,18 +79,24 @@ fn the_background_reclaimer_handles_no_signals() {
             // SAFETY: the mask was stored above.
             let is_blocked = |signal| unsafe { libc::sigismember(set.as_ptr(), signal) };
             let blocked = [libc::SIGALRM, libc::SIGSEGV].map(is_blocked);
-            HANDLED.store(1 + usize::from(blocked == [1, 0]), Relaxed);
+            *BLOCKED.lock().expect("no panic") = Some(blocked);
         }
     }
     Child::default().run(|| {
+        let noted = || BLOCKED.lock().expect("no panic").take();
         drop(Notes);
-        assert_eq!(HANDLED.swap(NOTHING, Relaxed), 1, "the twin: this thread handles both");
+        assert_eq!(noted(), Some([0, 0]), "the twin: this thread");
         Watched::domain().reclaim_in_background().expect("a thread");
         Watched::domain().retire_box(Box::new(Notes));
-        while HANDLED.load(Relaxed) == NOTHING {
-            thread::yield_now();
-        }
-        assert_eq!(HANDLED.load(Relaxed), 2);
+        let blocked = loop {
+            match noted() {
+                None => thread::yield_now(),
+                Some(blocked) => break blocked,
+            }
+        };
+        assert_eq!(blocked, [1, 0]);
+        drop(Notes);
+        assert_eq!(noted(), Some([0, 0]), "and it has its mask again");
     });
 }
 
@@ -360,7 +367,7 @@ fn undecided_at_first_the_structures_hold_too() {
     });
 }
 
-/// Threads keep hazard pointers at hand: each has a slot of its own.
+/// Each thread keeps hazard pointers at hand, and each hazard pointer has a slot of its own.
 fn of_many_threads<F: Family>() {
     const THREADS: usize = 5;
     const EACH: usize = 9;

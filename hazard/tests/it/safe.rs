@@ -302,7 +302,7 @@ fn thresholds_at_their_ends_are_fine() {
         None::domain().retire_box(Box::new(1));
         All::domain().retire_box(Box::new(1));
     }
-    // What is enough at once is freed soon; what never is, is kept.
+    // Where one object reaches the thresholds, objects are freed soon. Where no number reaches them, all are kept.
     assert!(None::domain().stats().waiting() < COUNT);
     assert_eq!(All::domain().stats().waiting(), COUNT);
 }

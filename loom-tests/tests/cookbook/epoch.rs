@@ -116,7 +116,7 @@ fn an_old_tag_frees_nothing_too_early() {
     });
 }
 
-/// A reader that pins again is not seen unpinned in between.
+/// A reader pins twice. The scan may miss that its slot was free in between.
 #[test]
 fn what_was_read_before_the_last_pin_is_not_freed_before_its_uses() {
     check_within(Some(2), Start::Asymmetric, || {

@@ -70,7 +70,7 @@ fn what_is_read_is_not_freed() {
     }
 }
 
-/// A reader that reads again is not seen outside in between.
+/// A reader reads twice. The writer may miss that the reader was outside in between.
 #[test]
 fn what_was_read_before_the_last_read_is_not_freed_before_its_uses() {
     for start in STARTS {

@@ -201,7 +201,7 @@ fn the_model_is_exact_on_programs_from_a_seed() {
 /// Four threads in a ring, with every placement of fences up to rotation. With three or four heavy fences the oracle has
 /// too many places to try. There the weak outcome is forbidden because it is forbidden with fewer.
 #[test]
-fn the_model_is_exact_on_four_store_buffers() {
+fn the_model_shows_nothing_that_is_forbidden_on_four_store_buffers() {
     if !deep() {
         return;
     }
