@@ -75,7 +75,8 @@ bitflags::bitflags! {
     /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct Commands: u32 {
-        /// `MEMBARRIER_CMD_GLOBAL`, formerly `MEMBARRIER_CMD_SHARED`. Since 4.3; not under `nohz_full`.
+        /// `MEMBARRIER_CMD_GLOBAL`, formerly `MEMBARRIER_CMD_SHARED`. Since 4.3. Not under `nohz_full`, but before 4.10
+        /// it is offered there, and misses processors: see [`global`].
         const GLOBAL = 1 << 0;
         /// `MEMBARRIER_CMD_GLOBAL_EXPEDITED`. Since 4.16.
         const GLOBAL_EXPEDITED = 1 << 1;
