@@ -110,8 +110,8 @@ fn reserve() -> usize {
     space.addr()
 }
 
-/// In a process that has registered for nothing: forks while another thread runs `registers`, which answers
-/// what it has then. Ends with what `child` finds in the child, if that has it.
+/// In a process that has registered for nothing: forks while another thread runs `registers` and stores its return
+/// value. If the child's copy of the memory has that value, ends with what `child` answers in the child.
 fn overlap<T: Send + Sync>(
     fork: Fork,
     registers: impl FnOnce() -> T + Send,

@@ -238,7 +238,8 @@ fn a_file_whose_places_somebody_has_is_not_made_another_segment() {
     });
 }
 
-/// Its mappings are given back in whole huge pages, of which there may be none.
+/// munmap(2) takes whole huge pages here. The machine may have none that is free: the mapping reserves none, so the
+/// test runs there too.
 #[test]
 fn a_file_of_huge_pages_gives_each_place_back() {
     Child::default().run(|| {
