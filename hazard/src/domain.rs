@@ -1009,8 +1009,8 @@ pub struct Reclaimed {
 }
 
 impl Reclaimed {
-    /// Does `pass`, and again as often as destructors ask. `None` if a destructor of what is at this address led here,
-    /// or if too many calls are under way.
+    /// Does `pass`, and again as often as destructors ask. `of` is the address of the domain or cohort. `None` if a
+    /// destructor that it runs led here, or if too many calls are under way.
     pub(crate) fn outermost(
         of: *const (),
         pass: impl Fn() -> Result<Self, HeavyFenceError>,

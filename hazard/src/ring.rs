@@ -103,8 +103,8 @@ impl Block {
 #[derive(Debug)]
 struct Own {
     tail: usize,
-    /// The block into which the next object goes. (If the last `put` has filled it, that is the next block, which
-    /// `make_room` links.) Position `BLOCK * n` is the first of a block.
+    /// The block into which the next object goes. (After a `put` that has filled it, this is still the full block,
+    /// until `make_room` links the next one and stores it here.) Position `BLOCK * n` is the first of a block.
     last: *mut Block,
     /// The position at which the owner next checks the ring.
     limit: usize,
