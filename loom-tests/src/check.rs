@@ -67,9 +67,18 @@ pub fn failure_within<F: Fn() + Send + Sync + 'static>(
 
 /// Whether some execution of `f` returns true.
 pub fn is_ever<F: Fn() -> bool + Send + Sync + 'static>(start: Start, f: F) -> bool {
+    is_ever_within(preemptions(), start, f)
+}
+
+/// The same with a bound of its own on preemptions.
+pub fn is_ever_within<F: Fn() -> bool + Send + Sync + 'static>(
+    preemptions: Option<usize>,
+    start: Start,
+    f: F,
+) -> bool {
     let ever = Arc::new(Mutex::new(false));
     let seen = Arc::clone(&ever);
-    check(start, move || {
+    check_within(preemptions, start, move || {
         if f() {
             *seen.lock().expect("no panic while it is held") = true;
         }

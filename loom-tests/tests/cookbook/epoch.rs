@@ -11,7 +11,7 @@ use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use loom::thread::{self, JoinHandle};
 
-use loom_tests::check::{STARTS, check_within, is_ever};
+use loom_tests::check::{STARTS, check_within, is_ever, is_ever_within};
 
 /// A link to object 0 or 1. loom checks the uses and the end of the objects.
 struct World {
@@ -305,6 +305,5 @@ fn one_may_free_by_the_advances_of_another() {
         // SAFETY: the other thread has ended.
         !world.alive[0].with(|alive| unsafe { *alive })
     };
-    check_within(Some(2), Start::Asymmetric, move || _ = frees());
-    assert!(is_ever(Start::Asymmetric, frees));
+    assert!(is_ever_within(Some(2), Start::Asymmetric, frees));
 }
