@@ -1,6 +1,5 @@
-//! What a background reclaimer needs of the system: a thread (on Linux and Android one that handles no signals but
-//! those of a fault of its own), a wait (there one that reads no clock), and how many forks led to this process (0
-//! elsewhere).
+//! What a background reclaimer needs of the system: a thread (on Linux and Android it handles no signals, except those
+//! that report a fault), a wait (there one that reads no clock), and how many forks led to this process (0 elsewhere).
 
 pub(crate) use std::thread::{Builder, park};
 
@@ -30,43 +29,6 @@ mod chosen {
             // If a filter refuses the call, the wait ends by its timeout.
             let _ = futex::wake(self.0, Flags::PRIVATE, 1);
         }
-    }
-
-    /// Does `starts` while all signals are blocked in this thread, but those of a fault of its own. A thread that it
-    /// starts begins with that mask: a program does not expect that its handlers run there, and each would end a wait
-    /// early.
-    #[cfg(not(miri))]
-    pub(crate) fn without_signals<T>(starts: impl FnOnce() -> T) -> T {
-        use core::mem::MaybeUninit;
-
-        // SIGABRT is not here: abort(3) unblocks it.
-        use libc::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
-
-        let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        // SAFETY: it makes the set.
-        unsafe { libc::sigfillset(set.as_mut_ptr()) };
-        for fault in [SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP] {
-            // SAFETY: the set was made above.
-            unsafe { libc::sigdelset(set.as_mut_ptr(), fault) };
-        }
-        // SAFETY: as above. It stores the mask that was there.
-        let is_done =
-            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr()) };
-        let result = starts();
-        // guard survives: no test's filter refuses the call.
-        if is_done == 0 {
-            // SAFETY: the mask was stored above.
-            unsafe {
-                libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), core::ptr::null_mut())
-            };
-        }
-        result
-    }
-
-    /// Miri has no signals.
-    #[cfg(miri)]
-    pub(crate) fn without_signals<T>(starts: impl FnOnce() -> T) -> T {
-        starts()
     }
 
     /// The handle of this thread, which takes a word for ever.
@@ -103,14 +65,10 @@ mod chosen {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod chosen {
     pub(crate) use std::thread::{Thread, current, park_timeout};
-
-    pub(crate) fn without_signals<T>(starts: impl FnOnce() -> T) -> T {
-        starts()
-    }
 }
 
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
-mod forked {
+mod by_libc {
     use core::sync::atomic::Ordering::Relaxed;
     use core::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -131,6 +89,36 @@ mod forked {
         }
     }
 
+    /// Does `starts` while all signals are blocked in this thread, except those that report a fault. A thread that it
+    /// starts begins with that mask: a program does not expect that its handlers run there, and each would end a wait
+    /// early.
+    pub(crate) fn without_signals<T>(starts: impl FnOnce() -> T) -> T {
+        use core::mem::MaybeUninit;
+
+        // SIGABRT is not here: abort(3) unblocks it.
+        use libc::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+
+        let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: it makes the set.
+        unsafe { libc::sigfillset(set.as_mut_ptr()) };
+        for fault in [SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP] {
+            // SAFETY: the set was made above.
+            unsafe { libc::sigdelset(set.as_mut_ptr(), fault) };
+        }
+        // SAFETY: as above. It stores the mask that was there.
+        let is_done =
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr()) };
+        let result = starts();
+        // guard survives: no test's filter refuses the call.
+        if is_done == 0 {
+            // SAFETY: the mask was stored above.
+            unsafe {
+                libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), core::ptr::null_mut())
+            };
+        }
+        result
+    }
+
     /// How many calls of fork(2) lie between the first process that has counted them and this one.
     pub(crate) fn forks() -> usize {
         // Relaxed: written before the child has a second thread.
@@ -139,13 +127,17 @@ mod forked {
 }
 
 #[cfg(not(all(any(target_os = "linux", target_os = "android"), not(miri))))]
-mod forked {
+mod by_libc {
     pub(crate) fn count_forks() {}
 
     pub(crate) fn forks() -> usize {
         0
     }
+
+    pub(crate) fn without_signals<T>(starts: impl FnOnce() -> T) -> T {
+        starts()
+    }
 }
 
-pub(crate) use chosen::{Thread, current, park_timeout, without_signals};
-pub(crate) use forked::{count_forks, forks};
+pub(crate) use by_libc::{count_forks, forks, without_signals};
+pub(crate) use chosen::{Thread, current, park_timeout};

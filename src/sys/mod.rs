@@ -614,51 +614,42 @@ fn block_signals() -> bool {
     /// As the kernel has it: signal `n` is bit `n - 1`. SIGABRT is 6, and SIGSYS is 31.
     static ALL_BUT_TWO: u64 = !(1 << 5 | 1 << 30);
     let set = &raw const ALL_BUT_TWO;
-    let answer: usize;
+    // Stays 0 where no call is made.
+    let answer = &mut 0_usize;
     // Numbers: as in `exit_group`.
     // SAFETY: the kernel reads the set, and is asked for no old one.
     #[cfg(target_arch = "x86_64")]
     unsafe {
-        core::arch::asm!("syscall", inlateout("rax") 14_usize => answer, in("rdi") SIG_SETMASK,
+        core::arch::asm!("syscall", inlateout("rax") 14_usize => *answer, in("rdi") SIG_SETMASK,
             in("rsi") set, in("rdx") 0_usize, in("r10") LENGTH, out("rcx") _, out("r11") _)
     }
     // SAFETY: as above. LLVM keeps EBX and ESI for itself, so they are saved.
     #[cfg(target_arch = "x86")]
     unsafe {
         core::arch::asm!("push ebx", "push esi", "mov ebx, 2", "mov esi, 8", "int 0x80",
-            "pop esi", "pop ebx", inlateout("eax") 175_usize => answer, in("ecx") set, in("edx") 0_usize)
+            "pop esi", "pop ebx", inlateout("eax") 175_usize => *answer, in("ecx") set, in("edx") 0_usize)
     }
     // SAFETY: as above.
     #[cfg(target_arch = "aarch64")]
     unsafe {
-        core::arch::asm!("svc #0", in("x8") 135_usize, inlateout("x0") SIG_SETMASK => answer,
+        core::arch::asm!("svc #0", in("x8") 135_usize, inlateout("x0") SIG_SETMASK => *answer,
             in("x1") set, in("x2") 0_usize, in("x3") LENGTH)
     }
     // SAFETY: as above. R7 may be the frame pointer, so it is saved.
     #[cfg(target_arch = "arm")]
     unsafe {
         core::arch::asm!("mov {saved}, r7", "mov r7, #175", "svc #0", "mov r7, {saved}",
-            saved = out(reg) _, inlateout("r0") SIG_SETMASK => answer, in("r1") set, in("r2") 0_usize,
+            saved = out(reg) _, inlateout("r0") SIG_SETMASK => *answer, in("r1") set, in("r2") 0_usize,
             in("r3") LENGTH)
     }
     // SAFETY: as above.
     #[cfg(target_arch = "riscv64")]
     unsafe {
-        core::arch::asm!("ecall", in("a7") 135_usize, inlateout("a0") SIG_SETMASK => answer,
+        core::arch::asm!("ecall", in("a7") 135_usize, inlateout("a0") SIG_SETMASK => *answer,
             in("a1") set, in("a2") 0_usize, in("a3") LENGTH)
     }
-    #[cfg(not(any(
-        target_arch = "x86_64",
-        target_arch = "x86",
-        target_arch = "aarch64",
-        target_arch = "arm",
-        target_arch = "riscv64",
-    )))]
-    {
-        answer = 0;
-    }
     let _ = (set, SIG_SETMASK, LENGTH);
-    answer == 0
+    *answer == 0
 }
 
 /// Runs what makes system calls for a fence. A panic in there stops the process, since no panic may

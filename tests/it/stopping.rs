@@ -596,14 +596,16 @@ fn writing_raises(expected: Signal, redirect: impl Fn()) {
     }
 }
 
+fn redirect_to_a_pipe_that_nobody_reads() {
+    let (reader, writer) = pipe().expect("a pipe");
+    drop(reader);
+    redirect(&writer);
+}
+
 #[test]
 fn a_pipe_that_nobody_reads_ends_nobody_by_sigpipe() {
     Child::default().filtering().run(|| {
-        writing_raises(Signal::SIGPIPE, || {
-            let (reader, writer) = pipe().expect("a pipe");
-            drop(reader);
-            redirect(&writer);
-        });
+        writing_raises(Signal::SIGPIPE, redirect_to_a_pipe_that_nobody_reads);
     });
 }
 
@@ -612,9 +614,7 @@ fn a_pipe_that_nobody_reads_ends_nobody_by_sigpipe() {
 fn where_no_signal_can_be_blocked_a_pipe_that_nobody_reads_ends_nobody_by_sigpipe() {
     Child::default().filtering().run(|| {
         writing_raises(Signal::SIGPIPE, || {
-            let (reader, writer) = pipe().expect("a pipe");
-            drop(reader);
-            redirect(&writer);
+            redirect_to_a_pipe_that_nobody_reads();
             init();
             let refused = on_call(libc::SYS_rt_sigprocmask, &[], Errno(libc::EINVAL as u32));
             apply_filter_all_threads(&refused).expect("a filter");
