@@ -172,6 +172,8 @@ fn what_was_asked_for_is_called_that() {
     assert!(rungs[..rungs.len() - 1].iter().all(|rung| {
         rung["verdict"] == "not tried" && rung["reason"] == "--strategy asked for symmetric"
     }));
+    let [out, _] = run(doctor().args(["--strategy", "symmetric"]));
+    assert!(!out.contains("or the one asked for"), "{out}");
     refused(&["--strategy", "none"], "no strategy `none` on this target; there is");
 }
 
