@@ -997,8 +997,8 @@ const PEERS: [&str; 8] =
 struct Row {
     title: String,
     nanoseconds: Vec<(&'static str, f64)>,
-    /// The minima. If other work runs on the core's other hardware thread during half of the rounds, the median of one
-    /// contender may come from a round with it, and that of another from a round without.
+    /// The minima. If other work runs on the core's other hardware thread during half of the rounds, one contender's
+    /// median may come from a round with such work, and another's from a round without.
     least: Vec<f64>,
 }
 

@@ -25,7 +25,7 @@ impl<F: 'static> Domain<F> {
     /// PR_SET_TIMERSLACK), which it inherits.) Objects that wait at the end of the program are not freed. If a
     /// destructor panics, the panic hook reports it, and the thread continues. On Linux and Android it waits by
     /// futex(2), without reading the clock (if a filter refuses that call, it does not wait, and looks all the time),
-    /// and it blocks all signals but those of a fault of its own (SIGSEGV, for example), unless a filter refuses
+    /// and it blocks all signals except those that report a fault (SIGSEGV, for example), unless a filter refuses
     /// rt_sigprocmask(2). Threads and programs that a destructor starts there inherit that mask. Elsewhere it waits by
     /// [`std::thread::park_timeout`].
     ///
