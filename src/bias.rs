@@ -213,8 +213,8 @@ impl Bias {
     /// [`restore`](Bias::restore) and [`wait`](Bias::wait) do not count.)
     ///
     /// While the bias is being revoked or restored, and after a revocation that failed: also a heavy fence, although
-    /// [`is_biased`](Bias::is_biased) returns false. In these states, as soon as one heavy fence of the rare side has
-    /// succeeded, both sides execute full fences.
+    /// [`is_biased`](Bias::is_biased) returns false. A call that succeeds in one of these states makes both sides
+    /// execute full fences, unless another thread has changed the state meanwhile.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence), and of `now`.
     #[inline]
@@ -366,12 +366,12 @@ impl Bias {
         self.word.load(Acquire)
     }
 
-    /// A heavy fence, after which both sides are full.
+    /// A heavy fence. Both sides are full afterwards, unless another thread has changed the word meanwhile.
     #[cold]
     fn revoke_from(&self, word: usize) -> Result<(), HeavyFenceError> {
         let revoking = word & !STATE | REVOKING;
-        // Relaxed: the heavy fence orders it. If another thread has changed the word, this call still executes a heavy
-        // fence, and leaves the word alone below.
+        // Relaxed: the heavy fence orders it. If another thread has changed it, this call still executes a heavy fence,
+        // and leaves the word alone below.
         let changed = self.word.compare_exchange(word, revoking, Relaxed, Relaxed);
         // (5) The word is written before it. Pairs with: the frequent side's barrier (1).
         try_heavy_fence()?;

@@ -21,8 +21,9 @@ const LONGEST: u32 = 100_000_000;
 const LEADERS: u32 = 4;
 /// How often a caller checks before it first reads the clock.
 const SPINS: u32 = 4;
-/// Pauses between two checks after that, and a guess of how long they take, for targets without a clock.
+/// Pauses between two checks after that.
 const PAUSES: u32 = 32;
+/// A guess of how long these pauses take, for targets without a clock.
 const NANOSECONDS_OF_PAUSES: u64 = 500;
 
 /// How long a call takes, in nanoseconds.
@@ -74,7 +75,7 @@ pub(crate) struct Watch<'e> {
     /// How often to check in all, instead of how long: for models, which have no clock.
     looks: Option<u32>,
     tries: u32,
-    /// The number of the current leader's call.
+    /// The word `lead` during the current leader's call. 0 before a leader was seen.
     leader: usize,
     /// How many leaders this wait has seen, the current one included.
     leaders: u32,

@@ -1,5 +1,6 @@
 //! The state of a thread. For each family the thread keeps slots and a ring, so that taking a slot, giving it back and
-//! retiring need no read-modify-write. It also records the domains whose destructors it is running.
+//! adding a retired object to the ring need no read-modify-write. It also records the domains whose destructors it is
+//! running.
 
 use core::cell::Cell;
 

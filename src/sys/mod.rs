@@ -178,7 +178,8 @@ fn may_ask_for_membarrier() -> Result<(), Refusal> {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod architecture;
 
-/// The system property that `android_get_device_api_level` reads, which older systems do not export.
+/// The system property that `android_get_device_api_level` reads. Older systems do not export that function, but they
+/// have the property.
 #[cfg(target_os = "android")]
 fn android_sdk(buffer: &mut [u8; libc::PROP_VALUE_MAX as usize]) -> &[u8] {
     // SAFETY: the name is terminated, and the buffer as long as the longest value with its terminator.

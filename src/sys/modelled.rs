@@ -20,7 +20,8 @@
 //!   one common gate, so loom explores their orders. This is a precaution: no program of loom-tests needs it.
 //!
 //! The objects here are created by whichever thread comes first. Creating them must not synchronise any threads.
-//! Creating one of loom's atomics does, so a world that begins decided has none.
+//! Creating one of loom's atomics does. So a world that begins decided has none but those that `count_calls` creates,
+//! in the first thread.
 
 use core::{mem, ptr};
 use std::any::{Any, TypeId};

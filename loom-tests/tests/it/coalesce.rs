@@ -6,7 +6,7 @@
 //! | mutant | `SeqCst` mapping | model |
 //! | --- | --- | --- |
 //! | shares the call that is in flight when it arrives | misses it | fails |
-//! | counts a call as started after it | misses it | fails |
+//! | counts a call among those started only after the call | misses it | fails |
 //! | a call that failed serves | misses it | fails |
 //! | reads `served` relaxed, without the closing fence | misses it | fails |
 //! | no entry fence | fails | fails |
@@ -264,7 +264,7 @@ fn sharing_the_call_in_flight_fails() {
 }
 
 #[test]
-fn counting_a_call_as_started_after_it_fails() {
+fn counting_a_call_only_after_it_fails() {
     fails(Start::Asymmetric, Mutant::StartedCountedAfter);
 }
 

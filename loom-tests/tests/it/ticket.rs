@@ -6,7 +6,7 @@
 //! | mutant | fails in |
 //! | --- | --- |
 //! | no fence when it is taken, or one that acquires and releases | A |
-//! | a call is counted as started after it | A |
+//! | a call is counted among those started only after the call | A |
 //! | takes the count of calls that were served | A |
 //! | a call serves what was taken before its end | two callers, 3 preemptions |
 //! | served before the call | A |
