@@ -57,9 +57,10 @@ use crate::ticket::Ticket;
 /// revocation.) The pause and all times count in whole microseconds: fractions are ignored.
 ///
 /// With `restore_at` at most two heavy fences are executed in a pause. This is so as long as heavy fences succeed. Two
-/// cases add to that. If several threads call `heavy_fence` at once while the bias holds or is being revoked, each of
-/// them after the first adds one. So does each call that is delayed by a pause or more after its caller has read the
-/// clock. [`restore`](Bias::restore) has no such bound.
+/// cases add to that. If several callers execute `heavy_fence` at once while the bias holds or is being revoked
+/// (several threads, or a thread and a signal handler that interrupted it), each of them after the first adds one. So
+/// does each call that is delayed by a pause or more after its caller has read the clock. [`restore`](Bias::restore)
+/// has no such bound.
 ///
 /// Fences of different `Bias`es do not pair. `Bias::light_fence` also pairs with [`heavy_fence`](crate::heavy_fence).
 /// `Bias::heavy_fence` does not pair with [`light_fence`](crate::light_fence).

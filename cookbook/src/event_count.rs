@@ -22,8 +22,9 @@
 //! # Cost
 //!
 //! A sleeper: microseconds each time it announces itself, whether it then parks or not. The heavy fence also interrupts
-//! the threads that run meanwhile. Sleepers that announce themselves while another one waits share one heavy fence, by
-//! a ticket. A notifier takes the lock and wakes a thread only if there is a sleeper that no notification has reached
+//! the threads that run meanwhile. A sleeper that announces itself while there are others that no notification has
+//! reached executes no heavy fence, if one has been executed since the first of these announced itself (a ticket
+//! tells). A notifier takes the lock and wakes a thread only if there is a sleeper that no notification has reached
 //! yet. Once all sleepers have been reached, notifications take no lock until the next sleeper announces itself.
 //!
 //! If sleepers come more often than once in a millisecond, both sides switch to full fences, until no sleeper has come
@@ -341,9 +342,9 @@ impl EventCount {
     ///
     /// Orders a notifier's accesses before its notification against this thread's accesses after this call, by a heavy
     /// fence: if a notifier did not see this listener, this thread sees the condition that the notifier made true. The
-    /// heavy fence costs microseconds, and interrupts the running threads. Listeners that announce themselves while
-    /// another one waits share one heavy fence. If listeners come more often than once in a [pause](Self::with_pause),
-    /// it is a full fence.
+    /// heavy fence costs microseconds, and interrupts the running threads. A listener executes none if there are others
+    /// that no notification has reached, and one has been executed since the first of these. If listeners come more
+    /// often than once in a [pause](Self::with_pause), it is a full fence.
     ///
     /// # Panics
     ///

@@ -28,9 +28,10 @@ ASYMFENCE=symmetric in the environment: no call of membarrier(2) is made.
 
 Exit code: 0 if all is well, 1 if an ordered pair was seen unordered, 2 if the
 arguments are wrong, the strategy asked for is refused, too few threads can be
-created, or the report cannot be written (but not if its reader has ended, or
-if standard output is closed or not open for writing). If memory runs out, or
-a file reaches the limit of its size, a signal may end the program instead.
+created, or the report cannot be written (but not if standard output is a pipe
+whose reader has ended, or is closed, or is not open for writing). If memory
+runs out, or a file reaches the limit of its size, a signal may end the program
+instead.
 ";
 
 pub(crate) enum Task {

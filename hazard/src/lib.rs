@@ -129,9 +129,9 @@
 //! frees nothing of the domain until the coroutine continues or is dropped. A coroutine with a stack of its own that
 //! creates or drops a hazard pointer, loads from a cell, or retires, must not continue in another thread: the compiler
 //! may assume that the coroutine is still in the thread in which it was before (see [the limits]). With the feature
-//! `std` a retire reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets
-//! SIGSEGV. If [`Thresholds::pause`] is `None`, a thread reads the clock only while it waits: for another thread's
-//! reclaim, or for another thread's heavy fence (see [`asymfence::heavy_fence`]). This holds for the thread of
+//! `std` a retire or a reclaim reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid to a thread: then
+//! it gets SIGSEGV. If [`Thresholds::pause`] is `None`, a thread reads the clock only while it waits: for another
+//! thread's reclaim, or for another thread's heavy fence (see [`asymfence::heavy_fence`]). This holds for the thread of
 //! `reclaim_in_background` too, whose sleep reads no clock on Linux and Android. A child of fork(2) can continue to use
 //! everything: see [`Domain`].
 //!

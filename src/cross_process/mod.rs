@@ -93,8 +93,9 @@
 //!   [`SegmentError::OtherFile`], and when it is dropped it leaves its place to be reaped;
 //! - a place cannot be given back before the process ends, if mseal(2) has sealed the participant's mapping, if a
 //!   filter refuses munmap(2), if it refused close(2) during [`attach`] (then the descriptor stays open too), or if it
-//!   has killed only the thread that was in [`attach`]. [Limits](crate::guide::limits) names two more cases: tables of
-//!   descriptors that are shared or split (CLONE_FILES), and signals beside a slow supervisor.
+//!   has killed only the thread that was in [`attach`]. [Limits](crate::guide::limits) names three more cases: another
+//!   process that holds a lock, tables of descriptors that are shared or split (CLONE_FILES), and signals beside a slow
+//!   supervisor.
 //!
 //! Other mechanisms do not have all these properties. A process number and a start time mean nothing in another PID
 //! namespace. A robust mutex belongs to a thread. A lock of fcntl(2) F_SETLK is released when the process closes *any*
@@ -103,9 +104,12 @@
 //! So all processes must pass the same file, and its file system must keep a lock for as long as the file is mapped.
 //! [`attach`] checks both. A memfd keeps the lock, and so does a file on tmpfs or ext4; overlayfs does not. On FUSE the
 //! program that serves it decides, so it is refused too. A program that uses a segment must not itself lock the 480
-//! bytes of the lock file. Once a process has been waited for, its lock is free, unless a child has a copy of the
-//! participant, or shares the memory until it calls exec or exits (vfork(2), posix_spawn(3)). If another process reads
-//! its memory at that moment (ps(1) at /proc/PID/cmdline, a debugger), the lock is free a moment later.
+//! bytes of the lock file. Once a process has been waited for, its lock is free, unless something else still refers to
+//! its open file description: a child that has a copy of the participant, or that shares the memory until it calls exec
+//! or exits (vfork(2), posix_spawn(3)); another process that at that moment reads its memory (ps(1) at
+//! /proc/PID/cmdline, a debugger) or looks up its descriptors (lsof(8) at /proc/PID/fd), until it has done so; or a
+//! process that duplicated the descriptor of [`attach`] or [`reap`] while they ran (pidfd_getfd(2)), until it closes
+//! the duplicate.
 //!
 //! [`attach`] and [`reap`] open and close a descriptor of the lock file. Closing it releases all F_SETLK locks that the
 //! process has on that file (fcntl(2)). So take a file on which the process has no such locks. If the program has
