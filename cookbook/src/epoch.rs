@@ -61,13 +61,14 @@ use crossbeam_utils::CachePadded;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{
-    Arc, Mutex, MutexGuard, Pacer, full_fence, heavy_fence, light_fence, now, outermost,
+    Arc, LOOM, Mutex, MutexGuard, Pacer, full_fence, heavy_fence, light_fence, now, outermost,
 };
 
-/// Retired objects are sealed, and counted, in batches of so many.
-const BATCH: usize = 64;
+/// Retired objects are sealed, and counted, in batches of so many. (In a model fewer, and fewer pins: it makes them anew
+/// in each execution.)
+const BATCH: usize = if LOOM { 8 } else { 64 };
 /// Pins between two looks whether a heavy fence is due: a power of two.
-const PINS: usize = 128;
+const PINS: usize = if LOOM { 8 } else { 128 };
 /// A heavy fence is due when so many more objects have been retired, or when none was due for so long.
 const PACE: (usize, Duration) = (16 * BATCH, Duration::from_millis(1));
 /// Advances after which nobody has what was unlinked.

@@ -26,6 +26,9 @@ pub(crate) use std::{hint, sync::*, thread, thread_local};
 #[cfg(feature = "loom")]
 pub(crate) use loom::{hint, sync::*, thread, thread_local};
 
+/// Whether this is a model.
+pub(crate) const LOOM: bool = cfg!(feature = "loom");
+
 /// A full fence.
 pub(crate) fn full_fence() {
     #[cfg(not(feature = "loom"))]
@@ -36,7 +39,7 @@ pub(crate) fn full_fence() {
 
 /// Whether a panic unwinds a model: loom may have dropped the variables of its threads.
 pub(crate) fn is_cut_short() -> bool {
-    cfg!(feature = "loom") && std::thread::panicking()
+    LOOM && std::thread::panicking()
 }
 
 /// Says at which calls a thread makes a check that is not needed at each call. (The interval is a prime number: if a
@@ -57,7 +60,7 @@ impl NowAndThen {
     pub(crate) fn is_now(&self) -> bool {
         let left = self.left.get();
         self.left.set(left.checked_sub(1).unwrap_or(1_020));
-        left == 0 || cfg!(feature = "loom")
+        left == 0 || LOOM
     }
 }
 

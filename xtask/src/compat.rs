@@ -2,11 +2,12 @@
 
 use xshell::{Shell, cmd};
 
+use crate::modelled::DEPENDENTS;
 use crate::show::run;
 use crate::{Result, target};
 
 pub(crate) fn check(sh: &Shell) -> Result {
-    let target = target(sh, "compat");
+    let target = target(sh, DEPENDENTS);
     let _there = sh.push_dir("compat");
     // Nobody debugs them here.
     let _lean = sh.push_env("CARGO_PROFILE_DEV_DEBUG", "0");
@@ -21,7 +22,7 @@ pub(crate) fn check(sh: &Shell) -> Result {
 }
 
 pub(crate) fn lint(sh: &Shell) -> Result {
-    let target = target(sh, "compat");
+    let target = target(sh, DEPENDENTS);
     let _there = sh.push_dir("compat");
     run(sh, cmd!(sh, "cargo clippy --all-targets --target-dir {target} -- -D warnings"))
 }

@@ -23,7 +23,7 @@ mod steps;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use xshell::{Shell, cmd};
+use xshell::{PushEnv, Shell, cmd};
 
 use help::HELP;
 use loom::Bounds;
@@ -247,6 +247,7 @@ const ALL_STEPS: &[Step] = &[
         Ok(())
     }),
     ("without std", "unit tests, tests/it and hazard/tests/it, without the feature std", |sh| {
+        let _plain = unoptimised(sh);
         let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
         let build = ["--no-default-features", "--lib", "--test", "it"];
         run(sh, cmd!(sh, "cargo test --no-fail-fast {packages...} {build...}"))
@@ -266,10 +267,15 @@ const ALL_STEPS: &[Step] = &[
 const QUICK_MODELS: &[Step] =
     &[("models", "the loom models, with two preemptions", |sh| loom::models(sh, Bounds::Quick))];
 
-/// Tests of a build whose process is symmetric. Without optimisation the build saves more time than the tests lose.
+/// For what the step `packages` has tested optimised: the build saves more time than the tests lose.
+fn unoptimised(sh: &Shell) -> PushEnv<'_> {
+    sh.push_env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
+}
+
+/// Tests of a build whose process is symmetric.
 fn switched_off(sh: &Shell) -> Result {
     let _off = sh.push_env("RUSTFLAGS", "--cfg asymfence_symmetric");
-    let _plain = sh.push_env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
+    let _plain = unoptimised(sh);
     let target = target(sh, "symmetric");
     let packages = &TESTED[..8];
     run(sh, cmd!(sh, "cargo test --no-fail-fast {packages...} --target-dir {target} --test it"))?;

@@ -18,6 +18,8 @@ pub(crate) use std::sync::atomic::Ordering::SeqCst;
 pub(crate) use std::{hint, sync::*, thread, thread_local};
 pub(crate) use waiting::{is_over, now, rest, sleep_on};
 
+pub(crate) const LOOM: bool = false;
+
 pub(crate) fn is_cut_short() -> bool {
     false
 }

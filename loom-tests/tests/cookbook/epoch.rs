@@ -190,8 +190,8 @@ fn who_advances_sees_who_pinned_before_the_last_heavy_fence() {
     check_within(Some(2), Start::Asymmetric, || {
         let world = World::of(Collector::with_pacer(Pacer::new(usize::MAX)));
         let handle = world.collector.handle();
-        // SAFETY: nobody can find these. With the 64th that is retired they are sealed, without a heavy fence.
-        (0..63).for_each(|_| unsafe { handle.retire(Box::into_raw(Box::new(()))) });
+        // SAFETY: nobody can find these. With the 8th that is retired they are sealed, without a heavy fence.
+        (0..7).for_each(|_| unsafe { handle.retire(Box::into_raw(Box::new(()))) });
         let reads = world.spawn(|world| {
             let handle = world.collector.handle();
             let guard = handle.pin();
@@ -216,8 +216,8 @@ fn who_advances_sees_who_pinned_before_the_last_heavy_fence() {
 /// A handle whose next pin frees. No heavy fence is due at a pin.
 fn about_to_free(world: &World) -> Handle<'_> {
     let handle = world.collector.handle();
-    // The 128th frees.
-    (0..127).for_each(|_| drop(handle.pin()));
+    // The 8th frees.
+    (0..7).for_each(|_| drop(handle.pin()));
     handle
 }
 
