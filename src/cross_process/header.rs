@@ -34,7 +34,8 @@
 //!   forked before did not: it drops its references to the description, and opens another one;
 //! - exchanges that word. If the child was forked after the question, both exchange the same word, and one of the two
 //!   fails. It drops its references too, and does not unlock the holder's byte, which may be the other's;
-//! - asks again after the exchange, if it reaps. So no child cleans a place under a lock that its parent can release.
+//! - asks again after the exchange, if it reaps. So a child that was forked before this question cleans no place under
+//!   a lock that its parent can release. (One that a handler forks later may: the module's documentation says so.)
 //!
 //! Only the process that opened a description unlocks a byte of it. The locks of a description that nobody unlocks are
 //! released with the last reference to it.

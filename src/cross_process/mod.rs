@@ -131,12 +131,13 @@
 //! | riscv before 6.9, loongarch | the kernel's documentation (Documentation/scheduler/membarrier.rst) vouches for no expedited command there. GLOBAL does not depend on that | an asymmetric segment is refused all the same |
 //!
 //! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their namespaces, if
-//! each has the whole of /proc: [`create`] and [`attach`] read /proc/sys/kernel/random/boot_id and open
-//! /proc/thread-self/fd, and so do `renew` and [`reap`]. (With `subset=pid`, for example, they return an error.
-//! systemd-nspawn shows each container a boot id of its own, so the segment is refused there.) Every process that can
-//! write the memory must be trusted, and so must every process that can open the lock file, even only for reading. A
-//! process that overwrites the memory breaks the others' data. A process that locks the file's bytes keeps places from
-//! being taken and reaped. Neither breaks the memory safety of this module, which reads only numbers from the memory.
+//! each has the whole of /proc: [`create`], [`attach`], `renew` and [`reap`] read /proc/sys/kernel/random/boot_id, and
+//! `attach` and `reap` also open the lock file by /proc/thread-self/fd. (With `subset=pid`, for example, they return an
+//! error. systemd-nspawn shows each container a boot id of its own, so the segment is refused there.) Every process
+//! that can write the memory must be trusted, and so must every process that can open the lock file, even only for
+//! reading. A process that overwrites the memory breaks the others' data. A process that locks the file's bytes keeps
+//! places from being taken and reaped. Neither breaks the memory safety of this module, which reads only numbers from
+//! the memory.
 //!
 //! With the feature `loom` the fences of a participant are the modelled fences of one process. Attach in the model, and
 //! let threads stand for the processes. The segment itself is a real one.

@@ -12,8 +12,9 @@
 //!
 //! - Two light fences share no gate: light against light is unordered.
 //! - A heavy fence meets light fences during its call. It takes their pasts later, at its closing fence.
-//! - It hands over what it knew when it began, and nothing that it has met since. Otherwise it would hand one thread's
-//!   past on to the next that it visits, while the kernel's interrupts are concurrent, and would hide outcomes.
+//! - It hands over what it knew when it had executed its opening fence, and nothing that it has met since. Otherwise it
+//!   would hand one thread's past on to the next that it visits, while the kernel's interrupts are concurrent, and
+//!   would hide outcomes.
 //! - Any one order of visiting the threads hides a few outcomes too; upward and downward together were
 //!   found exact. So a model is run once in each order.
 //! - loom does not see that two `fence(SeqCst)` conflict, and may skip an interleaving of them. All full fences pass
