@@ -212,7 +212,7 @@ impl<T> Buffer<T> {
         // Relaxed, both: only the owner looks at it, and the drop of the last handle, which the count of the handles
         // orders.
         let mut next = self.older.load(Relaxed);
-        // Before freeing, because the allocator may use the deque.
+        // Before freeing: an allocator must not use the deque, but one that does must not find these buffers here.
         self.older.store(ptr::null_mut(), Relaxed);
         while !next.is_null() {
             // SAFETY: from a box, each is linked once, and nobody else has it.
@@ -332,7 +332,7 @@ impl<T> Owner<T> {
     }
 
     /// Publishes a buffer of this capacity with the items in it, unless the allocator has used the deque meanwhile (it
-    /// may be any code).
+    /// must not, but safe code can).
     #[cold]
     fn resize(&self, capacity: usize) {
         let shared = &*self.shared;

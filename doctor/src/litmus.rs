@@ -8,10 +8,9 @@
 //! weak: r1 < k && r2 < k
 //! ```
 //!
-//! Each round `k` has a value of its own, so nothing is reset between rounds. A test that never sees
-//! the weak outcome where it is allowed has no teeth. Therefore the side whose fence does not drain
-//! the store buffer fills it first, with stores that miss every cache, so that its `x = k` waits
-//! behind them.
+//! Each round `k` has a value of its own, so nothing is reset between rounds. A test that never sees the weak outcome
+//! where it is allowed has no teeth. Therefore the side whose fence does not drain the store buffer fills it first,
+//! with stores that mostly miss the core's own caches, so that its `x = k` waits behind them.
 
 use std::hint::black_box;
 use std::io::{Write, stderr};

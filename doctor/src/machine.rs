@@ -37,8 +37,8 @@ impl Machine {
     }
 }
 
-/// Whether this process will call membarrier(2), or something switches the asymmetry off: the build, the
-/// environment, or the `strategy` that was asked for.
+/// Whether this process may call membarrier(2). False if the build, the environment, or the `strategy` that was asked
+/// for switches the asymmetry off.
 pub(crate) fn calls_membarrier(strategy: Option<&str>) -> bool {
     // As the library reads it: if the environment has the variable twice, the first one counts; any other word is taken
     // for `symmetric`.

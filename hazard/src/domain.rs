@@ -100,7 +100,7 @@ use crate::thread::{self, Local};
 /// Other threads may help to empty the ring of a thread. One of them may be stopped while it does so. If the ring then
 /// holds more than `2·E / T` objects (its owner's *share*), or too many bytes wait when the owner retires a large
 /// object, the owner waits for that thread in `retire`, for a fifth of a second at most, or without a clock for 10,000
-/// turns of a spin loop. After that the owner takes a new ring.
+/// turns of a loop. After that the owner takes a new ring.
 ///
 /// Measured with the default thresholds, on 2 cores under KVM and Linux 6.18 (the first two on an AMD EPYC (Zen 4)
 /// beside other programs, 2026-11-27; the others on an Intel Xeon, 2026-11-26):
@@ -149,7 +149,7 @@ use crate::thread::{self, Local};
 /// - if another thread was taking objects out of a ring during the fork, the objects in that ring are never freed. If
 ///   it was the ring of the forking thread, that thread takes a new ring once the old one holds more than its share, or
 ///   too many bytes wait. Each reclaim of the child waits for the lock of such a ring in vain: for a fifth of a second
-///   at most, or without a clock for 10,000 turns of a spin loop, in which other threads run.
+///   at most, or without a clock for 10,000 turns of a loop that, with the feature `std`, lets other threads run.
 ///
 /// (Without the feature `std` the child also counts the reclaims of the parent's other threads as still under way.)
 pub struct Domain<F> {

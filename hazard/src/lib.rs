@@ -130,10 +130,10 @@
 //! creates or drops a hazard pointer, loads from a cell, or retires, must not continue in another thread: the compiler
 //! may assume that the coroutine is still in the thread in which it was before (see [the limits]). With the feature
 //! `std` a retire or a reclaim reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid to a thread: then
-//! it gets SIGSEGV. If [`Thresholds::pause`] is `None`, a thread reads the clock only while it waits: for another
-//! thread's reclaim, or for another thread's heavy fence (see [`asymfence::heavy_fence`]). This holds for the thread of
-//! `reclaim_in_background` too, whose sleep reads no clock on Linux and Android. A child of fork(2) can continue to use
-//! everything: see [`Domain`].
+//! it gets SIGSEGV. If [`Thresholds::pause`] is `None`, a thread reads the clock only while it waits for another
+//! thread: for one that takes objects out of a ring or frees them, or for one that executes a heavy fence (see
+//! [`asymfence::heavy_fence`]). This holds for the thread of `reclaim_in_background` too, whose sleep reads no clock on
+//! Linux and Android. A child of fork(2) can continue to use everything: see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/
 //! [the limits]: https://docs.rs/asymfence/latest/asymfence/guide/limits/

@@ -1,6 +1,6 @@
-//! What the contract says about two heavy fences that overlap. Only the oracle is asked: a model of four threads with
-//! two heavy fences is practical with two preemptions alone, and does not find every outcome then (it/battery.rs runs
-//! it). docs/specification.md cites this.
+//! What the contract says about two heavy fences that overlap. Only the oracle is asked: a model of the ring of four
+//! threads is practical with two preemptions alone, and does not find every outcome then (it/battery.rs runs it).
+//! docs/specification.md cites this.
 #![cfg(loom)]
 
 use loom_tests::litmus::row;

@@ -218,7 +218,8 @@ fn no_file_is_read_by_its_position() {
     });
 }
 
-/// The same after the decision is not detected, since a fence makes one system call. The documents say so.
+/// A sandbox that answers 0 only after the decision is not detected, since a fence makes one system call. The documents
+/// say so.
 #[test]
 fn a_sandbox_that_answers_0_later_is_not_noticed() {
     Child::default().run(|| {

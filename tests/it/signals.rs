@@ -61,7 +61,8 @@ fn heavy_in_a_handler_that_interrupts_a_heavy_fence_works_by_mprotect() {
     });
 }
 
-/// A user without privileges may lock one page and no second one. Nothing is mapped later either.
+/// The limit of a user may leave room for one locked page and no second one. The fence in the handler locks none: it
+/// uses another page of those that were mapped at the decision.
 #[test]
 fn heavy_in_a_handler_needs_no_second_locked_page() {
     Child::default().run(|| {

@@ -537,7 +537,8 @@ fn what_many_threads_leave_when_they_end_is_freed_by_those_who_go_on() {
     let barrier = Barrier::new(THREADS);
     thread::scope(|scope| {
         let retires = || {
-            // Fewer than a thread counts, and fewer in all than so many threads may leave.
+            // Fewer than 64, so no thread counts its own. In all fewer than the bound with so many threads, and more
+            // than the bound after they have ended.
             (0..60).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
             barrier.wait();
         };

@@ -11,7 +11,7 @@
 //! | a call serves what was taken before its end | two callers, 3 preemptions |
 //! | served before the call | A |
 //! | `served` read relaxed | A |
-//! | acquires, and does not release | D |
+//! | `served` read with Acquire, and no fence after it | D |
 //! | no opening fence | A |
 //! | no closing fence | A |
 
