@@ -29,9 +29,6 @@
 //! forked child, was stopped, panicked, or was interrupted by the signal handler that now calls. The next callers share
 //! the call of the new leader.
 
-// `survives:` says why no test fails if the ordering or the fence on the next line is weakened, and `guard survives:`
-// why none fails if the guard is inverted or its bound moved (CONTRIBUTING.md, mutants).
-
 use core::num::NonZeroU32;
 use core::sync::atomic::AtomicUsize as Number;
 

@@ -12,8 +12,8 @@
 //! thread: the full fence that the heavy fence causes in that thread comes before or after it. A thread without a fence
 //! of its own is not ordered, because the compiler may move its accesses across the point where it is interrupted.
 //!
-//! The tests are named after these scenarios. In each, `heavy` on one side and `light` on the other forbid the outcome.
-//! With `light` on both sides, or `full` against `light`, it is allowed, and the loom models show it.
+//! The tests refer to these scenarios by their letters. In each, `heavy` on one side and `light` on the other forbid
+//! the outcome. With `light` on both sides, or `full` against `light`, it is allowed, and the loom models show it.
 //!
 //! ```text
 //! A (store buffering)   reader              writer
