@@ -30,8 +30,8 @@ pub(crate) fn caller() -> f64 {
     start.elapsed().as_nanos() as f64 / f64::from(CALLS)
 }
 
-/// The median of both, beside so many threads that run: without one there is nobody to interrupt, and
-/// only the system call is timed. `None` where no second core runs one.
+/// The median of both, beside so many threads that run: at least one, since a heavy fence that interrupts nobody costs
+/// only the system call ([`caller`]). `None` where no second core runs one.
 pub(crate) fn beside_running(threads: usize, samples: usize) -> Option<Heavy> {
     // Relaxed: a number that grows.
     let progress = AtomicU64::new(0);

@@ -654,7 +654,8 @@ impl Ring {
             // Release: the heavy fence has ended. Pairs with: the Acquire in `look`. FENCED.
             // survives: a thread that has executed the heavy fence itself, or has seen in an asymmetric process that
             // its ticket is served, has executed a fence that releases as much. A symmetric process needs this Release
-            // for a ticket that another thread has taken, and no model has that. A sanitizer sees no fences.
+            // when a thread raises `fenced` by a ticket that another thread has taken, and no model has such a ticket
+            // and a real ring. A sanitizer sees no fences.
             match self.shared.fenced.compare_exchange_weak(fenced, tail, Release, Relaxed) {
                 Ok(_) => break,
                 Err(found) => fenced = found,

@@ -548,7 +548,8 @@ fn what_many_threads_leave_when_they_end_is_freed_by_those_who_go_on() {
     if cfg!(feature = "std") {
         assert_eq!(stats::<Tests>().waiting(), 60 * THREADS);
     }
-    // Fewer than make a heavy fence due, so that what was left has to be counted: 16 of it are freed for each.
+    // Fewer than make a heavy fence due by themselves, so what was left has to be counted. Each retire then frees up to
+    // 16 of it, on average.
     (0..900).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
     assert!(stats::<Tests>().waiting() <= bound::<Tests>(), "{:?}", stats::<Tests>());
 }

@@ -124,7 +124,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        let ticket = Ticket::now();\n        let tails = tails();\n",
     ),
     // No mutant with a name raises `fenced` without a Release: no model catches it. That Release is needed only in a
-    // symmetric process, for a ticket that another thread has taken, and no model has that: see `Ring::raise`.
+    // symmetric process, when a thread raises `fenced` by a ticket that another thread has taken. No model has such a
+    // ticket and a real ring: see `Ring::raise`.
     Mutant(
         "fenced read without an acquire",
         "hazard/src/ring.rs",
