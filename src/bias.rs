@@ -51,10 +51,11 @@ use crate::ticket::Ticket;
 /// time, a heavy fence revokes the bias, and then both sides execute `fence(SeqCst)`. The program calls
 /// [`restore_at`](Bias::restore_at) now and then, which restores the bias after a pause without a call of
 /// `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower than with full fences. (A
-/// thread may never come to the end of a revocation or restoration: if a filter kills it alone, or, in a forked child,
-/// if it was another thread of the parent. Then the frequent side executes full fences, and nothing restores the bias.
-/// The next call of `heavy_fence` executes a heavy fence, and after it both sides execute full fences, as after any
-/// revocation.) The pause and all times count in whole microseconds: fractions are ignored.
+/// revocation may fail, because its heavy fence does. And a thread may never come to the end of a revocation or
+/// restoration: if a filter kills it alone, or, in a forked child, if it was another thread of the parent. Then the
+/// frequent side executes full fences, and nothing restores the bias, however long the rare side is quiet. The next
+/// call of `heavy_fence` that succeeds executes a heavy fence, and after it both sides execute full fences, as after
+/// any revocation.) The pause and all times count in whole microseconds: fractions are ignored.
 ///
 /// With `restore_at` at most two heavy fences are executed in a pause. This is so as long as heavy fences succeed. Two
 /// cases add to that. If several callers execute `heavy_fence` at once while the bias holds or is being revoked
@@ -297,8 +298,9 @@ impl Bias {
         }
     }
 
-    /// Restores the bias, if `heavy_fence` was not called since the last `restore`. For a program that calls `restore`
-    /// once in a number of operations. Returns whether the bias holds afterwards.
+    /// Restores the bias, if `heavy_fence` was not called since the last `restore` (but not after a revocation that
+    /// failed: see [`Bias`]). For a program that calls `restore` once in a number of operations. Returns whether the
+    /// bias holds afterwards.
     ///
     /// Costs a heavy fence if this call restores the bias (or fails to, because the rare side came meanwhile);
     /// otherwise a load and at most one compare-exchange. In a symmetric process there is no bias. Calls [`init`]

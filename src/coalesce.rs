@@ -55,7 +55,8 @@ pub struct Coalesce {
     beside: CachePadded<Beside>,
 }
 
-/// One cache line, and so one page: a child of fork(2) gets both words from the same moment.
+/// One cache line, and so one page: a child of fork(2) gets both words from the same moment (unless the page is pinned:
+/// docs/limits.md).
 #[derive(Debug)]
 struct Counts {
     /// Twice the number of calls that have started, plus `LED` while the last of them is under way.

@@ -35,8 +35,9 @@
 //!                       forbidden: r1 == 1 && r2 == 0
 //! ```
 //!
-//! NO-WAY-BACK: after a commit to an asymmetric strategy a heavy fence succeeds or the process stops. The light fences
-//! that were executed already cannot be made stronger, so a weaker heavy fence would be unsound.
+//! NO-WAY-BACK: after a commit to an asymmetric strategy a heavy fence succeeds, or the process stops, or the caller
+//! gets an error and nothing has been ordered (`try_heavy_fence`). It never becomes a weaker fence: the light fences
+//! that were executed already cannot be made stronger.
 
 use core::cell::Cell;
 use core::fmt;

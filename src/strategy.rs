@@ -172,11 +172,12 @@ pub fn strategy() -> Option<Strategy> {
 /// inside.
 ///
 /// If the process committed to membarrier before it entered the sandbox, heavy fences make only one kind of call there,
-/// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, as long as it succeeds. Waiting makes no call either. If several
-/// threads execute heavy fences at once, one of them makes the call, and the others wait for it: they spin. Usually
-/// such a wait takes at most the time of two calls. At worst a thread waits for four calls in a row, for each at most
-/// about 0.1 ms, and then makes a call of its own. (A call that ends before the thread sees it is not counted.) All
-/// this holds in a child of fork(2) too.
+/// `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`, as long as it succeeds. (On FreeBSD each heavy fence makes its own
+/// call. The rest of this paragraph is about Linux and Android.) Waiting makes no call either. If several threads
+/// execute heavy fences at once, one of them makes the call, and the others wait for it: they spin. Usually such a wait
+/// takes at most the time of two calls. At worst a thread waits for four calls in a row, for each at most about 0.1 ms,
+/// and then makes a call of its own. (A call that ends before the thread sees it is not counted.) All this holds in a
+/// child of fork(2) too.
 ///
 /// On the mprotect rung a heavy fence makes two calls of mprotect(2), and may call futex(2) while it waits for another
 /// thread's heavy fence: it does if heavy fences usually take more than 50 µs. If more than four are under way at once,
@@ -192,12 +193,13 @@ pub fn strategy() -> Option<Strategy> {
 /// futex(2) and munmap(2).
 ///
 /// A sandbox or an emulator may answer success without calling the kernel. So the decision refuses the membarrier rung
-/// if a command that does not exist is answered by anything other than EINVAL (with the feature `std`), if a call with
-/// a flag that it does not take succeeds, or if `MEMBARRIER_CMD_QUERY`, the command that lists the commands of the
-/// kernel, does not list those that are needed. It refuses the mprotect rung if mlock(2) or mprotect(2) answers success
-/// for one of the pages that the rung keeps, and the kernel has not done it. It does not detect a sandbox that knows
-/// the commands and their flags, one that starts after the decision, or one that applies only to another thread. If a
-/// sandbox answers to open(2) with a number and opens no file, `init` closes the descriptor of that number.
+/// if a command that does not exist is answered by anything other than EINVAL (on Linux and Android with the feature
+/// `std`, on FreeBSD always), if on Linux and Android a call with a flag that it does not take succeeds, or if
+/// `MEMBARRIER_CMD_QUERY`, the command that lists the commands of the kernel, does not list those that are needed. It
+/// refuses the mprotect rung if mlock(2) or mprotect(2) answers success for one of the pages that the rung keeps, and
+/// the kernel has not done it. It does not detect a sandbox that knows the commands and their flags, one that starts
+/// after the decision, or one that applies only to another thread. If a sandbox answers to open(2) with a number and
+/// opens no file, `init` closes the descriptor of that number.
 ///
 /// # Panics, errors, aborts
 ///

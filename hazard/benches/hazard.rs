@@ -1103,7 +1103,7 @@ fn aim(what: &str, ratio: f64, largest: f64) {
 
 fn main() {
     println!("fences: {}", asymfence::init());
-    // Long enough for the writer to reclaim several times: it does so every 1,024 replacements.
+    // Long enough for the writer to reclaim several times: its heavy fences are due every one or two milliseconds.
     const TIMES: u64 = 20_000_000;
     let times = std::env::var("TIMES").map_or(TIMES, |times| times.parse().expect("a number"));
     // The groups that were asked for: read, retire, list. Without a name, all of them.

@@ -11,7 +11,9 @@
 //! [`Byte::Change`] locked meanwhile. Under that lock, and only if the word is free, a process that takes the place
 //! locks the holder's byte; a process that reaps only asks about it. So a process that only tries to take or reap a
 //! place never locks the holder's byte while the word is taken. If a process finds that byte locked, and the word is
-//! still the one that it wrote itself, then it has the lock itself, or a copy of it by fork.
+//! still the one that it wrote itself, then it has the lock itself, or a copy of it by fork. (Not if one of the
+//! processes that have the lock by fork was restored from a checkpoint without the others: `Participant::renew` says
+//! so.)
 //!
 //! The word of a place says what the locks cannot say: whether its last holder gave it back.
 //!
@@ -42,6 +44,7 @@
 //!
 //! Words and locks are type parameters: the loom models run this file over words and locks of their own.
 
+use core::mem::forget;
 use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 
 /// How many words of shared memory a segment takes: 1 KiB.
@@ -374,16 +377,21 @@ impl<W: Word, const N: usize> Header<W, N> {
         index: usize,
         clean: &mut impl FnMut(usize),
     ) -> Result<Cleaned, Stop<L::Error>> {
-        // Dropped after the change is: until then nobody else can lock that byte, so the unlock harms nobody even if it
-        // is made by a number that is not ours any more.
+        // Dropped after the change is: until then nobody else can lock that byte.
         let _hold;
-        let _change = Change::lock(locks, description, index)?;
+        let change = Change::lock(locks, description, index)?;
         let found = self.word(index);
         if !description.is_of_this_process() {
             return Err(Stop::Forked);
         }
         // The place may have been reaped or given back before we got the lock.
         if !found.is_taken() || description.is_locked_by_another(Byte::Held(index))? {
+            return Err(Stop::Passed);
+        }
+        // The same question by the caller's descriptor, which is lent to us and so not closed. Another thread may have
+        // closed every other one, and the number of ours may belong to a file on which nobody has a lock.
+        // guard survives: the same call by this descriptor has succeeded in `lock` a moment before.
+        if locks.is_locked(Byte::Held(index))? {
             return Err(Stop::Passed);
         }
         // Keeps the lock if another thread closes every descriptor while `clean` runs.
@@ -402,7 +410,12 @@ impl<W: Word, const N: usize> Header<W, N> {
         // first. Or a process overwrote the table.
         self.exchange(index, ours, ours.next());
         let is_open = description.is_open(Byte::Change(index));
-        Ok(if is_open { Cleaned::Here } else { Cleaned::WhileAllWasClosed })
+        if is_open {
+            return Ok(Cleaned::Here);
+        }
+        // The number may belong to another segment's file now. Our lock goes with `_hold`.
+        forget(change);
+        Ok(Cleaned::WhileAllWasClosed)
     }
 
     fn word(&self, index: usize) -> Taken {

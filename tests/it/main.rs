@@ -126,8 +126,8 @@ fn fences_hold() {
         }
         assert_ne!(control.weak, 0, "the test has no teeth: {control:?}");
     }
-    // A heavy fence that reaches nobody shows the weak outcome in one of a hundred rounds: tests/it/cross_process/
-    // ordering.rs has measured it.
+    // A call of membarrier(2) that reaches nobody shows the weak outcome in one of a hundred rounds:
+    // tests/it/cross_process/ordering.rs has measured it. A slow call may show none: interrupts.rs is for that.
     for (left, right) in [(Fence::Light, Fence::Heavy), (Fence::Heavy, Fence::Light)] {
         let seen = litmus.run_while(left, right, |seen| seen.rounds < 5_000);
         assert_eq!(seen.weak, 0, "{left:?} against {right:?} on {strategy}: {seen:?}");

@@ -26,7 +26,7 @@ Usage: cargo xtask COMMAND
                   pointers, the doctor
   codegen         what the light fence compiles to, on three architectures
   loom [--deep]   the loom models alone, with three preemptions; --deep with
-                  five, or without a bound
+                  five, or without a bound; some have a bound of their own
   modelled        crates that depend on this one as others do, checked by the
                   lines of the guide alone
   mutants [--all] [--quick|--new|--list] [WORDS]

@@ -68,7 +68,9 @@ fn apart(sh: &Shell, bounds: Bounds) -> Result {
         Bounds::Full => ("three preemptions", "some minutes"),
         Bounds::Deep => ("five preemptions, or any number", "long"),
     };
-    println!("{count} models with {depth}, each in a process of its own: this takes {minutes}");
+    println!(
+        "{count} models with {depth} (some with a bound of their own), each in a process of its own: this takes {minutes}"
+    );
     let (models, failed) = (Mutex::new(models.into_iter()), Mutex::new(Vec::new()));
     let next = || models.lock().expect("no worker panics").next();
     workers(|_| {

@@ -52,7 +52,7 @@ impl Condvar {
     }
 }
 
-/// No model reads the time twice.
+/// The models beside this file do not read the time twice. (The others have the clock of `cookbook/src/sync.rs`.)
 pub(crate) fn now() -> Duration {
     Duration::ZERO
 }

@@ -94,7 +94,8 @@ fn check_library(program: impl Fn() + Send + Sync + 'static) {
 
 #[test]
 fn the_library_shares_only_what_started_after() {
-    // loom runs other threads when a caller waits, so a second look sees no more than the first.
+    // Each caller here makes one call, and loom runs it to its end while another waits, so a second look sees no more
+    // than the first.
     for looks in [0, 1] {
         let library = move || Library(Coalesce::new(), looks);
         check_library(move || two_writers_and_a_reader(library(), None));

@@ -143,7 +143,7 @@ fn both_attach(child_is_first: bool) {
 const CALLS: [&str; 3] = ["?open,openat", FSTATFS, FCNTL];
 
 /// At each of these calls, as long as there is one more.
-fn at_each(call: &'static str, runs: impl Fn(Child) -> Outcome) {
+pub(super) fn at_each(call: &'static str, runs: impl Fn(Child) -> Outcome) {
     let mut forked = 0;
     for nth in 1.. {
         let Some(child) = Child::injected_into(call, &format!("signal=SIGUSR1:when={nth}")) else {

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use std::ptr;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicPtr, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 
@@ -22,7 +22,10 @@ use nix::unistd::{ForkResult, Pid, fork, getpid};
 use rustix::process::{Signal, kill_process, set_child_subreaper};
 use seccompiler::{SeccompAction, apply_filter};
 
-use super::{Header, Segment, attach, attach_asymmetric, attach_symmetric, create, fresh, reap};
+use super::forked::at_each;
+use super::{
+    FCNTL, Header, Segment, attach, attach_asymmetric, attach_symmetric, create, fresh, reap,
+};
 use crate::child::{Child, ledger, needs_procfs};
 use crate::filter::{SYS_FCNTL, on_close};
 use crate::fork::in_fork;
@@ -344,6 +347,88 @@ fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number()
             }));
             assert_eq!(reaped(header), []);
             assert_eq!(attach_symmetric(header).index(), 0);
+        });
+    });
+}
+
+/// As if another thread closed every descriptor in the middle of `reap`, and opened a file: here a handler does, which
+/// runs after one of the calls on locks.
+#[test]
+fn a_reap_whose_descriptor_is_replaced_takes_no_place_of_the_living() {
+    static KEPT: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
+    static IS_DONE: AtomicBool = AtomicBool::new(false);
+
+    extern "C" fn replaces(_signal: libc::c_int) {
+        let kept = KEPT.each_ref().map(|number| number.load(SeqCst));
+        for number in (3..100).filter(|number| !kept.contains(number)) {
+            // SAFETY: nobody uses what the number stood for any more, except to close it.
+            unsafe { libc::dup2(kept[1], number) };
+        }
+        IS_DONE.store(true, SeqCst);
+    }
+
+    at_each(FCNTL, |child| {
+        child.outcome(|| {
+            shared(|header, _| {
+                let me = attach_symmetric(header);
+                // A file that can be mapped: otherwise `reap` fails.
+                let other = Memory::new::<Progress>().expect("a memfd");
+                KEPT[0].store(header.file.as_raw_fd(), SeqCst);
+                KEPT[1].store(other.file().as_raw_fd(), SeqCst);
+                // SAFETY: the handler's calls are async-signal-safe.
+                unsafe { signal::signal(signal::SIGUSR1, SigHandler::Handler(replaces)) }
+                    .expect("a handler");
+                // It may be an error.
+                let _ = reap(header, |place| panic!("{place} is cleaned, and its holder lives"));
+                if !IS_DONE.load(SeqCst) {
+                    println!("no signal");
+                }
+                assert_eq!(me.renew(), Ok(()));
+            });
+        })
+    });
+}
+
+/// Another thread may reap another segment by the number that was closed. It keeps its lock.
+#[test]
+fn after_a_clean_in_which_all_was_closed_no_lock_of_another_segment_is_released() {
+    Child::default().run(|| {
+        shared(|first, step| {
+            shared(|second, _| {
+                let close_the_others = || {
+                    for number in numbers_but_of(first) {
+                        if number != second.file.as_raw_fd() {
+                            // SAFETY: nobody uses it any more.
+                            unsafe { libc::close(number) };
+                        }
+                    }
+                };
+                for header in [first, second] {
+                    ends_well(fork_off(|| forget(attach_symmetric(header))));
+                }
+                ends_well(fork_off(|| {
+                    // So both reaps get the lowest number that is free.
+                    close_the_others();
+                    thread::scope(|scope| {
+                        let mut other = None;
+                        let count = reap(first, |_| {
+                            close_the_others();
+                            other = Some(scope.spawn(|| {
+                                reap(second, |_| {
+                                    step.store(1, SeqCst);
+                                    wait_for(step, 2);
+                                })
+                            }));
+                            wait_for(step, 1);
+                        });
+                        let cleaned_again = reaped(second);
+                        step.store(2, SeqCst);
+                        let other = other.expect("spawned").join().expect("no panic");
+                        assert_eq!((count, other), (Ok(1), Ok(1)));
+                        assert_eq!(cleaned_again, [], "it is being cleaned");
+                    });
+                }));
+            });
         });
     });
 }

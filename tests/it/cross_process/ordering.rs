@@ -167,8 +167,8 @@ fn the_table_holds_between_processes(mode: Mode) {
             let ordered = is_ordered(kinds.0, kinds.1);
             let enough = match [left, right] {
                 pair if pair.iter().any(|side| side.is_slow) => SLOW_ROUNDS,
-                // A heavy fence that reaches nobody shows the weak outcome in one of a hundred rounds: the control
-                // below prints it (2 cores of an Intel Xeon with AMX, 2026-11-26).
+                // A call of membarrier(2) that reaches nobody shows the weak outcome in one of a hundred rounds: the
+                // control below prints it (2 cores of an Intel Xeon with AMX, 2026-11-26).
                 pair if pair.iter().any(|side| side.takes_long) => 20_000,
                 _ => 200_000,
             };

@@ -353,8 +353,9 @@ fn judges(mutant: &Mutant) -> &'static [Judge] {
     area.unwrap_or_else(|| panic!("{} has no judge in `AREAS`", mutant.file)).1
 }
 
-/// A survivor without an excuse is a fault. If all mutants are tried, so is an excuse whose words are needed by no
-/// survivor of its file, unless they name the schedule.
+/// A survivor without an excuse is a fault. In a run without `--quick`, `--new` and WORDS, so is an excuse whose words
+/// are needed by no survivor of its file, unless they name the schedule: of orderings without `--all`, of guards with
+/// it.
 fn report<'t>(
     fates: &[(Fate, &Case)],
     which: Which,
