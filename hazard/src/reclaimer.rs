@@ -34,11 +34,11 @@ impl<F: 'static> Domain<F> {
     /// A child of fork(2) has no such thread. A thread of the child notices this when its retire reads the clock, as
     /// the time bullet of [`Domain`] says; or, if [`Thresholds::pause`](crate::Thresholds::pause) is `None`, within its
     /// first 64 retires. From then on the child reclaims as if this had never been called, until it calls this again.
-    /// (If a thread of the parent was starting or ending a thread, or changing the environment, at the moment of the
-    /// fork, std's locks may stay locked in the child: then the new thread may wait for ever, so that nothing is freed
-    /// although this returned `Ok`, or this call may itself. So call it in a child only if the parent had no other
-    /// threads.) (But not in a handler of pthread_atfork(3) that was registered before the first call of this: such a
-    /// child takes the new thread for lost.) On Linux and Android a child is recognised by a handler of
+    /// (But not in a handler of pthread_atfork(3) that was registered before the first call of this: such a child takes
+    /// the new thread for lost.) If a thread of the parent was starting or ending a thread, or changing the
+    /// environment, at the moment of the fork, locks of std may stay locked in the child. Then the new thread waits for
+    /// ever, so that nothing is freed although this call returned `Ok`; or this call itself waits for ever. So call it
+    /// in a child only if the parent had no other threads. On Linux and Android a child is recognised by a handler of
     /// pthread_atfork(3), and by its process number if a bare clone(2) made it, which calls no handler. Elsewhere it is
     /// recognised by its number alone. A child for which no handler has run is not recognised if a filter refuses
     /// getpid(2), or if it has the same number as the process that started the thread. That can happen in another PID

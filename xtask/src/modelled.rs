@@ -13,7 +13,7 @@ pub(crate) const DEPENDENTS: &str = "dependents";
 pub(crate) fn check(sh: &Shell) -> Result {
     // Without debug information, which nobody needs here, they build faster.
     let _lean = sh.push_env("CARGO_PROFILE_DEV_DEBUG", "0");
-    // With the versions of this workspace, what it has built need not be built again.
+    // They take the versions of this workspace, and so can use what it has built.
     for folder in ["plain", "own-cfg", "resolver-1", "resolver-2"] {
         sh.copy_file("Cargo.lock", format!("modelled/{folder}/Cargo.lock"))?;
     }
