@@ -194,6 +194,12 @@ impl Child {
         // The closure's type is named after the test: `it::module::test::{{closure}}`.
         let test = type_name::<F>().trim_end_matches("::{{closure}}");
         let test = test.split_once("::").expect("a path below the crate").1;
+        let mut body = Some(body);
+        self.outcome_of(test, &mut || body.take().expect("called once")())
+    }
+
+    /// The same of the test with this name. Not generic: it is compiled once, not once in each test.
+    fn outcome_of(self, test: &str, body: &mut dyn FnMut()) -> Outcome {
         if cfg!(miri) {
             ledger::skipped("a process of its own", "Miri starts none");
             return Outcome { code: Some(CANNOT_RUN), signal: None, output: String::new() };
