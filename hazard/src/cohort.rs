@@ -6,13 +6,13 @@ use core::ptr;
 
 use asymfence::{HeavyFenceError, try_heavy_fence};
 
-use crate::domain::{LATEST, Reclaimed};
 use crate::family::{Family, Global, Of};
 use crate::freed::Freed;
 use crate::panics::through_panics;
 use crate::retired::{Bag, Garbage, InHand, free_unprotected};
 use crate::sync::Number;
 use crate::sync::Ordering::Relaxed;
+use crate::untyped::{LATEST, Reclaimed};
 
 /// The garbage of one structure, protected by the hazard pointers of a family's domain. For a field of the structure.
 ///
@@ -219,7 +219,7 @@ impl<F: Family> Cohort<F> {
             return Err(error);
         }
         self.factor.store(1, Relaxed);
-        let scan = F::domain().slots().protected();
+        let scan = F::domain().untyped().slots().protected();
         let mut kept = self.in_hand(Garbage::empty());
         let (mut freed, mut count) = (Counting { here: 0, all: &self.freed }, 0);
         through_panics(|| {

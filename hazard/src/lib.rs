@@ -175,24 +175,29 @@ mod sync;
 mod thread;
 #[cfg(all(feature = "std", not(feature = "loom")))]
 mod threads;
+mod thresholds;
+mod untyped;
 
 pub use atomic_box::AtomicBox;
 pub use cell::{CellGuard, HazardCell};
 pub use chain::{Chain, Cursor, NewNode, NodeGuard, Place};
 pub use cohort::{Cohort, CohortStats};
-pub use domain::{Domain, DomainStats, Reclaimed, Thresholds};
+pub use domain::Domain;
 pub use family::{Family, Global};
 pub use link::{Follow, Frozen, Link, Tagged};
 pub use pointer::HazardPointer;
 pub use protected::Protected;
 pub use replaced::Replaced;
+pub use thresholds::Thresholds;
+pub use untyped::{DomainStats, Reclaimed};
 
 /// For the expansion of the macro [`domain!`].
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::domain::{Domain, Thresholds};
+    pub use crate::domain::Domain;
     pub use crate::family::Family;
     pub use crate::thread::{End, Local};
+    pub use crate::thresholds::Thresholds;
     #[cfg(feature = "loom")]
     pub use loom;
     #[cfg(feature = "std")]

@@ -112,7 +112,7 @@ impl<F: Family> HazardPointer<F> {
     /// Takes a slot from the domain, and further slots for the thread to keep.
     #[cold]
     fn find_slot() -> Slot {
-        F::domain().slots().take(CAPACITY.saturating_sub(1), keep::<F>)
+        F::domain().untyped().slots().take(CAPACITY.saturating_sub(1), keep::<F>)
     }
 
     /// Publishes `object`, and executes the light fence. The object is protected if it was not retired before. The
@@ -235,6 +235,6 @@ fn keep_slowly<F: Family>(slot: Slot) {
     };
     let is_kept = !LOOM && F::begin() && F::with_local(begin) == Some(true);
     if !is_kept {
-        F::domain().slots().release(slot);
+        F::domain().untyped().slots().release(slot);
     }
 }

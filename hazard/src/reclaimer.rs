@@ -6,8 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::background::PAUSES;
-use crate::domain::{Domain, Reclaimed};
+use crate::domain::Domain;
 use crate::sync::threads::park_timeout;
+use crate::untyped::{Reclaimed, Untyped};
 
 impl<F: 'static> Domain<F> {
     /// Starts a thread that reclaims the objects that are retired to this domain. From now on
@@ -64,9 +65,12 @@ impl<F: 'static> Domain<F> {
     ///
     /// If the operating system cannot start a thread. (Another thread that makes this call meanwhile gets `Ok`.)
     pub fn reclaim_in_background(&'static self) -> io::Result<()> {
-        self.background().start(|| self.reclaim_for_ever())
+        let untyped = self.untyped();
+        untyped.background().start(|| untyped.reclaim_for_ever())
     }
+}
 
+impl Untyped {
     fn reclaim_for_ever(&self) -> ! {
         let mut pause = PAUSES[0];
         loop {

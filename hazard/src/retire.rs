@@ -186,8 +186,8 @@ impl<F: Family> Domain<F> {
                     self.make_room(ring);
                 }
                 // SAFETY: this thread's, and there is room.
-                if !unsafe { self.step(ring, frees) } {
-                    let _ = F::with_local(|local| local.leave_ring(self.rings()));
+                if !unsafe { self.untyped().step(ring, frees) } {
+                    let _ = F::with_local(|local| local.leave_ring(self.untyped().rings()));
                 }
             }
             None => self.put_slowly(item, weight, frees),
@@ -201,7 +201,7 @@ impl<F: Family> Domain<F> {
         let _ = F::with_local(Local::hide_ring);
         // SAFETY: this thread's, and nobody else finds it there.
         unsafe { ring.make_room() };
-        let _ = F::with_local(|local| local.change_ring(ring, self.rings()));
+        let _ = F::with_local(|local| local.change_ring(ring, self.untyped().rings()));
     }
 
     /// Retires in a thread that has no ring: the thread gets a ring, or borrows one for this object.
@@ -211,11 +211,11 @@ impl<F: Family> Domain<F> {
         struct Borrowed<F: Family>(&'static Ring, core::marker::PhantomData<F>);
         impl<F: Family> Drop for Borrowed<F> {
             fn drop(&mut self) {
-                F::domain().rings().release(self.0);
+                F::domain().untyped().rings().release(self.0);
             }
         }
-        let rings = F::domain().rings();
-        let ring = rings.take(self.stride());
+        let rings = F::domain().untyped().rings();
+        let ring = rings.take(self.untyped().stride());
         let stays = !LOOM && F::begin();
         if stays {
             // SAFETY: this thread's.
@@ -237,7 +237,7 @@ impl<F: Family> Domain<F> {
             // If the ring's lock cannot be had: `Rings::take` passes over a borrowed ring until the lock is free, and a
             // ring that this thread keeps is left when a later `step`, in `put_by`, returns false too.
             // SAFETY: this thread's, and there is room.
-            let _ = unsafe { self.step(ring, frees) };
+            let _ = unsafe { self.untyped().step(ring, frees) };
         }
     }
 }

@@ -1306,7 +1306,7 @@ mod tests {
         if LOOM {
             return; // no model
         }
-        let rings = Tests::domain().rings();
+        let rings = Tests::domain().untyped().rings();
         retire(10);
         let ring = rings.iter().next().expect("one");
         core::mem::forget(ring.lock().expect("nobody has it"));

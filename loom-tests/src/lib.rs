@@ -1,4 +1,5 @@
-//! Models of the fences, and the oracle that compares them with the contract.
+//! What the models in `tests/` share: how they are run, the litmus programs, and the oracle, which computes what the
+//! contract allows.
 //!
 //! Built and run with `RUSTFLAGS="--cfg loom"`; `cargo xtask loom` does it.
 #![cfg(loom)]

@@ -25,7 +25,8 @@ fn every_verdict_of_the_tables_is_the_judges() {
     }
 }
 
-/// The model shows every allowed outcome and no forbidden one; not only the weak outcome is compared.
+/// The model shows exactly the outcomes that the contract allows if each thread is executed in order, as loom does. All
+/// outcomes are compared, not only the weak one.
 #[track_caller]
 fn the_model_is_exact_on(shape: &str) {
     let shape = format!("{shape} ");

@@ -120,8 +120,8 @@ fn a_page_that_the_kernel_cannot_set_apart_is_an_error_of_attach() {
     }
 }
 
-/// A place is cleaned only under a hold. Without it another thread that closes all descriptors would end the lock
-/// meanwhile.
+/// A place is cleaned only while a mapping of the lock file keeps its lock. Without the mapping, another thread that
+/// closes all descriptors would release the lock meanwhile.
 #[test]
 fn a_place_that_cannot_be_kept_while_it_is_cleaned_is_left_to_the_next() {
     Child::default().filtering().run(|| {

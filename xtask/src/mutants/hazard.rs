@@ -17,19 +17,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "no heavy fence",
-        "hazard/src/domain.rs",
+        "hazard/src/untyped.rs",
         "= try_heavy_fence() {",
         "= Ok::<(), HeavyFenceError>(drop(try_heavy_fence as fn() -> _)) {",
     ),
     Mutant(
         "a light fence for the heavy one",
-        "hazard/src/domain.rs",
+        "hazard/src/untyped.rs",
         "= try_heavy_fence() {",
         "= Ok::<_, HeavyFenceError>(drop(try_heavy_fence as fn() -> _)).map(|()| asymfence::light_fence()) {",
     ),
     Mutant(
         "fence(SeqCst) for the heavy one",
-        "hazard/src/domain.rs",
+        "hazard/src/untyped.rs",
         "= try_heavy_fence() {",
         "= Ok::<_, HeavyFenceError>(drop(try_heavy_fence as fn() -> _))\n            .map(|()| asymfence::model::fence(crate::sync::Ordering::SeqCst)) {",
     ),
@@ -83,7 +83,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "the tails read behind the heavy fence",
-        "hazard/src/domain.rs",
+        "hazard/src/untyped.rs",
         "        self.fence(&tails)?;\n",
         "        self.fence(&tails)?;\n        tails = self.tails();\n",
     ),
@@ -107,7 +107,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "fenced raised to a tail that was read behind the heavy fence",
-        "hazard/src/domain.rs",
+        "hazard/src/untyped.rs",
         "ring.raise(tail);",
         "ring.raise(ring.tail());",
     ),
