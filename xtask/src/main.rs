@@ -248,10 +248,8 @@ const ALL_STEPS: &[Step] = &[
     }),
     ("without std", "unit tests, tests/it and hazard/tests/it, without the feature std", |sh| {
         let packages = ["--package", "asymfence", "--package", "asymfence-hazard"];
-        // The step `packages` has tested it optimised. The litmus tests of the fences lose more than the build saves.
-        let plain = ["--config", "profile.dev.package.asymfence-hazard.opt-level=0"];
         let build = ["--no-default-features", "--lib", "--test", "it"];
-        run(sh, cmd!(sh, "cargo test --no-fail-fast {packages...} {plain...} {build...}"))
+        run(sh, cmd!(sh, "cargo test --no-fail-fast {packages...} {build...}"))
     }),
     (
         "switched off",
