@@ -298,9 +298,9 @@ impl Bias {
         }
     }
 
-    /// Restores the bias, if `heavy_fence` was not called since the last `restore` (but not after a revocation that
-    /// failed: see [`Bias`]). For a program that calls `restore` once in a number of operations. Returns whether the
-    /// bias holds afterwards.
+    /// Restores the bias, if neither `heavy_fence` nor `revoke` was called since the last `restore` (but not after a
+    /// revocation that failed: see [`Bias`]). For a program that calls `restore` once in a number of operations.
+    /// Returns whether the bias holds afterwards.
     ///
     /// Costs a heavy fence if this call restores the bias (or fails to, because the rare side came meanwhile);
     /// otherwise a load and at most one compare-exchange. In a symmetric process there is no bias. Calls [`init`]
@@ -323,11 +323,11 @@ impl Bias {
     /// As [`restore`](Bias::restore), but by time. `now` is the time since a moment that is the same for all callers.
     /// If it is earlier than in a previous call, the time of that call is used.
     ///
-    /// The first `restore_at` after a call of `heavy_fence` restores nothing. A later one restores the bias only if its
-    /// `now` is at least a pause after that of the first, and `heavy_fence` was not called meanwhile. If the first
-    /// caller was delayed after it had read the clock, its `now` may lie before the call of `heavy_fence`, and the bias
-    /// may be restored sooner than a pause after that call. The bound on heavy fences that [`Bias`] names holds all the
-    /// same.
+    /// The first `restore_at` after a call of `heavy_fence` or `revoke` restores nothing (if no `restore` came between
+    /// them). A later one restores the bias only if its `now` is at least a pause after that of the first, and neither
+    /// of the two was called meanwhile. If the first caller was delayed after it had read the clock, its `now` may lie
+    /// before the call of `heavy_fence`, and the bias may be restored sooner than a pause after that call. The bound on
+    /// heavy fences that [`Bias`] names holds all the same.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {

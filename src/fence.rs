@@ -53,10 +53,11 @@ use crate::sys::{self, LOOKS, Mechanism};
 /// and by no other thread.
 ///
 /// For the side that runs millions of times a second. A process chooses once how its fences work: this is the
-/// *decision* ([`init`](crate::init)). A process is *asymmetric* if a mechanism for heavy fences works there, else
-/// *symmetric*. In an asymmetric process a light fence is a relaxed load, a compare, a well-predicted branch and a
-/// compiler barrier. It executes no fence instruction. Before the decision, and in a symmetric process, it is
-/// `fence(SeqCst)`. [`Asymmetric::light_fence`](crate::Asymmetric::light_fence) is a compiler barrier alone.
+/// *decision* ([`init`](crate::init)). A process is *asymmetric* if the decision took a mechanism for heavy fences. It
+/// is *symmetric* if none works there, or if the program or its user has switched them off ([`force`](crate::force)).
+/// In an asymmetric process a light fence is a relaxed load, a compare, a well-predicted branch and a compiler barrier.
+/// It executes no fence instruction. Before the decision, and in a symmetric process, it is `fence(SeqCst)`.
+/// [`Asymmetric::light_fence`](crate::Asymmetric::light_fence) is a compiler barrier alone.
 ///
 /// # What it pairs with
 ///

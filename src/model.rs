@@ -231,8 +231,10 @@ pub fn barrier_elsewhere() {
 
 /// Stands in for `core::sync::atomic::fence` and `loom::sync::atomic::fence` in a model.
 ///
-/// The same as loom's, with one difference: loom does not know that the order of two `fence(SeqCst)` matters, and may
-/// skip one of the orders. With this function it explores both.
+/// The same as loom's, with two differences. loom does not know that the order of two `fence(SeqCst)` matters, and may
+/// skip one of the orders: with this function it explores both. And after [`barrier_elsewhere`], the caller's next
+/// `fence` that acquires completes the heavy fence: it orders what the other threads did before that call. loom's fence
+/// does not.
 ///
 /// # Panics
 ///

@@ -253,7 +253,8 @@ pub fn strategy() -> Option<Strategy> {
 /// Any number of threads may call `init` concurrently. Each climbs the ladder, and the first to finish decides for all;
 /// no thread waits for another to decide. With the feature `std`, a first call that registers the process with
 /// membarrier(2) waits for forks that other threads have begun (and may wait for later ones, if they come without a
-/// pause). So a child of fork(2) never inherits the decision without the kernel's registration. exec(2) clears both.
+/// pause). So a child of fork(2) does not inherit the decision without the kernel's registration, except in the cases
+/// below. exec(2) clears both.
 ///
 /// A child of a bare clone(2) or of _Fork(3), a child of fork(2) without `std`, and a child of fork(2) under glibc
 /// before 2.28 or musl before 1.2.2 may inherit the decision without the registration, if another thread was deciding
