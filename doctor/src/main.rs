@@ -72,11 +72,13 @@ fn examine(arguments: &Arguments) -> Result<ExitCode, String> {
     let costs = Costs::measure(|| bar.advance("costs"));
     let cells = pairing::observe(strategy, arguments.seconds, &bar);
     let busy = clock.and_then(Clock::others_since);
+    let have_strayed = sibling::have_strayed();
     bar.clear();
 
     let (rungs, stats) = (ladder().collect(), stats());
     let asked_for = arguments.strategy.is_some();
-    let report = Report { machine, busy, strategy, asked_for, rungs, costs, stats, cells };
+    let report =
+        Report { machine, busy, have_strayed, strategy, asked_for, rungs, costs, stats, cells };
     let mut words =
         if arguments.json { report.to_json().pretty(2) + "\n" } else { report.to_text() };
     words += &earlier.map_or_else(String::new, |earlier| earlier.against(&report));

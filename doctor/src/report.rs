@@ -18,6 +18,8 @@ pub(crate) struct Report {
     /// The share of the processors' time that others took.
     pub(crate) busy: Option<f64>,
     pub(crate) strategy: Strategy,
+    /// Whether the system refused to keep a thread on one processor.
+    pub(crate) have_strayed: bool,
     /// By --strategy.
     pub(crate) asked_for: bool,
     pub(crate) rungs: Vec<RungReport>,
@@ -212,6 +214,13 @@ impl Report {
             );
             warnings += &wrap(&warning, "  ");
         }
+        if self.have_strayed && self.machine.processors != 1 {
+            warnings += &wrap(
+                "warning: the system refused to keep the threads on one processor each (sched_setaffinity(2), \
+                 on Linux). Where two of them shared one, what others lose and the weak outcomes are too few.",
+                "  ",
+            );
+        }
         warnings
     }
 
@@ -277,8 +286,11 @@ impl Report {
                 cell.verdict().to_owned(),
             ]
         };
-        table(columns, self.cells.iter().map(row).collect())
-            + "weak: both sides of a store-buffering test missed the other's store\n"
+        wrap(
+            "Each row is a store-buffering test: both threads store, execute their fence, and load what the other \
+             stored. full: fence(SeqCst). weak: how often both missed the other's store.",
+            "",
+        ) + &table(columns, self.cells.iter().map(row).collect())
     }
 
     fn stats_to_text(&self) -> String {

@@ -16,6 +16,21 @@ pub(crate) fn cores() -> &'static [CoreId] {
     CORES.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
 }
 
+/// Relaxed: a flag for the report.
+static STRAYED: AtomicBool = AtomicBool::new(false);
+
+/// Keeps the calling thread on this core, if the system allows that.
+pub(crate) fn stay_on(core: CoreId) {
+    if !core_affinity::set_for_current(core) {
+        STRAYED.store(true, Relaxed);
+    }
+}
+
+/// Whether the system refused to keep a thread on a core.
+pub(crate) fn have_strayed() -> bool {
+    STRAYED.load(Relaxed)
+}
+
 /// Does `work` on the first core, while `running` threads do `theirs` over and over on the others, and `sleeping`
 /// threads wait for the end. `None` if the cores are not known, or if they are to run and there is no second core.
 pub(crate) fn beside<T: Send>(
@@ -35,7 +50,7 @@ pub(crate) fn beside<T: Send>(
         for i in 0..running {
             let (theirs, started) = (&theirs, &started);
             start(scope, move || {
-                core_affinity::set_for_current(others[i % others.len()]);
+                stay_on(others[i % others.len()]);
                 theirs();
                 started.fetch_add(1, Relaxed);
                 while !is_over() {
@@ -51,7 +66,7 @@ pub(crate) fn beside<T: Send>(
         };
         let asleep: Vec<_> = (0..sleeping).map(|_| start(scope, sleep)).collect();
         let worker = start(scope, || {
-            core_affinity::set_for_current(mine);
+            stay_on(mine);
             while started.load(Relaxed) < running + sleeping {
                 thread::yield_now();
             }

@@ -419,6 +419,17 @@ mod in_places {
     }
 
     #[test]
+    fn threads_that_may_share_a_processor_are_told() {
+        let words = |doctor: &mut Command| run(doctor)[0].contains("refused to keep the threads");
+        let Some(mut refused) = injected(&doctor(), "sched_setaffinity", "error=EPERM") else {
+            return;
+        };
+        // On one processor the doctor does not ask for it.
+        assert!(words(&mut refused) || json(&mut doctor())["processors"] == 1);
+        assert!(!words(&mut doctor()));
+    }
+
+    #[test]
     fn on_one_processor_no_sibling_ran() {
         let mut one = CpuSet::new();
         let mine = sched_getaffinity(None).expect("a set");

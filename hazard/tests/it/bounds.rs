@@ -351,7 +351,7 @@ fn a_domain_reclaims_at_its_own_threshold() {
 
 #[cfg(feature = "std")]
 #[test]
-fn an_object_is_freed_for_each_from_the_one_on_that_makes_a_heavy_fence_due() {
+fn once_a_heavy_fence_is_due_each_retire_frees_an_object() {
     domain! { enum Tests {} = BY_NUMBERS; }
     // In a process of its own: nobody else's heavy fence serves this domain.
     Child::default().run(|| {
