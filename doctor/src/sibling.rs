@@ -27,6 +27,7 @@ pub(crate) fn stay_on(core: CoreId) {
 }
 
 /// Whether the system refused to keep a thread on a core.
+#[allow(dead_code, reason = "for the doctor's report; benches use this file too")]
 pub(crate) fn have_strayed() -> bool {
     STRAYED.load(Relaxed)
 }
