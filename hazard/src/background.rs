@@ -32,9 +32,11 @@ pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::fr
 /// The reclaimer of a domain, if there is one.
 #[derive(Debug)]
 pub(crate) struct Background {
-    /// The process in which the thread runs, as [`this_process`] names it; 0 if there is no thread.
+    /// The process in which the thread runs, as [`this_process`] names it; 0 if there is no thread. In a child of
+    /// fork(2) it names the parent until [`look_whether_it_is_there`](Self::look_whether_it_is_there) has noticed that.
     process: Number,
-    /// The thread's handle, which is never freed; null if there is no thread.
+    /// The handle of the thread that was started last, which is never freed; null before the first. In a child of
+    /// fork(2) it may be the parent's.
     thread: AtomicPtr<Thread>,
     /// Whether the thread waits to be woken.
     asleep: AtomicBool,
