@@ -49,8 +49,11 @@ pub(crate) fn calls_membarrier(strategy: Option<&str>) -> bool {
 
 #[cfg(target_os = "linux")]
 fn kernel() -> String {
-    let uname = rustix::system::uname();
-    [uname.sysname(), uname.release(), uname.machine()].map(|part| part.to_string_lossy()).join(" ")
+    // Not uname(2): a sandbox may refuse it, and rustix takes it for infallible.
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+    let release =
+        release.map_or_else(|_| "of an unknown release".to_owned(), |text| text.trim().to_owned());
+    format!("Linux {release} {}", env::consts::ARCH)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -545,7 +545,7 @@ fn write_without_waiting(file: impl rustix::fd::AsFd, text: &[u8]) -> rustix::io
 }
 
 /// In bytes, as the kernel counts them.
-#[cfg(all(any(target_os = "linux", target_os = "android"), feature = "std"))]
+#[cfg(any(target_os = "linux", target_os = "android"))]
 const LENGTH_OF_A_SIGNAL_SET: usize = if cfg!(any(
     target_arch = "mips",
     target_arch = "mips32r6",
@@ -606,51 +606,121 @@ fn exit_group(status: i32) -> ! {
     }
 }
 
-/// Blocks the signals in this thread, except SIGABRT and SIGSYS, by rt_sigprocmask(2). Nothing unblocks them, because the
-/// thread ends with the process. On other processors than these nothing is blocked. False if the call failed.
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(feature = "std")))]
-fn block_signals() -> bool {
-    const SIG_SETMASK: usize = 2;
-    const LENGTH: usize = 8;
-    /// As the kernel has it: signal `n` is bit `n - 1`. SIGABRT is 6, and SIGSYS is 31.
-    static ALL_BUT_TWO: u64 = !(1 << 5 | 1 << 30);
-    let set = &raw const ALL_BUT_TWO;
-    // Stays 0 where no call is made.
-    let answer = &mut 0_usize;
-    // Numbers: as in `exit_group`.
-    // SAFETY: the kernel reads the set, and is asked for no old one.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        core::arch::asm!("syscall", inlateout("rax") 14_usize => *answer, in("rdi") SIG_SETMASK,
-            in("rsi") set, in("rdx") 0_usize, in("r10") LENGTH, out("rcx") _, out("r11") _)
+/// The calls by which a process stops, for what rustix lacks: by the C library, which on the architectures that the next
+/// module does not name rustix links also without `std`.
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    any(
+        feature = "std",
+        not(any(
+            target_arch = "x86_64",
+            target_arch = "x86",
+            target_arch = "aarch64",
+            target_arch = "arm",
+            target_arch = "riscv64",
+        ))
+    )
+))]
+mod call {
+    pub(super) const GETPID: usize = libc::SYS_getpid as usize;
+    pub(super) const GETTID: usize = libc::SYS_gettid as usize;
+    pub(super) const RT_SIGACTION: usize = libc::SYS_rt_sigaction as usize;
+    pub(super) const RT_SIGPROCMASK: usize = libc::SYS_rt_sigprocmask as usize;
+    pub(super) const TGKILL: usize = libc::SYS_tgkill as usize;
+
+    pub(super) const SIG_SETMASK: usize = libc::SIG_SETMASK as usize;
+    pub(super) const SIGABRT: usize = libc::SIGABRT as usize;
+    pub(super) const SIGSYS: usize = libc::SIGSYS as usize;
+
+    /// Makes the call of this number. The answer is negative if it failed.
+    ///
+    /// # Safety
+    ///
+    /// What the call demands.
+    pub(super) unsafe fn call(number: usize, [first, second, third, fourth]: [usize; 4]) -> isize {
+        // SAFETY: the contract of this function.
+        unsafe { libc::syscall(number as _, first, second, third, fourth) as isize }
     }
-    // SAFETY: as above. LLVM keeps EBX and ESI for itself, so they are saved.
-    #[cfg(target_arch = "x86")]
-    unsafe {
-        core::arch::asm!("push ebx", "push esi", "mov ebx, 2", "mov esi, 8", "int 0x80",
-            "pop esi", "pop ebx", inlateout("eax") 175_usize => *answer, in("ecx") set, in("edx") 0_usize)
+}
+
+/// The same by hand, where there may be no C library.
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(feature = "std"),
+    any(
+        target_arch = "x86_64",
+        target_arch = "x86",
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64",
+    )
+))]
+mod call {
+    /// Sources: as in `exit_group`.
+    const fn number(x86_64: usize, x86: usize, arm: usize, others: usize) -> usize {
+        if cfg!(target_arch = "x86_64") {
+            x86_64
+        } else if cfg!(target_arch = "x86") {
+            x86
+        } else if cfg!(target_arch = "arm") {
+            arm
+        } else {
+            others
+        }
     }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        core::arch::asm!("svc #0", in("x8") 135_usize, inlateout("x0") SIG_SETMASK => *answer,
-            in("x1") set, in("x2") 0_usize, in("x3") LENGTH)
+
+    pub(super) const GETPID: usize = number(39, 20, 20, 172);
+    pub(super) const GETTID: usize = number(186, 224, 224, 178);
+    pub(super) const RT_SIGACTION: usize = number(13, 174, 174, 134);
+    pub(super) const RT_SIGPROCMASK: usize = number(14, 175, 175, 135);
+    pub(super) const TGKILL: usize = number(234, 270, 268, 131);
+
+    pub(super) const SIG_SETMASK: usize = 2;
+    pub(super) const SIGABRT: usize = 6;
+    pub(super) const SIGSYS: usize = 31;
+
+    /// As above.
+    ///
+    /// # Safety
+    ///
+    /// What the call demands.
+    pub(super) unsafe fn call(number: usize, [first, second, third, fourth]: [usize; 4]) -> isize {
+        let answer: isize;
+        // SAFETY: the contract of this function.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            core::arch::asm!("syscall", inlateout("rax") number => answer, in("rdi") first,
+                in("rsi") second, in("rdx") third, in("r10") fourth, out("rcx") _, out("r11") _)
+        }
+        // SAFETY: as above. LLVM keeps EBX and ESI for itself, so they are saved.
+        #[cfg(target_arch = "x86")]
+        unsafe {
+            let outer = [first, fourth];
+            core::arch::asm!("push ebx", "push esi", "mov ebx, [edi]", "mov esi, [edi + 4]", "int 0x80",
+                "pop esi", "pop ebx", inlateout("eax") number => answer, in("ecx") second,
+                in("edx") third, in("edi") &raw const outer)
+        }
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        unsafe {
+            core::arch::asm!("svc #0", in("x8") number, inlateout("x0") first => answer,
+                in("x1") second, in("x2") third, in("x3") fourth)
+        }
+        // SAFETY: as above. R7 may be the frame pointer, so it is saved.
+        #[cfg(target_arch = "arm")]
+        unsafe {
+            core::arch::asm!("mov {saved}, r7", "mov r7, {number}", "svc #0", "mov r7, {saved}",
+                saved = out(reg) _, number = in(reg) number, inlateout("r0") first => answer,
+                in("r1") second, in("r2") third, in("r3") fourth)
+        }
+        // SAFETY: as above.
+        #[cfg(target_arch = "riscv64")]
+        unsafe {
+            core::arch::asm!("ecall", in("a7") number, inlateout("a0") first => answer,
+                in("a1") second, in("a2") third, in("a3") fourth)
+        }
+        answer
     }
-    // SAFETY: as above. R7 may be the frame pointer, so it is saved.
-    #[cfg(target_arch = "arm")]
-    unsafe {
-        core::arch::asm!("mov {saved}, r7", "mov r7, #175", "svc #0", "mov r7, {saved}",
-            saved = out(reg) _, inlateout("r0") SIG_SETMASK => *answer, in("r1") set, in("r2") 0_usize,
-            in("r3") LENGTH)
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "riscv64")]
-    unsafe {
-        core::arch::asm!("ecall", in("a7") 135_usize, inlateout("a0") SIG_SETMASK => *answer,
-            in("a1") set, in("a2") 0_usize, in("a3") LENGTH)
-    }
-    let _ = (set, SIG_SETMASK, LENGTH);
-    *answer == 0
 }
 
 /// Runs what makes system calls for a fence. A panic in there stops the process, since no panic may

@@ -10,11 +10,10 @@
 //!
 //! Writing may raise SIGTTOU, which suspends the process, SIGPIPE or SIGXFSZ, and another signal's handler may jump
 //! away. So all signals but two are blocked: SIGABRT, which is to come, and SIGSYS, whose handler may answer system
-//! calls for a sandbox. Without `std` the C library is not used for that, since on x86, Arm and riscv64 there may be
-//! none: there the system call is made by hand, and elsewhere nothing is blocked.
+//! calls for a sandbox.
 //!
 //! SIGABRT may not end the process. PID 1 of a PID namespace ignores a signal that is not handled (signal(7),
-//! pid_namespaces(7)), also SIGKILL from inside. A filter may refuse kill(2). SIGABRT may be ignored, or its handler
+//! pid_namespaces(7)), also SIGKILL from inside. A filter may refuse tgkill(2). SIGABRT may be ignored, or its handler
 //! may return. So exit_group(2) follows, with the status that a shell shows for SIGABRT, and a trap where a filter
 //! refuses even that. What is left: a handler that never returns, a filter that kills the thread and not the process,
 //! and a write that waits after all: for a file system, or for the lock of the pipe, file or socket, while another
@@ -25,7 +24,6 @@
 
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
-use core::hint::black_box;
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use rustix::fd::{AsFd, BorrowedFd};
@@ -34,7 +32,10 @@ use rustix::io::{self, Errno, write};
 use rustix::net::{SendFlags, send};
 use rustix::pipe::{IoSliceRaw, SpliceFlags, vmsplice};
 
-use super::{exit_group, write_without_waiting};
+use super::call::{
+    GETPID, GETTID, RT_SIGACTION, RT_SIGPROCMASK, SIG_SETMASK, SIGABRT, SIGSYS, TGKILL, call,
+};
+use super::{LENGTH_OF_A_SIGNAL_SET, exit_group, write_without_waiting};
 
 /// 128 + SIGABRT, as a shell shows it.
 const STATUS: i32 = 134;
@@ -66,13 +67,10 @@ impl Drop for NoWayOut {
     }
 }
 
-/// The TID of this thread. With the C library it is -1 if a sandbox refuses gettid(2).
+/// The TID of this thread. Negative if a sandbox refuses gettid(2).
 fn this_thread() -> i32 {
-    #[cfg(feature = "std")]
     // SAFETY: the call has no argument, and only answers.
-    return unsafe { libc::syscall(libc::SYS_gettid) as i32 };
-    #[cfg(not(feature = "std"))]
-    rustix::thread::gettid().as_raw_nonzero().get()
+    unsafe { call(GETTID, [0; 4]) as i32 }
 }
 
 /// A thread that is in `stop`, and its line.
@@ -92,8 +90,8 @@ unsafe impl Sync for Place {}
 fn own_line() -> Option<&'static mut Line> {
     static STOPPING: [Place; 64] =
         [const { Place { who: AtomicI32::new(0), line: UnsafeCell::new(Line::NEW) } }; 64];
-    // A sandbox may answer 0, which means a free place here. black_box: the compiler knows that a `Pid` is not 0.
-    let me = match black_box(this_thread()) {
+    // A sandbox may answer 0, which means a free place here.
+    let me = match this_thread() {
         0 => -1,
         me => me,
     };
@@ -190,35 +188,23 @@ fn may_be_written(file: BorrowedFd<'_>) -> io::Result<()> {
     if fcntl_getfl(file)? & OFlags::RWMODE == OFlags::RDONLY { Err(Errno::BADF) } else { Ok(()) }
 }
 
-/// Blocks the signals in this thread. Nothing unblocks them, because the thread ends with the process. False if the
-/// call failed.
-#[cfg(feature = "std")]
+/// Blocks the signals in this thread, except SIGABRT and SIGSYS. Nothing unblocks them, because the thread ends with the
+/// process. False if the call failed.
 fn block_signals() -> bool {
-    use core::mem::MaybeUninit;
-    use core::ptr;
-
-    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: there is room for a set.
-    unsafe { libc::sigfillset(set.as_mut_ptr()) };
-    for answered in [libc::SIGABRT, libc::SIGSYS] {
-        // SAFETY: the set was made just now.
-        unsafe { libc::sigdelset(set.as_mut_ptr(), answered) };
-    }
-    // SAFETY: as above; the old mask is not asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) == 0 }
+    /// As the kernel has it: signal `n` is bit `n - 1`. At least as long as any kernel's.
+    static ALL_BUT_TWO: [usize; 4] = [!(1 << (SIGABRT - 1) | 1 << (SIGSYS - 1)), !0, !0, !0];
+    let arguments = [SIG_SETMASK, (&raw const ALL_BUT_TWO).addr(), 0, LENGTH_OF_A_SIGNAL_SET];
+    // SAFETY: the kernel reads the set, and is asked for no old one.
+    unsafe { call(RT_SIGPROCMASK, arguments) == 0 }
 }
-
-#[cfg(not(feature = "std"))]
-use super::block_signals;
 
 /// SIGABRT to this thread, so that debuggers, core dumps and, if it `may_be_handled`, the program's own handler see
 /// it; then once more with the default action. It is what abort(3) does, except at the end: abort(3) traps, and a
 /// handler of that trap may return.
 ///
-/// By the system calls: raise(3) of musl signals the thread whose number it has stored, which in a child of vfork(2) or
-/// of a bare clone(2) is the parent's. And musl, as glibc since 2.41, sets the action of SIGABRT under a lock that
-/// fork(2) holds.
-#[cfg(feature = "std")]
+/// By the system calls: there may be no C library. And raise(3) of musl signals the thread whose number it has stored,
+/// which in a child of vfork(2) or of a bare clone(2) is the parent's; and musl, as glibc since 2.41, sets the action of
+/// SIGABRT under a lock that fork(2) holds.
 fn raise_abort(may_be_handled: bool) {
     if may_be_handled {
         signal_this_thread();
@@ -226,16 +212,9 @@ fn raise_abort(may_be_handled: bool) {
     // At least as long as the kernel's `struct sigaction`, and all zeros: the default action, no flags, an empty mask,
     // in whatever order an architecture has them.
     let default = [0_usize; 16];
+    let arguments = [SIGABRT, (&raw const default).addr(), 0, LENGTH_OF_A_SIGNAL_SET];
     // SAFETY: the kernel reads at most the words above, and is asked for no old action.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigaction,
-            libc::SIGABRT,
-            default.as_ptr(),
-            core::ptr::null_mut::<usize>(),
-            super::LENGTH_OF_A_SIGNAL_SET,
-        )
-    };
+    let answer = unsafe { call(RT_SIGACTION, arguments) };
     // A filter may refuse it: then the program's handler would be called again.
     if answer == 0 {
         // SIGABRT is blocked if this thread is in a handler of it. This unblocks it.
@@ -244,32 +223,12 @@ fn raise_abort(may_be_handled: bool) {
     }
 }
 
-/// If a sandbox refuses the numbers, they are -1, which is no thread.
-#[cfg(feature = "std")]
+/// If a sandbox refuses the numbers, they are negative, which is no thread.
 fn signal_this_thread() {
     // SAFETY: the call has no argument, and only answers.
-    let process = unsafe { libc::syscall(libc::SYS_getpid) };
+    let process = unsafe { call(GETPID, [0; 4]) };
     // SAFETY: a signal that the program handles, or that ends it.
-    unsafe { libc::syscall(libc::SYS_tgkill, process, this_thread(), libc::SIGABRT) };
-}
-
-/// The same as far as it goes without a C library: SIGABRT to the process.
-#[cfg(not(feature = "std"))]
-fn raise_abort(may_be_handled: bool) {
-    use rustix::process::{Pid, Signal, getpid, kill_process};
-
-    if !may_be_handled {
-        return;
-    }
-    let me = getpid();
-    // guard survives: by `>=` only 0 differs, and at 0 rustix, as tests build it, has panicked in `getpid`. A filter
-    // may answer EPERM or 0, which rustix hands out as -1 or 0: then the signal would go to every process, or to the
-    // process group. black_box: the compiler knows that a `Pid` is not 0.
-    if black_box(Pid::as_raw(Some(me))) > 0 {
-        let _ = kill_process(me, Signal::ABORT);
-    }
-    // Another thread may take the signal. It is given a bounded time for that.
-    (0..1_000).for_each(|_| super::yield_now());
+    unsafe { call(TGKILL, [process as usize, this_thread() as usize, SIGABRT, 0]) };
 }
 
 #[cfg(test)]

@@ -324,10 +324,7 @@ impl Outcome {
     /// This signal has ended it.
     #[track_caller]
     pub(crate) fn was_ended_by(&self, signal: Signal) {
-        // Without std SIGABRT is sent to the process. On a busy machine the thread that takes it may come too late, and
-        // then the status says the same.
-        let by_status = cfg!(not(feature = "std")) && self.code == Some(128 + signal as i32);
-        assert!(self.cannot_run() || by_status || self.signal == Some(signal as i32), "{self:?}");
+        assert!(self.cannot_run() || self.signal == Some(signal as i32), "{self:?}");
     }
 
     /// The process aborted itself, with a message that has each of `words`.

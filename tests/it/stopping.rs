@@ -4,8 +4,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-#[cfg(feature = "std")]
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
 
 use nix::libc;
 use nix::pty::openpty;
@@ -21,7 +20,7 @@ use seccompiler::apply_filter_all_threads;
 
 use asymfence::{heavy_fence, init};
 
-use crate::child::{Child, Outcome, had_procfs, ledger};
+use crate::child::{Child, DONE, had_procfs, ledger};
 use crate::filter::{
     on_call, on_every_rung, on_fcntl, on_fstat, on_own_number, on_pwritev2, on_signalling,
     on_signals_to_many,
@@ -351,16 +350,7 @@ fn an_answer_that_no_kernel_gives_unwinds_from_rustix() {
     });
 }
 
-/// A handler of SIGABRT has returned. With std it is the signal nevertheless, as in abort(3).
-#[track_caller]
-fn was_stopped(outcome: &Outcome) {
-    if cfg!(feature = "std") {
-        outcome.was_ended_by(Signal::SIGABRT);
-    } else {
-        outcome.ended_with(STATUS);
-    }
-}
-
+/// It is the signal nevertheless, as in abort(3).
 #[test]
 fn a_handler_of_sigabrt_that_returns_is_no_way_out() {
     extern "C" fn ignore(_signal: libc::c_int) {}
@@ -370,11 +360,11 @@ fn a_handler_of_sigabrt_that_returns_is_no_way_out() {
         unsafe { signal(Signal::SIGABRT, SigHandler::Handler(ignore)) }.expect("a handler");
         fence_in_vain();
     });
-    was_stopped(&outcome);
+    outcome.was_ended_by(Signal::SIGABRT);
 }
 
 /// A handler that jumps away, as by siglongjmp(3): the thread goes on elsewhere.
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
+#[cfg(target_arch = "x86_64")]
 mod jumping {
     use std::ffi::c_void;
     use std::os::fd::AsFd;
@@ -529,15 +519,36 @@ fn a_handler_of_sigabrt_that_fences_is_called_once() {
         unsafe { signal(Signal::SIGABRT, SigHandler::Handler(fence)) }.expect("a handler");
         fence_in_vain();
     });
-    was_stopped(&outcome);
-    // Without std the signal is the process's: its handler may run in another thread, which says it too.
-    let most = if cfg!(feature = "std") { 1 } else { 2 };
-    let said = outcome.count("asymfence: heavy fence");
-    assert!(outcome.cannot_run() || (1..=most).contains(&said), "{outcome:?}");
+    outcome.was_ended_by(Signal::SIGABRT);
+    assert!(outcome.cannot_run() || outcome.count("asymfence: heavy fence") == 1, "{outcome:?}");
 }
 
-/// The default action cannot be had then, so it ends by exit_group(2). (Without `std` nobody asks for it.)
-#[cfg(feature = "std")]
+/// The first thread would get a signal to the process.
+#[test]
+fn a_handler_of_sigabrt_runs_in_the_thread_whose_heavy_fence_failed() {
+    static WORKER: AtomicI32 = AtomicI32::new(0);
+    fn this_thread() -> i32 {
+        rustix::thread::gettid().as_raw_nonzero().get()
+    }
+    extern "C" fn compare(_signal: libc::c_int) {
+        // Relaxed: written by the thread that the signal is sent to.
+        let status = if WORKER.load(Relaxed) == this_thread() { DONE } else { 1 };
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(status) }
+    }
+
+    Child::default().filtering().run(|| {
+        // SAFETY: the handler reads a number, and makes two system calls.
+        unsafe { signal(Signal::SIGABRT, SigHandler::Handler(compare)) }.expect("a handler");
+        let worker = std::thread::spawn(|| {
+            WORKER.store(this_thread(), Relaxed);
+            fence_in_vain();
+        });
+        let _ = worker.join();
+    });
+}
+
+/// The default action cannot be had then, so it ends by exit_group(2).
 #[test]
 fn where_actions_cannot_be_changed_a_handler_of_sigabrt_that_fences_is_called_once() {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
