@@ -194,7 +194,8 @@ impl<F: Family> Cohort<F> {
     ///
     /// # Errors
     ///
-    /// If the heavy fence failed. Then nothing has been freed.
+    /// If the heavy fence failed. Then nothing has been freed. (If it is a further one, for which a destructor asked,
+    /// the result is `Ok`.)
     ///
     /// # Panics
     ///

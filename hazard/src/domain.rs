@@ -136,8 +136,9 @@ use crate::untyped::{DomainStats, Reclaimed, Untyped};
 ///   freeing;
 /// - if another thread was taking objects out of a ring during the fork, the objects in that ring are never freed. If
 ///   it was the ring of the forking thread, that thread takes a new ring once the old one holds more than its share, or
-///   too many bytes wait. Each reclaim of the child waits for the lock of such a ring in vain: for a fifth of a second
-///   at most, or without a clock for 10,000 turns of a loop that, with the feature `std`, lets other threads run.
+///   too many bytes wait. Each reclaim of the child (`reclaim_all`: each of its passes) waits in vain for the lock of
+///   the first such ring, and for no further one: for a fifth of a second at most, or without a clock for 10,000 turns
+///   of a loop that, with the feature `std`, lets other threads run.
 ///
 /// (Without the feature `std` the child also counts the reclaims of the parent's other threads as still under way.)
 pub struct Domain<F> {
@@ -198,7 +199,8 @@ impl<F> Domain<F> {
     /// # Errors
     ///
     /// If the heavy fence failed ([`try_heavy_fence`](asymfence::try_heavy_fence)). Then nothing has been freed: the
-    /// garbage is kept for a later reclaim.
+    /// garbage is kept for a later reclaim. (But if a destructor that the call has run asks it to reclaim again, and
+    /// that heavy fence fails, the result is `Ok`, and [`DomainStats::failed`] counts the failure.)
     ///
     /// # Panics
     ///
@@ -211,18 +213,20 @@ impl<F> Domain<F> {
     /// only protected objects are left. For tests and for the end of a program.
     ///
     /// May wait for other threads that are about to free objects of this domain: until it has itself freed nothing for
-    /// a second, or for 1,000 turns, after each of which it lets other threads run (without the feature `std` a turn is
-    /// a spin hint, and only the turns end the wait). Afterwards everything that was retired before the call has been
-    /// freed or is counted in [`Reclaimed::kept`]. Usually `kept` counts protected objects alone. It counts unprotected
-    /// ones too in these cases: another thread keeps retiring; another thread is freeing objects, and does not end
-    /// soon; a fork left behind a thread that was freeing objects; this call was made in a destructor that this domain
-    /// runs, or where [`reclaim`](Domain::reclaim) frees nothing because too many calls are under way: then it frees
-    /// nothing and waits for nobody. The call continues as long as there is something to free: threads that retire
-    /// without a pause keep it busy.
+    /// a second (a pass over the rings that has begun may take a fifth of a second more), or for 1,000 turns, after
+    /// each of which it lets other threads run (without the feature `std` a turn is a spin hint, and only the turns end
+    /// the wait). Afterwards everything that was retired before the call has been freed or is counted in
+    /// [`Reclaimed::kept`]. Usually `kept` counts protected objects alone. It counts unprotected ones too in these
+    /// cases: another thread keeps retiring; another thread is freeing objects, and does not end soon; a fork left
+    /// behind a thread that was freeing objects; this call was made in a destructor that this domain runs, or where
+    /// [`reclaim`](Domain::reclaim) frees nothing because too many calls are under way: then it frees nothing and waits
+    /// for nobody. The call continues as long as there is something to free: threads that retire without a pause keep
+    /// it busy.
     ///
     /// # Errors and panics
     ///
-    /// As [`reclaim`](Domain::reclaim).
+    /// As [`reclaim`](Domain::reclaim). But if a heavy fence fails that is not the first of this call, objects have been
+    /// freed before.
     pub fn reclaim_all(&self) -> Result<Reclaimed, HeavyFenceError> {
         self.untyped.reclaim_all()
     }

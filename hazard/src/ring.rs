@@ -72,6 +72,19 @@ pub(crate) const FARTHEST: usize = 32;
 const TRIES: u32 = if LOOM { 2 } else { 10_000 };
 const LONGEST: usize = 200_000;
 
+/// With which a thread waits for locks. After one wait in vain it waits for no further lock: after a fork many rings may
+/// stay locked, and a reclaim looks at all of them.
+pub(crate) struct Patience<C> {
+    clock: C,
+    is_over: bool,
+}
+
+impl<C: Fn() -> Option<usize>> Patience<C> {
+    pub(crate) fn new(clock: C) -> Self {
+        Patience { clock, is_over: false }
+    }
+}
+
 /// Is `a` after `b`?
 #[inline]
 pub(crate) fn after(a: usize, b: usize) -> bool {
@@ -700,8 +713,14 @@ impl Ring {
     }
 
     /// As `lock`, but waits if another thread holds the lock. That thread only looks, which is short. It may be
-    /// preempted or gone, so the wait ends after `LONGEST` or `TRIES`.
-    fn lock_patiently(&self, clock: impl Fn() -> Option<usize>) -> Option<Locked<'_>> {
+    /// preempted or gone, so the wait ends after `LONGEST` or `TRIES`, and then the patience is over.
+    fn lock_patiently(
+        &self,
+        patience: &mut Patience<impl Fn() -> Option<usize>>,
+    ) -> Option<Locked<'_>> {
+        if patience.is_over {
+            return self.lock();
+        }
         let mut wait = Wait::default();
         for tries in 0..TRIES {
             match self.lock() {
@@ -710,10 +729,11 @@ impl Ring {
                 None if tries < 64 && !LOOM => core::hint::spin_loop(),
                 None => yield_now(),
             }
-            if tries >= 64 && wait.is_longer_than(LONGEST, clock()) {
+            if tries >= 64 && wait.is_longer_than(LONGEST, (patience.clock)()) {
                 break;
             }
         }
+        patience.is_over = true;
         None
     }
 
@@ -735,7 +755,7 @@ impl Ring {
             if !is_urgent() {
                 return true;
             }
-            locked = self.lock_patiently(clock::now);
+            locked = self.lock_patiently(&mut Patience::new(clock::now));
         }
         let Some(locked) = locked else { return false };
         locked.inside(|inside| {
@@ -773,9 +793,10 @@ impl Ring {
         scan: &Scan,
         condemns: bool,
         slots: &Slots,
+        patience: &mut Patience<impl Fn() -> Option<usize>>,
         batch: &mut Batch,
     ) -> Looked {
-        let Some(locked) = self.lock_patiently(clock::now) else {
+        let Some(locked) = self.lock_patiently(patience) else {
             return Looked { kept: self.waiting(tail), more: false };
         };
         locked.inside(|inside| {
@@ -796,7 +817,7 @@ impl Ring {
 
     /// Puts back an object that was taken out and not freed. If another thread keeps the lock, the object leaks.
     pub(crate) fn keep(&self, item: Item) {
-        if let Some(locked) = self.lock_patiently(clock::now) {
+        if let Some(locked) = self.lock_patiently(&mut Patience::new(clock::now)) {
             locked.inside(|inside| inside.keep(self, item));
         }
     }
@@ -1259,11 +1280,13 @@ mod tests {
         ring.raise(ring.tail());
         assert!(ring.take_own(&slots, AT_ONCE, || false, &mut batch));
         assert_eq!(batch.len(), 1);
-        let looked = ring.take(tail, &scan, true, &slots, &mut batch);
+        let looked =
+            ring.take(tail, &scan, true, &slots, &mut Patience::new(clock::now), &mut batch);
         assert_eq!((batch.len(), looked.kept), (1, 1));
         // The twin: it is not protected any more.
         slot.protect(ptr::null_mut::<u8>());
-        let looked = ring.take(tail, &scan, true, &slots, &mut batch);
+        let looked =
+            ring.take(tail, &scan, true, &slots, &mut Patience::new(clock::now), &mut batch);
         assert_eq!((batch.len(), looked.kept), (2, 0));
         // SAFETY: nobody else has them.
         core::iter::from_fn(|| batch.next()).for_each(|item| unsafe { item.free() });
@@ -1288,16 +1311,43 @@ mod tests {
                     _ => begin.wrapping_add(LONGEST),
                 })
             };
-            assert!(ring.lock_patiently(clock).is_none());
+            assert!(ring.lock_patiently(&mut Patience::new(clock)).is_none());
             count.get()
         };
         assert_eq!(looked(0, true), 101);
         assert_eq!(looked(usize::MAX - 5, true), 101);
         // Within the first tries nobody looks at the clock.
         assert_eq!(looked(0, false), TRIES - 64);
-        assert!(ring.lock_patiently(|| None).is_none());
+        assert!(ring.lock_patiently(&mut Patience::new(|| None)).is_none());
         drop(Locked(&ring));
-        assert!(ring.lock_patiently(clock::now).is_some());
+        assert!(ring.lock_patiently(&mut Patience::new(clock::now)).is_some());
+    }
+
+    /// As in a child of fork(2), where nobody gives back the locks of several rings.
+    #[test]
+    fn a_reclaim_waits_in_vain_for_one_lock_alone() {
+        if LOOM {
+            return; // no model
+        }
+        let (rings, slots) = ([Ring::new(1), Ring::new(1)], Slots::new());
+        rings.iter().for_each(Ring::lock_for_ever);
+        let count = Cell::new(0_u32);
+        let mut patience = Patience::new(|| {
+            count.set(count.get() + 1);
+            None
+        });
+        let counts = rings.each_ref().map(|ring| {
+            let scan = slots.protected();
+            ring.take(ring.tail(), &scan, true, &slots, &mut patience, &mut Batch::new());
+            count.get()
+        });
+        assert_eq!(counts, [TRIES - 64; 2]);
+        // The twin: each with a patience of its own.
+        assert!(rings[1].lock_patiently(&mut Patience::new(|| (patience.clock)())).is_none());
+        assert_eq!(count.get(), 2 * (TRIES - 64));
+        // A lock that is free is had all the same.
+        drop(Locked(&rings[1]));
+        assert!(rings[1].lock_patiently(&mut patience).is_some());
     }
 
     /// As in a child of fork(2), when a thread of the parent was taking objects out of the ring of the one that forked.

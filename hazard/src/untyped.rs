@@ -13,7 +13,7 @@ use crate::clock::{self, Wait};
 use crate::freed::Freed;
 use crate::noted::{Moment, Noted};
 use crate::panics::through_panics;
-use crate::ring::{AT_ONCE, Batch, Counted, Extended, Ring, Rings, Speed};
+use crate::ring::{AT_ONCE, Batch, Counted, Extended, Patience, Ring, Rings, Speed};
 use crate::slots::Slots;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicPtr, Number, yield_now};
@@ -157,13 +157,15 @@ impl Untyped {
         self.fence(&tails)?;
         let scan = self.slots.protected();
         let mut done = Reclaimed::default();
+        let mut patience = Patience::new(clock::now);
         let (mut tails, mut at) = (tails.into_iter(), None);
         through_panics(|| {
             while let Some((ring, tail, condemns)) =
                 at.take().or_else(|| tails.next().map(|(ring, tail)| (ring, tail, true)))
             {
                 let mut batch = Batch::new();
-                let looked = ring.take(tail, &scan, condemns, &self.slots, &mut batch);
+                let looked =
+                    ring.take(tail, &scan, condemns, &self.slots, &mut patience, &mut batch);
                 done.freed += batch.len();
                 if looked.more {
                     at = Some((ring, tail, false));
@@ -740,9 +742,11 @@ impl Untyped {
 pub struct Reclaimed {
     /// Objects that were freed.
     pub freed: usize,
-    /// Objects that still wait: a hazard pointer protects them, or another thread kept them locked for too long, or
-    /// they are in one of the cases that [`reclaim_all`](crate::Domain::reclaim_all) names. A `reclaim` that frees nothing
-    /// because it was called in a destructor, or because too many calls are under way, returns 0 here, whatever waits.
+    /// Objects that still wait: a hazard pointer protects them, or another thread kept them locked for too long. With
+    /// [`reclaim_all`](crate::Domain::reclaim_all) also those in the other cases that it names.
+    /// [`reclaim`](crate::Domain::reclaim) does not count what another thread has taken out to free it, also if a fork
+    /// left that thread behind. If it frees nothing because it was called in a destructor, or because too many calls
+    /// are under way, it returns 0 here, whatever waits.
     pub kept: usize,
 }
 
@@ -781,9 +785,10 @@ pub struct DomainStats {
     /// greatest number of [`hazard_pointers`](DomainStats::hazard_pointers) that there ever was, if that is more.
     pub slots: usize,
     /// Threads that have retired something and not ended. (One that a filter has killed alone, SECCOMP_RET_KILL_THREAD,
-    /// has not ended in this sense: it counts for ever.) A child of fork(2) continues to count all threads that the
-    /// parent had at the fork, although it has at most one of them. (Without the feature `std`: threads in the middle
-    /// of a retire.)
+    /// has not ended in this sense: it counts for ever. So does one that uses the domain for the first time in a
+    /// destructor of pthread_key_create(3), after the thread-locals of Rust are gone.) A child of fork(2) continues to
+    /// count all threads that the parent had at the fork, although it has at most one of them. (Without the feature
+    /// `std`: threads in the middle of a retire.)
     pub threads: usize,
     /// Objects retired.
     pub retired: usize,
@@ -792,8 +797,8 @@ pub struct DomainStats {
     /// Bytes of the objects that are retired and not freed. As with [`waiting`](DomainStats::waiting), the number may
     /// be greater than what ever waited.
     pub waiting_bytes: usize,
-    /// Heavy fences that failed. As long as this number grows, garbage accumulates. [`Domain::reclaim`](crate::Domain::reclaim) returns the
-    /// error, which says why.
+    /// Heavy fences that failed. As long as this number grows, garbage accumulates.
+    /// [`Domain::reclaim`](crate::Domain::reclaim) returns the error, which says why.
     pub failed: usize,
 }
 
