@@ -108,8 +108,9 @@ pub struct Visitor<'gate, T, const PLACES: usize> {
 }
 
 impl<T, const PLACES: usize> Visitor<'_, T, PLACES> {
-    /// Goes in, until the guard is dropped; `None` if the gate is closed. Wait-free, and with the feature
-    /// `asymmetric` no fence instruction.
+    /// Goes in, until the guard is dropped; `None` if the gate is closed. Wait-free. With the feature `asymmetric` it
+    /// executes no fence instruction in an asymmetric process. (Before `asymfence::init()` or the first heavy fence,
+    /// and in a symmetric process, it executes a full fence.)
     #[inline]
     pub fn enter(&mut self) -> Option<Inside<'_, T>> {
         // Relaxed: ordered by the fence.

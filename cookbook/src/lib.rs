@@ -37,6 +37,9 @@
 //! `tests/it`, a bench against its symmetric twin and against other crates, and, but for the epochs, a program in
 //! `examples`.
 
+// In all files: `survives:` says why no test fails if `cargo xtask mutants` weakens the ordering or the fence on the next
+// line, and `guard survives:` why none fails if it changes the next condition, bound, `?` or `else` (CONTRIBUTING.md).
+
 pub mod biased_lock;
 pub mod deque;
 pub mod epoch;

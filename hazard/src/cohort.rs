@@ -213,7 +213,7 @@ impl<F: Family> Cohort<F> {
             return Ok(Reclaimed::default());
         }
         // Relaxed, all: advice, and numbers for reports.
-        // Heavy fence: as in `Domain::fence` (scenario A).
+        // Heavy fence: as in `Untyped::fence` (scenario A).
         if let Err(error) = try_heavy_fence() {
             self.failed.fetch_add(1, Relaxed);
             self.factor.store(LATEST.min(2 * self.factor.load(Relaxed)), Relaxed);

@@ -23,7 +23,7 @@ use crate::untyped::{DomainStats, Reclaimed, Untyped};
 /// assert!(Domain::global().reclaim_all().unwrap().freed >= 1);
 /// ```
 ///
-/// No function takes a domain, so a second domain of a family would have no effect:
+/// A family has one domain. So a hazard pointer needs only the family, and its constructor takes no domain:
 ///
 /// ```compile_fail,E0061
 /// use asymfence_hazard::{Domain, Global, HazardPointer};
@@ -48,7 +48,8 @@ use crate::untyped::{DomainStats, Reclaimed, Untyped};
 /// - **Slow fences**: while a heavy fence is slow, or its thread is preempted, another thread executes one for the next
 ///   `E` objects. So at most `T` heavy fences are under way, and for each of them about `E` more objects wait.
 ///   (Measured while a supervisor held up each heavy fence for 5 or 10 ms, on 2 cores of an AMD EPYC (Zen 4) beside
-///   other programs, 2026-11-27: with 8 to 32 threads at most `4·E + H + T·E` and up to 3.4 times `E` more.)
+///   other programs, 2026-11-27: with 8 to 32 threads the number that waited exceeded `4·E + H + T·E` in some runs, by
+///   at most 3.4 times `E`.)
 /// - **Threads that end**: `T` falls, and `E` with it. What waited under the greater `E` is freed by later retires. A
 ///   thread counts its objects 64 at a time (fewer, if a sixteenth of [`Thresholds::objects`] is fewer; earlier, if
 ///   they have many bytes), so the last ones of a thread that ends are not counted yet. When ended threads have

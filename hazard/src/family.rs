@@ -11,9 +11,9 @@ pub(crate) type Of<F> = PhantomData<fn(F) -> F>;
 /// A type that names a domain. Each domain has exactly one such type, its *family*. [`domain!`](crate::domain!) makes
 /// both.
 ///
-/// Every hazard pointer and every place that holds a pointer has a family as its type parameter, and no function takes
-/// a domain. So a hazard pointer always belongs to the domain to which its objects are retired: if they do not belong
-/// together, their types differ.
+/// Every hazard pointer and every place that holds a pointer has a family as its type parameter, and none of their
+/// functions takes a domain. So a hazard pointer always belongs to the domain to which its objects are retired: if they
+/// do not belong together, their types differ.
 ///
 /// # Safety
 ///

@@ -141,6 +141,9 @@
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+// In all files: `survives:` says why no test fails if `cargo xtask mutants` weakens the ordering or the fence on the next
+// line, and `guard survives:` why none fails if it changes the next condition, bound, `?` or `else` (CONTRIBUTING.md).
+
 extern crate alloc;
 #[cfg(any(feature = "std", feature = "loom"))]
 extern crate std;

@@ -3,8 +3,8 @@
 //!
 //! # A second domain of a family
 //!
-//! The object would be retired to one domain, and protected by a hazard pointer of another. But no function takes a
-//! domain.
+//! The object would be retired to one domain, and protected by a hazard pointer of another. But no constructor of a
+//! hazard pointer takes a domain.
 //!
 //! ```
 //! use asymfence_hazard::{AtomicBox, Family, HazardPointer, domain};

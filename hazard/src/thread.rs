@@ -421,7 +421,7 @@ mod chosen {
         Some(work())
     }
 
-    /// Only `Domain::__leave` asks this, and without `std` nothing calls that.
+    /// Only `Untyped::leave` asks this, and without `std` nothing calls that.
     pub(crate) fn is_inside(_: *const ()) -> bool {
         false
     }

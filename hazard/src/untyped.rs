@@ -145,10 +145,10 @@ impl Untyped {
 
     /// `None` where it frees nothing: in a destructor that this domain runs, and where too many calls are under way.
     fn reclaim_outermost(&self) -> Result<Option<Reclaimed>, HeavyFenceError> {
-        Reclaimed::outermost(self.address(), || self.reclaim_now())
+        Reclaimed::outermost(self.address(), || self.reclaim_now(clock::now))
     }
 
-    fn reclaim_now(&self) -> Result<Reclaimed, HeavyFenceError> {
+    fn reclaim_now(&self, clock: impl Fn() -> Option<usize>) -> Result<Reclaimed, HeavyFenceError> {
         let mut tails = self.tails();
         tails.retain(|&(ring, tail)| ring.waiting(tail) != 0);
         if tails.is_empty() {
@@ -157,7 +157,7 @@ impl Untyped {
         self.fence(&tails)?;
         let scan = self.slots.protected();
         let mut done = Reclaimed::default();
-        let mut patience = Patience::new(clock::now);
+        let mut patience = Patience::new(clock);
         let (mut tails, mut at) = (tails.into_iter(), None);
         through_panics(|| {
             while let Some((ring, tail, condemns)) =
@@ -311,7 +311,8 @@ impl Untyped {
         // SAFETY: as above.
         let look = || unsafe { self.look(ring, new, is_time, counted) };
         // In a destructor the outer call uses the ring.
-        thread::outermost(self.address(), false, look, || _ = self.reclaim_now()).unwrap_or(true)
+        thread::outermost(self.address(), false, look, || _ = self.reclaim_now(clock::now))
+            .unwrap_or(true)
     }
 
     /// The time, if heavy fences are executed for it.
@@ -923,6 +924,38 @@ mod tests {
         (0..64).for_each(|_| retire());
         let stats = domain.stats();
         assert!(stats.freed > 32, "{stats:?}");
+    }
+
+    /// As in a child of fork(2), where nobody gives back the locks.
+    #[cfg(feature = "std")]
+    #[test]
+    fn a_reclaim_waits_in_vain_for_one_lock_alone() {
+        if crate::sync::LOOM {
+            return; // no model
+        }
+        // How often a reclaim reads the clock, beside so many rings that stay locked.
+        fn readings<F: Family>(locked: usize) -> u32 {
+            for _ in 0..locked {
+                let lock = || {
+                    F::domain().retire_box(Box::new(1_u8));
+                    F::with_local(|local| local.ring().expect("its first").lock_for_ever())
+                };
+                std::thread::spawn(lock).join().expect("no panic").expect("alive");
+            }
+            let count = Cell::new(0);
+            let clock = || {
+                count.set(count.get() + 1);
+                None
+            };
+            let done = F::domain().untyped().reclaim_now(clock).expect("a heavy fence");
+            assert_eq!(done, Reclaimed { freed: 0, kept: locked });
+            count.get()
+        }
+        domain! { enum One {} }
+        domain! { enum Three {} }
+        let one = readings::<One>(1);
+        assert_ne!(one, 0);
+        assert_eq!(readings::<Three>(3), one);
     }
 
     /// As where a coroutine is suspended in a destructor when its thread ends.

@@ -20,7 +20,8 @@ domain! { enum ByNumbers {} = Thresholds { pause: None, ..Thresholds::DEFAULT };
 #[repr(C)]
 struct Timespec([i64; 2]);
 
-/// In place of the C library's, which std calls. It refuses all but the thread of the test's harness.
+/// In place of the C library's, which std calls. It refuses every thread that has a name, except `main`, which is the
+/// thread of the test's harness.
 ///
 /// # Safety
 ///

@@ -22,8 +22,8 @@ fn a_ring_of_ordered_pairs_is_ordered() {
     }
 }
 
-/// If a heavy fence comes before another heavy or full fence, what is ordered before the first is ordered before what
-/// is ordered after the second. P1202R5 does not promise that.
+/// If the heavy fence of one thread comes before the heavy or full fence of another (in `psc`: see `oracle.rs`), what
+/// is ordered before the first is ordered before what is ordered after the second. P1202R5 does not promise that.
 #[test]
 fn two_strong_fences_in_a_row_make_up_for_one_pair_that_is_not_ordered() {
     for fences in ["HHLL", "HHLF", "HHFL", "HFFL"] {

@@ -606,20 +606,17 @@ fn exit_group(status: i32) -> ! {
     }
 }
 
-/// The calls by which a process stops, for what rustix lacks: by the C library, which on the architectures that the next
-/// module does not name rustix links also without `std`.
+/// The calls by which a process stops. Not by rustix: it has no sigaction and no sigprocmask, and takes getpid(2) and
+/// gettid(2) for infallible. By the C library where the next module is not: there rustix links it, also without `std`.
 #[cfg(all(
     any(target_os = "linux", target_os = "android"),
-    any(
-        feature = "std",
-        not(any(
-            target_arch = "x86_64",
-            target_arch = "x86",
-            target_arch = "aarch64",
-            target_arch = "arm",
-            target_arch = "riscv64",
-        ))
-    )
+    not(any(
+        target_arch = "x86_64",
+        target_arch = "x86",
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64",
+    ))
 ))]
 mod call {
     pub(super) const GETPID: usize = libc::SYS_getpid as usize;
@@ -643,10 +640,9 @@ mod call {
     }
 }
 
-/// The same by hand, where there may be no C library.
+/// The same by hand, since without `std` there may be no C library.
 #[cfg(all(
     any(target_os = "linux", target_os = "android"),
-    not(feature = "std"),
     any(
         target_arch = "x86_64",
         target_arch = "x86",
@@ -692,13 +688,14 @@ mod call {
             core::arch::asm!("syscall", inlateout("rax") number => answer, in("rdi") first,
                 in("rsi") second, in("rdx") third, in("r10") fourth, out("rcx") _, out("r11") _)
         }
-        // SAFETY: as above. LLVM keeps EBX and ESI for itself, so they are saved.
+        // SAFETY: as above. LLVM keeps EBX and ESI for itself, and gets them back. The stack stays as it is: a signal
+        // may come in the call, and a debugger look.
         #[cfg(target_arch = "x86")]
         unsafe {
-            let outer = [first, fourth];
-            core::arch::asm!("push ebx", "push esi", "mov ebx, [edi]", "mov esi, [edi + 4]", "int 0x80",
-                "pop esi", "pop ebx", inlateout("eax") number => answer, in("ecx") second,
-                in("edx") third, in("edi") &raw const outer)
+            let mut outer = [first, fourth];
+            core::arch::asm!("xchg ebx, [edi]", "xchg esi, [edi + 4]", "int 0x80", "xchg ebx, [edi]",
+                "xchg esi, [edi + 4]", inlateout("eax") number => answer, in("ecx") second,
+                in("edx") third, in("edi") &raw mut outer)
         }
         // SAFETY: as above.
         #[cfg(target_arch = "aarch64")]
@@ -774,6 +771,33 @@ mod tests {
         assert!(![Some(0), Some(UNWOUND)].contains(&output.status.code()), "{output:?}");
         let words = std::string::String::from_utf8_lossy(&output.stderr);
         assert!(words.contains("in a call") && words.contains("made no sense"), "{words}");
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn the_calls_of_an_abort_are_those_of_the_c_library() {
+        use super::call::*;
+        let numbers = [GETPID, GETTID, RT_SIGACTION, RT_SIGPROCMASK, TGKILL];
+        let theirs = [
+            libc::SYS_getpid,
+            libc::SYS_gettid,
+            libc::SYS_rt_sigaction,
+            libc::SYS_rt_sigprocmask,
+            libc::SYS_tgkill,
+        ];
+        assert_eq!(numbers, theirs.map(|number| number as usize));
+        let signals =
+            [libc::SIG_SETMASK, libc::SIGABRT, libc::SIGSYS].map(|number| number as usize);
+        assert_eq!([SIG_SETMASK, SIGABRT, SIGSYS], signals);
+        // SAFETY: these calls have no argument, and only answer.
+        let [process, thread] = [GETPID, GETTID].map(|number| unsafe { call(number, [0; 4]) });
+        assert_eq!(process, std::process::id() as isize);
+        assert_eq!(thread, rustix::thread::gettid().as_raw_nonzero().get() as isize);
+        // SAFETY: signal 0 is only looked for.
+        let found = unsafe { call(TGKILL, [process as usize, thread as usize, 0, 0]) };
+        // SAFETY: as above; this is no process.
+        let missing = unsafe { call(TGKILL, [usize::MAX, thread as usize, 0, 0]) };
+        assert!(found == 0 && missing < 0, "{found} {missing}");
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]

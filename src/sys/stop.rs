@@ -58,7 +58,7 @@ pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
 }
 
 /// Stops the process if a panic would leave [`stop`]. rustix with debug assertions panics if a sandbox answers what no
-/// kernel does, for example an error to getpid(2).
+/// kernel does, for example an impossible answer to fstat(2).
 struct NoWayOut;
 
 impl Drop for NoWayOut {
@@ -188,12 +188,25 @@ fn may_be_written(file: BorrowedFd<'_>) -> io::Result<()> {
     if fcntl_getfl(file)? & OFlags::RWMODE == OFlags::RDONLY { Err(Errno::BADF) } else { Ok(()) }
 }
 
-/// Blocks the signals in this thread, except SIGABRT and SIGSYS. Nothing unblocks them, because the thread ends with the
+/// What stays open: 32 to 34 are those of the C libraries, by which setuid(2) in one thread waits for all others.
+const OPEN: [usize; 5] = [SIGABRT, SIGSYS, 32, 33, 34];
+
+/// Blocks the signals in this thread, except those of `OPEN`. Nothing unblocks them, because the thread ends with the
 /// process. False if the call failed.
 fn block_signals() -> bool {
     /// As the kernel has it: signal `n` is bit `n - 1`. At least as long as any kernel's.
-    static ALL_BUT_TWO: [usize; 4] = [!(1 << (SIGABRT - 1) | 1 << (SIGSYS - 1)), !0, !0, !0];
-    let arguments = [SIG_SETMASK, (&raw const ALL_BUT_TWO).addr(), 0, LENGTH_OF_A_SIGNAL_SET];
+    static BLOCKED: [usize; 4] = {
+        let (mut set, mut open) = ([!0; 4], 0);
+        while open < OPEN.len() {
+            let bit = OPEN[open] - 1;
+            set[bit / usize::BITS as usize] &= !(1 << (bit % usize::BITS as usize));
+            open += 1;
+        }
+        set
+    };
+    // Exposed: the kernel reads it by its number.
+    let set = (&raw const BLOCKED).expose_provenance();
+    let arguments = [SIG_SETMASK, set, 0, LENGTH_OF_A_SIGNAL_SET];
     // SAFETY: the kernel reads the set, and is asked for no old one.
     unsafe { call(RT_SIGPROCMASK, arguments) == 0 }
 }
@@ -212,7 +225,8 @@ fn raise_abort(may_be_handled: bool) {
     // At least as long as the kernel's `struct sigaction`, and all zeros: the default action, no flags, an empty mask,
     // in whatever order an architecture has them.
     let default = [0_usize; 16];
-    let arguments = [SIGABRT, (&raw const default).addr(), 0, LENGTH_OF_A_SIGNAL_SET];
+    let default = (&raw const default).expose_provenance();
+    let arguments = [SIGABRT, default, 0, LENGTH_OF_A_SIGNAL_SET];
     // SAFETY: the kernel reads at most the words above, and is asked for no old action.
     let answer = unsafe { call(RT_SIGACTION, arguments) };
     // A filter may refuse it: then the program's handler would be called again.
@@ -233,7 +247,28 @@ fn signal_this_thread() {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "std")]
+    extern crate std;
+
     use super::*;
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn all_signals_but_five_are_blocked() {
+        let blocked = || {
+            assert!(block_signals());
+            let mut set = core::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+            // SAFETY: no new mask; there is room for the old one.
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, core::ptr::null(), set.as_mut_ptr()) };
+            // SAFETY: the set was written.
+            (1..=34)
+                .filter(|&signal| unsafe { libc::sigismember(set.as_ptr(), signal) } == 1)
+                .count()
+        };
+        // And SIGKILL and SIGSTOP, which nobody can block.
+        let count = std::thread::spawn(blocked).join().expect("no panic");
+        assert_eq!(count, 34 - OPEN.len() - 2);
+    }
 
     #[test]
     fn a_line_is_cut_off_and_ends() {

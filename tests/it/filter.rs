@@ -59,12 +59,6 @@ pub(crate) fn on_own_number(action: SeccompAction) -> BpfProgram {
     compile([nix::libc::SYS_gettid, nix::libc::SYS_getpid].map(|call| (call, Vec::new())), action)
 }
 
-/// A signal to more than one process ends the process that sends it.
-pub(crate) fn on_signals_to_many() -> BpfProgram {
-    let many = [-1i32, 0].map(|pid| argument(0, SeccompCmpOp::Eq, u64::from(pid as u32)));
-    compile([(SYS_kill, many.into())], SeccompAction::KillProcess)
-}
-
 /// A read that moves the position of its file meets `action`.
 pub(crate) fn on_read(action: SeccompAction) -> BpfProgram {
     compile([(nix::libc::SYS_read, Vec::new())], action)

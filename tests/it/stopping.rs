@@ -23,7 +23,6 @@ use asymfence::{heavy_fence, init};
 use crate::child::{Child, DONE, had_procfs, ledger};
 use crate::filter::{
     on_call, on_every_rung, on_fcntl, on_fstat, on_own_number, on_pwritev2, on_signalling,
-    on_signals_to_many,
 };
 
 /// 128 + SIGABRT: the status where the signal does not end the process.
@@ -321,7 +320,7 @@ fn a_process_that_may_send_no_signal_stops() {
 /// rustix, as these tests build it, panics at an answer that no kernel gives.
 #[test]
 fn a_process_that_is_not_told_its_number_stops_and_does_not_unwind() {
-    let outcome = Child::under(on_signals_to_many()).outcome(|| {
+    let outcome = Child::default().filtering().outcome(|| {
         apply_filter_all_threads(&on_own_number(Errno(libc::EPERM as u32))).expect("a filter");
         let unwound = std::panic::catch_unwind(fence_in_vain);
         unreachable!("{unwound:?}");
@@ -332,7 +331,7 @@ fn a_process_that_is_not_told_its_number_stops_and_does_not_unwind() {
 
 #[test]
 fn a_process_whose_number_is_said_to_be_0_stops_and_does_not_unwind() {
-    let outcome = Child::under(on_signals_to_many()).outcome(|| {
+    let outcome = Child::default().filtering().outcome(|| {
         apply_filter_all_threads(&on_own_number(Errno(0))).expect("a filter");
         let unwound = std::panic::catch_unwind(fence_in_vain);
         unreachable!("{unwound:?}");
@@ -523,29 +522,42 @@ fn a_handler_of_sigabrt_that_fences_is_called_once() {
     assert!(outcome.cannot_run() || outcome.count("asymfence: heavy fence") == 1, "{outcome:?}");
 }
 
-/// The first thread would get a signal to the process.
-#[test]
-fn a_handler_of_sigabrt_runs_in_the_thread_whose_heavy_fence_failed() {
+/// Whether a handler of SIGABRT runs in the thread that does this; DONE if it does, or else 1.
+fn handled_here(work: fn()) {
     static WORKER: AtomicI32 = AtomicI32::new(0);
     fn this_thread() -> i32 {
         rustix::thread::gettid().as_raw_nonzero().get()
     }
     extern "C" fn compare(_signal: libc::c_int) {
-        // Relaxed: written by the thread that the signal is sent to.
+        // Relaxed: a handler in the worker finds it; another one finds it or 0, and neither is its own.
         let status = if WORKER.load(Relaxed) == this_thread() { DONE } else { 1 };
         // SAFETY: ends the process.
         unsafe { libc::_exit(status) }
     }
 
-    Child::default().filtering().run(|| {
-        // SAFETY: the handler reads a number, and makes two system calls.
-        unsafe { signal(Signal::SIGABRT, SigHandler::Handler(compare)) }.expect("a handler");
-        let worker = std::thread::spawn(|| {
-            WORKER.store(this_thread(), Relaxed);
-            fence_in_vain();
-        });
-        let _ = worker.join();
+    // SAFETY: the handler reads a number, and makes two system calls.
+    unsafe { signal(Signal::SIGABRT, SigHandler::Handler(compare)) }.expect("a handler");
+    let worker = std::thread::spawn(move || {
+        WORKER.store(this_thread(), Relaxed);
+        work();
     });
+    unreachable!("{:?}", worker.join());
+}
+
+#[test]
+fn a_handler_of_sigabrt_runs_in_the_thread_whose_heavy_fence_failed() {
+    Child::default().filtering().outcome(|| handled_here(fence_in_vain)).ended_with(DONE);
+}
+
+/// The twin: a signal to the process goes to its first thread.
+#[test]
+fn a_signal_to_the_process_is_handled_elsewhere() {
+    let outcome = Child::default().outcome(|| {
+        handled_here(|| {
+            nix::sys::signal::kill(nix::unistd::getpid(), Signal::SIGABRT).expect("to oneself");
+        });
+    });
+    outcome.ended_with(1);
 }
 
 /// The default action cannot be had then, so it ends by exit_group(2).

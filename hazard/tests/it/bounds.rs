@@ -168,7 +168,8 @@ fn bytes_bound_what_waits_behind_many_small_objects() {
     }
 }
 
-/// A heavy fence of another purpose serves half of the threshold. What came since may be enough for the next one.
+/// A heavy fence of another purpose serves what was retired before half of the threshold was reached. What came after
+/// the half, even before that fence, may be enough for a fence of the domain's own.
 #[test]
 fn bytes_bound_what_waits_beside_heavy_fences_of_others() {
     const BYTES: usize = 1 << 20;

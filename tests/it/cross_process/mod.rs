@@ -115,8 +115,8 @@ const FCNTL: &str = if cfg!(target_pointer_width = "32") { "fcntl64" } else { "f
 const FSTAT: &str = if cfg!(target_pointer_width = "32") { "fstat64" } else { "fstat" };
 const FSTATFS: &str = if cfg!(target_pointer_width = "32") { "fstatfs64" } else { "fstatfs" };
 
-/// Runs a test's process again and again, as `runs` says. Each time strace answers another one of its calls of `call`, as
-/// `inject` says of the number. Ends with the first process that does not say `word`, but not before the one after `least`. Returns
+/// Runs a test's process again and again, as `runs` says. Each time strace answers another one of its calls of `call`,
+/// as `inject` says of the number. Ends with the first process after number `least` that does not say `word`. Returns
 /// how often the word was said; `None` where tracing is not allowed.
 fn at_each_call(
     call: &'static str,
