@@ -606,6 +606,11 @@ fn exit_group(status: i32) -> ! {
     }
 }
 
+/// The last of the signals that the C library keeps for itself, which begin at 32: by one of them setuid(2) in one
+/// thread waits for all others. A program may use the next one. 34 is musl's, and glibc's first for programs.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const LAST_SIGNAL_OF_THE_C_LIBRARY: usize = if cfg!(target_env = "gnu") { 33 } else { 34 };
+
 /// The calls by which a process stops. Not by rustix: it has no sigaction and no sigprocmask, and takes getpid(2) and
 /// gettid(2) for infallible. By the C library where the next module is not: there rustix links it, also without `std`.
 #[cfg(all(

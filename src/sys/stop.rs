@@ -9,8 +9,8 @@
 //! flag. A regular file is the exception: every write to one may wait for the file system.
 //!
 //! Writing may raise SIGTTOU, which suspends the process, SIGPIPE or SIGXFSZ, and another signal's handler may jump
-//! away. So all signals but two are blocked: SIGABRT, which is to come, and SIGSYS, whose handler may answer system
-//! calls for a sandbox.
+//! away. So all signals are blocked but SIGABRT, which is to come, SIGSYS, whose handler may answer system calls for a
+//! sandbox, and those that the C library keeps for itself.
 //!
 //! SIGABRT may not end the process. PID 1 of a PID namespace ignores a signal that is not handled (signal(7),
 //! pid_namespaces(7)), also SIGKILL from inside. A filter may refuse tgkill(2). SIGABRT may be ignored, or its handler
@@ -35,7 +35,9 @@ use rustix::pipe::{IoSliceRaw, SpliceFlags, vmsplice};
 use super::call::{
     GETPID, GETTID, RT_SIGACTION, RT_SIGPROCMASK, SIG_SETMASK, SIGABRT, SIGSYS, TGKILL, call,
 };
-use super::{LENGTH_OF_A_SIGNAL_SET, exit_group, write_without_waiting};
+use super::{
+    LAST_SIGNAL_OF_THE_C_LIBRARY, LENGTH_OF_A_SIGNAL_SET, exit_group, write_without_waiting,
+};
 
 /// 128 + SIGABRT, as a shell shows it.
 const STATUS: i32 = 134;
@@ -188,19 +190,19 @@ fn may_be_written(file: BorrowedFd<'_>) -> io::Result<()> {
     if fcntl_getfl(file)? & OFlags::RWMODE == OFlags::RDONLY { Err(Errno::BADF) } else { Ok(()) }
 }
 
-/// What stays open: 32 to 34 are those of the C libraries, by which setuid(2) in one thread waits for all others.
-const OPEN: [usize; 5] = [SIGABRT, SIGSYS, 32, 33, 34];
+/// The signals that are not blocked. From 32 on: the C library's.
+const NOT_BLOCKED: [usize; 5] = [SIGABRT, SIGSYS, 32, 33, LAST_SIGNAL_OF_THE_C_LIBRARY];
 
-/// Blocks the signals in this thread, except those of `OPEN`. Nothing unblocks them, because the thread ends with the
-/// process. False if the call failed.
+/// Blocks all other signals in this thread. Nothing unblocks them, because the thread ends with the process. False if
+/// the call failed.
 fn block_signals() -> bool {
     /// As the kernel has it: signal `n` is bit `n - 1`. At least as long as any kernel's.
     static BLOCKED: [usize; 4] = {
-        let (mut set, mut open) = ([!0; 4], 0);
-        while open < OPEN.len() {
-            let bit = OPEN[open] - 1;
+        let (mut set, mut at) = ([!0; 4], 0);
+        while at < NOT_BLOCKED.len() {
+            let bit = NOT_BLOCKED[at] - 1;
             set[bit / usize::BITS as usize] &= !(1 << (bit % usize::BITS as usize));
-            open += 1;
+            at += 1;
         }
         set
     };
@@ -254,20 +256,21 @@ mod tests {
 
     #[cfg(feature = "std")]
     #[test]
-    fn all_signals_but_five_are_blocked() {
-        let blocked = || {
+    fn each_signal_is_blocked_but_those_that_are_listed() {
+        let check = || {
             assert!(block_signals());
             let mut set = core::mem::MaybeUninit::<libc::sigset_t>::zeroed();
             // SAFETY: no new mask; there is room for the old one.
             unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, core::ptr::null(), set.as_mut_ptr()) };
-            // SAFETY: the set was written.
-            (1..=34)
-                .filter(|&signal| unsafe { libc::sigismember(set.as_ptr(), signal) } == 1)
-                .count()
+            for signal in 1..=LAST_SIGNAL_OF_THE_C_LIBRARY as i32 + 1 {
+                // SAFETY: the set was written.
+                let is_blocked = unsafe { libc::sigismember(set.as_ptr(), signal) } == 1;
+                let nobody_can = [libc::SIGKILL, libc::SIGSTOP].contains(&signal);
+                let may = !nobody_can && !NOT_BLOCKED.contains(&(signal as usize));
+                assert_eq!(is_blocked, may, "{signal}");
+            }
         };
-        // And SIGKILL and SIGSTOP, which nobody can block.
-        let count = std::thread::spawn(blocked).join().expect("no panic");
-        assert_eq!(count, 34 - OPEN.len() - 2);
+        std::thread::spawn(check).join().expect("no panic");
     }
 
     #[test]
