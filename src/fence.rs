@@ -360,11 +360,11 @@ pub struct FenceStats {
     pub heavy: Calls,
     /// Calls that were repeated after a failure that may be temporary (ENOMEM, EINTR, EAGAIN): of membarrier(2), with
     /// any command; of another rung's mechanism; and of pthread_atfork(3) and pthread_key_create(3), by whose locks a
-    /// registration waits for forks that have begun. The decision's repetitions count too, and those of the module
-    /// `membarrier` and of the segments of `cross_process`. Not counted are repetitions of calls that read files for
-    /// the decision, that make and prepare the pages of the mprotect rung, or that take the locks of segments. After an
-    /// errno other than these three a heavy fence adds calls that are not counted: it calls membarrier(2) a second
-    /// time; after EPERM it also registers, and makes one more call; and then come the calls of another rung.
+    /// registration waits for forks that have begun. Calls that the decision, the module `membarrier` or a segment of
+    /// `cross_process` repeated are counted too. Not counted are repetitions of calls that read files for the decision,
+    /// that make and prepare the pages of the mprotect rung, or that take the locks of segments. After an errno other
+    /// than these three a heavy fence adds calls that are not counted: it calls membarrier(2) a second time; after
+    /// EPERM it also registers, and makes one more call; and then come the calls of another rung.
     pub retries: usize,
 }
 

@@ -16,17 +16,16 @@ pub(crate) fn cores() -> &'static [CoreId] {
     CORES.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
 }
 
-/// Relaxed: a flag for the report.
+/// Whether the system refused to keep a thread on its core. Relaxed: a flag for the report.
 static STRAYED: AtomicBool = AtomicBool::new(false);
 
 /// Keeps the calling thread on this core, if the system allows that.
-pub(crate) fn stay_on(core: CoreId) {
+fn stay_on(core: CoreId) {
     if !core_affinity::set_for_current(core) {
         STRAYED.store(true, Relaxed);
     }
 }
 
-/// Whether the system refused to keep a thread on a core.
 #[allow(dead_code, reason = "for the doctor's report; benches use this file too")]
 pub(crate) fn have_strayed() -> bool {
     STRAYED.load(Relaxed)

@@ -20,8 +20,8 @@ pub struct Thresholds {
     /// number times the number of threads, whichever of them retired how many; or as many as there are hazard pointers,
     /// if that is more. (One heavy fence serves all threads, and interrupts every processor that runs one of them.)
     pub objects: usize,
-    /// Bytes. An object counts with the size of its type, or with what [`retire_weighing`](crate::Domain::retire_weighing) was
-    /// told.
+    /// Bytes. An object counts with the size of its type, or with what
+    /// [`retire_weighing`](crate::Domain::retire_weighing) was told.
     pub bytes: usize,
     /// If the last heavy fence is at least this long ago, the next retire of a thread executes one, even if only one
     /// object that the thread has retired earlier still waits. (A thread that retired fast before may notice only at

@@ -2,9 +2,9 @@
 //!
 //! It shares no code with the library's model (src/sys/modelled.rs). A heavy fence is written out as the kernel
 //! performs it: a full fence `open`; in every other thread one full fence at some point of its program, after `open`
-//! and before `close`; a full fence `close`. A light fence adds nothing. The outcomes are those of all choices of
-//! points, judged by RC11 (Lahav et al., "Repairing Sequential Consistency in C/C++11", PLDI 2017) for relaxed accesses
-//! and `SeqCst` fences:
+//! and before `close`; a full fence `close`. A light fence adds nothing. The oracle tries each choice of these points,
+//! and judges the outcomes by RC11 (Lahav et al., "Repairing Sequential Consistency in C/C++11", PLDI 2017) for relaxed
+//! accesses and `SeqCst` fences:
 //!
 //! - `hb`: program order, the edges of heavy fences, and fence-to-fence synchronisation
 //!   (a fence; program order; a write that a read reads from; program order; a fence);

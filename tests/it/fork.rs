@@ -11,8 +11,9 @@ const HELD: i32 = 42;
 /// Forks. The child runs `body`, which must return without a panic.
 #[track_caller]
 pub(crate) fn in_fork(body: impl FnOnce()) {
-    // SAFETY: the test harness's other thread waits for this one. Where another thread may hold a lock, the bodies take
-    // only locks that work in a forked child too: the library's, and those of glibc's allocator.
+    // SAFETY: the test harness's other thread waits for this one. If another thread may hold a lock during the fork,
+    // the bodies take only locks that a forked child can take all the same: the library's, and those of glibc's
+    // allocator.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             // If the panic left this function, it would end the child's copy of the test, and the child with status 0.
