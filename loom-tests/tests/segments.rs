@@ -266,7 +266,9 @@ impl Description for Reference {
         true // no thread of a model closes what is another's
     }
 
-    fn abandon(self) {}
+    fn is_lost(&self) -> bool {
+        false
+    }
 
     fn is_of_this_process(&self) -> bool {
         let fewer = |questions: usize| questions.checked_sub(1);

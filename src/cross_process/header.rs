@@ -44,7 +44,6 @@
 //!
 //! Words and locks are type parameters: the loom models run this file over words and locks of their own.
 
-use core::mem::forget;
 use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 
 /// How many words of shared memory a segment takes: 1 KiB.
@@ -139,10 +138,10 @@ pub(super) trait Description {
     fn is_locked_by_another(&self, byte: Byte) -> Result<bool, Self::Error>;
 
     /// Whether it is still there, with its lock on the byte. Another thread may have closed every descriptor of the
-    /// process; then what is under its number is not ours, and must not be used or closed.
+    /// process. Then what is under its number is not ours, and must not be used or closed.
     fn is_open(&self, byte: Byte) -> bool;
-    /// Closes nothing.
-    fn abandon(self);
+    /// Whether `is_open` has answered no. When such a description is dropped, it closes nothing.
+    fn is_lost(&self) -> bool;
 
     /// Keeps the locks without the description.
     fn hold(&self) -> Result<Self::Hold, Self::Error>;
@@ -354,13 +353,10 @@ impl<W: Word, const N: usize> Header<W, N> {
                     }
                     Ok(Cleaned::Here) => {
                         cleaned += 1;
-                        break;
-                    }
-                    Ok(Cleaned::WhileAllWasClosed) => {
-                        cleaned += 1;
-                        description.abandon();
-                        // guard survives: the same error as above; no test closes all and has a failing call.
-                        description = locks.open()?;
+                        if description.is_lost() {
+                            // guard survives: the same error as above; no test closes all and has a failing call.
+                            description = locks.open()?;
+                        }
                         break;
                     }
                     Ok(Cleaned::ByTheParent) => return Ok(cleaned),
@@ -379,7 +375,7 @@ impl<W: Word, const N: usize> Header<W, N> {
     ) -> Result<Cleaned, Stop<L::Error>> {
         // Dropped after the change is: until then nobody else can lock that byte.
         let _hold;
-        let change = Change::lock(locks, description, index)?;
+        let _change = Change::lock(locks, description, index)?;
         let found = self.word(index);
         if !description.is_of_this_process() {
             return Err(Stop::Forked);
@@ -409,13 +405,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         // Fails only in two cases. A handler has forked after that question, and the other of the two processes was
         // first. Or a process overwrote the table.
         self.exchange(index, ours, ours.next());
-        let is_open = description.is_open(Byte::Change(index));
-        if is_open {
-            return Ok(Cleaned::Here);
-        }
-        // The number may belong to another segment's file now. Our lock goes with `_hold`.
-        forget(change);
-        Ok(Cleaned::WhileAllWasClosed)
+        Ok(Cleaned::Here)
     }
 
     fn word(&self, index: usize) -> Taken {
@@ -442,8 +432,6 @@ const LOOKS: usize = 4;
 /// How a place was cleaned.
 enum Cleaned {
     Here,
-    /// Another thread has closed the description meanwhile.
-    WhileAllWasClosed,
     /// In a child that was forked in `clean`, and has returned from it, as its parent will.
     ByTheParent,
 }
@@ -502,8 +490,11 @@ impl<'a, D: Description> Change<'a, D> {
 
 impl<D: Description> Drop for Change<'_, D> {
     fn drop(&mut self) {
-        if self.0.is_of_this_process() {
-            self.0.unlock(Byte::Change(self.1));
+        let byte = Byte::Change(self.1);
+        // Another thread may have closed every descriptor, and the number may belong to another segment's file now. Then
+        // our lock goes with the hold of the description, or is gone already.
+        if self.0.is_open(byte) && self.0.is_of_this_process() {
+            self.0.unlock(byte);
         }
     }
 }

@@ -88,11 +88,10 @@
 //!   that error.) The number fails if parent and child are both the first process of a PID namespace, with the number
 //!   1, or if the sandbox also refuses getpid(2): then do not fork in the middle;
 //! - closing descriptors, even all of them, gives no place back. Nor does it let anybody else clean or take a place for
-//!   which `clean` runs. (If descriptors are closed in the middle of [`reap`] before `clean` runs, or if `clean` panics
-//!   or a child returns from it after they were closed, see [Limits](crate::guide::limits).) If the descriptor that was
-//!   passed to [`attach`] has been closed, or its number belongs to another file since, a participant's `reap` and
-//!   `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`], and when it is dropped it leaves its place
-//!   to be reaped;
+//!   which `clean` runs. (For descriptors that are closed in the middle of [`reap`] before `clean` runs see
+//!   [Limits](crate::guide::limits).) If the descriptor that was passed to [`attach`] has been closed, or its number
+//!   belongs to another file since, a participant's `reap` and `renew` return [`SegmentError::Failed`] or
+//!   [`SegmentError::OtherFile`], and when it is dropped it leaves its place to be reaped;
 //! - a place cannot be given back before the process ends, if mseal(2) has sealed the participant's mapping, if a
 //!   filter refuses munmap(2), if it refused close(2) during [`attach`] (then the descriptor stays open too), or if it
 //!   has killed only the thread that was in [`attach`]. [Limits](crate::guide::limits) names three more cases: another

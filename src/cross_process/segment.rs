@@ -131,12 +131,11 @@ impl header::Description for Description {
     }
 
     fn is_open(&self, byte: Byte) -> bool {
-        // Another description of the same file finds our lock.
-        self.0.has_its_number() && self.0.find(of(byte)) == Ok(false)
+        self.0.is_open(of(byte))
     }
 
-    fn abandon(self) {
-        self.0.abandon();
+    fn is_lost(&self) -> bool {
+        self.0.is_lost()
     }
 
     fn hold(&self) -> Result<Hold, SegmentError> {

@@ -16,12 +16,14 @@
 //!
 //! By libc: rustix 1.1 has no names for locks of open file descriptions.
 
+use core::cell::Cell;
 use core::ffi::{CStr, c_int};
+use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::ptr::{null_mut, without_provenance_mut};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, fstat, fstatfs, open};
 use rustix::io::Errno;
@@ -111,7 +113,10 @@ impl Drop for Origin {
 
 /// An open file description of its own.
 pub(crate) struct Description {
-    file: OwnedFd,
+    /// A program may close every descriptor. So this one is used and closed only while its number is ours.
+    file: ManuallyDrop<OwnedFd>,
+    /// Its number was found not to be ours.
+    is_lost: Cell<bool>,
     origin: Origin,
     identity: [u64; 2],
     /// How much a mapping of it takes at least.
@@ -136,7 +141,8 @@ impl Description {
         // guard survives: what refuses this fstat(2) has refused `identity` before.
         let found = complete(|| fstat(&file))?;
         let length = (found.st_blksize as usize).max(1);
-        Ok(Description { file, origin, identity: [found.st_dev, found.st_ino], length })
+        let (file, is_lost) = (ManuallyDrop::new(file), Cell::new(false));
+        Ok(Description { file, is_lost, origin, identity: [found.st_dev, found.st_ino], length })
     }
 
     /// Whether this process opened it, and not the one from which this one was forked.
@@ -154,14 +160,30 @@ impl Description {
         self.identity
     }
 
-    /// Whether the number of the descriptor still belongs to the file that was opened.
-    pub(crate) fn has_its_number(&self) -> bool {
-        identity(self.file.as_fd()) == Ok(self.identity)
+    /// Whether the number of the descriptor is still ours. The byte is one that this description has locked: another
+    /// description of the same file finds that lock.
+    pub(crate) fn is_open(&self, bytes: Range<u64>) -> bool {
+        let is_ours = self.has_its_number()
+            && self.find(bytes).map_or_else(|errno| errno != libc::EBADF, |is_found| !is_found);
+        // The process is asked last: in a child that was forked a moment ago the lock may be another process's by now.
+        if !is_ours && self.is_of_this_process() {
+            self.is_lost.set(true);
+        }
+        is_ours
     }
 
-    /// Does not close the number of the descriptor: another thread may have it now.
-    pub(crate) fn abandon(self) {
-        let _ = self.file.into_raw_fd();
+    /// Whether [`Description::is_open`] has answered no. Then it is of no use any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost.get()
+    }
+
+    /// Whether the number still stands for the file that was opened. If the kernel may not be asked, it does: a filter
+    /// began a moment ago, and a descriptor that is not closed keeps its locks.
+    fn has_its_number(&self) -> bool {
+        match identity(self.file.as_fd()) {
+            Ok(found) => found == self.identity,
+            Err(errno) => errno != Errno::BADF,
+        }
     }
 
     /// Locks the byte for this description alone, unless another has a lock on it.
@@ -196,7 +218,7 @@ impl Description {
         const OVERLAYFS: u32 = 0x794c_7630;
         const FUSE: u32 = 0x6573_5546;
         const AUFS: u32 = 0x6175_6673;
-        Ok([OVERLAYFS, FUSE, AUFS].contains(&(complete(|| fstatfs(&self.file))?.f_type as u32)))
+        Ok([OVERLAYFS, FUSE, AUFS].contains(&(complete(|| fstatfs(&*self.file))?.f_type as u32)))
     }
 
     /// Keeps the description, and its locks, for as long as the mapping is there.
@@ -205,9 +227,19 @@ impl Description {
         let (length, flags) = (self.length, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a new mapping, at a place that the kernel chooses.
         let start = complete(|| unsafe {
-            mmap(null_mut(), length, ProtFlags::empty(), flags, &self.file, 0)
+            mmap(null_mut(), length, ProtFlags::empty(), flags, &*self.file, 0)
         });
         start.map(|start| Hold { start: start.addr(), length })
+    }
+}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        if !self.is_lost() && self.has_its_number() {
+            // By libc: the standard library's debug build aborts if the descriptor was closed a moment ago.
+            // SAFETY: closed here alone.
+            unsafe { libc::close(self.file.as_raw_fd()) };
+        }
     }
 }
 

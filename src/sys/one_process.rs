@@ -84,11 +84,13 @@ impl Description {
         self.0.identity
     }
 
-    pub(crate) fn has_its_number(&self) -> bool {
+    pub(crate) fn is_open(&self, _: Range<u64>) -> bool {
         true
     }
 
-    pub(crate) fn abandon(self) {}
+    pub(crate) fn is_lost(&self) -> bool {
+        false
+    }
 
     pub(crate) fn is_of_this_process(&self) -> bool {
         true

@@ -1,6 +1,7 @@
 //! System calls that fail: an error names each, and nothing is left.
 
 use std::mem::forget;
+use std::panic::catch_unwind;
 use std::sync::atomic::Ordering::SeqCst;
 
 use asymfence::cross_process::{
@@ -12,10 +13,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use seccompiler::SeccompAction::Errno;
 use seccompiler::apply_filter;
 
-use super::holding::{ends_well, fork_off, reaped, shared};
+use super::holding::{ends_well, fork_off, reaped, shared, wait_for};
 use super::{FCNTL, FSTAT, Header, at_each_call, attach, attach_symmetric, create, fresh, reap};
 use crate::child::Child;
 use crate::filter::{on_fcntl, on_fstat, on_fstatfs, on_mmap_of, on_wipe_on_fork};
+
+const EPERM: seccompiler::SeccompAction = Errno(libc::EPERM as u32);
 
 #[track_caller]
 fn symmetric(header: Header<'_>) -> Participant<'_, SymmetricFences> {
@@ -242,5 +245,30 @@ fn who_reaps_what_is_no_segment_is_told() {
         assert_eq!(reap(header, |_| ()), Err(SegmentError::NotCreated));
         let short = cross_process::reap(&header.words[1..], header.file, |_| ());
         assert_eq!(short, Err(SegmentError::TooShort(WORDS - 1)));
+    });
+}
+
+/// The process that has reaped lives on.
+#[test]
+fn a_filter_that_begins_in_clean_leaves_the_place_free() {
+    Child::default().run(|| {
+        shared(|header, step| {
+            let locks = [libc::F_OFD_GETLK, libc::F_OFD_SETLK];
+            for (nth, refused) in (1..).zip([on_fcntl(&locks, EPERM), on_fstat(EPERM)]) {
+                ends_well(fork_off(|| forget(attach_symmetric(header))));
+                let reaper = fork_off(|| {
+                    let clean = |_| apply_filter(&refused).expect("the filter is accepted");
+                    let count = reap(header, clean);
+                    step.store(2 * nth - 1, SeqCst);
+                    wait_for(step, 2 * nth);
+                    assert_eq!(count, Ok(1));
+                });
+                wait_for(step, 2 * nth - 1);
+                let taken = catch_unwind(|| attach_symmetric(header).index());
+                step.store(2 * nth, SeqCst);
+                ends_well(reaper);
+                assert_eq!(taken.ok(), Some(0));
+            }
+        });
     });
 }

@@ -48,7 +48,7 @@ pub(super) fn shared(work: impl FnOnce(Header<'_>, &AtomicU32)) {
     work(header, &data.0);
 }
 
-fn wait_for(step: &AtomicU32, value: u32) {
+pub(super) fn wait_for(step: &AtomicU32, value: u32) {
     while step.load(SeqCst) != value {
         thread::yield_now();
     }
@@ -281,25 +281,30 @@ fn numbers_but_of(header: Header<'_>) -> impl Iterator<Item = libc::c_int> {
     (3..100).filter(move |&number| number != kept)
 }
 
-/// As a thread does that makes the process a daemon, while another thread cleans. (Another file gets each number: a
-/// debug build of the standard library aborts when it is to close what is closed.)
+/// Puts another file under each number but that of the segment's file, or closes them.
+fn take_all_numbers_but_of(header: Header<'_>, is_replaced: bool) {
+    let other = fs::File::open("/dev/null").expect("a file");
+    for number in numbers_but_of(header) {
+        // SAFETY: nobody uses what the number stood for any more, except to close it.
+        unsafe { libc::dup2(other.as_raw_fd(), number) };
+        if !is_replaced {
+            // SAFETY: as above.
+            unsafe { libc::close(number) };
+        }
+    }
+    forget(other); // its number may be one of these
+}
+
+/// As a thread does that makes the process a daemon, while another thread cleans.
 #[test]
 fn closing_every_descriptor_does_not_let_another_clean_a_place_that_is_being_cleaned() {
     Child::default().run(|| {
         shared(|header, _| {
-            let close_all_but_the_segments = || {
-                let other = fs::File::open("/dev/null").expect("a file");
-                for number in numbers_but_of(header) {
-                    // SAFETY: nobody uses what the number stood for any more, except to close it.
-                    unsafe { libc::dup2(other.as_raw_fd(), number) };
-                }
-                forget(other); // its number may be one of these
-            };
             ends_well(fork_off(|| forget(attach_symmetric(header))));
             ends_well(fork_off(|| {
                 let count = reap(header, |place| {
                     assert_eq!(place, 0);
-                    close_all_but_the_segments();
+                    take_all_numbers_but_of(header, true);
                     ends_well(fork_off(|| {
                         assert_eq!(reaped(header), []);
                         assert_eq!(attach_symmetric(header).index(), 1, "0 is being cleaned");
@@ -327,10 +332,7 @@ fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number()
                             step.store(2, SeqCst);
                             panic!("{place} is being cleaned by the other thread");
                         }
-                        for number in numbers_but_of(header) {
-                            // SAFETY: nobody uses it any more.
-                            unsafe { libc::close(number) };
-                        }
+                        take_all_numbers_but_of(header, false);
                         other = Some(scope.spawn(|| {
                             reap(header, |place| {
                                 assert_eq!(place, 1);
@@ -352,15 +354,27 @@ fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number()
 }
 
 /// As if another thread closed every descriptor in the middle of `reap`, and opened a file: here a handler does, which
-/// runs after one of the calls on locks.
+/// runs after one of the calls on locks. And `reap` does not close that file.
 #[test]
 fn a_reap_whose_descriptor_is_replaced_takes_no_place_of_the_living() {
     static KEPT: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
     static IS_DONE: AtomicBool = AtomicBool::new(false);
+    /// The number that the descriptor of `reap` had; 0 if it had none.
+    static OF_REAP: AtomicI32 = AtomicI32::new(0);
+
+    fn file_under(number: libc::c_int) -> Option<[u64; 2]> {
+        // SAFETY: only asks which file has the number, if any.
+        let found = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) }).ok()?;
+        Some([found.st_dev, found.st_ino])
+    }
 
     extern "C" fn replaces(_signal: libc::c_int) {
         let kept = KEPT.each_ref().map(|number| number.load(SeqCst));
+        let locked = file_under(kept[0]);
         for number in (3..100).filter(|number| !kept.contains(number)) {
+            if file_under(number) == locked {
+                OF_REAP.store(number, SeqCst);
+            }
             // SAFETY: nobody uses what the number stood for any more, except to close it.
             unsafe { libc::dup2(kept[1], number) };
         }
@@ -383,9 +397,53 @@ fn a_reap_whose_descriptor_is_replaced_takes_no_place_of_the_living() {
                 if !IS_DONE.load(SeqCst) {
                     println!("no signal");
                 }
+                let replaced = OF_REAP.load(SeqCst);
+                assert!(replaced == 0 || file_under(replaced) == file_under(KEPT[1].load(SeqCst)));
                 assert_eq!(me.renew(), Ok(()));
             });
         })
+    });
+}
+
+/// In `clean` the process closes all descriptors, or opens others under their numbers. Then `clean` panics, or a child
+/// returns from it. (In a debug build the standard library would abort when it closes what is closed.)
+#[test]
+fn a_reap_whose_descriptor_was_closed_closes_no_other() {
+    Child::default().run(|| {
+        shared(|header, _| {
+            for (is_replaced, panics) in
+                [(true, true), (true, false), (false, true), (false, false)]
+            {
+                ends_well(fork_off(|| forget(attach_symmetric(header))));
+                ends_well(fork_off(|| {
+                    let cleans = || {
+                        reap(header, |_| {
+                            if panics {
+                                take_all_numbers_but_of(header, is_replaced);
+                                panic!("on purpose");
+                            }
+                            // SAFETY: parent and child make calls that need no lock of another thread.
+                            match unsafe { fork() }.expect("fork") {
+                                ForkResult::Child => take_all_numbers_but_of(header, is_replaced),
+                                ForkResult::Parent { child } => ends_well(child),
+                            }
+                        })
+                    };
+                    let count = catch_unwind(AssertUnwindSafe(cleans));
+                    assert_eq!(count.is_err(), panics);
+                    // Not in the parent of the child.
+                    if is_replaced && !matches!(count, Ok(Ok(1))) {
+                        for number in 3..100 {
+                            // SAFETY: only asks.
+                            let answer = unsafe { libc::fcntl(number, libc::F_GETFD) };
+                            assert!(answer >= 0, "{number} was closed");
+                        }
+                    }
+                }));
+                assert_eq!(reaped(header), if panics { vec![0] } else { vec![] });
+                assert_eq!(attach_symmetric(header).index(), 0);
+            }
+        });
     });
 }
 
