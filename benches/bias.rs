@@ -42,7 +42,7 @@ fn now_and_then() -> bool {
     })
 }
 
-/// Runs that many rounds. In each the frequent side runs that often, and then the rare side once.
+/// Runs `times` rounds. In each the frequent side runs `ratio` times, and then the rare side once.
 #[inline(never)]
 fn rounds<const PLACE: usize>(
     ratio: u64,
@@ -110,8 +110,8 @@ const CONTENDERS: [Contender; 5] = [
 /// The index of the bias that the target is for: at most 1.05 of the cost of full fences.
 const BIASED: usize = 3;
 
-/// For each contender the least nanoseconds of a round of the frequent side, including its share of the rare side, of that
-/// many samples taken in turn; and the heavy fences that the bias makes in a second.
+/// Takes `samples` samples of each contender, in turn. Returns for each contender its least nanoseconds for a round of
+/// the frequent side (its share of the rare side included), and how many heavy fences the bias makes in a second.
 fn in_turn(ratio: u64, samples: usize, long: Duration) -> ([f64; 5], f64) {
     let times = CONTENDERS.each_ref().map(|Contender(_, run)| {
         let (mut times, mut took) = (1, Duration::ZERO);

@@ -2,8 +2,9 @@
 //! raw system call between two fences and against other crates. Also what sharing saves for calls of several lengths,
 //! what a leader that stands still costs, and what tickets, a pacer and a bias cost when nothing is due.
 //!
-//! `cargo bench -p fence-benches --bench heavy`, and with `-- "5 "` behind it one of the parts 5 to 8, which print a
-//! table each. Criterion prints parts 1 to 4: of these the lines whose name contains the word.
+//! `cargo bench -p fence-benches --bench heavy`. A word after `--` selects what runs. Parts 5 to 8 print a table each:
+//! those run whose title begins with the word (`-- "5 "`: part 5). Criterion prints parts 1 to 4: the lines whose name
+//! contains the word.
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 #[path = "../doctor/src/sibling.rs"]

@@ -105,10 +105,11 @@ fn main() {
         .nth(1)
         .map_or(INTERRUPT, |ns| ns.parse().expect("the nanoseconds that an interrupt costs"));
     println!(
-        "An interrupt costs {interrupt} ns. By the objects that each processor retires a second:"
+        "An interrupt costs {interrupt} ns. A column for each number of objects that a processor retires a second."
     );
     println!(
-        "Calls a second (heavy fences may share one), time of all processors in interrupts, and in heavy fences."
+        "In each cell: calls a second (heavy fences may share one), the share of all processors' time in interrupts, and \
+         that in heavy fences."
     );
     BATCHES.iter().for_each(|&batch| println!("\n{}", table(batch, interrupt).trim_end()));
 }

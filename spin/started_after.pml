@@ -4,7 +4,7 @@
  *
  * The numbers are those of src/coalesce.rs. This is a simplified form of it:
  *   - the lead is a word of its own, LEADING: in src/coalesce.rs one word has the lead and the count of started calls;
- *   - a caller that waits no longer makes a call that nobody shares, in place of taking over the lead;
+ *   - a caller that stops waiting makes a call that nobody shares, in place of taking over the lead;
  *   - no call fails;
  *   - (5) and (7) are missing. (7) is no instruction on x86. (5) is a full fence of the leader, for those who pair
  *     with full fences, of whom there are none here.

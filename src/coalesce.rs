@@ -410,7 +410,7 @@ mod tests {
         }
     }
 
-    /// More calls in a row fail than the count has numbers for.
+    /// More calls in a row fail than the count may run ahead of the last success (`FAR`).
     #[test]
     fn no_ticket_comes_round_however_many_calls_fail() {
         for served in [0, usize::MAX - 5] {

@@ -285,7 +285,7 @@ fn first() -> Strategy {
 /// # Errors
 ///
 /// [`ForceError::AlreadyCommitted`] if the process is committed to another strategy, which cannot be changed.
-/// [`ForceError::Refused`] if the rung does not work here; then nothing has been decided.
+/// [`ForceError::Refused`] if the rung does not work here, or is switched off; then nothing has been decided.
 ///
 /// ```
 /// use asymfence::{Strategy, force, heavy_fence, strategy};
@@ -459,7 +459,7 @@ pub enum Verdict {
     Taken,
     /// A better rung was taken, the program chose another by [`force`], or nothing has decided yet.
     NotTried,
-    /// It does not work here.
+    /// It does not work here, or it is switched off.
     Refused(Refusal),
 }
 
@@ -522,7 +522,7 @@ impl core::error::Error for AlreadyCommitted {}
 pub enum ForceError {
     /// Another strategy was decided before.
     AlreadyCommitted(AlreadyCommitted),
-    /// The rung does not work here.
+    /// The rung does not work here, or it is switched off.
     Refused(Rung, Refusal),
 }
 

@@ -1,5 +1,5 @@
-//! FORKED-TOGETHER: a thread that registers acquires and releases the lock that the C library holds around fork(2), after
-//! the registration and before it publishes anything that depends on it. This binary has its own `pthread_atfork`, which
+//! FORKED-TOGETHER: after a thread has registered, and before it publishes anything that depends on that, it acquires
+//! and releases the lock that the C library holds around fork(2). This binary has its own `pthread_atfork`, which
 //! records that. tests/it/registering.rs shows what it is for.
 #![cfg(all(
     target_os = "linux",

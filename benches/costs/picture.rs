@@ -83,7 +83,7 @@ fn break_even(measured: &Measured, others: &[Other], area: &Area<'_>) -> Result 
         area,
         &title,
         "light fences for each heavy one",
-        "ns a reader's round, its share of the other side included",
+        "ns for a round of the reader, its share of the other side included",
         1.0..1e6,
         10.0,
         lowest..1e5,

@@ -1,8 +1,8 @@
 //! A reader's hot path around each fence, for `cargo xtask codegen` to read the assembly of.
 //!
-//! The twins without a fence are what the others are held against. They are compiled to the same
-//! accesses in the same order, since a compiler neither merges nor reorders the relaxed accesses to two
-//! places that may be one: here they are behind references that the caller chose.
+//! The twins without a fence are what the others are held against. They are compiled to the same accesses in the same
+//! order, since a compiler neither merges nor reorders relaxed accesses to two places that may be the same place. Here
+//! they may be: the caller chose both references.
 #![no_std]
 
 use core::ptr::NonNull;
@@ -37,7 +37,7 @@ macro_rules! hot_paths {
             source.load(Relaxed) == seen
         }
 
-        /// The same at each step along a list, and how often the look again found what was published.
+        /// The same at each step along a list. Returns how often the second look found what was published.
         #[unsafe(no_mangle)]
         pub fn $walk(slot: &AtomicPtr<Node>, head: &'static Node, $proof: $type) -> usize {
             let (mut node, mut found) = (head, 0);

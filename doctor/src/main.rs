@@ -94,7 +94,11 @@ fn announcement(asks: bool) -> String {
         ("makes no call of membarrier(2): it is switched off.", "")
     } else if cfg!(all(target_os = "linux", any(target_arch = "x86", target_arch = "x86_64"))) {
         ("calls membarrier(2), and perhaps mprotect(2).", KILLED)
-    } else if cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd")) {
+    } else if cfg!(any(
+        target_os = "linux",
+        target_os = "android",
+        all(target_os = "freebsd", target_arch = "x86_64")
+    )) {
         ("calls membarrier(2).", KILLED)
     } else {
         ("decides how the fences of this process work.", "")

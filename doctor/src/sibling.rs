@@ -32,7 +32,8 @@ pub(crate) fn have_strayed() -> bool {
 }
 
 /// Does `work` on the first core, while `running` threads do `theirs` over and over on the others, and `sleeping`
-/// threads wait for the end. `None` if the cores are not known, or if they are to run and there is no second core.
+/// threads wait for the end. `None` if the cores are not known, or if threads are to run beside the work and there is
+/// no second core.
 pub(crate) fn beside<T: Send>(
     running: usize,
     sleeping: usize,

@@ -217,8 +217,8 @@ impl<T: Send + Sync + 'static, F: Family> AtomicBox<T, F> {
     /// Stores `new` if the place holds the same object that `current` refers to, or is empty if `current` is `None`.
     /// Returns the old object.
     ///
-    /// As long as `current` is borrowed its address is not reused. (Zero-sized objects share one address, so all of
-    /// them count as the same.)
+    /// As long as `current` is borrowed its address is not reused. (Boxes of zero-sized objects have one address, so
+    /// all of them count as the same.)
     ///
     /// Whether it succeeds or fails, it synchronises with the call that stored what it finds, or that emptied the
     /// place.

@@ -124,12 +124,13 @@ use crate::untyped::{DomainStats, Reclaimed, Untyped};
 ///   object while too many bytes wait.
 ///
 /// Each domain has its own bound, and takes less than a kilobyte. Each thread that retires to a domain has a ring of
-/// its own there, of some 1.3 KiB. The ring grows by a kilobyte for each 64 objects, and shrinks again. When the thread
+/// its own there, of some 1.4 KiB. The ring grows by a kilobyte for each 64 objects, and shrinks again. When the thread
 /// ends another thread uses the ring.
 ///
 /// # Fork
 ///
-/// A child of fork(2) can continue to use the domain. In the child
+/// A child of fork(2) can continue to use the domain. (Not so a child of a bare clone(2) or of `_Fork(3)` whose parent
+/// has other threads: a domain allocates and frees, and there the allocator's locks may stay locked.) In the child
 ///
 /// - objects that other threads of the parent protected stay protected for ever, and the hazard pointers of those
 ///   threads, with those that they kept or were about to take, are not used again;
@@ -213,16 +214,16 @@ impl<F> Domain<F> {
     /// Frees every retired object that no hazard pointer protects, and the objects that their destructors retire, until
     /// only protected objects are left. For tests and for the end of a program.
     ///
-    /// May wait for other threads that are about to free objects of this domain: until it has itself freed nothing for
-    /// a second (a pass over the rings that has begun may take a fifth of a second more), or for 1,000 turns, after
-    /// each of which it lets other threads run (without the feature `std` a turn is a spin hint, and only the turns end
-    /// the wait). Afterwards everything that was retired before the call has been freed or is counted in
-    /// [`Reclaimed::kept`]. Usually `kept` counts protected objects alone. It counts unprotected ones too in these
-    /// cases: another thread keeps retiring; another thread is freeing objects, and does not end soon; a fork left
-    /// behind a thread that was freeing objects; this call was made in a destructor that this domain runs, or where
-    /// [`reclaim`](Domain::reclaim) frees nothing because too many calls are under way: then it frees nothing and waits
-    /// for nobody. The call continues as long as there is something to free: threads that retire without a pause keep
-    /// it busy.
+    /// May wait for other threads that are about to free objects of this domain. It looks again, in turns, and lets
+    /// other threads run after each turn. The wait ends when the call has freed nothing for a second, or after 1,000
+    /// turns. (A pass over the rings that has begun may take a fifth of a second more. Without the feature `std` there
+    /// is a spin hint after each turn, and only the number of turns ends the wait.) Afterwards everything that was
+    /// retired before the call has been freed or is counted in [`Reclaimed::kept`]. Usually `kept` counts protected
+    /// objects alone. It counts unprotected ones too in these cases: another thread keeps retiring; another thread is
+    /// freeing objects, and does not end soon; a fork left behind a thread that was freeing objects; this call was made
+    /// in a destructor that this domain runs, or where [`reclaim`](Domain::reclaim) frees nothing because too many
+    /// calls are under way: then it frees nothing and waits for nobody. The call continues as long as there is
+    /// something to free: threads that retire without a pause keep it busy.
     ///
     /// # Errors and panics
     ///

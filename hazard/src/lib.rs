@@ -109,9 +109,9 @@
 //! - Bytes: at most 32 MiB wait, plus 8 MiB for each heavy fence that is under way, plus what is protected, plus the
 //!   last four objects of each thread, as far as the domain was told the sizes.
 //! - Time: if a retire comes a millisecond or more after the last heavy fence, and its thread has retired something
-//!   earlier that still waits, this retire and the following ones free it. The pause is 128 times as long as the last
-//!   heavy fence took, if that is more than a millisecond, up to a tenth of a second. After a burst of fast retires a
-//!   thread reads the clock late, at one retire in 32.
+//!   earlier that still waits, this retire and the following ones free it. After a slow heavy fence this millisecond
+//!   becomes longer: 128 times as long as that fence took, if that is more than a millisecond, but at most a tenth of a
+//!   second. After a burst of fast retires a thread reads the clock late, at one retire in 32.
 //!
 //! Each domain can have its own numbers ([`Thresholds`]). [`Domain`] says what these counts leave out.
 //!
@@ -125,15 +125,16 @@
 //! one, as `load` does, and must not retire. A global allocator, and a hook that it calls, may create and drop hazard
 //! pointers, and may retire: if a retire allocates, and the allocator retires meanwhile, the inner retire puts its
 //! object into another queue (a *ring*: see [`Domain`]). (A retire may allocate, so the allocator must see to it that
-//! it does not call itself for ever.) In a destructor one may retire. If a destructor suspends a coroutine, its thread
-//! frees nothing of the domain until the coroutine continues or is dropped. A coroutine with a stack of its own that
-//! creates or drops a hazard pointer, loads from a cell, or retires, must not continue in another thread: the compiler
-//! may assume that the coroutine is still in the thread in which it was before (see [the limits]). With the feature
-//! `std` a retire or a reclaim reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid to a thread: then
-//! it gets SIGSEGV. If [`Thresholds::pause`] is `None`, a thread reads the clock only while it waits for another
-//! thread: for one that takes objects out of a ring or frees them, or for one that executes a heavy fence (see
-//! [`asymfence::heavy_fence`]). This holds for the thread of `reclaim_in_background` too, whose sleep reads no clock on
-//! Linux and Android. A child of fork(2) can continue to use everything: see [`Domain`].
+//! it does not call itself for ever.) In a destructor one may retire. If a destructor runs in a coroutine and suspends
+//! it, the thread that ran the destructor frees nothing of the domain until the coroutine continues or is dropped. A
+//! coroutine with a stack of its own that creates or drops a hazard pointer, loads from a cell, or retires, must not
+//! continue in another thread: the compiler may assume that the coroutine is still in the thread in which it was before
+//! (see [the limits]). With the feature `std` a retire or a reclaim reads the clock, by an instruction that
+//! prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. If [`Thresholds::pause`] is `None`, a thread reads
+//! the clock only while it waits for another thread: for one that takes objects out of a ring or frees them, or for one
+//! that executes a heavy fence (see [`asymfence::heavy_fence`]). This holds for the thread of `reclaim_in_background`
+//! too, whose sleep reads no clock on Linux and Android. A child of fork(2) can continue to use everything: see
+//! [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/
 //! [the limits]: https://docs.rs/asymfence/latest/asymfence/guide/limits/

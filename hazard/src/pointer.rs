@@ -172,9 +172,9 @@ impl<F: Family> HazardPointer<F> {
     ///
     /// The store that published the object was followed by a light fence. The load here comes after that fence, as the
     /// first look did. So scenario A holds for this load too, whatever the thread did in between. The hazard pointer
-    /// may also have been sent to another thread since. The sending orders the light fence before the load here. The
-    /// full fence that a heavy fence causes in the first thread comes before its light fence, and so before this load;
-    /// or after it, and so after the store.
+    /// may also have been sent to another thread since. The sending orders the light fence before the load here. A
+    /// heavy fence causes a full fence in the first thread. Either that full fence comes before the thread's light
+    /// fence, and so before this load. Or it comes after the light fence, and so after the store.
     #[inline]
     pub(crate) fn settle_again<T>(&mut self, source: &AtomicPtr<T>) -> *mut T {
         // Acquire: the object is complete before we use it. Pairs with: the Release of the store that linked it. If

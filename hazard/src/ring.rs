@@ -72,8 +72,8 @@ pub(crate) const FARTHEST: usize = 32;
 const TRIES: u32 = if LOOM { 2 } else { 10_000 };
 const LONGEST: usize = 200_000;
 
-/// With which a thread waits for locks. After one wait in vain it only spins a few times for each further lock: after a
-/// fork many rings may stay locked, and a reclaim looks at all of them.
+/// The patience with which a thread waits for locks. After one wait in vain it only spins a few times for each further
+/// lock: after a fork many rings may stay locked, and a reclaim looks at all of them.
 pub(crate) struct Patience<C> {
     clock: C,
     is_over: bool,
@@ -1176,7 +1176,8 @@ mod tests {
         (0..count).for_each(|_| Tests::domain().retire_box(Box::new(1_u64)));
     }
 
-    /// So the second object of a process, after a pause, finds that it is time for a heavy fence.
+    /// Why it matters: the second object of a process, if it comes after a pause, finds that it is time for a heavy
+    /// fence.
     #[test]
     fn the_clock_is_read_for_the_first_object_and_the_less_often_the_faster_objects_come() {
         if LOOM {

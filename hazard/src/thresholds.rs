@@ -33,7 +33,7 @@ pub struct Thresholds {
     /// many. The maximum is 32 (16 if [`objects`](Thresholds::objects) is below 512, 8 below 256, 4 below 128, 2 below 8,
     /// 1 below 4).
     ///
-    /// The default, 4, suits glibc's allocator: that caches 7 objects of a size for each thread, and so the next
+    /// The default, 4, suits glibc's allocator: it caches at least 7 objects of a size for each thread, and so the next
     /// allocations find the freed objects in the cache. With mimalloc 32 are faster. With jemalloc it depends on the
     /// processor and on the number of threads: measure. With 32, one retire in 32 frees 32 objects, and so takes longer
     /// than most retires take with 4. (The slowest, those that execute a heavy fence, are the same with both.)

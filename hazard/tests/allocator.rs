@@ -111,6 +111,6 @@ fn what_an_allocator_retires_in_the_middle_of_a_retire_is_freed_once() {
     let stats = Tests::domain().stats();
     assert_eq!((done.kept, stats.waiting()), (0, 0));
     assert_eq!(stats.retired, FREED.load(Relaxed));
-    // Each thread had one ring when it ended. This one still has its, where a thread keeps one.
+    // Each thread had one ring when it ended. This thread still has its ring, if threads keep one (with `std`).
     assert_eq!(stats.threads, usize::from(cfg!(feature = "std")));
 }

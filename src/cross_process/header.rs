@@ -452,8 +452,8 @@ impl<E> From<E> for Stop<E> {
 }
 
 /// Locks the byte for this description alone, unless another has a lock on it. A sandbox may have answered in the
-/// kernel's place: to the lock, or to the call by which `try_lock` checks before it that the kernel answers. So this
-/// function asks whether the lock is there, and whether it is another's.
+/// kernel's place: to the lock, or to the call that `try_lock` makes first in order to find out whether the kernel
+/// answers. So this function asks whether the lock is there, and whether it is another's.
 fn lock<L: Locks>(
     locks: &L,
     description: &L::Description,

@@ -64,8 +64,7 @@
 //! whether a process has ended. Each participant holds a lock (fcntl(2) F_OFD_SETLK) on a byte of the segment's *lock
 //! file*, the file that `create` and `attach` were given. A second byte of the place is locked while a process takes or
 //! reaps it. These bytes, 480 in all, begin at 2^62. The participant also has a mapping of the beginning of the file,
-//! which keeps the open file description, and so the lock, alive. A process that has ended is not recognised by its
-//! number. So
+//! which keeps the open file description, and so the lock, alive. Process numbers are not used for that. So
 //!
 //! - a place is never reaped while a process has the participant, or a copy of it by fork(2): a daemon keeps the place
 //!   that it had before its parent exited;
@@ -78,10 +77,10 @@
 //!   to `reap`; both processes may go on. They do not both get the same place, unless the fork came after the place was
 //!   taken: then the child has a copy of the participant. If the fork came just before, and the process that gets the
 //!   place drops it while the other is still in [`attach`], the place stays taken until [`reap`] frees it. A child that
-//!   returns from `clean` leaves the place to its parent. But if a handler forks while `clean` runs, or after the last
-//!   system call of `reap` before it, `clean` runs in both, from where the fork came. A child that is slower than its
-//!   parent then cleans a place that another participant may have. So let such a child end, or block the signal while
-//!   `reap` runs;
+//!   returns from `clean` leaves the place to its parent. But if a handler forks while `clean` runs, or between the
+//!   last system call that `reap` makes before `clean` and `clean` itself, `clean` runs in both processes, from the
+//!   point of the fork. A child that is slower than its parent then cleans a place that another participant may have.
+//!   So let such a child end, or block the signal while `reap` runs;
 //! - a forked child is recognised by a page of memory that the kernel clears in it (madvise(2) MADV_WIPEONFORK, since
 //!   Linux 4.14), and by its process number. Where the kernel is older, or a sandbox refuses madvise(2) or answers it
 //!   in the kernel's place, the number alone has to do. (If madvise(2) fails with ENOMEM or EAGAIN, [`attach`] returns

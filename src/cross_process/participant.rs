@@ -261,8 +261,8 @@ impl<'a, F: Fences> Participant<'a, F> {
     /// Checks that heavy fences work, and that kernel, file and place are still the same. Call it in a process that was
     /// restored from a checkpoint, before its next light fence. Cheap if nothing has changed.
     ///
-    /// If, of the processes that have this participant by fork(2), one is restored alone while another lives on, the
-    /// restored one must attach anew: `renew` would mistake the lock of the other for its own, and return `Ok`.
+    /// Several processes may have this participant by fork(2). If one of them is restored alone while another lives on,
+    /// the restored one must attach anew: `renew` would mistake the lock of the other for its own, and return `Ok`.
     ///
     /// # Errors
     ///

@@ -606,13 +606,15 @@ fn exit_group(status: i32) -> ! {
     }
 }
 
-/// The last of the signals that the C library keeps for itself, which begin at 32: by one of them setuid(2) in one
-/// thread waits for all others. A program may use the next one. 34 is musl's, and glibc's first for programs.
+/// glibc and musl keep some signals for themselves, from 32 on. This is the last of them: 33 of glibc, 34 of musl. With
+/// one of them a thread that calls setuid(2) makes every other thread change its ids too, and waits for them. A program
+/// may use the next signal. (Android's C library keeps more. Those from 35 on are blocked in an abort.)
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const LAST_SIGNAL_OF_THE_C_LIBRARY: usize = if cfg!(target_env = "gnu") { 33 } else { 34 };
 
 /// The calls by which a process stops. Not by rustix: it has no sigaction and no sigprocmask, and takes getpid(2) and
-/// gettid(2) for infallible. By the C library where the next module is not: there rustix links it, also without `std`.
+/// gettid(2) for infallible. On the architectures for which the next module is not built the C library makes them:
+/// there rustix links it, also without `std`.
 #[cfg(all(
     any(target_os = "linux", target_os = "android"),
     not(any(

@@ -275,8 +275,9 @@ impl World {
                 mutex.iter().for_each(|mutex| drop(mutex.try_lock()));
             }
             Past::Copies(copies) => {
-                // If no copy is left, each thread has taken this past, unless one of them has taken it more than twice:
-                // it takes it again at each of its heavy fences. Then another may miss it.
+                // A thread takes this past again at each of its heavy fences. So if no copy is left, either each thread
+                // has taken it, or one thread has taken it more than twice. In the second case another thread may miss
+                // it.
                 let copy = copies.borrow_mut().pop();
                 copy.iter().for_each(|copy| drop(copy.lock()));
             }
@@ -499,8 +500,12 @@ fn world() -> Rc<World> {
         NEXT.set(Some(world));
         std::eprintln!(
             "asymfence: the heavy fences of this model visit the threads in one order, {}.\n  \
-             `asymfence::model::model` runs both. Or run this test with ASYMFENCE_LOOM_VISIT=downward too.",
-            word(world.1)
+             `asymfence::model::model` runs both. Or run this test {} too.",
+            word(world.1),
+            match world.1 {
+                Visit::Upward => "with ASYMFENCE_LOOM_VISIT=downward",
+                Visit::Downward => "without ASYMFENCE_LOOM_VISIT",
+            }
         );
         world
     });

@@ -153,8 +153,8 @@ impl Page {
     fn lock(&self) -> Result<(), Failure> {
         // Asked before and after, since a sandbox may give either answer in the kernel's place.
         if self.is_locked()? {
-            // After mlockall(MCL_FUTURE) a new page is. The question says whether this has worked.
-            // SAFETY: unlocking changes no content.
+            // After mlockall(MCL_FUTURE) a new page is locked already. The next question says whether it is unlocked
+            // now. SAFETY: unlocking changes no content.
             let _ = unsafe { munlock(self.address(), LENGTH) };
             // guard survives: the same error as above; no test's sandbox gives it to a later question alone.
             if self.is_locked()? {

@@ -83,8 +83,8 @@ impl Origin {
         // SAFETY: the mapping is ours, and begins with zeros.
         let wiped =
             complete(|| unsafe { madvise(page, size_of::<AtomicU32>(), Advice::LinuxWipeOnFork) });
-        // The kernel has no memory, or the process as many mappings as it may have: later the call may succeed. After any
-        // other error the number has to do: the kernel is too old, or a sandbox refuses.
+        // The kernel has no memory, or the process has as many mappings as it may have. Later the call may succeed.
+        // After any other error the number has to do: the kernel is too old, or a sandbox refuses.
         if let Err(error @ (Errno::NOMEM | Errno::AGAIN)) = wiped {
             return Err(error.raw_os_error());
         }

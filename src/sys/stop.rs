@@ -8,9 +8,9 @@
 //! process may fill the pipe between the two. The descriptor is not made non-blocking, since its other holders share that
 //! flag. A regular file is the exception: every write to one may wait for the file system.
 //!
-//! Writing may raise SIGTTOU, which suspends the process, SIGPIPE or SIGXFSZ, and another signal's handler may jump
-//! away. So all signals are blocked but SIGABRT, which is to come, SIGSYS, whose handler may answer system calls for a
-//! sandbox, and those that the C library keeps for itself.
+//! Writing may raise SIGTTOU (which suspends the process), SIGPIPE or SIGXFSZ. And the handler of another signal may
+//! jump away. So all signals are blocked, except SIGABRT (which is to come), SIGSYS (whose handler may answer system
+//! calls for a sandbox), and those that glibc or musl keeps for itself.
 //!
 //! SIGABRT may not end the process. PID 1 of a PID namespace ignores a signal that is not handled (signal(7),
 //! pid_namespaces(7)), also SIGKILL from inside. A filter may refuse tgkill(2). SIGABRT may be ignored, or its handler
@@ -190,7 +190,7 @@ fn may_be_written(file: BorrowedFd<'_>) -> io::Result<()> {
     if fcntl_getfl(file)? & OFlags::RWMODE == OFlags::RDONLY { Err(Errno::BADF) } else { Ok(()) }
 }
 
-/// The signals that are not blocked. From 32 on: the C library's.
+/// The signals that are not blocked. From 32 on: those of glibc or musl.
 const NOT_BLOCKED: [usize; 5] = [SIGABRT, SIGSYS, 32, 33, LAST_SIGNAL_OF_THE_C_LIBRARY];
 
 /// Blocks all other signals in this thread. Nothing unblocks them, because the thread ends with the process. False if

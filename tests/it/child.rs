@@ -163,7 +163,7 @@ impl Child {
         Some(child)
     }
 
-    /// Only those of its calls that name this file.
+    /// Lets strace answer only those calls that name this file.
     pub(crate) fn on_path(self, path: &'static str) -> Self {
         Child { path: Some(path), ..self }
     }
@@ -255,7 +255,7 @@ impl Child {
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
                 .concat(),
         };
-        // It has entered them in the ledger itself.
+        // The child has entered its skipped tests in the ledger itself. Here their lines are only shown.
         let skipped = outcome.output.lines().filter(|line| line.starts_with(ledger::SKIPPED));
         skipped.for_each(|line| {
             let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());

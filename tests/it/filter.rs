@@ -49,12 +49,12 @@ pub(crate) fn on_calls_of_the_decision(action: SeccompAction) -> BpfProgram {
     compile(on_all, action)
 }
 
-/// Every call that sends a signal meets `action`.
+/// kill, tkill and tgkill meet `action`.
 pub(crate) fn on_signalling(action: SeccompAction) -> BpfProgram {
     compile([SYS_kill, SYS_tkill, SYS_tgkill].map(|call| (call, Vec::new())), action)
 }
 
-/// Every call that says the number of this process or thread meets `action`.
+/// getpid and gettid meet `action`.
 pub(crate) fn on_own_number(action: SeccompAction) -> BpfProgram {
     compile([nix::libc::SYS_gettid, nix::libc::SYS_getpid].map(|call| (call, Vec::new())), action)
 }

@@ -33,7 +33,7 @@ const NO_OVERLAP: i32 = 10;
 /// The child has nothing that the other thread wrote after it had registered.
 const NOTHING: i32 = 11;
 const TOGETHER: i32 = 12;
-/// It has, and no registration.
+/// The child has what the other thread wrote, but not the registration.
 const TORN: i32 = 13;
 /// As `TORN`, and the documented remedy has helped.
 const MENDED: i32 = 14;
@@ -164,8 +164,8 @@ fn overlap<T: Send + Sync>(
     end(code)
 }
 
-/// Runs `attempt`, which ends its process, in one process after another, until there was an overlap; if
-/// something is `wanted`, until it ended with that, or ten did not. Answers how the overlaps ended.
+/// Runs `attempt`, which ends its process, in one process after another, until there was an overlap. If something is
+/// `wanted`: until an overlap ended with that, or ten overlaps did not. Returns how the overlaps ended.
 fn attempts(wanted: Option<i32>, attempt: fn() -> ()) -> Vec<i32> {
     needs_procfs();
     if let Err(failure) = registrations() {

@@ -177,7 +177,7 @@ fn a_terminal_that_standard_error_can_only_read_gets_no_message() {
     });
 }
 
-/// What it is cannot be told, or whether it may be written to.
+/// The process may not ask what its standard error is (fstat(2)), or whether it may write to it (fcntl(2)).
 #[test]
 fn who_may_not_ask_about_a_terminal_stops_all_the_same() {
     for call in ["fstat", "fcntl"] {
@@ -349,7 +349,7 @@ fn an_answer_that_no_kernel_gives_unwinds_from_rustix() {
     });
 }
 
-/// It is the signal nevertheless, as in abort(3).
+/// SIGABRT ends the process nevertheless, as in abort(3).
 #[test]
 fn a_handler_of_sigabrt_that_returns_is_no_way_out() {
     extern "C" fn ignore(_signal: libc::c_int) {}
@@ -529,7 +529,8 @@ fn handled_here(work: fn()) {
         rustix::thread::gettid().as_raw_nonzero().get()
     }
     extern "C" fn compare(_signal: libc::c_int) {
-        // Relaxed: a handler in the worker finds it; another one finds it or 0, and neither is its own.
+        // Relaxed: a handler in the worker finds its own number. A handler in another thread finds the worker's number
+        // or 0, and neither is its own.
         let status = if WORKER.load(Relaxed) == this_thread() { DONE } else { 1 };
         // SAFETY: ends the process.
         unsafe { libc::_exit(status) }

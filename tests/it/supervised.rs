@@ -36,8 +36,8 @@ enum Answer {
 const RECEIVE: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
 const SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
 
-/// From now on each call of this thread that meets `filter` (in place of a trap) waits for an answer, which `answer` gives
-/// in a thread without a filter.
+/// From now on each call of this thread that `filter` would trap waits for an answer, which `answer` gives in a thread
+/// without a filter.
 fn ask_a_supervisor(
     filter: BpfProgram,
     mut answer: impl FnMut(&libc::seccomp_data) -> Answer + Send + 'static,

@@ -1,5 +1,5 @@
 # lines: 2
-# A look before the compare-exchange, which is in vain unless somebody sleeps. No light fence, and no heavy side: SeqCst,
-# since whoever goes to sleep clears the flag, and then looks for tasks behind a `SeqCst` fence, in `pop`; and to push a
-# task is a `SeqCst` compare-exchange.
+# A look before the compare-exchange, since that changes something only if somebody sleeps. There is no light fence, and
+# no heavy side. The look is SeqCst: whoever goes to sleep clears the flag, and then looks for tasks after a `SeqCst`
+# fence (in `pop`); and a task is pushed by a `SeqCst` compare-exchange.
 /fn notify\(&self\) \{/,/^    \}/ s/^( *)if self$/\1if !self.notified.load(Ordering::SeqCst)\n\1    \&\& self/

@@ -1,6 +1,6 @@
 # lines: 35
-# `pin`: no compare-exchange on x86, and a light fence. Release, since who sees a participant pinned again is to have what
-# it did before. Pairs with: the Acquire fence in `try_advance`.
+# `pin`: no compare-exchange on x86, and a light fence. Release: a thread that sees a participant pinned again must
+# also see what the participant did before. Pairs with: the Acquire fence in `try_advance`.
 /fn pin\(/,/let count = / {
   /if cfg!\(all\(/,/\} else \{/d
   s/^ {4}( *)self.epoch.store\(new_epoch, Ordering::Relaxed\)/\1self.epoch.store(new_epoch, Ordering::Release)/

@@ -1,3 +1,3 @@
 # lines: 1
-# Who listens: that it is on the list stands before what it looks at next.
+# A thread listens: its entry in the list comes before what it looks at next.
 s/^( *)\(\*this\.event\)\.borrow\(\)\.insert\(this\.listener\);/&\n\1asymfence::heavy_fence();/

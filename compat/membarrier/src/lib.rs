@@ -7,8 +7,8 @@
 //! - [`heavy`] is also a `fence(SeqCst)` for its caller.
 //! - There is no total order over all barriers: light in one thread, heavy in a second and light in a third do not
 //!   order the first thread against the third.
-//! - mprotect(2) takes the place of membarrier(2) only where it is known to be a barrier. Elsewhere both calls are
-//!   `fence(SeqCst)`.
+//! - Where membarrier(2) cannot be used, mprotect(2) takes its place, but only where it is known to be a barrier. If no
+//!   mechanism works, both calls are `fence(SeqCst)`.
 //!
 //! ```
 //! membarrier::light();

@@ -287,7 +287,7 @@ fn a_writer_that_does_not_wait_finds_the_lock_free_or_not() {
     assert_eq!(first.read_timeout(Duration::MAX).map(|section| *section), Some(1));
 }
 
-/// If the lock is free when it comes, it does not wait. Mostly it comes before that.
+/// If the lock is free already when the reader comes, the reader does not wait. Mostly it comes earlier.
 #[test]
 fn who_waits_for_a_time_waits_until_the_lock_is_free() {
     let lock = BiasedRwLock::new(1);
@@ -357,7 +357,8 @@ fn a_lock_of_what_has_no_size_is_a_lock() {
     assert_eq!(lock.into_inner(), [4, 2, 5]);
 }
 
-/// A write that revokes the bias is one heavy fence, if they are few; if they are many it is two in a pause.
+/// While writes that revoke the bias are rare, each costs one heavy fence. If they come often, there are two heavy
+/// fences in a pause.
 #[test]
 fn writers_that_come_often_cost_no_heavy_fence_each() {
     alone(|| {

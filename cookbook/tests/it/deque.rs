@@ -15,8 +15,8 @@ use crate::{alone, asked, pass};
 /// Steals until the owner has ended and nothing is left.
 fn steal_all(thief: &Stealer<Canary>, ended: &AtomicBool, mut taken: impl FnMut(Box<Canary>)) {
     loop {
-        // Acquire: after the end nothing is pushed. Before the steal: an end that is seen after it would not
-        // say that it was the last.
+        // Acquire: after the end nothing is pushed. It is loaded before the steal: an end that is seen only afterwards
+        // does not say that nothing was pushed in between.
         let is_over = ended.load(Acquire);
         match thief.steal() {
             Steal::Taken(item) => taken(item),
@@ -384,7 +384,7 @@ fn room_is_given_back_after_a_burst() {
     }
 }
 
-/// A steal is one heavy fence, if they are few; if they are many it is two in a pause.
+/// While steals are rare, each costs one heavy fence. If they come often, there are two heavy fences in a pause.
 #[test]
 fn thieves_that_come_often_cost_no_heavy_fence_each() {
     alone(|| {

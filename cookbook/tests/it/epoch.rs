@@ -357,7 +357,7 @@ fn nothing_is_paid_when_all_that_was_retired_is_dropped_and_nothing_is_counted()
             pins(&first);
             assert_eq!((deaths.load(Relaxed), collector.waiting()), (4 * EACH + 2, 0));
             assert_eq!(pins(&first), 0);
-            // As long as one needs a heavy fence there are some, and three are enough.
+            // As long as an object needs heavy fences, pins execute them: two after the one of the flush, three in all.
             retire(&first);
             first.flush();
             assert_eq!((pins(&first), collector.waiting()), (2, 0));

@@ -397,7 +397,8 @@ fn deferred_retires_keep_no_other_retire_from_freeing() {
     domain! { enum Narrow {} = Thresholds { objects: 64, at_once: 1, ..BY_NUMBERS }; }
     domain! { enum Wide {} = Thresholds { objects: 512, at_once: 32, ..BY_NUMBERS }; }
 
-    /// How many objects waited at most that were not deferred, if one in so many is, from this one on.
+    /// The most objects that waited and were not deferred, if one in `every` objects is deferred, beginning with number
+    /// `first`.
     fn most_waiting<F: Family>(count: usize, every: usize, first: usize) -> usize {
         let (deaths, deferred) = (Arc::default(), Arc::default());
         let (mut retired, mut most) = (0, 0);

@@ -4,7 +4,7 @@ use std::thread;
 
 use asymfence_hazard::Reclaimed;
 
-/// How the list is retired, and what was retired so is reclaimed.
+/// The call that retires the list, and the call that reclaims what was retired by it.
 pub(crate) type Calls = (fn(Box<Chain>), fn() -> Reclaimed);
 
 pub(crate) struct Chain(Option<Box<Chain>>, Calls);

@@ -63,7 +63,7 @@ fn what_is_protected_of_a_cohort_is_kept_until_it_is_not() {
     assert_eq!(deaths.load(Relaxed), 2);
 }
 
-/// Borrows what it counts its death in.
+/// Borrows the counter of its death.
 struct Borrows<'a>(&'a AtomicUsize);
 
 impl Drop for Borrows<'_> {
@@ -88,7 +88,7 @@ fn a_cohort_that_is_dropped_frees_all_without_a_fence() {
         assert_eq!(deaths.load(Relaxed), 1_000);
         assert_eq!(asymfence::stats().heavy.asked, asked);
 
-        // The twin: a reclaim, which a reader may be beside, asks for one.
+        // The twin: a reclaim asks for one, since a reader may run beside it.
         let slot = Slot::<Borrows<'_>, Tests>::new(usize::MAX);
         (0..2).for_each(|_| slot.store(Borrows(&deaths)));
         assert_eq!(slot.reclaim().expect("a heavy fence").freed, 1);
@@ -179,7 +179,7 @@ fn garbage_of_a_cohort_is_bounded() {
             });
         }
     });
-    // The twin: where as much is never enough, all of it waits.
+    // The twin: with a threshold that is never reached, everything waits.
     let slot = Slot::<Canary, Tests>::new(usize::MAX);
     (0..=ROUNDS).for_each(|_| slot.store(Canary::new(&deaths)));
     assert_eq!(slot.stats().waiting(), ROUNDS);

@@ -11,7 +11,7 @@ use crate::child::ledger;
 
 const DOMAINS: usize = 1_000;
 
-/// Stands for as many families: that many would have to be compiled.
+/// Stands for `DOMAINS` families, since each real family would have to be compiled.
 enum Many {}
 
 static ALL: LazyLock<Vec<Domain<Many>>> = LazyLock::new(|| {

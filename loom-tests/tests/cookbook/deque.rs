@@ -96,8 +96,8 @@ type Way = fn(&World, &Stealer<usize>) -> Steal<usize>;
 const ONE: Way = World::steal;
 const BATCH: Way = World::steal_batch;
 
-/// An owner who has pushed `before` items when thieves begin, `attempts` for each; what it does then; and what
-/// each thief got.
+/// Runs an owner who has pushed `before` items when the thieves begin, and then does `then`. Beside it runs a thief for
+/// each number in `attempts`, which tries that often. Returns what each thief got.
 fn run(
     capacity: usize,
     before: usize,

@@ -52,7 +52,8 @@ impl Condvar {
     }
 }
 
-/// The models beside this file do not read the time twice. (The others have the clock of `cookbook/src/sync.rs`.)
+/// The models of `woken_at_will`, which alone is compiled with this file, do not read the time twice. (The other models
+/// have the clock of `cookbook/src/sync.rs`.)
 pub(crate) fn now() -> Duration {
     Duration::ZERO
 }

@@ -1,7 +1,8 @@
 //! STARTED-AFTER: two callers that may share one heavy call, and a light reader.
 //!
-//! The library's own `Coalesce` is checked first; then a transcription of its protocol, and mutants of
-//! that. (`cargo xtask mutants` makes the same changes to the library itself.)
+//! The library's own `Coalesce` is checked first; then a transcription of its protocol, and mutants of that. The
+//! `SeqCst` mapping takes both fences for `fence(SeqCst)`, as the models of other crates do. (`cargo xtask mutants`
+//! makes the same changes to the library itself.)
 //!
 //! | mutant | `SeqCst` mapping | model |
 //! | --- | --- | --- |

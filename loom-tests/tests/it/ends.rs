@@ -77,7 +77,7 @@ fn fences_in_destructors_of_thread_locals_pair_as_others_do() {
     }
 }
 
-/// Of two threads without a number, which the model takes for one, neither hides what the other did.
+/// Of two threads without a number of their own, which share one in the model, neither hides what the other did.
 #[test]
 fn destructors_of_two_threads_pair_with_one_heavy_fence() {
     check_within(Some(2), Start::Asymmetric, || {

@@ -1,6 +1,6 @@
-//! The decision, transcribed, and its mutants. The library's own is checked in `deciding.rs`, and
-//! `cargo xtask mutants` makes the same changes to it; here they stand beside the `SeqCst` mapping of the
-//! fences, which misses the first three.
+//! The decision, transcribed, and its mutants. The library's own is checked in `deciding.rs`, and `cargo xtask mutants`
+//! makes the same changes to it; here they stand beside the `SeqCst` mapping, which takes both fences for
+//! `fence(SeqCst)`, and misses the first three.
 //!
 //! | mutant | `SeqCst` mapping | model |
 //! | --- | --- | --- |

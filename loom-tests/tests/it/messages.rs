@@ -174,13 +174,15 @@ fn a_bound_on_preemptions_in_the_environment_applies() {
 
 #[test]
 fn a_bare_model_begins_as_the_environment_says() {
-    for (variables, passes, order) in [
-        (&[][..], false, "upward"),
-        (&[("ASYMFENCE", "symmetric")][..], true, "upward"),
-        (&[("ASYMFENCE_LOOM_VISIT", "downward")][..], false, "downward"),
+    let (downward, upward) = ("with ASYMFENCE_LOOM_VISIT=downward", "without ASYMFENCE_LOOM_VISIT");
+    for (variables, passes, order, other) in [
+        (&[][..], false, "upward", downward),
+        (&[("ASYMFENCE", "symmetric")][..], true, "upward", downward),
+        (&[("ASYMFENCE_LOOM_VISIT", "downward")][..], false, "downward", upward),
     ] {
         let (has_passed, text) = child("messages::child_that_is_bare", variables);
         assert_eq!(has_passed, passes, "{variables:?}: {text}");
         assert!(text.contains(&format!("in one order, {order}")), "{variables:?}: {text}");
+        assert!(text.contains(&format!("run this test {other} too")), "{variables:?}: {text}");
     }
 }

@@ -61,7 +61,7 @@ fn each_call_on_the_locks_that_fails_is_an_error_and_leaves_nothing() {
     assert!(said.is_none_or(|said| said >= 12), "{said:?}");
 }
 
-/// From each call on all fail, as when another thread installs a filter in the middle.
+/// In each run all calls from one of them on fail, as when another thread installs a filter in the middle.
 #[test]
 fn an_attach_that_is_refused_in_the_middle_leaves_no_place_taken() {
     let inject = |nth| format!("error=EPERM:when={nth}+");

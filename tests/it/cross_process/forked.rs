@@ -54,7 +54,7 @@ fn a_child_that_returns_from_clean_leaves_the_place_to_its_parent() {
     });
 }
 
-/// What the child says of its place: its number and this, or one of the next two.
+/// What the child reports: `HELD` plus the number of its place, or `LOST`, or `REFUSED`.
 const HELD: u32 = 16;
 const LOST: u32 = 2;
 const REFUSED: u32 = 3;
@@ -216,8 +216,9 @@ impl<'a> Notes<'a> {
 enum First {
     Child,
     Parent,
-    /// The same, but the parent waits in its `clean`.
+    /// As `Child`, but the parent waits in its first `clean`, not in the handler.
     ChildBeforeClean,
+    /// As `Parent`, but the child waits in its first `clean`, not in the handler.
     ParentBeforeClean,
 }
 

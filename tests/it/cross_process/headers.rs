@@ -156,7 +156,7 @@ fn no_garbage_panics() {
         for _ in 0..2_000 {
             let segment = changed(PLACES, |_| 0);
             let header = segment.header();
-            // Of kernel and file, which let nobody in if they are changed, mostly nothing.
+            // The words of the kernel and of the file mostly stay as they are: if they are changed, nobody is let in.
             let first = if random.u8(..) < 16 { 3 } else { PLACES };
             for _ in 0..random.usize(1..WORDS) {
                 header.words[random.usize(first..WORDS)].store(random.u32(..), Relaxed);

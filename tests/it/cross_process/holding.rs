@@ -95,7 +95,7 @@ pub(super) fn reaped(header: Header<'_>) -> Vec<usize> {
 ///
 /// # Safety
 ///
-/// `me` is a forked process's parent's, and is not used in this process any more.
+/// `me` belongs to the parent of this forked process, and is not used in this process any more.
 unsafe fn copy_of<T>(me: &T) -> T {
     // SAFETY: as the caller says.
     unsafe { ptr::read(me) }
@@ -533,7 +533,7 @@ fn exec_gives_the_place_to_be_reaped() {
         };
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut cat = command.spawn().expect("a program that waits");
-        // What it has written it wrote in the new program, when the kernel was through with the old memory.
+        // The new program has written this byte. So the kernel was through with the old memory by then.
         cat.stdin.as_mut().expect("a pipe").write_all(b"x").expect("a pipe");
         cat.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("a byte");
         assert_eq!(reaped(header), [0]);
@@ -637,7 +637,7 @@ fn a_bystander_that_executes_another_program_keeps_no_place() {
                 });
                 panic!("it did not end in there: {count:?}");
             }));
-            // As above: what it has written it wrote in the new program. It ends when its input does.
+            // As above: the new program has written this byte. It ends when its input does.
             fs::File::from(to.try_clone().expect("a descriptor")).write_all(b"x").expect("a pipe");
             fs::File::from(from).read_exact(&mut [0]).expect("a byte");
             assert_eq!(reaped(header), [0]);

@@ -1,4 +1,4 @@
-//! One build of every mutant, and a run of the judges for each.
+//! A build that contains every mutant, and a run of the judges for each mutant.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -353,9 +353,9 @@ fn judges(mutant: &Mutant) -> &'static [Judge] {
     area.unwrap_or_else(|| panic!("{} has no judge in `AREAS`", mutant.file)).1
 }
 
-/// A survivor without an excuse is a fault. In a run without `--quick`, `--new` and WORDS, so is an excuse whose words
-/// are needed by no survivor of its file, unless they name the schedule: of orderings without `--all`, of guards with
-/// it.
+/// A survivor without an excuse is a fault. In a run without `--quick`, `--new` and WORDS an excuse that no survivor of
+/// its file needs is a fault too, unless its words name the schedule. Without `--all` the excuses of orderings are
+/// checked, with it those of guards.
 fn report<'t>(
     fates: &[(Fate, &Case)],
     which: Which,
