@@ -78,7 +78,7 @@ const ONE_CALL: usize = 2;
 
 /// How often a [`Coalesce`] was asked for a heavy call, and how many calls it made. The numbers wrap: `calls` at 2^63,
 /// on 32 bits at 2^31. After 2^60 calls in a row that failed, on 32 bits 2^28, `calls` stands still until a call has
-/// succeeded.
+/// succeeded. `asked` is the sum of the other two, so it wraps and stands still with `calls`.
 ///
 /// ```
 /// let shared = asymfence::Coalesce::new();
