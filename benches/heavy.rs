@@ -109,8 +109,8 @@ fn many_callers(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Beside threads that sleep, which are not interrupted, and threads that run, one at a time on each core other than the
-/// first. The light fence depends on neither.
+/// Beside threads that sleep, which are not interrupted, and threads that run. These share the cores other than the
+/// first: on each core one of them runs at a time. The light fence depends on neither.
 fn many_threads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("4 one caller, so many threads beside it");
     for (fence, call) in [("heavy", heavy_fence as fn()), ("light", || light_fence())] {

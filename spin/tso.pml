@@ -11,7 +11,7 @@
 
 byte memory[ADDRESSES];
 
-#define DEPTH 6 /* of a buffer: more than a thread of these models stores between two fences */
+#define DEPTH 6 /* of a buffer: at least what a thread of these models stores between two fences */
 
 typedef Buffer { byte at[DEPTH]; byte value[DEPTH]; byte length };
 Buffer buffer[THREADS];

@@ -117,9 +117,9 @@ struct Times {
 
 /// Light on the frequent side, heavy on the other.
 const BIASED: usize = 1;
-/// FULL: full on both sides. The rare side has not come since the last `restore`.
+/// FULL: full on both sides. No `heavy_fence`, and no `revoke` that revoked, has come since the last `restore`.
 const QUIET: usize = 0;
-/// FULL, and the rare side has come since.
+/// FULL, and one of these has come since.
 const SEEN: usize = 2;
 /// Full on the frequent side, heavy on the other: on the way to BIASED.
 const RETURNING: usize = 4;
@@ -250,8 +250,8 @@ impl Bias {
 
     /// The rare side's fence for a thread that shares the fence of another. One thread takes `ticket` and then calls
     /// [`heavy_fence`](Bias::heavy_fence). Any other thread whose accesses came before the ticket was taken calls
-    /// `wait` instead. In this way several threads of the rare side share one heavy fence. They count as one call of
-    /// it.
+    /// `wait` instead. In this way several threads of the rare side share one heavy fence. Together they count as one
+    /// call of [`heavy_fence`](Bias::heavy_fence).
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     #[inline]
@@ -298,9 +298,9 @@ impl Bias {
         }
     }
 
-    /// Restores the bias, if neither `heavy_fence` nor `revoke` was called since the last `restore` (but not after a
-    /// revocation that failed: see [`Bias`]). For a program that calls `restore` once in a number of operations.
-    /// Returns whether the bias holds afterwards.
+    /// Restores the bias, if since the last `restore` `heavy_fence` was not called and `revoke` has revoked nothing
+    /// (but not after a revocation that failed: see [`Bias`]). For a program that calls `restore` once in a number of
+    /// operations. Returns whether the bias holds afterwards.
     ///
     /// Costs a heavy fence if this call restores the bias (or fails to, because the rare side came meanwhile);
     /// otherwise a load and at most one compare-exchange. In a symmetric process there is no bias. Calls [`init`]
@@ -323,11 +323,12 @@ impl Bias {
     /// As [`restore`](Bias::restore), but by time. `now` is the time since a moment that is the same for all callers.
     /// If it is earlier than in a previous call, the time of that call is used.
     ///
-    /// The first `restore_at` after a call of `heavy_fence` or `revoke` restores nothing (if no `restore` came between
-    /// them). A later one restores the bias only if its `now` is at least a pause after that of the first, and neither
-    /// of the two was called meanwhile. If the first caller was delayed after it had read the clock, its `now` may lie
-    /// before the call of `heavy_fence`, and the bias may be restored sooner than a pause after that call. The bound on
-    /// heavy fences that [`Bias`] names holds all the same.
+    /// The first `restore_at` after a call of `heavy_fence`, or after a `revoke` that has revoked the bias, restores
+    /// nothing (if no `restore` came between them). A later one restores the bias only if its `now` is at least a pause
+    /// after that of the first, and neither of these came meanwhile. (A `revoke` that finds the bias revoked changes
+    /// nothing.) If the first caller was delayed after it had read the clock, its `now` may lie before the call of
+    /// `heavy_fence`, and the bias may be restored sooner than a pause after that call. The bound on heavy fences that
+    /// [`Bias`] names holds all the same.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {

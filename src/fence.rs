@@ -166,7 +166,8 @@ pub(crate) fn seldom() {}
 /// - a kernel that is out of memory;
 /// - on the mprotect rung:
 ///   - a process that has reached RLIMIT_DATA;
-///   - one that has reached vm.max_map_count, while its heavy fences overlap, or while pages of the rung share a mapping;
+///   - one that has reached vm.max_map_count, while its heavy fences overlap, or while the kernel has merged the
+///     mappings of pages of the rung that lie side by side;
 ///   - one that has reached RLIMIT_AS (or RLIMIT_MEMLOCK after mlockall(MCL_FUTURE)), while more than four heavy fences
 ///     overlap;
 ///   - one whose personality is set to READ_IMPLIES_EXEC, under a policy that forbids memory to be writable and
@@ -270,8 +271,8 @@ fn decided_or_first() -> Result<(), HeavyFenceError> {
 }
 
 /// A heavy fence on a rung. `since` is the count in a ticket. If it is given, and the rung's calls are shared
-/// (`waiting`), a call that started after the ticket was taken serves instead of a new one. A rung whose calls are not
-/// shared makes a new one: its caller asks `is_served` first.
+/// (`waiting`), a call that started after the ticket was taken serves instead of a new one. If the rung's calls are not
+/// shared, this function always makes a new call. So a caller with a ticket asks `is_served` first.
 #[inline(always)] // into each of its callers: see `barrier_elsewhere`
 pub(crate) fn heavy(since: Option<usize>, rung: Rung) -> Result<(), HeavyFenceError> {
     let instead = Cell::new(None);
@@ -361,10 +362,10 @@ pub struct FenceStats {
     /// Calls that were repeated after a failure that may be temporary (ENOMEM, EINTR, EAGAIN): of membarrier(2), with
     /// any command; of another rung's mechanism; and of pthread_atfork(3) and pthread_key_create(3), by whose locks a
     /// registration waits for forks that have begun. Calls that the decision, the module `membarrier` or a segment of
-    /// `cross_process` repeated are counted too. Not counted are repetitions of calls that read files for the decision,
-    /// that make and prepare the pages of the mprotect rung, or that take the locks of segments. After an errno other
-    /// than these three a heavy fence adds calls that are not counted: it calls membarrier(2) a second time; after
-    /// EPERM it also registers, and makes one more call; and then come the calls of another rung.
+    /// `cross_process` repeated are counted too. Not counted are repetitions of calls that read files or ask for CPUID
+    /// for the decision, that make and prepare the pages of the mprotect rung, or that take the locks of segments.
+    /// After an errno other than these three a heavy fence adds calls that are not counted: it calls membarrier(2) a
+    /// second time; after EPERM it also registers, and makes one more call; and then come the calls of another rung.
     pub retries: usize,
 }
 

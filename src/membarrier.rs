@@ -294,8 +294,8 @@ const PRIVATE: MembarrierQuery =
 ///
 /// Takes half a microsecond in a process of one thread, and milliseconds if there are more threads (the kernel waits
 /// for an RCU grace period). So call it before the program starts threads. With the feature `std`, the first call waits
-/// for forks that other threads have begun. So a child of fork(2) does not inherit the proof without the registration,
-/// except in the cases that [`Registration`] names.
+/// for forks that other threads have begun. So a child of fork(2) does not inherit the returned value, the proof,
+/// without the registration, except in the cases that [`Registration`] names.
 ///
 /// # Errors
 ///

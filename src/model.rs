@@ -143,7 +143,7 @@ pub fn begin_with(start: Start, visit: Visit) {
 ///
 /// # Panics
 ///
-/// In any thread but the model's first.
+/// Outside of a model, in any thread but the model's first, and after a fence or `count_calls` of the same execution.
 ///
 /// ```
 /// # #[cfg(feature = "loom")] {
@@ -160,6 +160,10 @@ pub fn init() {
 }
 
 /// As [`init`], with a choice of how the process begins, and in which order its fences visit the threads.
+///
+/// # Panics
+///
+/// As [`init`].
 ///
 /// ```
 /// # #[cfg(feature = "loom")] {
@@ -184,7 +188,7 @@ pub fn init_from(start: Start, visit: Visit) {
 ///
 /// # Panics
 ///
-/// In any thread but the model's first.
+/// Outside of a model, and in any thread but the model's first.
 ///
 /// ```
 /// # #[cfg(feature = "loom")] {

@@ -1,7 +1,7 @@
 //! A gate before a value: many visit the value, until somebody closes the gate and takes it away.
 //!
-//! Windows calls this run-down protection (`EX_RUNDOWN_REF`); Linux kills a `percpu_ref`. A visit writes
-//! a word of the visitor's own, so visitors do not disturb each other, and the one who closes pays.
+//! Windows calls this run-down protection (`EX_RUNDOWN_REF`); the Linux kernel has `percpu_ref_kill` for it. A visit
+//! writes a word of the visitor's own, so visitors do not disturb each other, and the one who closes pays.
 //!
 //! ```text
 //! A (store buffering)   enter               close
@@ -78,8 +78,8 @@ impl<T, const PLACES: usize> Gate<T, PLACES> {
     /// else has closed it or is about to.
     ///
     /// With the feature `asymmetric` it interrupts the other threads, for microseconds, and **aborts the process**
-    /// where `asymfence::heavy_fence` does. A thread that is inside waits for itself, and a visit whose guard is leaked
-    /// is waited for without end.
+    /// where `asymfence::heavy_fence` does. A thread that calls this while it is inside waits for itself for ever. A
+    /// visit whose guard is leaked is waited for without end, too.
     pub fn close(&self) -> Option<T> {
         // Relaxed: a thread that finds the gate closed accesses nothing. An exchange, so that only one closes it.
         if self.closed.swap(true, Relaxed) {

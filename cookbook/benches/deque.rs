@@ -302,7 +302,7 @@ fn loads() -> impl Iterator<Item = (&'static str, Load)> {
 fn groups(criterion: &mut Criterion) {
     println!("fences: {}", asymfence::init());
     for (what, load) in loads() {
-        // Criterion measures these two loads. The fork-join programs are only in the table.
+        // Criterion measures these two kinds of load. The others are only in the table.
         if !matches!(load, Load::Alone { .. } | Load::BesideAThief { .. }) {
             continue;
         }

@@ -294,7 +294,7 @@ pub struct Owner<T> {
     shared: Arc<Shared<T>>,
     /// The capacity that is kept.
     least: usize,
-    /// Whether to ask for the bias at this call, while the fences are full.
+    /// Says at which calls `pop` tries to restore the bias, while the fences are full.
     to_restore: NowAndThen,
     /// `Send`, and not `Sync`.
     one_thread: PhantomData<Cell<()>>,

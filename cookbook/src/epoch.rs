@@ -336,9 +336,9 @@ impl Handle<'_> {
 
     /// Advances the epoch if no reader lags behind, whether an advance is due or not, and drops the objects that no
     /// reader can have any more. If no guard exists, three calls drop everything that was retired before through this
-    /// handle. In a destructor that the collector runs, the call drops nothing, and neither in a destructor to which
-    /// calls of 16 other structures of this crate have led. If a destructor panics, so does this call, after the other
-    /// objects that were retired with that one; if two of these panic, the process aborts.
+    /// handle. The call drops nothing in a destructor that the collector runs, nor in one to which calls of 16 other
+    /// structures of this crate have led. If a destructor panics, so does this call, after the other objects that were
+    /// retired with that one; if two of these panic, the process aborts.
     pub fn flush(&self) {
         self.seal();
         self.collector.try_advance();

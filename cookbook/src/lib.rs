@@ -24,7 +24,8 @@
 //! epochs execute a heavy fence). So fences that have become full stay full, and epochs execute heavy fences only by
 //! the number of objects that wait. No pause ends either in a child of fork(2) that enters a time namespace with an
 //! earlier clock, until that clock has caught up with the parent's. (If there is a vdso and the C library does not use
-//! it, std reads a clock by the call that is refused, and panics.)
+//! it, these structures have a clock. But in a wait with a deadline std reads the clock too, by the call that is
+//! refused, and panics.)
 //!
 //! All but the deque wait for locks at times. A lock is held for a few instructions, an allocation, some wake-ups, or a
 //! look at the slots of all readers. What these pages say of waiting ("at most", "waits for nobody", "does not wait")

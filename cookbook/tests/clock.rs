@@ -46,7 +46,7 @@ fn a_lock_does_not_ask_the_clock_of_std_and_is_biased_after_a_panic_of_a_writer(
     REFUSES.set(true);
     catch_unwind(AssertUnwindSafe(writes)).expect_err("std panics");
 
-    // The reader is in by its slot, which only a writer that finds the bias on looks at.
+    // The reader is in by its slot. Only a writer that finds the lock biased looks at the slots.
     assert!(lock.is_biased());
     assert!(lock.try_write().is_none(), "beside a reader");
     drop(section);

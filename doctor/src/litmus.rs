@@ -31,8 +31,8 @@ pub(crate) enum Fence {
     Full,
     Heavy,
     /// Takes as long as a short system call, and is a full fence of its caller alone: what a rung would be that reaches
-    /// nobody. (If a fence takes longer than a store stays in the store buffer, it cannot be told from a heavy fence by
-    /// its outcomes. So tests/it counts the interrupts.)
+    /// nobody. (A fence that reaches nobody, but takes longer than a store stays in the store buffer, cannot be told
+    /// from a heavy fence by the outcomes of the test. So tests/it counts the interrupts.)
     #[allow(dead_code, reason = "only tests/litmus.rs needs to know that its test has teeth")]
     Decoy,
 }

@@ -10,7 +10,7 @@ pub(crate) struct Machine {
     pub(crate) processor: String,
     /// On how many processors this process may run.
     pub(crate) processors: usize,
-    /// The number of processors whose whole time a quota allows it, if that is fewer.
+    /// How many processors' time a quota allows this process, if that is fewer than `processors`.
     pub(crate) quota: Option<usize>,
     /// What membarrier(2) QUERY offers, by name; or why that cannot be told.
     pub(crate) commands: Result<Vec<String>, String>,
@@ -40,8 +40,8 @@ impl Machine {
 /// Whether this process may call membarrier(2). False if the build, the environment, or the `strategy` that was asked
 /// for switches the asymmetry off.
 pub(crate) fn calls_membarrier(strategy: Option<&str>) -> bool {
-    // As the library reads it: if the environment has the variable twice, the first one counts; any other word is taken
-    // for `symmetric`.
+    // As the library reads it: any word that is not empty switches the asymmetry off, since one that is not known is
+    // taken for `symmetric`. If the environment has the variable twice, the first one counts.
     let is_switched_off = cfg!(any(asymfence_symmetric, asymfence_tsan))
         || env::var_os("ASYMFENCE").is_some_and(|word| !word.is_empty());
     !is_switched_off && strategy != Some("symmetric")

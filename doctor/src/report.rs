@@ -42,7 +42,7 @@ impl Report {
                 "the best that works here".to_owned()
             }
             Verdict::Taken if self.is_switched_off() => "the asymmetry is switched off".to_owned(),
-            Verdict::Taken => "no rung works here".to_owned(),
+            Verdict::Taken => "no mechanism works here".to_owned(),
             Verdict::NotTried if self.asked_for => {
                 format!("--strategy asked for {}", self.strategy)
             }

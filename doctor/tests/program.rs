@@ -326,7 +326,7 @@ mod in_places {
         assert!(said.contains("calls membarrier(2)"), "{said}");
     }
 
-    /// The build's switch does without the environment's.
+    /// The build's switch is enough without that of the environment.
     #[cfg(asymfence_symmetric)]
     #[test]
     fn the_switch_of_the_build_is_enough() {
@@ -348,7 +348,7 @@ mod in_places {
         assert_eq!(taken["name"], report["strategy"]);
         let reason = if taken["name"] == "symmetric" {
             assert!(rungs[1..rungs.len() - 1].iter().all(|rung| rung["verdict"] == "refused"));
-            "no rung works here"
+            "no mechanism works here"
         } else {
             "the best that works here"
         };
@@ -393,7 +393,7 @@ mod in_places {
     }
 
     /// One run for each of the first threads that the doctor creates: the four at its start, two for the costs, and the
-    /// two sides of the table's first cell. The kernel refuses that thread and all later ones.
+    /// two sides of the table's first cell. strace refuses that thread and all later ones, in the kernel's place.
     #[test]
     fn a_thread_that_cannot_be_created_is_told() {
         const AT_THE_START: u32 = 4;

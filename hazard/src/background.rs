@@ -55,10 +55,10 @@ macro_rules! new {
     };
 }
 
-/// The name of a process is one word. Its bits below this one are the process's number. The bits from this one on count
-/// the calls of fork(2) that led to the process. A child may have the number of the process that started the thread, in
-/// another PID namespace or later; or a filter may refuse to tell the number. And a child that no fork(2) of the C
-/// library made has not been counted.
+/// The name of a process is one word. The bits of the word below the bit with this index are the process's number. The
+/// others count the calls of fork(2) that led to the process. A child may have the number of the process that started
+/// the thread, in another PID namespace or later; or a filter may refuse to tell the number. And a child that no
+/// fork(2) of the C library made has not been counted.
 const FORKS: u32 = usize::BITS - 10;
 
 /// A name of this process: never 0.

@@ -253,9 +253,10 @@ impl<T, F: Family> Link<T, F> {
 
     /// What the link holds. For comparisons, or for a caller that knows that the object is valid. To use an object that
     /// other threads may retire, [`follow`](HazardPointer::follow) the link. To write what the link holds into another
-    /// object, as the push of a stack does, protect it before ([`protect_raw`](HazardPointer::protect_raw)) and load it
-    /// again. Otherwise the object may be freed, and another one be linked at its address: then a later exchange
-    /// succeeds, and what was written is a pointer to the freed object.
+    /// object, as the push of a stack does, first protect the object that the link holds
+    /// ([`protect_raw`](HazardPointer::protect_raw)), and then load the link again. Otherwise the object may be freed,
+    /// and another one be linked at its address: then a later exchange succeeds, and what was written is a pointer to
+    /// the freed object.
     #[inline]
     #[must_use]
     pub fn load(&self) -> Tagged<T> {
@@ -352,7 +353,12 @@ impl<T, F: Family> Link<T, F> {
     /// Does not compile if the alignment of the type leaves no bits free: see [what it may lead
     /// to](Link#what-it-may-lead-to).
     pub fn fetch_or(&self, tag: usize) -> Tagged<T> {
-        const { assert!(Tagged::<T>::TAGS & Self::FROZEN != 0, "its alignment leaves no bit") };
+        const {
+            assert!(
+                Tagged::<T>::TAGS & Self::FROZEN != 0,
+                "the alignment of the type leaves no bit for a tag"
+            )
+        };
         // Relaxed: a guess, for the exchange to compare with.
         let mut word = self.word.load(Relaxed);
         loop {

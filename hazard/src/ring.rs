@@ -67,8 +67,9 @@ pub(crate) const AT_ONCE: usize = 64;
 pub(crate) const FARTHEST: usize = 32;
 
 /// How often a thread that waits for a ring's lock (a reclaim, or an owner in a hurry) tries to take it, and for how
-/// many microseconds at most where there is a clock: beside busy programs a single yield may take milliseconds. The
-/// lock is held only for a short look. Only a thread that a fork did not copy holds it for ever.
+/// many microseconds at most where there is a clock. (The number of tries alone would not bound the time: beside busy
+/// programs a single yield may take milliseconds.) The lock is held only for a short look. Only a thread that a fork
+/// did not copy holds it for ever.
 const TRIES: u32 = if LOOM { 2 } else { 10_000 };
 const LONGEST: usize = 200_000;
 

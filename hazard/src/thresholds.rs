@@ -76,6 +76,7 @@ impl Default for Thresholds {
 /// maximum is lower.)
 pub(crate) const STRIDE: usize = 4;
 
-/// The domain counts a thread's new objects when they are `Thresholds::objects` divided by this (at most `AT_ONCE`), or
-/// hold `Thresholds::bytes` divided by this (or by the number of rings that have an owner, if that is more).
+/// The domain counts a thread's new objects when their number reaches `Thresholds::objects` divided by this (`AT_ONCE`
+/// if that is less). It also counts them when their bytes reach `Thresholds::bytes` divided by this, or by the number
+/// of rings that have an owner, if that is more.
 pub(crate) const SHARE: usize = 16;

@@ -80,8 +80,9 @@ const COSTLY: usize = 128;
 /// greater threshold is this one.
 const MOST: isize = isize::MAX / 2;
 
-/// How often `reclaim_all` checks again whether another thread is done, and for how many microseconds at most where there
-/// is a clock: beside busy programs a single yield may take milliseconds.
+/// How often `reclaim_all` checks again whether another thread is done, and for how many microseconds at most where
+/// there is a clock. (The number of checks alone would not bound the time: beside busy programs a single yield may take
+/// milliseconds.)
 const PATIENCE: u32 = 1_000;
 const LONGEST: usize = 1_000_000;
 
@@ -496,9 +497,9 @@ impl Untyped {
         new + STRIDE.max(self.stride)
     }
 
-    /// Whether each check frees many objects: so much waited at the last heavy fence. Of bytes less is enough. For if
-    /// many small objects stand before large ones, they are gone before so much waits that a single retire frees all.
-    /// (No bound depends on that: it only spreads what `drain` would free.)
+    /// Whether each check frees many objects, because very much waited at the last heavy fence. For bytes the bound is
+    /// lower. So if many small objects stand before large ones, the small ones are gone before enough bytes wait for a
+    /// single retire to free all (`drain`). (No bound depends on that: it only spreads what `drain` would free.)
     fn hurries(&self) -> bool {
         self.waited_of(8, 1) || self.bytes_waited_of(3, 2)
     }
@@ -508,9 +509,10 @@ impl Untyped {
         AT_ONCE.min(self.thresholds.objects)
     }
 
-    /// Whether a heavy fence is due by numbers, and this thread has to execute it. If another thread of the process has
-    /// executed one, for whatever purpose, since half of these objects had come, that one serves the half, and none is
-    /// due, unless what came after the half is enough by itself.
+    /// Whether a heavy fence is due by numbers, and this thread has to execute it. The domain notes the moment when
+    /// half of the objects that make a heavy fence due have come. If any thread of the process has executed one since
+    /// then, for whatever purpose, it serves that half. Then none is due, unless what came after the moment is enough
+    /// by itself.
     fn is_due(&self) -> bool {
         let mut is_served = false;
         while self.claim() {

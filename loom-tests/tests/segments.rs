@@ -319,8 +319,8 @@ fn whoever_finds_a_segment_finds_all_of_its_header() {
     static FOUND: AtomicBool = AtomicBool::new(false);
     check(|| {
         let segment = Segment::new(true);
-        // The maker in the first thread: loom forgets that the other has loaded the magic when the maker itself
-        // does, and would not look at the executions in which the maker is first.
+        // The maker must be the first thread. Otherwise loom, when the maker loads the magic, would forget that the
+        // other thread has loaded it, and leave out the executions in which the maker comes first.
         let finder = Arc::clone(&segment);
         let finder = thread::spawn(move || match finder.header.mode() {
             Err(error) => assert_eq!(error, Misfit::NotCreated),

@@ -105,7 +105,7 @@ impl SegmentStep {
             SegmentStep::Identify => "fstat or fstatfs of the lock file",
             SegmentStep::Reopen => "opening the lock file anew by /proc/thread-self/fd",
             SegmentStep::Lock => "fcntl(F_OFD_SETLK or F_OFD_GETLK) on the lock file",
-            SegmentStep::Map => "mmap of the lock file or of a page of memory",
+            SegmentStep::Map => "mmap of the lock file, or mmap or madvise of a page of memory",
         }
     }
 
@@ -236,8 +236,8 @@ impl fmt::Display for SegmentError {
             ),
             SegmentError::LockNotKept => f.write_str(
                 "the lock is not there: either the file system does not keep a lock for as long as the file is mapped \
-                 (overlayfs and FUSE do not): take a memfd, or a file in /dev/shm; or a sandbox answers fcntl(2) or \
-                 mmap(2) in the kernel's place: let the kernel answer",
+                 (overlayfs does not; FUSE and aufs may not, and are refused): take a memfd, or a file in /dev/shm; or \
+                 a sandbox answers fcntl(2) or mmap(2) in the kernel's place: let the kernel answer",
             ),
             SegmentError::PlaceLost => f.write_str(
                 "the place in the table is no longer held, as after the restore of a checkpoint; attach again",

@@ -49,8 +49,8 @@ use core::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 /// How many words of shared memory a segment takes: 1 KiB.
 pub const WORDS: usize = 256;
 
-/// The first byte of the file that is locked: two for each place. The file does not have to have such bytes, and nothing
-/// else may lock them.
+/// The first of the bytes of the file that are locked, two for each place. The file may be shorter than that. Nothing
+/// else may lock these bytes.
 pub(super) const FIRST_BYTE: u64 = 1 << 62;
 
 /// How many participants a segment has places for.
@@ -373,7 +373,8 @@ impl<W: Word, const N: usize> Header<W, N> {
         index: usize,
         clean: &mut impl FnMut(usize),
     ) -> Result<Cleaned, Stop<L::Error>> {
-        // Dropped after the change is: until then nobody else can lock that byte.
+        // Declared first, so dropped after `_change`: until then it keeps the lock on that byte, even if another thread
+        // closes every descriptor.
         let _hold;
         let _change = Change::lock(locks, description, index)?;
         let found = self.word(index);
@@ -425,8 +426,8 @@ impl<W: Word, const N: usize> Header<W, N> {
     }
 }
 
-/// How often a place is looked at. Again only after a fork in the middle, or if it was given back at that moment; but a
-/// process may overwrite the table each time.
+/// How often a place is looked at, at most. It is looked at again only after a fork in the middle, or if it was given
+/// back at that moment. There is a bound because a process may overwrite the table each time.
 const LOOKS: usize = 4;
 
 /// How a place was cleaned.

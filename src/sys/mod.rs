@@ -32,7 +32,7 @@ pub(crate) struct Mechanism {
     pub(crate) waiting: Option<Waiting>,
 
     /// Registers again for `call`, after the kernel answered that the process is not registered. `None` if the rung
-    /// needs no registration. Then a fork cannot leave a child with the decision and without a registration.
+    /// needs no registration. Then the decision does not wait for forks (FORKED-TOGETHER).
     pub(crate) register: Option<fn() -> Result<(), Failure>>,
 }
 
@@ -613,8 +613,8 @@ fn exit_group(status: i32) -> ! {
 const LAST_SIGNAL_OF_THE_C_LIBRARY: usize = if cfg!(target_env = "gnu") { 33 } else { 34 };
 
 /// The calls by which a process stops. Not by rustix: it has no sigaction and no sigprocmask, and takes getpid(2) and
-/// gettid(2) for infallible. On the architectures for which the next module is not built the C library makes them:
-/// there rustix links it, also without `std`.
+/// gettid(2) for infallible. This module is for the architectures that the one below does not support. Here the C
+/// library makes the calls: rustix links it there, also without `std`.
 #[cfg(all(
     any(target_os = "linux", target_os = "android"),
     not(any(

@@ -160,8 +160,9 @@ impl Description {
         self.identity
     }
 
-    /// Whether the number of the descriptor is still ours. The byte is one that this description has locked: another
-    /// description of the same file finds that lock.
+    /// Whether the number of the descriptor is still ours. The byte is one that this description has locked. A
+    /// description does not find its own lock. So if the lock is found, the number stands for another description of
+    /// the same file.
     pub(crate) fn is_open(&self, bytes: Range<u64>) -> bool {
         let is_ours = self.has_its_number()
             && self.find(bytes).map_or_else(|errno| errno != libc::EBADF, |is_found| !is_found);
@@ -177,8 +178,8 @@ impl Description {
         self.is_lost.get()
     }
 
-    /// Whether the number still stands for the file that was opened. If the kernel may not be asked, it does: a filter
-    /// began a moment ago, and a descriptor that is not closed keeps its locks.
+    /// Whether the number still stands for the file that was opened. If a filter that began a moment ago refuses the
+    /// question, the answer is yes: a descriptor that is left open by mistake would keep its locks.
     fn has_its_number(&self) -> bool {
         match identity(self.file.as_fd()) {
             Ok(found) => found == self.identity,

@@ -108,7 +108,7 @@ fn a_rare_side_that_is_rare_keeps_the_bias() {
     });
 }
 
-/// The clock begins with the program.
+/// Also at the time 0: a clock may begin when its program does.
 #[test]
 fn the_first_rare_side_keeps_the_bias_at_whatever_time() {
     Child::default().run(|| {

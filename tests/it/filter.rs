@@ -160,7 +160,8 @@ pub(crate) fn on_command(command: MembarrierCommand, action: SeccompAction) -> B
     compile([(SYS_membarrier, vec![rule(SeccompCmpOp::Eq, command)])], action)
 }
 
-/// A membarrier call meets `action` if its arguments (the command, the flags) satisfy all of one of these.
+/// A membarrier call meets `action` if its arguments (the command, the flags) satisfy every condition of at least one
+/// of these lists.
 pub(crate) fn on_arguments(
     any_of: &[&[(u8, SeccompCmpOp, u64)]],
     action: SeccompAction,
@@ -168,7 +169,8 @@ pub(crate) fn on_arguments(
     on_call(SYS_membarrier, any_of, action)
 }
 
-/// The call meets `action` if its arguments satisfy all of one of these, and always if there are none.
+/// The call meets `action` if its arguments satisfy every condition of at least one of these lists; if there is no
+/// list, always.
 pub(crate) fn on_call(
     call: c_long,
     any_of: &[&[(u8, SeccompCmpOp, u64)]],

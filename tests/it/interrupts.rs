@@ -19,7 +19,8 @@ pub(crate) fn interrupts(kind: &str) -> Option<u64> {
     Some(counts.map_while(|count| count.parse::<u64>().ok()).sum())
 }
 
-/// The calls of a go, few so that a go is over before another process interrupts much, and the most goes.
+/// How many calls a go makes (few, so that it is over before another process interrupts much), and how many goes there
+/// are at most.
 const CALLS: u64 = 400;
 const GOES: u32 = 200;
 

@@ -61,7 +61,7 @@ pub(crate) fn is_too_long() -> bool {
     cfg!(miri)
 }
 
-/// Where another platform is emulated, it is said.
+/// The name of the platform comes first if Miri or a job of `cargo xtask platforms` runs the test.
 fn of_platform(what: &str) -> String {
     let platform = std::env::var("ASYMFENCE_TEST_PLATFORM");
     platform.map_or_else(|_| what.to_owned(), |platform| format!("on {platform}: {what}"))

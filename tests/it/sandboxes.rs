@@ -102,7 +102,7 @@ fn a_sandbox_that_answers_0_to_everything_is_not_believed() {
     });
 }
 
-/// The commands whose success a process must be able to believe, to decide and to take part in a segment.
+/// A process that decides, or takes part in a segment, must be able to believe the success of these commands.
 const BELIEVED: [u64; 3] = [1 << 0, 1 << 3, 1 << 4];
 
 /// The kernel answers QUERY. A sandbox answers 0 to the other commands, to some of them, or to numbers that are no
@@ -167,7 +167,7 @@ fn a_moments_reason_at_the_registration_or_the_trial_does_not_cost_the_rung() {
     }
 }
 
-/// The twin: the calls were injected, and a lasting failure is reported.
+/// The twin. It shows that the failures were injected, and that a lasting one is reported.
 #[test]
 fn want_of_memory_that_does_not_pass_costs_the_rung() {
     let Some(child) = Child::injected("error=ENOMEM:when=2+") else { return };
@@ -205,8 +205,8 @@ fn a_sandbox_that_interrupts_every_read_holds_nobody_up() {
     });
 }
 
-/// A handler that interrupts the call may fork. Parent and child share the positions of their files, so neither moves one.
-/// The twin is above: these reads are made.
+/// A handler that interrupts the call may fork. Parent and child share the positions of their files, so neither may
+/// move one. The twin is the test above: it shows that the files are read.
 #[test]
 fn no_file_is_read_by_its_position() {
     Child::default().run(|| {
@@ -654,7 +654,7 @@ fn where_cpuid_is_said_to_be_forbidden_the_rung_that_needs_it_is_refused() {
     });
 }
 
-/// What the processor says was read at the decision.
+/// The decision has already read what CPUID says.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn the_other_rung_needs_no_cpuid_once_decided() {
@@ -721,7 +721,7 @@ fn a_process_at_its_limit_of_data_fails_on_the_mprotect_rung_and_is_told_why() {
     });
 }
 
-/// One that is there already when it decides does not take the rung.
+/// A process that is at the limit when it decides does not take the rung.
 #[test]
 fn a_process_at_its_limit_of_data_does_not_take_the_mprotect_rung() {
     Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {

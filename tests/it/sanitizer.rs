@@ -12,7 +12,7 @@ use crate::child::Child;
 #[derive(Default)]
 struct Plain(UnsafeCell<u64>);
 
-// SAFETY: read only after a store that `pass` makes sure comes before.
+// SAFETY: `pass` makes sure that the store comes before each read.
 unsafe impl Sync for Plain {}
 
 /// Scenario B, and C with the fences exchanged.

@@ -195,8 +195,8 @@ fn who_may_not_ask_about_a_terminal_stops_all_the_same() {
     }
 }
 
-/// There vmsplice(2) would read into the message. The twin is the last case of
-/// `whatever_standard_error_is_it_gets_the_message`.
+/// On the reading end of a pipe vmsplice(2) reads: it would move what the pipe holds into the message. The twin is the
+/// last case of `whatever_standard_error_is_it_gets_the_message`.
 #[test]
 fn a_pipe_that_standard_error_can_only_read_keeps_what_it_holds() {
     Child::default().filtering().run(|| {
@@ -522,7 +522,7 @@ fn a_handler_of_sigabrt_that_fences_is_called_once() {
     assert!(outcome.cannot_run() || outcome.count("asymfence: heavy fence") == 1, "{outcome:?}");
 }
 
-/// Whether a handler of SIGABRT runs in the thread that does this; DONE if it does, or else 1.
+/// Ends the process: with DONE if the handler of SIGABRT runs in the thread that does `work`, otherwise with 1.
 fn handled_here(work: fn()) {
     static WORKER: AtomicI32 = AtomicI32::new(0);
     fn this_thread() -> i32 {

@@ -167,9 +167,9 @@ fn of_shape(shape: &str) -> &'static str {
     if shape == "walk" { "each round of a loop" } else { "once" }
 }
 
-/// Returns the instructions that `light` has and `none` has not. An error if they are not those of `asks`. Not counted
-/// are the address of what is loaded, which the linker makes a constant and a loop forms before it begins, and copies
-/// from register to register that the register allocator made.
+/// Returns the instructions that `light` has and `none` has not. An error if they are not those of `asks`. Two things
+/// are not counted: the address of what is loaded (the linker makes it a constant, and it is computed before a loop
+/// begins), and copies from register to register.
 fn branch(light: &[String], none: &[String], asks: &[&str]) -> Result<Vec<String>> {
     let is_address =
         |line: &str| ["@GOT", ":got", "%got", "%pcrel"].iter().any(|at| line.contains(at));

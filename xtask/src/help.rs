@@ -68,8 +68,8 @@ step of that name, or else those whose names contain it.
 
 Exit status: 0 all passed; 1 a step failed, or the command was not understood.
 With CI=true in the environment also 1 if a test could not run here, but for
-those that need Miri, a processor that can forbid CPUID, or, on other
-processors than x86_64, the mprotect rung.
+those that need Miri or cannot run in it, that need a processor that can forbid
+CPUID, or, on other processors than x86_64, the mprotect rung.
 ";
 
 /// Whether there is such a command.

@@ -13,13 +13,13 @@ use xshell::{PushEnv, Shell};
 
 use crate::Result;
 
-/// What stands in where a processor cannot forbid CPUID to a program.
+/// The test that replaces the others where a processor cannot forbid CPUID to a program.
 const CPUID: &str = "a filter that says that CPUID is forbidden";
 
 /// Names the file, also to the tests.
 const VARIABLE: &str = "ASYMFENCE_TEST_LEDGER";
 
-/// The platform, if it is not this machine, also to the tests.
+/// The platform, if Miri or a job of `cargo xtask platforms` runs the tests; also to the tests.
 const PLATFORM: &str = "ASYMFENCE_TEST_PLATFORM";
 
 /// What `cargo xtask test` must run in CI.

@@ -6,7 +6,8 @@ s/^( *)locals: List::new\(\),/&\n\1pacer: asymfence::Pacer::new(64).each(128),\n
 # `pin`.
 s/^( *)self.global\(\).collect\(&guard\);/\1let nth = count.0 \/ Self::PINNINGS_BETWEEN_COLLECT;\n\1self.global().collect_if_due(nth, \&guard);/
 # Scan first: a participant that lags behind now would also lag behind after a heavy fence, which would be in vain.
-# Acquire, since then no fence follows, and bags are freed by this epoch. Pairs with: the Release of who advanced.
+# Acquire, because in that case no fence follows, and bags are freed by this epoch. Pairs with: the Release of who
+# advanced.
 /fn try_advance\(/,/^    \}/ {
   s/self.epoch.load\(Ordering::Relaxed\)/self.epoch.load(Ordering::Acquire)/
   s/^( *)asymfence::heavy_fence\(\);/\1if self.lags_behind(global_epoch, guard) {\n\1    return global_epoch;\n\1}\n&/

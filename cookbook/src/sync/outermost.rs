@@ -29,7 +29,8 @@ impl Drop for Leave {
 }
 
 /// Does `work`, unless this thread is doing such work for the same structure already: then the code of others led here,
-/// and the stack must not grow with what it does. Nor if [`DEPTH`] calls are under way in this thread.
+/// and the stack must not grow with what it does. It does not do `work` either if [`DEPTH`] calls are under way in this
+/// thread.
 pub(crate) fn outermost<T>(structure: &T, work: impl FnOnce()) {
     let structure = ptr::from_ref(structure).cast();
     let enter = |inside: &[Cell<*const ()>; DEPTH]| {

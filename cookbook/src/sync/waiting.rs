@@ -66,8 +66,8 @@ fn sleep(time: Duration) {
     thread::sleep(time);
 }
 
-/// Sleeps on `condvar`, but not beyond the `deadline`, if there is one. Returns whether that has passed. Who panics
-/// while the lock is held has changed nothing, so a poisoned one is as good.
+/// Sleeps on `condvar`, but not beyond the `deadline`, if there is one. Returns whether the deadline has passed. A
+/// thread that panics while it holds the lock has changed nothing, so a poisoned lock is as good.
 pub(crate) fn sleep_on<'l, T>(
     condvar: &Condvar,
     _: &'l Mutex<T>,

@@ -12,7 +12,7 @@ use asymfence_cookbook::biased_lock::{BiasedRwLock, ReadGuard, Reader};
 
 use crate::{alone, asked, pass};
 
-/// Whether a read section of now goes by the slot.
+/// Whether a read section that begins now goes by the slot.
 fn is_biased<T>(reader: &mut Reader<'_, T>) -> bool {
     ReadGuard::is_biased(&reader.read())
 }

@@ -85,7 +85,7 @@ fn a_drop_may_pin_and_retire() {
     assert_eq!(deaths.load(Relaxed), 4);
 }
 
-/// A pointer that nobody follows but who looks for leaks.
+/// A pointer that only a tool that looks for leaks follows.
 struct Kept(#[expect(dead_code, reason = "see above")] *const ());
 
 // SAFETY: as above.

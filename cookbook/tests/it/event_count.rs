@@ -351,7 +351,7 @@ fn the_waker_of_the_last_poll_is_woken() {
     assert_eq!(wakers.map(|waker| waker.1.load(Relaxed)), [0, 1]);
 }
 
-/// How a task is announced at each look.
+/// Whether the task is announced at each look.
 #[test]
 fn a_task_looks_before_it_announces_itself_and_after() {
     let event = EventCount::new();
@@ -391,7 +391,7 @@ fn a_notification_of_as_many_as_are_parked_is_one_of_all() {
     assert!(late.as_mut().poll(&mut context).is_pending());
 }
 
-/// Also if all before them were notified when they listened.
+/// Also if all that listened before them have been notified already.
 #[test]
 fn tasks_that_listen_after_a_notification_of_all_pass_the_next_one_on() {
     let event = EventCount::new();

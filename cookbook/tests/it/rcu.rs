@@ -128,7 +128,7 @@ fn the_last_guard_that_goes_ends_a_read_in_whatever_order() {
     assert!(replaced.is_over());
 }
 
-/// Of a hundred values that wait, the first one asked has a heavy fence, and the others have it too.
+/// A hundred values wait. The first that is waited for executes a heavy fence, which serves the others too.
 #[test]
 fn many_that_wait_have_one_heavy_fence() {
     alone(|| {
@@ -368,7 +368,7 @@ fn a_dropped_rcu_runs_every_work_also_if_some_panic() {
         let count = Arc::clone(&done);
         rcu.defer(move || {
             if number % 2 == 0 {
-                // Later payloads are forgotten, so they have no size.
+                // Later payloads are forgotten. These have no size, so nothing leaks.
                 panic::resume_unwind(if number == 0 { Box::new(0) } else { Box::new(()) });
             }
             count.fetch_add(1, Relaxed);

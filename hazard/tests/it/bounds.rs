@@ -597,7 +597,8 @@ fn a_background_reclaimer_runs_every_destructor() {
     }
     domain! { enum Tests {} }
     Child::default().run(|| {
-        // Before it starts. This thread is fast, and looks at its ring once in a few objects.
+        // Before the reclaimer starts: then this thread is a fast one, which looks at its ring only once in a few
+        // objects.
         retire::<Tests>(500, &Arc::default());
         Tests::domain().reclaim_in_background().expect("a thread");
         Tests::domain().reclaim_in_background().expect("it is there");

@@ -206,7 +206,7 @@ fn heavy_fences_that_fail_free_nothing_of_a_cohort_and_are_counted() {
             });
         });
         assert_eq!(deaths.load(Relaxed), 0);
-        // A thread outside of the sandbox frees it all, and from then on each ten.
+        // A thread outside of the sandbox frees it all, and from then on ten at a time.
         assert_eq!(slot.reclaim().expect("a heavy fence").freed, 100);
         (0..10).for_each(|_| slot.store(Borrows(&deaths)));
         assert_eq!((deaths.load(Relaxed), slot.stats().waiting()), (110, 0));

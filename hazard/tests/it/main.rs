@@ -97,8 +97,8 @@ fn stats<F: Family>() -> DomainStats {
     F::domain().stats()
 }
 
-/// Waits until these threads have ended. A scope waits only for their closures: what they do after that, as to leave a
-/// domain, may still be under way when it ends.
+/// Waits until these threads have ended. A scope waits only for their closures: what they do after that, such as
+/// leaving a domain, may still be under way when the scope ends.
 fn joined(threads: Vec<ScopedJoinHandle<'_, ()>>) {
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
 }

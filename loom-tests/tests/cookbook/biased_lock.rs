@@ -191,7 +191,7 @@ fn a_reader_that_tries_is_not_in_together_with_a_writer() {
     }
 }
 
-/// The writer waits for its slot until its reader moves on, and no longer.
+/// The writer waits for the slot of the forgotten section until the reader moves on, and no longer.
 #[test]
 fn a_reader_that_forgot_a_section_lets_the_writer_in() {
     for reads_on in [true, false] {

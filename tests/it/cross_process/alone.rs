@@ -22,7 +22,7 @@ fn file(name: &str) -> File {
     }
     let mut options = File::options();
     options.read(true).write(true).create_new(true);
-    // Seeds run at once, in processes of the same number.
+    // Miri runs several seeds at once, each in a process with the same number. So the name does not use that number.
     let (path, file) = (0..1_000)
         .find_map(|number| {
             let path = std::env::temp_dir().join(format!("asymfence-{name}-{number}"));

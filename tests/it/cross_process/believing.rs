@@ -218,7 +218,8 @@ fn an_attach_that_may_not_ask_about_locks_leaves_no_place_taken() {
     });
 }
 
-/// Each description has its own locks, so two segments of one file take places from each other.
+/// Locks of two descriptions of one file exclude each other. So two segments that lock one file would take places from
+/// each other.
 #[test]
 fn a_file_whose_places_somebody_has_is_not_made_another_segment() {
     Child::default().run(|| {

@@ -141,7 +141,7 @@ fn a_place_that_cannot_be_kept_while_it_is_cleaned_is_left_to_the_next() {
     });
 }
 
-/// By a signal, as a supervisor that lets calls wait makes possible.
+/// A signal can interrupt these calls if a supervisor lets them wait.
 #[test]
 fn each_call_that_is_interrupted_is_made_again() {
     for call in [FCNTL, FSTAT, "munmap"] {
@@ -248,7 +248,7 @@ fn who_reaps_what_is_no_segment_is_told() {
     });
 }
 
-/// The process that has reaped lives on.
+/// The process that has reaped lives on, so its end releases no lock.
 #[test]
 fn a_filter_that_begins_in_clean_leaves_the_place_free() {
     Child::default().run(|| {

@@ -189,7 +189,8 @@ fn those_that_die_in_another_pid_namespace_are_reaped_from_anywhere() {
 fn those_that_die_in_a_sibling_pid_namespace_are_reaped() {
     Child::default().run(|| {
         shared(|header, _| {
-            // This process cannot leave its own twice.
+            // A process can ask only once for a new PID namespace of its children (unshare(2)). So each of the two is
+            // made by a fork.
             in_fork(|| {
                 if next_child_is_pid_1() {
                     ends_well(fork_off(|| forget(attach_symmetric(header))));
@@ -317,8 +318,8 @@ fn closing_every_descriptor_does_not_let_another_clean_a_place_that_is_being_cle
     });
 }
 
-/// Another thread may have opened a description under a number that was closed. A lock of that description would not
-/// exclude this thread.
+/// Another thread may have opened the lock file again under a number that was closed. If this thread went on with the
+/// old number, both would lock by one description, and its locks do not exclude each other.
 #[test]
 fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number() {
     Child::default().run(|| {

@@ -95,7 +95,7 @@ fn two_processes<T: Atomics>(
 ) {
     needs_procfs();
     if let Ok(path) = std::env::var(PEER) {
-        // Nobody may wait for a peer that does not come.
+        // If the parent dies, this process must not wait for it for ever.
         set_parent_process_death_signal(Some(Signal::KILL)).expect("a signal");
         return there(Segment::of(&Memory::open(&path).expect("the memory of the parent")));
     }
@@ -115,9 +115,9 @@ const FCNTL: &str = if cfg!(target_pointer_width = "32") { "fcntl64" } else { "f
 const FSTAT: &str = if cfg!(target_pointer_width = "32") { "fstat64" } else { "fstat" };
 const FSTATFS: &str = if cfg!(target_pointer_width = "32") { "fstatfs64" } else { "fstatfs" };
 
-/// Runs a test's process again and again, as `runs` says. Each time strace answers another one of its calls of `call`,
-/// as `inject` says of the number. Ends with the first process after number `least` that does not say `word`. Returns
-/// how often the word was said; `None` where tracing is not allowed.
+/// Runs a test's process again and again, as `runs` says. Each time strace answers another one of its calls of `call`:
+/// `inject` makes the rule from the number of that call. Ends with the first process after number `least` that does not
+/// say `word`. Returns how often the word was said; `None` where tracing is not allowed.
 fn at_each_call(
     call: &'static str,
     inject: impl Fn(usize) -> String,
@@ -206,8 +206,8 @@ fn lose_the_lock_of(file: &str) {
     let start = usize::from_str_radix(range, 16).expect("an address");
     let start = std::ptr::without_provenance_mut(start);
     let flags = nix::libc::MAP_PRIVATE | nix::libc::MAP_ANONYMOUS | nix::libc::MAP_FIXED;
-    // SAFETY: the mapping is the participant's, who uses it for nothing but to unmap it. Another takes its place, so
-    // that this does not hit what comes there next.
+    // SAFETY: the mapping is the participant's, who uses it for nothing but to unmap it. Another mapping takes its
+    // place. So the participant's munmap(2) does not remove what would come there next.
     let instead = unsafe { nix::libc::mmap(start, 1, nix::libc::PROT_NONE, flags, -1, 0) };
     assert_eq!(instead, start);
 }

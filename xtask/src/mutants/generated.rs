@@ -167,8 +167,8 @@ pub(crate) fn run(sh: &Shell, which: Which, word: &str) -> Result {
     }
     if cases.is_empty() {
         return Err(format!(
-            "no mutant that would be tried has `{word}` in its description (guards are tried with --all or --quick \
-             alone; --quick leaves out those that have a reason and that nothing has caught)"
+            "no mutant that would be tried has `{word}` in its description (guards are tried only with --all or \
+             --quick; --quick leaves out those that have a reason and that nothing has caught)"
         )
         .into());
     }
