@@ -1,8 +1,8 @@
 //! Asymmetric memory fences: [`light_fence`] for the side that runs millions of times a second, which executes no fence
 //! instruction, and [`heavy_fence`] for the side that runs rarely, which makes every thread of the process execute a
 //! full fence, `fence(SeqCst)`. Together the two order memory accesses as a pair of `fence(SeqCst)` does. Before the
-//! process has chosen a mechanism for that, and where none works, a light fence is `fence(SeqCst)`; where none works,
-//! so is a heavy fence (see [`Strategy`]).
+//! process has chosen a mechanism for heavy fences, and where none works, a light fence is `fence(SeqCst)`. Where none
+//! works, a heavy fence is `fence(SeqCst)` too (see [`Strategy`]).
 //!
 //! # The contract
 //!

@@ -249,7 +249,7 @@ impl Load {
         }
     }
 
-    /// Of a sample, some milliseconds: a thief comes in several times.
+    /// How many rounds a sample has: some milliseconds' worth, so that a thief comes several times.
     fn rounds(self) -> u64 {
         match self {
             Load::Alone { .. } | Load::BesideAThief { .. } => 2_000_000,

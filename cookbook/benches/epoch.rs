@@ -32,7 +32,7 @@ trait Epochs: Sync + Sized {
     fn new() -> Self;
     /// A collector as a reading thread uses it, after it has registered.
     fn reader(&self) -> impl FnMut() -> u64;
-    /// What one does to replace: how many objects wait then, if that is known.
+    /// A function that replaces the object once. It returns how many objects wait then, or 0 if that is not known.
     fn writer(&self) -> impl FnMut() -> usize;
 }
 

@@ -414,7 +414,7 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
         table!("6 notify four, nobody sleeps", 1_000_000, notify_several:
             "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event,
             "parking_lot, lock and condvar" ParkingLot),
-        table!("7 wait until the time is over, at once, beside a thread that runs", 500, wait_in_vain:
+        table!("7 wait with a deadline that has passed, beside a thread that runs", 500, wait_in_vain:
             "EventCount" Asymmetric, "its symmetric twin" Symmetric, "event-listener" Event,
             "parking_lot, lock and condvar" ParkingLot),
         table!("8 notify four, which all sleep", 200, wake_four:

@@ -35,7 +35,7 @@
 //!
 //! # Cost
 //!
-//! A write is expensive, and for a while after it reads cost more too. A biased read section takes a few loads, two
+//! A write is expensive, and reads cost more too for a while after it. A biased read section takes a few loads, two
 //! stores and two light fences (full ones while writers come often), on memory that no other reader writes. The first
 //! write after the bias was turned on takes a heavy fence, which interrupts the running threads, and a load of each
 //! slot. Until the bias is turned on again writes cost what they cost on the underlying lock. Read sections do too,

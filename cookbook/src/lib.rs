@@ -14,18 +14,18 @@
 //! full fences, with at most two heavy fences in a millisecond if callers come one at a time ([`asymfence::Bias`]).
 //!
 //! [The limits](https://docs.rs/asymfence/latest/asymfence/guide/limits/) of the fences say what every promise of these
-//! pages assumes. Signal handlers and global allocators must use none of them, with one exception: a signal handler may
-//! read an [`rcu`] through a reader of its own. A child of fork(2) must not use a structure that other threads of its
-//! parent were using at the time of the fork: a lock may stay taken for ever. All but [`rcu`] read the clock, by an
-//! instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. A heavy fence, also that of an RCU
-//! writer, may read it while it waits for another thread's (see [`asymfence::heavy_fence`]). If a sandbox refuses
-//! clock_gettime(2) where no vdso serves it, there is no clock. Then every deadline counts as passed, so a call with a
-//! timeout gives up at once. And no pause ends (the quiet time after which an [`asymfence::Bias`] is restored, or
-//! epochs execute a heavy fence). So fences that have become full stay full, and epochs execute heavy fences only by
-//! the number of objects that wait. No pause ends either in a child of fork(2) that enters a time namespace with an
-//! earlier clock, until that clock has caught up with the parent's. (If there is a vdso and the C library does not use
-//! it, these structures have a clock. But in a wait with a deadline std reads the clock too, by the call that is
-//! refused, and panics.)
+//! pages assumes. Signal handlers and global allocators must use none of the structures, with one exception: a signal
+//! handler may read an [`rcu`] through a reader of its own. A child of fork(2) must not use a structure that other
+//! threads of its parent were using at the time of the fork: a lock may stay taken for ever. All but [`rcu`] read the
+//! clock, by an instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. A heavy fence, also
+//! that of an RCU writer, may read it while it waits for another thread's (see [`asymfence::heavy_fence`]). If a
+//! sandbox refuses clock_gettime(2) where no vdso serves it, there is no clock. Then every deadline counts as passed,
+//! so a call with a timeout gives up at once. And no pause ends (the quiet time after which an [`asymfence::Bias`] is
+//! restored, or epochs execute a heavy fence). So fences that have become full stay full, and epochs execute heavy
+//! fences only by the number of objects that wait. No pause ends either in a child of fork(2) that enters a time
+//! namespace with an earlier clock, until that clock has caught up with the parent's. (If there is a vdso and the C
+//! library does not use it, these structures have a clock. But in a wait with a deadline std reads the clock too, by
+//! the call that is refused, and panics.)
 //!
 //! All but the deque wait for locks at times. A lock is held for a few instructions, an allocation, some wake-ups, or a
 //! look at the slots of all readers. What these pages say of waiting ("at most", "waits for nobody", "does not wait")

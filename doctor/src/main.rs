@@ -1,5 +1,6 @@
-//! Which mechanism the asymmetric fences use on this machine, and what they cost: the rungs of the ladder, each with
-//! the reason why it was taken or refused, the costs, and the pairing table as seen on two real processors.
+//! Which mechanism the asymmetric fences use on this machine, and what they cost: every mechanism of the target (a
+//! *rung* of the *ladder*), with the reason why it was taken, refused or not tried; the costs; and the pairing table as
+//! seen on two real processors.
 
 mod arguments;
 mod bar;

@@ -193,8 +193,8 @@ impl Report {
         let mut warnings = String::new();
         if self.machine.processors == 1 {
             warnings += &wrap(
-                "warning: one processor. No sibling runs beside a heavy fence, so what it costs others \
-                 and the pairing table cannot be seen here.",
+                "warning: one processor. No sibling runs beside a heavy fence, so neither its cost to \
+                 other threads nor the pairing table can be seen here.",
                 "  ",
             );
         }
@@ -217,7 +217,8 @@ impl Report {
         if self.have_strayed && self.machine.processors != 1 {
             warnings += &wrap(
                 "warning: the system refused to keep the threads on one processor each (sched_setaffinity(2), \
-                 on Linux). Where two of them shared one, what others lose and the weak outcomes are too few.",
+                 on Linux). If two threads shared one, the report shows too few weak outcomes, and too little of \
+                 what others lose.",
                 "  ",
             );
         }

@@ -610,7 +610,8 @@ fn worst(beside: bool) -> [Row; 2] {
     [row("p99.99", 0), row("least max", 1)]
 }
 
-/// Nanoseconds for each of 20,000 objects that one reclaim frees, while that many hazard pointers protect other objects.
+/// Nanoseconds for each of 20,000 objects that one reclaim frees, while `protecting` hazard pointers protect other
+/// objects.
 fn reclaim_beside(protecting: usize) -> f64 {
     const OBJECTS: usize = 20_000;
     let protected: Vec<*mut Object> = (0..protecting as u64).map(boxed).collect();

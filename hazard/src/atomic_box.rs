@@ -80,8 +80,8 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 ///
 /// *Inserting* into an owner that was removed meanwhile returns `Ok`, but the new object is lost: it is freed with its
 /// owner. A [`Link`](crate::Link) and the nodes of a [`Chain`](crate::Chain) can be *frozen*: then the link leads
-/// nowhere for ever, and an insertion there fails. An `AtomicBox` cannot. So if other threads remove owners, use one of
-/// these, or let only one thread at a time insert and remove.
+/// nowhere for ever, and an insertion there fails. An `AtomicBox` cannot be frozen. So if other threads remove owners,
+/// use one of these, or let only one thread at a time insert and remove.
 ///
 /// # Orderings
 ///

@@ -56,9 +56,9 @@ macro_rules! new {
 }
 
 /// The name of a process is one word. The bits of the word below the bit with this index are the process's number. The
-/// others count the calls of fork(2) that led to the process. A child may have the number of the process that started
-/// the thread, in another PID namespace or later; or a filter may refuse to tell the number. And a child that no
-/// fork(2) of the C library made has not been counted.
+/// others count the calls of fork(2) that led to the process. Neither part is enough alone. A child may have the same
+/// number as the process that started the thread, in another PID namespace or later, or a filter may refuse to tell the
+/// number. And a child that was not made by the C library's fork(2) is not counted.
 const FORKS: u32 = usize::BITS - 10;
 
 /// A name of this process: never 0.

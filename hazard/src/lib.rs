@@ -117,24 +117,25 @@
 //!
 //! # Limits
 //!
-//! The crate needs an allocator. [The limits] of the fences say what every promise assumes. Models use the feature
-//! `loom`, as [the fences' guide] says; with it the constructors are not `const fn`, so a `static` of these types does
-//! not compile. With `std`, the first call of a thread for a domain registers a destructor of a thread-local with the C
-//! library, which may take a lock: glibc takes that of dlopen(3). What these pages say of waiting does not count that
-//! lock. A signal handler may protect an object by a hazard pointer that was created before. It must not create or drop
-//! one, as `load` does, and must not retire. A global allocator, and a hook that it calls, may create and drop hazard
-//! pointers, and may retire. (A thread keeps what it has retired in a queue, its *ring*: see [`Domain`]. If a retire
-//! allocates, and the allocator retires meanwhile, the inner retire puts its object into another ring.) (A retire may
-//! allocate, so the allocator must see to it that it does not call itself for ever.) In a destructor one may retire. If
-//! a destructor runs in a coroutine and suspends it, the thread that ran the destructor frees nothing of the domain
-//! until the coroutine continues or is dropped. A coroutine with a stack of its own that creates or drops a hazard
-//! pointer, loads from a cell, or retires, must not continue in another thread: the compiler may assume that the
-//! coroutine is still in the thread in which it was before (see [the limits]). With the feature `std` a retire or a
-//! reclaim reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. If
-//! [`Thresholds::pause`] is `None`, a thread reads the clock only while it waits for another thread: for one that takes
-//! objects out of a ring or frees them, or for one that executes a heavy fence (see [`asymfence::heavy_fence`]). This
-//! holds for the thread of `reclaim_in_background` too, whose sleep reads no clock on Linux and Android. A child of
-//! fork(2) can continue to use everything: see [`Domain`].
+//! The crate needs an allocator. On x86-64 it executes `prefetchw`. Intel's first 64-bit processors (the Pentium 4 and
+//! Xeon of 2004 and 2005) do not have that instruction, so it does not run on them. [The limits] of the fences say what
+//! every promise assumes. Models use the feature `loom`, as [the fences' guide] says; with it the constructors are not
+//! `const fn`, so a `static` of these types does not compile. With `std`, the first call of a thread for a domain
+//! registers a destructor of a thread-local with the C library, which may take a lock: glibc takes that of dlopen(3).
+//! What these pages say of waiting does not count that lock. A signal handler may protect an object by a hazard pointer
+//! that was created before. It must not create or drop one, as `load` does, and must not retire. A global allocator,
+//! and a hook that it calls, may create and drop hazard pointers, and may retire. (A thread keeps what it has retired
+//! in a queue, its *ring*: see [`Domain`]. If a retire allocates, and the allocator retires meanwhile, the inner retire
+//! puts its object into another ring.) (A retire may allocate, so the allocator must see to it that it does not call
+//! itself for ever.) In a destructor one may retire. If a destructor runs in a coroutine and suspends it, the thread
+//! that ran the destructor frees nothing of the domain until the coroutine continues or is dropped. A coroutine with a
+//! stack of its own that creates or drops a hazard pointer, loads from a cell, or retires, must not continue in another
+//! thread: the compiler may assume that the coroutine is still in the thread in which it was before (see [the limits]).
+//! With the feature `std` a retire or a reclaim reads the clock, by an instruction that prctl(PR_SET_TSC) can forbid to
+//! a thread: then it gets SIGSEGV. If [`Thresholds::pause`] is `None`, a thread reads the clock only while it waits for
+//! another thread: for one that takes objects out of a ring or frees them, or for one that executes a heavy fence (see
+//! [`asymfence::heavy_fence`]). This holds for the thread of `reclaim_in_background` too, whose sleep reads no clock on
+//! Linux and Android. A child of fork(2) can continue to use everything: see [`Domain`].
 //!
 //! [the fences' guide]: https://docs.rs/asymfence/latest/asymfence/guide/checking_under_loom/
 //! [the limits]: https://docs.rs/asymfence/latest/asymfence/guide/limits/

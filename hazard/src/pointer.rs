@@ -140,9 +140,9 @@ impl<F: Family> HazardPointer<F> {
     #[inline]
     pub fn protect_raw<T>(&mut self, object: *mut T) {
         self.slot.protect(object);
-        // Light fence: our publication comes before the second load of the source.
-        // Pairs with: the heavy fences in `Untyped::fence` and `Cohort::reclaim`, and every other heavy fence that
-        // serves the ticket of a `Moment` (scenario A).
+        // Light fence: our publication comes before the second load of the source. Pairs with: the heavy fences in
+        // `Untyped::fence` and `Cohort::reclaim_now`, and every other heavy fence that serves the ticket of a `Moment`
+        // (scenario A).
         //  - our store came first: the scan sees the hazard pointer and keeps the object;
         //  - the heavy fence came first: we see that the source changed, and try again.
         light_fence();

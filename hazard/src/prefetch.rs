@@ -1,11 +1,12 @@
 //! A hint to the processor. Only this file of the package asks which processor it is, and no result depends on it.
 
-/// Fetches the cache line of an object that is about to be freed, to be written. The last thread that wrote to it is
-/// often another one, so the line is in another processor's cache, and the allocator writes into it.
+/// Fetches, for writing, the cache line of an object that is about to be freed. The allocator writes into that line,
+/// and it is often in another processor's cache, because another thread was the last that wrote to it.
 #[inline(always)]
 pub(crate) fn for_writing(object: *const ()) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a hint, which no address makes fail. A processor that does not know the instruction ignores it.
+    // SAFETY: a hint, which no address makes fail. A processor that does not have it ignores it, except the first 64-bit
+    // Pentium 4 and Xeon (2004 and 2005), which stop the process: the crate's documentation says so.
     unsafe {
         core::arch::asm!("prefetchw [{}]", in(reg) object, options(nostack, preserves_flags, readonly));
     }

@@ -35,17 +35,17 @@ impl<F: 'static> Domain<F> {
     /// A child of fork(2) has no such thread. A thread of the child notices this when its retire reads the clock, as
     /// the time bullet of [`Domain`] says; or, if [`Thresholds::pause`](crate::Thresholds::pause) is `None`, within its
     /// first 64 retires. From then on the child reclaims as if this had never been called, until it calls this again.
-    /// (But not in a handler of pthread_atfork(3) that was registered before the first call of this: such a child takes
-    /// the new thread for lost.) If a thread of the parent was starting or ending a thread, or changing the
-    /// environment, at the moment of the fork, locks of std may stay locked in the child. Then the new thread waits for
-    /// ever, so that nothing is freed although this call returned `Ok`; or this call itself waits for ever. So call it
-    /// in a child only if the parent had no other threads. On Linux and Android a child is recognised by a handler of
-    /// pthread_atfork(3), and by its process number if a bare clone(2) made it, which calls no handler. Elsewhere it is
-    /// recognised by its number alone. A child for which no handler has run is not recognised if a filter refuses
-    /// getpid(2), or if it has the same number as the process that started the thread. That can happen in another PID
-    /// namespace (PID 1 may fork the PID 1 of another), or if that process has ended and a later descendant reuses its
-    /// number. In such a child no retire frees anything, and calling this again starts no thread; but
-    /// [`reclaim`](Domain::reclaim) frees what is retired.
+    /// (The child must not make that call in a handler of pthread_atfork(3) that was registered before the first call
+    /// of this. Otherwise it takes the new thread for lost.) If a thread of the parent was starting or ending a thread,
+    /// or changing the environment, at the moment of the fork, locks of std may stay locked in the child. Then the new
+    /// thread waits for ever, so that nothing is freed although this call returned `Ok`; or this call itself waits for
+    /// ever. So call it in a child only if the parent had no other threads. On Linux and Android a child is recognised
+    /// by a handler of pthread_atfork(3), and by its process number if a bare clone(2) made it, which calls no handler.
+    /// Elsewhere it is recognised by its number alone. A child for which no handler has run is not recognised if a
+    /// filter refuses getpid(2), or if it has the same number as the process that started the thread. That can happen
+    /// in another PID namespace (PID 1 may fork the PID 1 of another), or if that process has ended and a later
+    /// descendant reuses its number. In such a child no retire frees anything, and calling this again starts no thread;
+    /// but [`reclaim`](Domain::reclaim) frees what is retired.
     ///
     /// A process that shares the memory of its parent (a child of vfork(2), or of clone(2) with `CLONE_VM` and without
     /// `CLONE_THREAD`) must not retire. It has another process number, so the domain would take the thread for lost:

@@ -36,7 +36,7 @@ pub(crate) fn full_fence() {
     atomic::fence(SeqCst);
 }
 
-/// The fence stands where it is taken.
+/// The full fence is executed when the ticket is taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket;
 
