@@ -2,9 +2,9 @@
 //! raw system call between two fences and against other crates. Also what sharing saves for calls of several lengths,
 //! what a leader that stands still costs, and what tickets, a pacer and a bias cost when nothing is due.
 //!
-//! `cargo bench -p fence-benches --bench heavy`. A word after `--` selects what runs. Parts 5 to 8 print a table each:
-//! those run whose title begins with the word (`-- "5 "`: part 5). Criterion prints parts 1 to 4: the lines whose name
-//! contains the word.
+//! `cargo bench -p fence-benches --bench heavy`. A word after `--` selects what runs. Parts 5 to 8 print a table each.
+//! A part of these runs if its title begins with the word (`-- "5 "`: part 5). Criterion prints parts 1 to 4. A line of
+//! these runs if its name contains the word.
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
 #[path = "../doctor/src/sibling.rs"]
@@ -208,8 +208,8 @@ fn call_lengths(_: &mut Criterion) {
     }
 }
 
-/// The time of a fence that finds a leader which stands still, in units of a call of its own that it makes directly
-/// afterwards, when the machine is as busy.
+/// How long a fence takes that finds a leader which stands still. The unit is one call, made by the same thread
+/// directly afterwards, while the machine is as busy as before.
 fn stuck_leader(_: &mut Criterion) {
     if !is_wanted("7 beside a leader that stands still, in units of one's own call") {
         return;

@@ -298,9 +298,9 @@ impl Bias {
         }
     }
 
-    /// Restores the bias, if since the last `restore` `heavy_fence` was not called and `revoke` has revoked nothing
-    /// (but not after a revocation that failed: see [`Bias`]). For a program that calls `restore` once in a number of
-    /// operations. Returns whether the bias holds afterwards.
+    /// Restores the bias if neither of these has happened since the last `restore`: a call of `heavy_fence`, or a
+    /// `revoke` that has revoked the bias. (After a revocation that failed it restores nothing: see [`Bias`].) For a
+    /// program that calls `restore` once in a number of operations. Returns whether the bias holds afterwards.
     ///
     /// Costs a heavy fence if this call restores the bias (or fails to, because the rare side came meanwhile);
     /// otherwise a load and at most one compare-exchange. In a symmetric process there is no bias. Calls [`init`]
@@ -325,10 +325,10 @@ impl Bias {
     ///
     /// The first `restore_at` after a call of `heavy_fence`, or after a `revoke` that has revoked the bias, restores
     /// nothing (if no `restore` came between them). A later one restores the bias only if its `now` is at least a pause
-    /// after that of the first, and neither of these came meanwhile. (A `revoke` that finds the bias revoked changes
-    /// nothing.) If the first caller was delayed after it had read the clock, its `now` may lie before the call of
-    /// `heavy_fence`, and the bias may be restored sooner than a pause after that call. The bound on heavy fences that
-    /// [`Bias`] names holds all the same.
+    /// after that of the first, and neither a `heavy_fence` nor a `revoke` that has revoked the bias came between the
+    /// two. (A `revoke` that finds the bias revoked changes nothing.) If the first caller was delayed after it had read
+    /// the clock, its `now` may lie before the call of `heavy_fence`, and the bias may be restored sooner than a pause
+    /// after that call. The bound on heavy fences that [`Bias`] names holds all the same.
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {

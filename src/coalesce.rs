@@ -65,7 +65,8 @@ struct Counts {
     served: AtomicUsize,
 }
 
-/// Words that do not say whether a wait is over: to change them does not take that line from the callers that wait.
+/// Words that do not say whether a wait is over. They lie in another cache line than `Counts`, so a change to them does
+/// not take that line away from callers that wait.
 #[derive(Debug)]
 struct Beside {
     estimate: Estimate,

@@ -65,7 +65,7 @@ calls! {
     /// `mlock` of that page
     Mlock: "mlock of one page",
     /// `madvise(MADV_DONTNEED)` of that page, which the kernel refuses if the page is locked
-    Madvise: "madvise(MADV_DONTNEED) of one locked page",
+    Madvise: "madvise(MADV_DONTNEED) of one page",
     /// `mprotect` of that page
     Mprotect: "mprotect of one page",
     /// `futex(FUTEX_WAKE_OP)` on that page, by which the kernel tries to write to it
@@ -199,12 +199,12 @@ impl Failure {
                 "the current process was not registered prior to using private expedited commands, or \
                  a seccomp filter refuses the call, as Docker's did before 20.10 and containerd's \
                  before 1.5; allow it (if the filter refuses the registration alone, it is enough to \
-                 call `init` or `attach` before the filter is installed)"
+                 call `init` or `membarrier::register` before the filter is installed)"
             }
             (_, Self::EPERM) => {
                 "a seccomp filter refuses the call, as Docker's did before 20.10 and containerd's \
                  before 1.5; allow it (if the filter refuses the registration alone, it is enough to \
-                 call `init` or `attach` before the filter is installed)"
+                 call `init` or `membarrier::register` before the filter is installed)"
             }
             (_, Self::ENOSYS) => {
                 "the call is not implemented by this kernel (membarrier came with Linux 4.3), or a \

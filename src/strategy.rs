@@ -193,10 +193,14 @@ pub fn strategy() -> Option<Strategy> {
 /// futex(2) and munmap(2).
 ///
 /// A sandbox or an emulator may answer success without calling the kernel. So the decision refuses the membarrier rung
-/// if a command that does not exist is answered by anything other than EINVAL (on Linux and Android with the feature
-/// `std`, on FreeBSD always), if on Linux and Android a call with a flag that it does not take succeeds, or if
-/// `MEMBARRIER_CMD_QUERY`, the command that lists the commands of the kernel, does not list those that are needed. It
-/// refuses the mprotect rung if mlock(2) or mprotect(2) answers success for one of the pages that the rung keeps, and
+/// in each of these cases:
+///
+/// - a command that does not exist is not answered with EINVAL (checked on Linux and Android with the feature `std`, on
+///   FreeBSD always);
+/// - a call with a flag that it does not take succeeds (checked on Linux and Android);
+/// - `MEMBARRIER_CMD_QUERY`, which lists the commands of the kernel, does not list those that are needed.
+///
+/// It refuses the mprotect rung if mlock(2) or mprotect(2) answers success for one of the pages that the rung keeps, and
 /// the kernel has not done it. It does not detect a sandbox that knows the commands and their flags, one that starts
 /// after the decision, or one that applies only to another thread. If a sandbox answers to open(2) with a number and
 /// opens no file, `init` closes the descriptor of that number.

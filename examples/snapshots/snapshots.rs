@@ -19,8 +19,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::memory::Atomics;
 
-/// Each participant reads at most one buffer, and one holds the newest snapshot. After each `reclaim` at least the
-/// spare ones are free to be written.
+/// Each participant reads at most one buffer, and one more buffer holds the newest snapshot. After each `reclaim` at
+/// least the spare ones are free to be written.
 const SPARE: usize = 1_023;
 const BUFFERS: usize = PARTICIPANTS + 1 + SPARE;
 

@@ -210,8 +210,7 @@ impl<'a, F: Fences> Participant<'a, F> {
     /// # Aborts
     ///
     /// Never panics. **Aborts the process** if it cannot keep its guarantee, as [`heavy_fence`](crate::heavy_fence)
-    /// does, for example if a sandbox was installed that forbids the call, or if the kernel is out of memory.
-    /// Async-signal-safe.
+    /// does, for example if a sandbox was installed that forbids the call. Async-signal-safe.
     #[inline]
     pub fn heavy_fence(&self) {
         if let Err(failure) = self.try_heavy_fence() {

@@ -612,9 +612,10 @@ fn exit_group(status: i32) -> ! {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const LAST_SIGNAL_OF_THE_C_LIBRARY: usize = if cfg!(target_env = "gnu") { 33 } else { 34 };
 
-/// The calls by which a process stops. Not by rustix: it has no sigaction and no sigprocmask, and takes getpid(2) and
-/// gettid(2) for infallible. This module is for the architectures that the one below does not support. Here the C
-/// library makes the calls: rustix links it there, also without `std`.
+/// The calls by which a process stops. Not by rustix: its sigaction and sigprocmask are not for programs (a hidden
+/// module, whose name changes), and it takes getpid(2) and gettid(2) for infallible. This module is for the
+/// architectures that the one below does not support. Here the C library makes the calls: rustix links it there, also
+/// without `std`.
 #[cfg(all(
     any(target_os = "linux", target_os = "android"),
     not(any(
@@ -695,8 +696,8 @@ mod call {
             core::arch::asm!("syscall", inlateout("rax") number => answer, in("rdi") first,
                 in("rsi") second, in("rdx") third, in("r10") fourth, out("rcx") _, out("r11") _)
         }
-        // SAFETY: as above. LLVM keeps EBX and ESI for itself, and gets them back. The stack stays as it is: a signal
-        // may come in the call, and a debugger look.
+        // SAFETY: as above. LLVM keeps EBX and ESI for itself, and gets them back. The code does not change the stack:
+        // during the call a signal may come, or a debugger may look at the stack.
         #[cfg(target_arch = "x86")]
         unsafe {
             let mut outer = [first, fourth];

@@ -1,5 +1,5 @@
-//! What `ofd_lock` does, for Miri, which knows none of its system calls and runs one process: the locks are in the
-//! memory of that process. A description's locks last as long as the description or a [`Hold`] of it.
+//! What `ofd_lock` does, for Miri, which has no such locks and no mapping of a file, and runs one process: the locks
+//! are in the memory of that process. A description's locks last as long as the description or a [`Hold`] of it.
 
 use core::ops::Range;
 use std::collections::BTreeSet;

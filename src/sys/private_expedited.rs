@@ -1,8 +1,8 @@
 //! membarrier(2) PRIVATE_EXPEDITED: the kernel interrupts each processor that runs a thread of this process, and waits.
-//! A thread that does not run has passed a full barrier when it was switched out. It passes another one before it runs
-//! again in user space. If it follows another thread of the process on a processor, the interrupt comes to that processor
-//! instead; the thread may be in user space by then (docs/specification.md has the argument). Since Linux 4.14; the
-//! contract is the man page's table.
+//! A thread that does not run has passed a full barrier when it was switched out. Before it runs again in user space it
+//! usually passes another one. It may pass none if it follows another thread of the process on a processor. Then the
+//! interrupt comes to that processor in place of the barrier, and the thread may be in user space by then
+//! (docs/specification.md has the argument). Since Linux 4.14; the contract is the man page's table.
 //!
 //! Not what the man page says (kernel/sched/membarrier.c@v6.8):
 //! - the call does block: since 6.8, and in stable kernels with commit 944d5fe50f3f, expedited commands of the whole

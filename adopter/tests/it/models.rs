@@ -1,4 +1,4 @@
-//! The gate in every interleaving, in each world that its users may be in.
+//! The gate in every interleaving of at most two preemptions, in the worlds that its users may be in.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

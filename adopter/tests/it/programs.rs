@@ -1,4 +1,4 @@
-//! What is run on the gate beside this file: by loom in every way, or by threads.
+//! What is run on the gate beside this file: by loom, within the bound of models.rs, or by threads.
 
 #[cfg(loom)]
 use loom::{sync::Arc, thread};

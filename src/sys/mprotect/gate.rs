@@ -303,7 +303,7 @@ mod tests {
                 Err(Hypervisor),
             ),
             (
-                "a binary translated on Arm: the architecture it is built for lies",
+                "a binary translated on Arm: what it was built for is not what it runs on",
                 &[
                     on((INTEL.0, "VirtualApple @ 2.50GHz")),
                     on((INTEL.0, "Box64 on Cortex-A76 @ 2.40GHz")),
