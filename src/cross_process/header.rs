@@ -140,7 +140,7 @@ pub(super) trait Description {
     /// Whether it is still there, with its lock on the byte. Another thread may have closed every descriptor of the
     /// process. Then what is under its number is not ours, and must not be used or closed.
     fn is_open(&self, byte: Byte) -> bool;
-    /// Whether `is_open` has answered no. When such a description is dropped, it closes nothing.
+    /// Whether its number was found not to be its own. When such a description is dropped, it closes nothing.
     fn is_lost(&self) -> bool;
 
     /// Keeps the locks without the description.

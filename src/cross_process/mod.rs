@@ -224,8 +224,8 @@ pub fn create(words: &[AtomicU32], file: BorrowedFd<'_>, mode: Mode) -> Result<(
 /// calls, is noticed only by the first heavy fence, which fails.) Every thread of the process may use the participant.
 /// But a thread with descriptors of its own (unshare(2) CLONE_FILES) that has closed the descriptor `file` can only
 /// execute the fences: `reap` and [`Participant::renew`] fail there with EBADF, and a participant that is dropped there
-/// leaves its place to be reaped. `file` is the file that was passed to [`create`], by any descriptor. `attach` uses
-/// one more descriptor while it runs, and none afterwards.
+/// leaves its place to be reaped. `file` is the file that was passed to [`create`], by any descriptor except one with
+/// O_PATH. `attach` uses one more descriptor while it runs, and none afterwards.
 ///
 /// The first `attach` of a process to an asymmetric segment must not be called in a forked child, if another thread of
 /// the parent was changing the environment during the fork, and the parent had not read `ASYMFENCE` yet. (A process

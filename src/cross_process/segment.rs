@@ -94,13 +94,10 @@ impl Locks for LockFile<'_> {
     fn open(&self) -> Result<Description, SegmentError> {
         // Before it is opened: a handler that interrupts the call may fork, and the child has the description too.
         let origin = Origin::here().map_err(|errno| SegmentStep::Map.failed_with(errno))?;
-        let opened = ofd_lock::Description::of(self.same()?, origin)
+        let opened = ofd_lock::Description::of(self.same()?, self.identity, origin)
             .map_err(SegmentStep::Reopen.failed())?;
-        // Checks the file that was opened, not the one that had the number before.
-        if opened.identity() != self.identity {
-            return Err(SegmentError::OtherFile);
-        }
-        Ok(Description(opened))
+        // Another file was opened than the one that had the number before, or has the new number now.
+        if opened.is_lost() { Err(SegmentError::OtherFile) } else { Ok(Description(opened)) }
     }
 
     fn is_locked(&self, byte: Byte) -> Result<bool, SegmentError> {

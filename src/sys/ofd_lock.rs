@@ -124,8 +124,14 @@ pub(crate) struct Description {
 }
 
 impl Description {
-    /// Of the same file. Another descriptor, as by dup(2), would have the locks of `file`'s description.
-    pub(crate) fn of(file: BorrowedFd<'_>, origin: Origin) -> Result<Self, Errno> {
+    /// Of the same file, whose `identity` this is. Another descriptor, as by dup(2), would have the locks of `file`'s
+    /// description. If another file was opened, or has got the number meanwhile, the description is
+    /// [lost](Description::is_lost).
+    pub(crate) fn of(
+        file: BorrowedFd<'_>,
+        identity: [u64; 2],
+        origin: Origin,
+    ) -> Result<Self, Errno> {
         // This thread's descriptors. /proc/self has those of the thread that the process began with, which may have
         // others (CLONE_FILES), or may have ended. Since Linux 3.17.
         // On the stack: a forked child may have no allocator that works.
@@ -134,15 +140,17 @@ impl Description {
         // guard survives: a descriptor has ten digits at most, so a zero follows.
         let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let file = complete(|| open(path, flags, Mode::empty()))?;
+        let file = ManuallyDrop::new(complete(|| open(path, flags, Mode::empty()))?);
+        let is_lost = Cell::new(false);
+        let mut opened = Description { file, is_lost, origin, identity, length: 1 };
         // munmap(2) of a file on hugetlbfs needs a length in whole huge pages, and `st_blksize` is the size of one. On
         // other file systems the kernel rounds the length up to a page, and a large `st_blksize` costs only address
         // space.
         // guard survives: what refuses this fstat(2) has refused `identity` before.
-        let found = complete(|| fstat(&file))?;
-        let length = (found.st_blksize as usize).max(1);
-        let (file, is_lost) = (ManuallyDrop::new(file), Cell::new(false));
-        Ok(Description { file, is_lost, origin, identity: [found.st_dev, found.st_ino], length })
+        let found = complete(|| fstat(&*opened.file))?;
+        opened.length = opened.length.max(found.st_blksize as usize);
+        opened.is_lost.set([found.st_dev, found.st_ino] != identity);
+        Ok(opened)
     }
 
     /// Whether this process opened it, and not the one from which this one was forked.
@@ -153,11 +161,6 @@ impl Description {
     /// As [`find`], of this description. Its own locks are not found.
     pub(crate) fn find(&self, bytes: Range<u64>) -> Answer<bool> {
         find(self.file.as_fd(), bytes)
-    }
-
-    /// As [`identity`] of the file that was opened.
-    pub(crate) fn identity(&self) -> [u64; 2] {
-        self.identity
     }
 
     /// Whether the number of the descriptor is still ours. The byte is one that this description has locked. A
@@ -173,7 +176,7 @@ impl Description {
         is_ours
     }
 
-    /// Whether [`Description::is_open`] has answered no. Then it is of no use any more.
+    /// Whether the number was found not to be ours. Then the description is of no use any more.
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.get()
     }

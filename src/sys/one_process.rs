@@ -70,18 +70,17 @@ impl Origin {
 pub(crate) struct Description(Arc<Open>);
 
 impl Description {
-    pub(crate) fn of(file: BorrowedFd<'_>, _origin: Origin) -> Result<Self, Errno> {
-        let identity = identity(file)?;
+    pub(crate) fn of(
+        file: BorrowedFd<'_>,
+        identity: [u64; 2],
+        _origin: Origin,
+    ) -> Result<Self, Errno> {
         let file = file.try_clone_to_owned().map_err(errno)?;
         let open = Arc::new(Open { _file: file, identity, locks: Mutex::default() });
         let mut all = all();
         all.retain(|open| open.strong_count() != 0);
         all.push(Arc::downgrade(&open));
         Ok(Description(open))
-    }
-
-    pub(crate) fn identity(&self) -> [u64; 2] {
-        self.0.identity
     }
 
     pub(crate) fn is_open(&self, _: Range<u64>) -> bool {

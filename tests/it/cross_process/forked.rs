@@ -139,8 +139,10 @@ fn both_attach(child_is_first: bool) {
     });
 }
 
+pub(super) const OPEN: &str = "?open,openat";
+
 /// The calls that attaching makes for its lock.
-const CALLS: [&str; 3] = ["?open,openat", FSTATFS, FCNTL];
+const CALLS: [&str; 3] = [OPEN, FSTATFS, FCNTL];
 
 /// At each of these calls, as long as there is one more.
 pub(super) fn at_each(call: &'static str, runs: impl Fn(Child) -> Outcome) {

@@ -22,7 +22,7 @@ use nix::unistd::{ForkResult, Pid, fork, getpid};
 use rustix::process::{Signal, kill_process, set_child_subreaper};
 use seccompiler::{SeccompAction, apply_filter};
 
-use super::forked::at_each;
+use super::forked::{OPEN, at_each};
 use super::{
     FCNTL, Header, Segment, attach, attach_asymmetric, attach_symmetric, create, fresh, reap,
 };
@@ -355,7 +355,8 @@ fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number()
 }
 
 /// As if another thread closed every descriptor in the middle of `reap`, and opened a file: here a handler does, which
-/// runs after one of the calls on locks. And `reap` does not close that file.
+/// runs after one of the calls on locks, or directly after the descriptor of `reap` was opened. And `reap` does not close
+/// that file.
 #[test]
 fn a_reap_whose_descriptor_is_replaced_takes_no_place_of_the_living() {
     static KEPT: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
@@ -382,28 +383,29 @@ fn a_reap_whose_descriptor_is_replaced_takes_no_place_of_the_living() {
         IS_DONE.store(true, SeqCst);
     }
 
-    at_each(FCNTL, |child| {
-        child.outcome(|| {
-            shared(|header, _| {
-                let me = attach_symmetric(header);
-                // A file that can be mapped: otherwise `reap` fails.
-                let other = Memory::new::<Progress>().expect("a memfd");
-                KEPT[0].store(header.file.as_raw_fd(), SeqCst);
-                KEPT[1].store(other.file().as_raw_fd(), SeqCst);
-                // SAFETY: the handler's calls are async-signal-safe.
-                unsafe { signal::signal(signal::SIGUSR1, SigHandler::Handler(replaces)) }
-                    .expect("a handler");
-                // It may be an error.
-                let _ = reap(header, |place| panic!("{place} is cleaned, and its holder lives"));
-                if !IS_DONE.load(SeqCst) {
-                    println!("no signal");
-                }
-                let replaced = OF_REAP.load(SeqCst);
-                assert!(replaced == 0 || file_under(replaced) == file_under(KEPT[1].load(SeqCst)));
-                assert_eq!(me.renew(), Ok(()));
-            });
-        })
-    });
+    let reaps = || {
+        shared(|header, _| {
+            let me = attach_symmetric(header);
+            // A file that can be mapped: otherwise `reap` fails.
+            let other = Memory::new::<Progress>().expect("a memfd");
+            KEPT[0].store(header.file.as_raw_fd(), SeqCst);
+            KEPT[1].store(other.file().as_raw_fd(), SeqCst);
+            // SAFETY: the handler's calls are async-signal-safe.
+            unsafe { signal::signal(signal::SIGUSR1, SigHandler::Handler(replaces)) }
+                .expect("a handler");
+            // It may be an error.
+            let _ = reap(header, |place| panic!("{place} is cleaned, and its holder lives"));
+            if !IS_DONE.load(SeqCst) {
+                println!("no signal");
+            }
+            let replaced = OF_REAP.load(SeqCst);
+            assert!(replaced == 0 || file_under(replaced) == file_under(KEPT[1].load(SeqCst)));
+            assert_eq!(me.renew(), Ok(()));
+        });
+    };
+    for call in [OPEN, FCNTL] {
+        at_each(call, |child| child.outcome(reaps));
+    }
 }
 
 /// In `clean` the process closes all descriptors, or opens others under their numbers. Then `clean` panics, or a child
