@@ -108,8 +108,8 @@ fn main() {
         "An interrupt costs {interrupt} ns. A column for each number of objects that a processor retires a second."
     );
     println!(
-        "In each cell: calls a second (heavy fences may share one), the share of all processors' time in interrupts, and \
-         that in heavy fences."
+        "In each cell: calls a second (heavy fences may share one), the share of all processors' time in interrupts, \
+         and that in heavy fences."
     );
     BATCHES.iter().for_each(|&batch| println!("\n{}", table(batch, interrupt).trim_end()));
 }

@@ -200,10 +200,10 @@ pub fn strategy() -> Option<Strategy> {
 /// - a call with a flag that it does not take succeeds (checked on Linux and Android);
 /// - `MEMBARRIER_CMD_QUERY`, which lists the commands of the kernel, does not list those that are needed.
 ///
-/// It refuses the mprotect rung if mlock(2) or mprotect(2) answers success for one of the pages that the rung keeps, and
-/// the kernel has not done it. It does not detect a sandbox that knows the commands and their flags, one that starts
-/// after the decision, or one that applies only to another thread. If a sandbox answers to open(2) with a number and
-/// opens no file, `init` closes the descriptor of that number.
+/// It refuses the mprotect rung if mlock(2) or mprotect(2) answers success for one of the pages that the rung keeps,
+/// and the kernel has not done it. It does not detect a sandbox that knows the commands and their flags, one that
+/// starts after the decision, or one that applies only to another thread. If a sandbox answers to open(2) with a number
+/// and opens no file, `init` closes the descriptor of that number.
 ///
 /// # Panics, errors, aborts
 ///

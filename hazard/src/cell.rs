@@ -54,7 +54,7 @@ macro_rules! from_static {
         /// zero-sized.
         #[must_use]
         pub $($constness)? fn from_static(value: &'static T) -> Self {
-            const { assert!(size_of::<T>() != 0, "no size: a box of such a value may have its address") };
+            const { assert!(size_of::<T>() != 0, "the type has no size: a box of it may have the static's address") };
             let current = AtomicPtr::new(ptr::from_ref(value).cast_mut());
             HazardCell { current, first: Some(value), owns: PhantomData, family: PhantomData }
         }

@@ -63,10 +63,11 @@ use crate::untyped::{LATEST, Reclaimed};
 ///
 /// Let `N` be the sum of three numbers: `enough`, which was passed to [`new`](Cohort::new); the number of hazard
 /// pointers of the domain; and the number of threads in the middle of a retire. At most `N` objects wait, and `N` more
-/// for each reclaim of the cohort that is under way. Not counted is what waits while heavy fences fail
-/// ([`CohortStats::failed`]): they are then tried less and less often, up to 64 times as late. Not counted either are
-/// objects without a size (they may share the address of a protected one), objects that destructors retire, and,
-/// without the feature `std`, what waits because a reclaim does nothing: see [`reclaim`](Cohort::reclaim).
+/// for each reclaim of the cohort that is under way. (When hazard pointers are dropped, `N` falls at once. What waited
+/// under the greater `N` is freed when `enough` more objects have been retired.) Not counted is what waits while heavy
+/// fences fail ([`CohortStats::failed`]): they are then tried less and less often, up to 64 times as late. Not counted
+/// either are objects without a size (they may share the address of a protected one), objects that destructors retire,
+/// and, without the feature `std`, what waits because a reclaim does nothing: see [`reclaim`](Cohort::reclaim).
 ///
 /// The domain's own numbers ([`DomainStats`](crate::DomainStats), [`Thresholds`](crate::Thresholds)) leave out the
 /// garbage of its cohorts.

@@ -77,12 +77,12 @@ use crate::untyped::{DomainStats, Reclaimed, Untyped};
 ///   waiting objects, or as many as the thread has retired since it last freed some, if that is more. These heavy
 ///   fences take less than 1 % of the time, if each takes less than a millisecond: after a slow one the pause grows, up
 ///   to a tenth of a second. A thread that retires fast reads the clock once in 32 objects. So after a burst of a
-///   thread, up to 32 slow retires come before the first that frees. In a child that enters a time namespace with an
-///   earlier clock, it may be that nothing is freed by time until that clock has caught up with the parent's. If a
-///   sandbox refuses clock_gettime(2) where no vdso serves it, nothing is freed by time. Where addresses have 32 bits
-///   the count of microseconds wraps: if the last heavy fence is more than 70 minutes ago, nothing is freed by time
-///   during one minute of each 71.6. If no thread retires, nothing is done: the last few objects wait for the next
-///   retire, for [`reclaim`](Domain::reclaim), or for the thread of
+///   thread, up to 32 slow retires, and up to [`Thresholds::at_once`] more, come before the first that frees. In a
+///   child that enters a time namespace with an earlier clock, it may be that nothing is freed by time until that clock
+///   has caught up with the parent's. If a sandbox refuses clock_gettime(2) where no vdso serves it, nothing is freed
+///   by time. Where addresses have 32 bits the count of microseconds wraps: if the last heavy fence is more than 70
+///   minutes ago, nothing is freed by time during one minute of each 71.6. If no thread retires, nothing is done: the
+///   last few objects wait for the next retire, for [`reclaim`](Domain::reclaim), or for the thread of
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///

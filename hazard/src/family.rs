@@ -101,9 +101,9 @@ pub unsafe trait Family: Sized + 'static {
 /// // A constant of any name:
 /// const DOMAIN: Thresholds = few();
 /// #[allow(non_upper_case_globals, reason = "a macro must not mistake it for a variable")]
-/// const thresholds: Thresholds = few();
+/// const work: Thresholds = few();
 /// domain! { enum Some {} = DOMAIN; }
-/// domain! { enum Others {} = thresholds; }
+/// domain! { enum Others {} = work; }
 /// ```
 ///
 /// ```compile_fail,E0133

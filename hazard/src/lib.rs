@@ -126,7 +126,7 @@
 //! that was created before. It must not create or drop one, as `load` does, and must not retire. A global allocator,
 //! and a hook that it calls, may create and drop hazard pointers, and may retire. (A thread keeps what it has retired
 //! in a queue, its *ring*: see [`Domain`]. If a retire allocates, and the allocator retires meanwhile, the inner retire
-//! puts its object into another ring.) (A retire may allocate, so the allocator must see to it that it does not call
+//! puts its object into another ring. A retire may allocate, so the allocator must see to it that it does not call
 //! itself for ever.) In a destructor one may retire. If a destructor runs in a coroutine and suspends it, the thread
 //! that ran the destructor frees nothing of the domain until the coroutine continues or is dropped. A coroutine with a
 //! stack of its own that creates or drops a hazard pointer, loads from a cell, or retires, must not continue in another

@@ -5,8 +5,8 @@
 #[inline(always)]
 pub(crate) fn for_writing(object: *const ()) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a hint, which no address makes fail. A processor that does not have it ignores it, except the first 64-bit
-    // Pentium 4 and Xeon (2004 and 2005), which stop the process: the crate's documentation says so.
+    // SAFETY: a hint, which no address makes fail. A processor that does not have it ignores it, except the first
+    // 64-bit Pentium 4 and Xeon (2004 and 2005), which stop the process: the crate's documentation says so.
     unsafe {
         core::arch::asm!("prefetchw [{}]", in(reg) object, options(nostack, preserves_flags, readonly));
     }

@@ -58,7 +58,9 @@ impl<T, F: Family> Protected<T, F> {
     }
 }
 
-impl<T: ?Sized, F: Family> Protected<T, F> {
+// `T: 'static`, here alone: otherwise the part might be what the object borrows, and the new guard would not know for
+// how long that is valid.
+impl<T: ?Sized + 'static, F: Family> Protected<T, F> {
     /// A guard of a part of the object. It keeps the whole object valid. This is an associated function, so that it
     /// does not hide a method of the object.
     ///
@@ -87,6 +89,17 @@ impl<T: ?Sized, F: Family> Protected<T, F> {
     /// let route = AtomicBox::<u32>::from(Box::new(7));
     /// let other = String::from("north");
     /// let name: Protected<str> = Protected::map(route.load().expect("not null"), |_| other.as_str());
+    /// ```
+    ///
+    /// Nor does it compile for an object that borrows (behind a [`Link`](crate::Link)), which the guard of a part would
+    /// outlive:
+    ///
+    /// ```compile_fail,E0521
+    /// use asymfence_hazard::Protected;
+    ///
+    /// fn text(guard: Protected<&str>) -> Protected<str> {
+    ///     Protected::map(guard, |text| *text)
+    /// }
     /// ```
     #[inline]
     pub fn map<U: ?Sized>(guard: Self, part: impl FnOnce(&T) -> &U) -> Protected<U, F> {
@@ -117,7 +130,9 @@ impl<T: ?Sized, F: Family> Protected<T, F> {
             None => Err(guard),
         }
     }
+}
 
+impl<T: ?Sized, F: Family> Protected<T, F> {
     /// Returns the hazard pointer.
     ///
     /// ```

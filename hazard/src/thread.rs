@@ -147,7 +147,8 @@ impl Drop for End {
     }
 }
 
-/// The per-thread part of a family: the macro `domain!` puts this into the impl.
+/// The per-thread part of a family: the macro `domain!` puts this into the impl. The variables have names that no
+/// constant of the program has: otherwise they would be patterns that match that constant.
 #[cfg(feature = "std")]
 #[doc(hidden)]
 #[macro_export]
@@ -155,20 +156,20 @@ macro_rules! __thread {
     ($family:ty) => {
         #[inline]
         fn with_local<R>(
-            work: impl ::core::ops::FnOnce(&$crate::__private::Local) -> R,
+            __work: impl ::core::ops::FnOnce(&$crate::__private::Local) -> R,
         ) -> ::core::option::Option<R> {
             $crate::__private::std::thread_local! {
                 static LOCAL: $crate::__private::Local = const { $crate::__private::Local::new() };
             }
-            LOCAL.try_with(work).ok()
+            LOCAL.try_with(__work).ok()
         }
 
         fn begin() -> bool {
             fn end() {
-                let _ = <$family as $crate::__private::Family>::with_local(|local| {
+                let _ = <$family as $crate::__private::Family>::with_local(|__local| {
                     // SAFETY: this is the family's `Local`, when the thread's locals are dropped. A call may be under way
                     // that runs destructors: one of them has called exit(3), or a coroutine is suspended there.
-                    unsafe { <$family as $crate::__private::Family>::domain().__leave(local) };
+                    unsafe { <$family as $crate::__private::Family>::domain().__leave(__local) };
                 });
             }
             $crate::__private::std::thread_local! {

@@ -140,7 +140,8 @@ pub(super) trait Description {
     /// Whether it is still there, with its lock on the byte. Another thread may have closed every descriptor of the
     /// process. Then what is under its number is not ours, and must not be used or closed.
     fn is_open(&self, byte: Byte) -> bool;
-    /// Whether its number was found not to be its own. When such a description is dropped, it closes nothing.
+    /// Whether the process that opened it has found that its number is not its own. When such a description is dropped,
+    /// it closes nothing.
     fn is_lost(&self) -> bool;
 
     /// Keeps the locks without the description.
@@ -265,7 +266,7 @@ impl<W: Word, const N: usize> Header<W, N> {
                 // guard survives: `try_take` asks too. But before that it would lock `Byte::Change` of this place by the
                 // description of the parent, and a child does not unlock it: nobody could take this place as long as
                 // the parent has a place.
-                if !opened.0.is_of_this_process() {
+                if !opened.0.is_of_this_process() || opened.0.is_lost() {
                     drop(opened);
                     // guard survives: the same error as above; no test has a fork and a failing call.
                     opened = open()?;
@@ -343,6 +344,10 @@ impl<W: Word, const N: usize> Header<W, N> {
         let mut cleaned = 0;
         for index in self.taken() {
             for _ in 0..LOOKS {
+                if description.is_lost() {
+                    // guard survives: the same error as above; no test closes all and has a failing call.
+                    description = locks.open()?;
+                }
                 match self.try_reap(locks, &description, index, &mut clean) {
                     Err(Stop::Passed) => break,
                     Err(Stop::Failed(error)) => return Err(error),
@@ -353,10 +358,6 @@ impl<W: Word, const N: usize> Header<W, N> {
                     }
                     Ok(Cleaned::Here) => {
                         cleaned += 1;
-                        if description.is_lost() {
-                            // guard survives: the same error as above; no test closes all and has a failing call.
-                            description = locks.open()?;
-                        }
                         break;
                     }
                     Ok(Cleaned::ByTheParent) => return Ok(cleaned),
@@ -492,8 +493,8 @@ impl<'a, D: Description> Change<'a, D> {
 impl<D: Description> Drop for Change<'_, D> {
     fn drop(&mut self) {
         let byte = Byte::Change(self.1);
-        // Another thread may have closed every descriptor, and the number may belong to another segment's file now. Then
-        // our lock goes with the hold of the description, or is gone already.
+        // Another thread may have closed every descriptor, and the number may belong to another segment's file now.
+        // Then our lock goes with the hold of the description, or is gone already.
         if self.0.is_open(byte) && self.0.is_of_this_process() {
             self.0.unlock(byte);
         }

@@ -9,8 +9,8 @@
 //! migration, KSM, a fork in another thread) does so after the fence began, and flushes, or leaves a flush that our
 //! mprotect(2) finishes before it returns: `flush_tlb_batched_pending` in mm/mprotect.c@v6.1. The first of the pages
 //! that this module keeps (`STANDING`) is locked into memory as well, so that reclaim does not take it. (This argument
-//! does not need the lock. The other pages have none, nor has a copy in a forked child, nor the first page after
-//! munlockall(2).)
+//! does not need the lock. The other pages have none before mlockall(2), nor has a copy in a forked child, nor any page
+//! after munlockall(2).)
 
 mod gate;
 
@@ -155,7 +155,8 @@ impl Page {
     fn lock(&self) -> Result<(), Failure> {
         // Asked before and after, since a sandbox may give either answer in the kernel's place.
         if self.is_locked()? {
-            // After mlockall(MCL_FUTURE) a new page is locked already. The next question says whether it is unlocked now.
+            // After mlockall(MCL_FUTURE) a new page is locked already. The next question says whether it is unlocked
+            // now.
             // SAFETY: unlocking changes no content.
             let _ = unsafe { munlock(self.address(), LENGTH) };
             // guard survives: the same error as above; no test's sandbox gives it to a later question alone.

@@ -113,7 +113,7 @@ impl Drop for Origin {
 
 /// An open file description of its own.
 pub(crate) struct Description {
-    /// A program may close every descriptor. So this one is used and closed only while its number is ours.
+    /// A program may close every descriptor. So this one is closed only while its number is ours.
     file: ManuallyDrop<OwnedFd>,
     /// Its number was found not to be ours.
     is_lost: Cell<bool>,
@@ -170,13 +170,16 @@ impl Description {
         let is_ours = self.has_its_number()
             && self.find(bytes).map_or_else(|errno| errno != libc::EBADF, |is_found| !is_found);
         // The process is asked last: in a child that was forked a moment ago the lock may be another process's by now.
+        // (No test has such a child. Without the question it would leave its copy of the descriptor open, with its
+        // locks.)
         if !is_ours && self.is_of_this_process() {
             self.is_lost.set(true);
         }
         is_ours
     }
 
-    /// Whether the number was found not to be ours. Then the description is of no use any more.
+    /// Whether the process that opened the description has found that the number is not ours. Then the description is
+    /// of no use any more.
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.get()
     }
@@ -241,7 +244,7 @@ impl Drop for Description {
     fn drop(&mut self) {
         if !self.is_lost() && self.has_its_number() {
             // By libc: the standard library's debug build aborts if the descriptor was closed a moment ago.
-            // SAFETY: closed here alone.
+            // SAFETY: ours a moment ago. (docs/limits.md names the program that closes it in that moment.)
             unsafe { libc::close(self.file.as_raw_fd()) };
         }
     }
