@@ -4,7 +4,7 @@
  *
  * An interrupt is a full fence of the thread it interrupts, at any point of that thread; its sender waits until it
  * was taken. A thread that does not run has executed a full fence when it was switched out. The model has no switches:
- * it takes that fence for the thread's interrupt.
+ * a thread's interrupt stands for that fence too.
  *
  * Before the include: THREADS, and ADDRESSES, the number of memory cells.
  */

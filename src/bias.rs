@@ -52,16 +52,18 @@ use crate::ticket::Ticket;
 /// [`restore_at`](Bias::restore_at) now and then, which restores the bias after a pause without a call of
 /// `heavy_fence`. So a structure whose rare side is sometimes busy is never much slower than with full fences. (A
 /// revocation may fail, because its heavy fence does. And a thread may never come to the end of a revocation or
-/// restoration: if a filter kills it alone, or, in a forked child, if it was another thread of the parent. Then the
-/// frequent side executes full fences, and nothing restores the bias, however long the rare side is quiet. The next
-/// call of `heavy_fence` that succeeds executes a heavy fence, and after it both sides execute full fences, as after
-/// any revocation.) The pause and all times count in whole microseconds: fractions are ignored.
+/// restoration: a filter may kill the thread alone, or another thread forks the process meanwhile, and the child does
+/// not have the thread. Then the frequent side executes full fences, and nothing restores the bias, however long the
+/// rare side is quiet. The next call of `heavy_fence` that succeeds executes a heavy fence, and after it both sides
+/// execute full fences, as after any revocation.) The pause and all times count in whole microseconds: fractions are
+/// ignored. The count must stay below 2^63. On 32 bits it wraps: if the last call that counts is more than 70 minutes
+/// ago, this may look like no time during one minute of each 71.6, so that the bias is revoked, or not restored.
 ///
 /// With `restore_at` at most two heavy fences are executed in a pause. This is so as long as heavy fences succeed. Two
 /// cases add to that. If several callers execute `heavy_fence` at once while the bias holds or is being revoked
-/// (several threads, or a thread and a signal handler that interrupted it), each of them after the first adds one. So
-/// does each call that is delayed by a pause or more after its caller has read the clock. [`restore`](Bias::restore)
-/// has no such bound.
+/// (several threads, or a thread and a signal handler that interrupted it), each of them after the first adds one. And
+/// each call that is delayed after its caller has read the clock may add two: the bias may be restored too early, and
+/// be revoked again. [`restore`](Bias::restore) has no such bound.
 ///
 /// Fences of different `Bias`es do not pair. `Bias::light_fence` also pairs with [`heavy_fence`](crate::heavy_fence).
 /// `Bias::heavy_fence` does not pair with [`light_fence`](crate::light_fence).
@@ -321,14 +323,13 @@ impl Bias {
     }
 
     /// As [`restore`](Bias::restore), but by time. `now` is the time since a moment that is the same for all callers.
-    /// If it is earlier than in a previous call, the time of that call is used.
     ///
     /// The first `restore_at` after a call of `heavy_fence`, or after a `revoke` that has revoked the bias, restores
     /// nothing (if no `restore` came between them). A later one restores the bias only if its `now` is at least a pause
     /// after that of the first, and neither a `heavy_fence` nor a `revoke` that has revoked the bias came between the
     /// two. (A `revoke` that finds the bias revoked changes nothing.) If the first caller was delayed after it had read
     /// the clock, its `now` may lie before the call of `heavy_fence`, and the bias may be restored sooner than a pause
-    /// after that call. The bound on heavy fences that [`Bias`] names holds all the same.
+    /// after that call. (Of several first callers the latest `now` counts. The `now` of other calls is not kept.)
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {

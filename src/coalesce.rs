@@ -241,14 +241,14 @@ impl Coalesce {
     /// and the next callers share as before.
     ///
     /// A wait consists of up to about fifteen short sleeps. The kernel may end a sleep late: by the thread's timer
-    /// slack (prctl(2), PR_SET_TIMERSLACK; 50 µs by default), or because other threads run. With a clock the wait for
-    /// one call is then longer by one such delay, without one by up to about fifteen. No clock is read on processors
-    /// other than x86 and aarch64, on other systems than Linux and Android, where the deciding thread may not read the
-    /// time stamp counter, and in a process that is symmetric or has not decided. Without a clock nothing is known
-    /// about how long calls take. There a caller waits for some microseconds at first, so callers share long calls less
-    /// often. Each wait that ends too early makes the next up to about 1.75 times as long, up to about 0.18 s. (On
-    /// other systems than Linux and Android these times are a guess, and the longer waits take far less.) Before the
-    /// decision no clock is read, so call [`init`](crate::init) first.
+    /// slack (prctl(2), PR_SET_TIMERSLACK; 50 µs by default), or because other threads run. With a clock such a delay
+    /// makes the wait for one call longer once, without a clock up to about fifteen times. The clock is read only on
+    /// x86 and aarch64, only on Linux and Android, only if the deciding thread may read the time stamp counter, and
+    /// only in a process that has decided and is asymmetric. Without a clock nothing is known about how long calls
+    /// take. There a caller waits for some microseconds at first, so callers share long calls less often. Each wait
+    /// that ends too early makes the next up to about 1.75 times as long, up to about 0.18 s. (On other systems than
+    /// Linux and Android these times are a guess, and the longer waits take far less.) Before the decision no clock is
+    /// read, so call [`init`](crate::init) first.
     ///
     /// # Errors
     ///

@@ -16,8 +16,9 @@ const LONG: u32 = 50_000;
 /// lower one is about the time between the end of one lead and the begin of the next.
 const SHORTEST: u32 = 500;
 const LONGEST: u32 = 100_000_000;
-/// A caller watches at most this many leaders. If none of them serves it, each call but the first has failed, or
-/// another caller has taken over its lead.
+/// A caller watches at most this many leaders. The first call may have started before the caller arrived. Each later
+/// one serves the caller, unless the call fails or another caller takes over the lead. So if none has served it, one of
+/// the two has happened to each later call.
 const LEADERS: u32 = 4;
 /// How often a caller checks before it first reads the clock.
 const SPINS: u32 = 4;

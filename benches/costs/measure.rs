@@ -1,5 +1,6 @@
-//! The measurements that are drawn: the least of all samples for a round without a fence of the other side, otherwise
-//! medians. The variants are measured one after another; within one the four places of the loop (`round.rs`) take
+//! The measurements that are drawn: the least of all samples for a round without a fence of the other side; for a round
+//! with its share of the other side's fence the least of the medians at the four places of the loop; for a heavy fence
+//! the median. The variants are measured one after another; within one the four places of the loop (`round.rs`) take
 //! turns.
 
 use std::cell::Cell;

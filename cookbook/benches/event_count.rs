@@ -33,7 +33,7 @@ use in_turn::{is_quick, is_wanted};
 use ring::Ring;
 use sibling::{beside, cores};
 
-/// A way to sleep until a condition holds. Each of its `wait_until` sleeps as soon as it can.
+/// A way to sleep until a condition holds. Every `wait_until` but that of `Nothing` sleeps as soon as it can.
 trait Sleep: Default + Send + Sync + 'static {
     fn notify(&self);
     fn wait_until<T>(&self, condition: impl FnMut() -> Option<T>) -> T;

@@ -43,7 +43,8 @@
 //!
 //! The fences have a bias of their own, an [`asymfence::Bias`], besides that of the lock. If writes that find the lock
 //! biased come more often than once in a millisecond, both sides switch to full fences, until none has come for a
-//! millisecond. Readers still use their slots meanwhile. So there are at most two heavy fences in a millisecond.
+//! millisecond. Readers still use their slots meanwhile. So there are at most two heavy fences in a millisecond, with
+//! the exceptions that `Bias` names.
 //!
 //! # When not to use it
 //!

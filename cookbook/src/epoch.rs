@@ -107,7 +107,7 @@ pub struct Collector {
     /// The number of the epoch, from 1. (64 bits do not wrap, nor do 32 bits in 4 billion heavy fences.)
     epoch: CachePadded<AtomicUsize>,
     pacer: Pacer,
-    /// The epoch at which no object needs another advance: the newest tag, and three.
+    /// The epoch at which no object needs another advance: the newest tag plus three.
     enough: AtomicUsize,
     /// How many objects have a tag, and have not been dropped.
     waiting: AtomicUsize,

@@ -28,9 +28,9 @@
 //! yet. Once all sleepers have been reached, notifications take no lock until the next sleeper announces itself.
 //!
 //! If sleepers come more often than once in a millisecond, both sides switch to full fences, until no sleeper has come
-//! for a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond, and one more for each
-//! sleeper that comes at the same moment as the first. An event count costs hardly more than one with full fences,
-//! however often threads sleep.
+//! for a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond, and one more for
+//! each sleeper that comes at the same moment as the first (`Bias` names more exceptions). An event count costs hardly
+//! more than one with full fences, however often threads sleep.
 //!
 //! # When not to use it
 //!

@@ -20,12 +20,12 @@
 //! clock, by an instruction that prctl(PR_SET_TSC) can forbid to a thread: then it gets SIGSEGV. A heavy fence, also
 //! that of an RCU writer, may read it while it waits for another thread's (see [`asymfence::heavy_fence`]). If a
 //! sandbox refuses clock_gettime(2) where no vdso serves it, there is no clock. Then every deadline counts as passed,
-//! so a call with a timeout gives up at once. And no pause ends (the quiet time after which an [`asymfence::Bias`] is
-//! restored, or epochs execute a heavy fence). So fences that have become full stay full, and epochs execute heavy
-//! fences only by the number of objects that wait. No pause ends either in a child of fork(2) that enters a time
-//! namespace with an earlier clock, until that clock has caught up with the parent's. (If there is a vdso and the C
-//! library does not use it, these structures have a clock. But in a wait with a deadline std reads the clock too, by
-//! the call that is refused, and panics.)
+//! so a call with a timeout gives up at once. And no *pause* ends. (A pause is the quiet time after which an
+//! [`asymfence::Bias`] is restored, or epochs execute a heavy fence.) So fences that have become full stay full, and
+//! epochs execute heavy fences only by the number of objects that wait. No pause ends either in a child of fork(2) that
+//! enters a time namespace with an earlier clock, until that clock has caught up with the parent's. (If there is a vdso
+//! and the C library does not use it, these structures have a clock. But in a wait with a deadline std reads the clock
+//! too, by the call that is refused, and panics.)
 //!
 //! All but the deque wait for locks at times. A lock is held for a few instructions, an allocation, some wake-ups, or a
 //! look at the slots of all readers. What these pages say of waiting ("at most", "waits for nobody", "does not wait")

@@ -63,7 +63,7 @@
 //!   read is a plain one. Here that store is a release, and the writer's load of the slot acquires it.
 //! - A writer that waits spins, yields and sleeps for a time. There is no futex, so the end of a read needs no fence
 //!   and no look at one.
-//! - Deferred work has no thread of its own ([`Rcu::defer`]): the threads that defer run what is due. (userspace-rcu's
+//! - Deferred work has no thread of its own ([`Rcu::defer`]): the threads that defer run what is due. (liburcu's
 //!   `urcu-defer` has such a thread. There a thread that defers runs its own queue only when that is full.)
 
 use std::collections::VecDeque;

@@ -242,8 +242,8 @@ impl Report {
         let rows = self.costs.list().map(row).into();
         table([Column("cost", false), Column("ns", true)], rows)
             + &wrap(
-                "The first four: one round of the light side (store, fence, load), the minimum of many samples. \
-                 A token (Asymmetric) proves the decision, so its fence needs no check. The others measure a \
+                "The first four: one round of the light side (load, store, fence, load again), the minimum of many \
+                 samples. A token (Asymmetric) proves the decision, so its fence needs no check. The others measure a \
                  heavy fence without store and load: the median of many samples. A sibling is another thread of \
                  the process.",
                 "",

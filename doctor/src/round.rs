@@ -49,9 +49,9 @@ pub(crate) fn at_its_best(rounds: u64, fence: impl Fn() + Copy) -> Duration {
     })
 }
 
-/// What follows begins, on x86, at one of four places of a cache line. (Where a `nop` is longer than a byte, some of
-/// the four are the same place.) At a bad place a loop of few instructions takes up to half as long again. Without this
-/// the linker would choose the place.
+/// What follows begins, on x86, at one of four places of a cache line. (Where a `nop` is longer than a byte, some or
+/// all of the four are the same place.) At a bad place a loop of few instructions takes up to half as long again.
+/// Without this the linker would choose the place.
 #[inline(always)]
 pub(crate) fn stand_at<const PLACE: usize>() {
     // SAFETY: aligns the code, and executes only `16 * PLACE` nops.

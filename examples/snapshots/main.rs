@@ -9,7 +9,7 @@ fn main() {
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]
-#[allow(dead_code, reason = "that a reader dies is for tests/it to see")]
+#[allow(dead_code, reason = "tests/it alone uses what is for readers that die")]
 mod snapshots;
 
 #[cfg(target_os = "linux")]

@@ -16,8 +16,8 @@
 //!
 //! The reader runs millions of times a second: a store, a light fence (a load, a compare and a branch, and no fence
 //! instruction) and a load. While threads retire fast, a thousand objects share one heavy fence. A stalled reader keeps
-//! one object from being freed. With epochs or RCU, two other ways to reclaim, one stalled reader keeps every retired
-//! object from being freed.
+//! one object from being freed. With epochs or RCU, two other ways to reclaim, one stalled reader keeps every object
+//! that is retired meanwhile from being freed.
 //!
 //! ```
 //! #![forbid(unsafe_code)]
@@ -43,8 +43,8 @@
 //! | [`HazardPointer::protect_raw`] | structures whose links are atomics of their own | dereferencing, retiring |
 //! | [`Cohort`] | garbage that is freed with its structure, and may hold references that are not `'static` | retiring |
 //!
-//! Each but [`Tagged`] belongs to a [`Domain`], which has the slots and the retired objects: to that of the process, or
-//! to one of your own. The last type parameter of these types, the [`Family`], says which: see [`domain!`]. Its
+//! Each but [`Tagged`] belongs to a [`Domain`]: that of the process, or one of your own. The domain has the slots and
+//! the retired objects. The last type parameter of these types, the [`Family`], says which: see [`domain!`]. Its
 //! default, [`Global`], is that of the process. Rust uses the default only where the type is written: in a field, in a
 //! `static`, or as `HazardCell::<String>::new(..)`. An expression such as `HazardCell::new(..)` alone may not compile.
 //! `examples/structures` has a list and a hash map without `unsafe`. It also has a stack and a queue, which use
@@ -106,8 +106,8 @@
 //!
 //! - Objects: at most `4·E + H` wait, if heavy fences are not slow. When hazard pointers are dropped, `H` falls, and
 //!   later retires free what waited under the greater `H`.
-//! - Bytes: at most 32 MiB wait, plus 8 MiB for each heavy fence that is under way, plus what is protected, plus the
-//!   last four objects of each thread, as far as the domain was told the sizes.
+//! - Bytes, as far as the domain was told the sizes: at most 32 MiB wait, plus 8 MiB for each heavy fence that is under
+//!   way, plus what is protected, plus the last four objects of each thread.
 //! - Time: if a retire comes a millisecond or more after the last heavy fence, and its thread has retired something
 //!   earlier that still waits, this retire and the following ones free it. After a slow heavy fence this millisecond
 //!   becomes longer: 128 times as long as that fence took, if that is more than a millisecond, but at most a tenth of a

@@ -88,7 +88,8 @@ impl Untyped {
     }
 }
 
-/// The pause after a reclaim that ended so; an `Err` outside is a panic, and then the others of its batch were freed.
+/// The pause after a reclaim with this outcome. The outer `Err` is a panic of a destructor. Then the other objects of
+/// the batch were freed.
 fn next_pause<E>(last: Duration, outcome: &Result<Result<Reclaimed, E>, ()>) -> Duration {
     match outcome {
         Ok(Ok(Reclaimed { freed: 0, .. }) | Err(_)) => PAUSES[1].min(2 * last),

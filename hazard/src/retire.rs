@@ -234,8 +234,9 @@ impl<F: Family> Domain<F> {
         let is_kept = stays && F::with_local(keep).is_some();
         let _borrowed = (!is_kept).then(|| Borrowed::<F>(ring, core::marker::PhantomData));
         if is_time {
-            // If the ring's lock cannot be had: `Rings::take` passes over a borrowed ring until the lock is free, and a
-            // ring that this thread keeps is left when a later `step`, in `put_by`, returns false too.
+            // The result is ignored. If it is false, the ring's lock cannot be had. Then `Rings::take` passes over a
+            // borrowed ring until the lock is free. A ring that this thread keeps is left when a later `step`, in
+            // `put_by`, returns false too.
             // SAFETY: this thread's, and there is room.
             let _ = unsafe { self.untyped().step(ring, frees) };
         }

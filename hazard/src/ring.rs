@@ -315,7 +315,7 @@ pub(crate) struct Extended {
 /// The result of a reading of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speed {
-    /// The clock was not read.
+    /// The clock was not read, or there is none.
     Unknown,
     Fast(usize),
     /// The time now. Objects come so rarely that the clock may be read for each.
@@ -575,8 +575,8 @@ impl Ring {
     }
 
     /// How many objects the owner frees at this check: those that it owes, at most `pace`, and at least as many as the
-    /// last review set. Never more than a batch holds. Otherwise even a full batch would have fewer objects than were
-    /// asked for, which the caller takes for the end of the ring, and it would forgive the rest of the debt.
+    /// last review set. Never more than a batch holds. If a batch has fewer objects than were asked for, the caller
+    /// takes that for the end of the ring, and forgives the rest of the debt. It must not do so after a full batch.
     ///
     /// # Safety
     ///
@@ -966,7 +966,7 @@ impl Inside {
         places
     }
 
-    /// Passes a block whose objects are all taken to the owner, or frees it.
+    /// Gives the first block, whose objects are all taken, to the owner, or frees it.
     ///
     /// # Safety
     ///

@@ -1,5 +1,5 @@
-//! What a model replaces: atomics, and the values of a process. Only this file chooses between two versions by the
-//! feature `loom`; `lib.rs` declares crates and a module by it.
+//! What a model replaces: atomics, cells, statics, thread-local values and threads. Only this file chooses between two
+//! versions by the feature `loom`; `lib.rs` declares crates and a module by it.
 
 #[cfg(not(feature = "loom"))]
 mod chosen {

@@ -24,10 +24,10 @@ pub struct Thresholds {
     /// [`retire_weighing`](crate::Domain::retire_weighing) was told.
     pub bytes: usize,
     /// If the last heavy fence is at least this long ago, the next retire of a thread executes one, even if only one
-    /// object that the thread has retired earlier still waits. (A thread that retired fast before may notice only 32
-    /// retires later, or up to [`at_once`](Thresholds::at_once) later still.) A pause below a millisecond counts as
-    /// one. The pause is at least 128 times as long as the last heavy fence took, up to a tenth of a second. With
-    /// `None` only objects and bytes count. Ignored without the feature `std`, since there is no clock.
+    /// object that the thread has retired earlier still waits. (A thread that retired fast before may notice this up to
+    /// 32 retires late, and up to [`at_once`](Thresholds::at_once) more.) A pause below a millisecond counts as one.
+    /// The pause is at least 128 times as long as the last heavy fence took, up to a tenth of a second. With `None`
+    /// only objects and bytes count. Ignored without the feature `std`, since there is no clock.
     pub pause: Option<Duration>,
     /// How many objects a thread frees at a time, rounded down to a power of two. It frees them after it has retired as
     /// many. The maximum is 32 (16 if [`objects`](Thresholds::objects) is below 512, 8 below 256, 4 below 128, 2 below 8,

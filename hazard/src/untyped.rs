@@ -77,7 +77,7 @@ const PAUSES: [usize; 2] = [1_000, 100_000];
 const COSTLY: usize = 128;
 
 /// Once so many objects or bytes have come since the last heavy fence, the domain counts no more until the next one. A
-/// greater threshold is this one.
+/// greater threshold counts as this number.
 const MOST: isize = isize::MAX / 2;
 
 /// How often `reclaim_all` checks again whether another thread is done, and for how many microseconds at most where
@@ -504,7 +504,8 @@ impl Untyped {
         self.waited_of(8, 1) || self.bytes_waited_of(3, 2)
     }
 
-    /// How many objects a ring may hold that its owner, at its pace, would have freed by now.
+    /// A ring counts as behind only if it holds more than so many objects that its owner, at its pace, would have freed
+    /// by now.
     fn slack(&self) -> usize {
         AT_ONCE.min(self.thresholds.objects)
     }

@@ -63,7 +63,7 @@ unsafe impl GlobalAlloc for Retiring {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // Each object that is freed would be followed by another one for ever.
+        // Without this condition each object that is freed would retire another one, for ever.
         if layout.size() > size_of::<Canary>() {
             self.retire();
         }

@@ -111,7 +111,8 @@ struct OpenFile {
     segment: Arc<Segment>,
     id: usize,
     references: AtomicUsize,
-    /// Whether a child has come to the question after which it was forked.
+    /// Whether the child has asked the last question (`is_of_this_process`) before which it was still one process with
+    /// its parent.
     is_forked: LoomBool,
 }
 
@@ -489,7 +490,7 @@ fn a_word_of_a_place_does_not_come_again() {
         first.fork();
         // SAFETY: a copy, as fork makes one; each is dropped once.
         let copy: Participant<'_> = unsafe { std::ptr::read(&place) };
-        // In both.
+        // In the parent and in the child.
         first.loses_its_locks();
         first.loses_its_locks();
         drop(copy);

@@ -105,11 +105,14 @@
 //! [`attach`] checks both. A memfd keeps the lock, and so does a file on tmpfs or ext4; overlayfs does not. On FUSE the
 //! program that serves it decides, so it is refused too. A program that uses a segment must not itself lock the 480
 //! bytes of the lock file. Once a process has been waited for, its lock is free, unless something else still refers to
-//! its open file description: a child that has a copy of the participant, or that shares the memory until it calls exec
-//! or exits (vfork(2), posix_spawn(3)); another process that at that moment reads its memory (ps(1) at
-//! /proc/PID/cmdline, a debugger) or looks up its descriptors (lsof(8) at /proc/PID/fd), until it has done so; or a
-//! process that duplicated the descriptor of [`attach`] or [`reap`] while they ran (pidfd_getfd(2)), until it closes
-//! the duplicate.
+//! its open file description:
+//!
+//! - a child that has a copy of the participant;
+//! - a child that shares the memory (vfork(2), posix_spawn(3)), until the child calls exec or exits;
+//! - a process that at that moment reads the memory of the one that ended (ps(1) at /proc/PID/cmdline, a debugger) or
+//!   looks up its descriptors (lsof(8) at /proc/PID/fd), until it has done so;
+//! - a process that duplicated the descriptor of [`attach`] or [`reap`] while they ran (pidfd_getfd(2)), until it
+//!   closes the duplicate.
 //!
 //! [`attach`] and [`reap`] open and close a descriptor of the lock file. Closing it releases all F_SETLK locks that the
 //! process has on that file (fcntl(2)). So take a file on which the process has no such locks. If the program has

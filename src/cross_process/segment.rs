@@ -96,7 +96,8 @@ impl Locks for LockFile<'_> {
         let origin = Origin::here().map_err(|errno| SegmentStep::Map.failed_with(errno))?;
         let opened = ofd_lock::Description::of(self.same()?, self.identity, origin)
             .map_err(SegmentStep::Reopen.failed())?;
-        // Another file was opened than the one that had the number before, or has the new number now.
+        // The file that was opened is not the one that had the number before, or by now another file has the number of
+        // the new descriptor.
         if opened.is_lost() { Err(SegmentError::OtherFile) } else { Ok(Description(opened)) }
     }
 

@@ -151,8 +151,8 @@ fn is_candidate(release: &[u8]) -> bool {
 
 /// Whether no other kernel, and no other program, stands in for Linux.
 ///
-/// - `/sys/kernel/boot_params` is there on x86 alone (since 3.14): no translated binary on another
-///   processor's kernel, no gVisor, no Linux emulation of FreeBSD or illumos.
+/// - `/sys/kernel/boot_params` exists on x86 alone (since 3.14). If it exists, this is no translated binary on another
+///   processor's kernel, no gVisor, and no Linux emulation of FreeBSD or illumos.
 /// - `/sys/hypervisor/type` is Xen's, whose paravirtual guests may run without a sign of it in CPUID.
 /// - WSL1, which is the Windows kernel, says so in its release (`-Microsoft`; WSL2, which is Linux on
 ///   Hyper-V, has a small m).

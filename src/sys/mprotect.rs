@@ -246,7 +246,7 @@ mod tests {
     /// The pages are the process's.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-    /// The pages as a child finds them that was forked while its parent was in a call, or as a signal handler does that
+    /// The pages as they are for a child that was forked while its parent was in a call, or for a signal handler that
     /// interrupted a call.
     fn while_busy(standing: &[CachePadded<Standing>], body: impl FnOnce()) {
         // Relaxed, both: the tests of these pages run one at a time, each in one thread.

@@ -1,10 +1,10 @@
 //! membarrier(2) PRIVATE_EXPEDITED of FreeBSD, since 14.1: the kernel interrupts each processor on which
 //! the process's address space is active, and waits (sys/kern/kern_membarrier.c@14.1).
 //!
-//! - The caller must be registered: EPERM otherwise. So fork(2) and exec(2) need no care here: whatever
-//!   they do to the registration, a call that says EPERM registers again.
-//! - Only GLOBAL sleeps, and so can be interrupted. Should PRIVATE_EXPEDITED ever be, then the call is
-//!   tried again, as wherever a system says EINTR.
+//! - The caller must be registered: EPERM otherwise. So fork(2) and exec(2) need no care here: whatever they do to the
+//!   registration, a heavy fence whose call fails with EPERM registers again.
+//! - Only GLOBAL sleeps, so only GLOBAL can be interrupted. If PRIVATE_EXPEDITED should ever answer EINTR, the call is
+//!   made again, as on every system.
 //! - Older systems have no such call, and by default send SIGSYS for it (`kern.signosys`). So the version
 //!   is asked first, and the call made by its number: libc has the name since 14.1 only.
 //!   (A jail that is given a later `osreldate` than the kernel's own deceives this.)

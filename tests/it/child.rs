@@ -19,7 +19,7 @@ pub(crate) mod ledger;
 
 const MARK: &str = "ASYMFENCE_TEST_CHILD";
 
-/// The command, in words, that starts binaries like this one where the kernel cannot: an emulator.
+/// An emulator and its arguments, separated by spaces. It starts binaries like this one, which the kernel cannot start.
 const RUNNER: &str = "ASYMFENCE_TEST_RUNNER";
 
 pub(crate) fn is_emulated() -> bool {

@@ -343,7 +343,8 @@ fn where_who_decides_may_not_read_the_clock_nobody_reads_it() {
     });
 }
 
-/// A thread that may read the clock asks, and decides too late: another, to which it is forbidden, has decided meanwhile.
+/// A thread asks the kernel whether it may read the clock, and may. But it decides too late: another thread, to which
+/// the clock is forbidden, has decided meanwhile.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn who_comes_too_late_to_decide_does_not_say_that_the_clock_is_read() {

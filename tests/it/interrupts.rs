@@ -24,8 +24,8 @@ pub(crate) fn interrupts(kind: &str) -> Option<u64> {
 const CALLS: u64 = 400;
 const GOES: u32 = 200;
 
-/// How many interrupts a go causes: so many calls, each made while a thread of this process runs on another core. And
-/// how long a call took. `None` where there is no other core, or no such counter.
+/// How many interrupts a go causes, and how long a call took. A go is `CALLS` calls, each made while a thread of this
+/// process runs on another core. `None` where there is no other core, or no such counter.
 fn go(kind: &str, call: impl Fn() + Send) -> Option<(u64, Duration)> {
     let cores = core_affinity::get_core_ids()?;
     let (mine, siblings) = (*cores.first()?, *cores.get(1)?);

@@ -1,8 +1,8 @@
 //! Records what ran, and what could not run here and why. Child processes write to it too. A test that passes without
 //! having tested anything says so here.
 //!
-//! Each line goes directly to standard error, because the harness hides what passing tests print. It also goes to the
-//! file that `ASYMFENCE_TEST_LEDGER` names, from which `cargo xtask test` makes its list.
+//! What could not run goes directly to standard error, because the harness hides what passing tests print. Every line
+//! goes to the file that `ASYMFENCE_TEST_LEDGER` names, from which `cargo xtask test` makes its list.
 
 use std::borrow::ToOwned;
 use std::fmt::Display;
@@ -70,7 +70,7 @@ fn of_platform(what: &str) -> String {
 fn enter(line: &str) {
     let Some(path) = std::env::var_os("ASYMFENCE_TEST_LEDGER") else { return };
     let file = OpenOptions::new().append(true).create(true).open(path);
-    // In a process that may not open files the line above is all.
+    // A process that may not open files has only the line on standard error.
     if let Ok(mut file) = file {
         let _ = file.write_all(line.as_bytes());
     }

@@ -28,7 +28,7 @@ const LENGTH: usize = 2 << 30;
 /// Linux 5.14.
 const MADV_POPULATE_READ: i32 = 22;
 
-/// The exit status of a process that examined a child.
+/// The exit statuses of a process that forked and examined its child. This one: the fork did not wait for the lock.
 const NO_OVERLAP: i32 = 10;
 /// The child has nothing that the other thread wrote after it had registered.
 const NOTHING: i32 = 11;
@@ -211,8 +211,8 @@ fn torn_without(what: Commands) -> i32 {
 
 fn decides(fork: Fork) -> ! {
     let decide = || {
-        // The kernel reads /proc/self/environ under the lock that the fork waits for, and the decision would wait too.
-        // Without a descriptor the switch is looked up by the standard library.
+        // The kernel reads /proc/thread-self/environ under the lock that the fork waits for, and the decision would
+        // wait too. Without a descriptor the switch is looked up by the standard library.
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         setrlimit(Resource::RLIMIT_NOFILE, 0, most).expect("a limit can be lowered");
         init()

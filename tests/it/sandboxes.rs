@@ -205,8 +205,8 @@ fn a_sandbox_that_interrupts_every_read_holds_nobody_up() {
     });
 }
 
-/// A handler that interrupts the call may fork. Parent and child share the positions of their files, so neither may
-/// move one. The twin is the test above: it shows that the files are read.
+/// A signal handler that interrupts the reading of a file may fork. Parent and child share the positions of their
+/// files, so neither may move one. The twin is the test above: it shows that the files are read.
 #[test]
 fn no_file_is_read_by_its_position() {
     Child::default().run(|| {
@@ -816,8 +816,8 @@ fn any_other_system_call_under_that_filter_kills() {
     outcome.was_ended_by(Signal::SIGSYS);
 }
 
-/// Heavy fences of four threads, each under a filter that kills on all but their system call; and `besides`
-/// in each.
+/// Four threads execute heavy fences, each under a filter that kills for every system call but that of a heavy fence
+/// (and exit_group(2)). Each also calls `besides`.
 fn contend_under_a_filter(besides: fn()) {
     if init() == Strategy::Symmetric || !is_taken("private-expedited") {
         cannot_run("private-expedited under a filter", "this machine has no such rung");

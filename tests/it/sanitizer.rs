@@ -15,7 +15,7 @@ struct Plain(UnsafeCell<u64>);
 // SAFETY: `pass` makes sure that the store comes before each read.
 unsafe impl Sync for Plain {}
 
-/// Scenario B, and C with the fences exchanged.
+/// Scenario B. With the fences exchanged it is scenario C.
 fn pass(senders_fence: fn(), receivers_fence: fn()) {
     let (plain, sent) = (&Plain::default(), &AtomicBool::new(false));
     let receiving = &AtomicBool::new(false);

@@ -1,4 +1,5 @@
-//! The mprotect rung is refused on systems that imitate Linux, and on translated processors.
+//! The mprotect rung is refused where the kernel is not known to be a plain Linux kernel on x86: on Xen, on systems
+//! that imitate Linux, and under binary translation.
 
 use std::fs;
 

@@ -340,7 +340,7 @@ fn a_process_whose_number_is_said_to_be_0_stops_and_does_not_unwind() {
 }
 
 /// The twin of the two tests before this one: what `heavy_fence` would do if it asked rustix, without a guard.
-#[cfg(debug_assertions)] // and so has rustix
+#[cfg(debug_assertions)] // then rustix has them too
 #[test]
 fn an_answer_that_no_kernel_gives_unwinds_from_rustix() {
     Child::default().filtering().run(|| {

@@ -195,7 +195,7 @@ fn a_handler_takes_tickets_while_its_thread_fences() {
         // SAFETY: a decided process's tickets and fences are async-signal-safe, and so are atomics.
         unsafe { signal(Signal::SIGUSR1, SigHandler::Handler(ticket_in_handler)) }
             .expect("a handler");
-        // In the middle of a call, which does not serve the handler's ticket.
+        // In the middle of a call of another `Coalesce`, which serves no ticket.
         let shared = asymfence::Coalesce::new();
         let interrupted = || {
             raise(Signal::SIGUSR1).expect("a signal to oneself");

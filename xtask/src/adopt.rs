@@ -325,7 +325,7 @@ fn passed(text: &str) -> usize {
     results.filter_map(|rest| rest.split(' ').next()?.parse::<usize>().ok()).sum()
 }
 
-/// What `docs/adopting.md` has, from one run.
+/// The figures of the table in `docs/adopting.md`, from one run.
 fn table(sh: &Shell, tests: &BTreeMap<&'static str, usize>) -> Result {
     let manifest = "adoption/measure/Cargo.toml";
     let target = ["--target-dir", "target/adoption/build"];

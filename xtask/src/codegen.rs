@@ -38,7 +38,8 @@ const ISAS: [Isa; 3] = [
         once: &["ldr", "cmp", "b."],
         walk: &["ldr", "cmp", "b."],
     },
-    // Compares and branches in one, with a constant that a loop forms before it begins.
+    // RISC-V compares and branches in one instruction. The constant is loaded into a register, before the loop if there
+    // is one.
     Isa {
         arch: "riscv64",
         triple: "riscv64gc-unknown-linux-gnu",

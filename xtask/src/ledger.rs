@@ -19,7 +19,7 @@ const CPUID: &str = "a filter that says that CPUID is forbidden";
 /// Names the file, also to the tests.
 const VARIABLE: &str = "ASYMFENCE_TEST_LEDGER";
 
-/// The platform, if Miri or a job of `cargo xtask platforms` runs the tests; also to the tests.
+/// Names the platform, also to the tests, if Miri or a job of `cargo xtask platforms` runs them.
 const PLATFORM: &str = "ASYMFENCE_TEST_PLATFORM";
 
 /// What `cargo xtask test` must run in CI.

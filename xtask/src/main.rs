@@ -258,7 +258,11 @@ const ALL_STEPS: &[Step] = &[
         "tests/it of the libraries, and one test of the doctor, in a build whose fences are symmetric",
         switched_off,
     ),
-    ("adopter", "the crate that takes the fences as an option, without them", adopter::without),
+    (
+        "adopter",
+        "the crate that takes the fences as an option: its tests without them",
+        adopter::without,
+    ),
     ("compat", "the packages that have the names of other crates", compat::check),
     ("dependents", "crates that depend on this one, and their models", modelled::check),
     ("codegen", "what the light fence compiles to, on this processor", codegen::native),
@@ -349,8 +353,8 @@ fn costs(sh: &Shell) -> Result {
     run(sh, cmd!(sh, "cargo run --release --package fence-benches -- --quick --out {picture}"))
 }
 
-/// The doctor, at home and in a sandbox without membarrier: it must end on another rung, or on a
-/// reasoned refusal, and the table must hold on it.
+/// The doctor, first without a sandbox, then without membarrier. There it must take another rung, or be symmetric and
+/// say why; and the table must hold.
 fn doctor(sh: &Shell) -> Result {
     run(sh, cmd!(sh, "cargo doctor"))?;
     let doctor = target(sh, "release/asymfence-doctor");

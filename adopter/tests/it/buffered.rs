@@ -16,7 +16,7 @@ pub(crate) fn drain() {
     BUFFER.take().into_iter().for_each(|(place, value)| place.store(value, Relaxed));
 }
 
-/// The light fence. It also drains the buffer, as the heavy fence of another thread would make it.
+/// The light fence. It also drains the buffer, which the heavy fence of another thread would otherwise do.
 pub(crate) fn light_fence() {
     drain();
     crate::fences::light_fence();

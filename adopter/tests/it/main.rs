@@ -21,7 +21,7 @@ mod threads;
 /// No fence.
 fn nothing() {}
 
-/// A full fence, as weak against a light one as the contract has it.
+/// A full fence. In a model too it does not order against a light fence, as the contract says.
 fn full_fence() {
     use core::sync::atomic::Ordering::SeqCst;
     #[cfg(all(loom, feature = "asymmetric"))]

@@ -339,7 +339,7 @@ fn nothing_is_paid_when_all_that_was_retired_is_dropped_and_nothing_is_counted()
             retire(&second);
             second.flush();
             (0..3).for_each(|_| first.flush());
-            // The handle of the other drops it. No heavy fence is needed for that.
+            // The other object waits until `second`, which retired it, drops it. No heavy fence is needed for that.
             assert_eq!((deaths.load(Relaxed), collector.waiting()), (1, 1));
             assert_eq!((pins(&first), collector.waiting()), (0, 1));
             assert_eq!((pins(&second), collector.waiting()), (0, 0));

@@ -30,7 +30,7 @@ fn a_retire_after_a_pause_frees_what_waited() {
     for round in 0..5 {
         retire::<Tests>(1, &deaths);
         assert!(round == 0 || deaths.load(Relaxed) > 0, "{:?}", stats::<Tests>());
-        // Longer than what a slow fence makes the next one wait.
+        // Longer than the pause after a slow heavy fence.
         (0..if round == 1 { 60 } else { 1 }).for_each(|_| until_later());
     }
     assert!(deaths.load(Relaxed) >= 3);
@@ -50,7 +50,7 @@ fn a_new_thread_is_slow_until_it_is_fast() {
     let before = deaths.load(Relaxed);
     let second_frees = || {
         retire::<Tests>(1, &deaths);
-        // Longer than what a slow fence makes the next one wait.
+        // Longer than the pause after a slow heavy fence.
         (0..60).for_each(|_| until_later());
         retire::<Tests>(1, &deaths);
         deaths.load(Relaxed) > before
@@ -74,7 +74,7 @@ fn a_retire_after_a_pause_executes_a_heavy_fence_if_something_waited() {
         let each = calls_of_a_fence();
         let deaths = Arc::default();
         let calls_of_a_retire = || {
-            // Longer than what a slow fence makes the next one wait.
+            // Longer than the pause after a slow heavy fence.
             (0..60).for_each(|_| until_later());
             let before = asymfence::stats().heavy.calls;
             retire::<Tests>(1, &deaths);
@@ -313,8 +313,8 @@ fn bytes_of_many_threads_bound_what_waits() {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 let object = Box::into_raw(Canary::boxed(&deaths));
-                // Less than a sixteenth.
-                // SAFETY: a box's, which nobody links.
+                // Less than a sixteenth of the threshold in bytes: with up to 16 threads an object is large only from
+                // there on (see `Domain`). SAFETY: a box's, which nobody links.
                 unsafe { Tests::domain().retire_weighing(object, BYTES / 20) };
                 retired.wait();
                 all.wait(); // nobody has ended

@@ -280,7 +280,7 @@ fn a_forked_child_has_no_background_reclaimer_and_frees_what_it_retires_slowly()
             // The first retire notices, and the second finds that the first object waits.
             for _ in 0..3 {
                 retire::<Watched>(1, &deaths);
-                // Longer than what a slow fence makes the next one wait.
+                // Longer than the pause after a slow heavy fence.
                 let begin = Instant::now();
                 while begin.elapsed() < Duration::from_millis(120) {
                     thread::yield_now();

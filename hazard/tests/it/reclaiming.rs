@@ -381,7 +381,7 @@ fn reclaim_all_waits_for_what_another_thread_has_in_hand() {
     });
 }
 
-/// Its own thread has what is to be freed.
+/// Its own thread has the object in hand, so to wait for it would be to wait for ever.
 #[test]
 fn reclaim_all_in_a_destructor_waits_for_nobody() {
     struct Reclaims;

@@ -341,7 +341,8 @@ const BIASED: usize = 1;
 const RETURNING: usize = 2;
 const REVOKING: usize = 3;
 
-/// Without the count of restorations: none of these models restores often enough.
+/// Without the count of rounds in the word. It is for a thread that comes back in a later round, and no model here
+/// restores often enough for that.
 struct Transcription(Mutant, AtomicUsize);
 
 fn transcription(mutant: Mutant) -> Transcription {

@@ -183,7 +183,7 @@ fn one_invented_answer_frees_no_place_that_is_being_taken() {
 /// A file system whose number says that it is FUSE.
 #[test]
 fn fuse_is_refused() {
-    // fstatfs64 has the length of the structure before it.
+    // The second argument of fstatfs64 is the length of the structure, and the third is the structure.
     let place = if cfg!(target_pointer_width = "32") { "@arg3" } else { "@arg2" };
     let inject = format!("poke_exit={place}=46557365");
     let Some(child) = Child::injected_into(FSTATFS, &inject) else { return };

@@ -83,7 +83,7 @@ fn registers() {
 #[track_caller]
 fn is_passed_over(progress: &AtomicU64, prepares: impl Fn([CoreId; 2])) {
     if two_cores().is_none() || interrupts(KIND).is_none() {
-        return ledger::skipped("two cores", format!("or a counter of {KIND}"));
+        return ledger::skipped("two cores", format!("no other core, or no counter of {KIND}"));
     }
     let misses = |_| interrupts_by(progress, &prepares).is_some_and(|caused| caused < CALLS / 4);
     if !(0..ATTEMPTS).any(misses) {

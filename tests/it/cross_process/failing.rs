@@ -61,7 +61,7 @@ fn each_call_on_the_locks_that_fails_is_an_error_and_leaves_nothing() {
     assert!(said.is_none_or(|said| said >= 12), "{said:?}");
 }
 
-/// In each run all calls from one of them on fail, as when another thread installs a filter in the middle.
+/// In each run every fcntl(2) fails from a certain one on, as when another thread installs a filter in the middle.
 #[test]
 fn an_attach_that_is_refused_in_the_middle_leaves_no_place_taken() {
     let inject = |nth| format!("error=EPERM:when={nth}+");
@@ -101,9 +101,10 @@ fn a_page_that_cannot_be_had_is_an_error_of_attach() {
     }
 }
 
-/// A process that has as many mappings as it may have: the page cannot be split off a neighbour. Then the process
-/// number alone would tell a child from its parent, and a later call may succeed. The twin: a sandbox that refuses the
-/// call (EPERM) refuses it each time, so `attach` goes on with the number alone.
+/// A process that has as many mappings as it may have: the kernel cannot give the page a mapping of its own. If
+/// `attach` went on, the process number alone would tell a child from its parent. A later `attach` may succeed, so this
+/// one returns an error. The twin: a sandbox that refuses the call (EPERM) refuses it each time, so `attach` goes on
+/// with the number alone.
 #[test]
 fn a_page_that_the_kernel_cannot_set_apart_is_an_error_of_attach() {
     for errno in ["ENOMEM", "EAGAIN", "EPERM"] {

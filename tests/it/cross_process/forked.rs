@@ -144,7 +144,8 @@ pub(super) const OPEN: &str = "?open,openat";
 /// The calls that attaching makes for its lock.
 const CALLS: [&str; 3] = [OPEN, FSTATFS, FCNTL];
 
-/// At each of these calls, as long as there is one more.
+/// Runs a child again and again. It gets SIGUSR1 at its first such call, then at its second, and so on, until there is
+/// no further one.
 pub(super) fn at_each(call: &'static str, runs: impl Fn(Child) -> Outcome) {
     let mut forked = 0;
     for nth in 1.. {

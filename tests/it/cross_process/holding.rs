@@ -849,7 +849,7 @@ fn a_lock_of_the_programs_own_on_the_whole_file_is_named() {
             let error = attach(header).expect_err("locked");
             assert_eq!(error, SegmentError::Locked);
             assert!(error.to_string().contains("lock less"), "{error}");
-            // Of either kind, also for who makes a segment.
+            // `create` refuses the file too, for a lock of either kind.
             let segment = fresh();
             let other = Header { file: header.file, ..segment.header() };
             for kind in [libc::F_WRLCK, libc::F_RDLCK] {

@@ -48,7 +48,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        if sleepers.announced.is_none() {\n            sleepers.announced = self.bias.is_biased().then(Ticket::now);\n        }\n        let shared = sleepers.announced;\n",
     ),
     Mutant(
-        "who leaves by a notification for one leaves it to the next",
+        "who leaves by a notification for one does not use it up",
         FILE,
         "                sleepers.woken -= 1;\n",
         "",
@@ -108,7 +108,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        {\n            // Relaxed",
     ),
     Mutant(
-        "who was notified with all others leaves by a wake-up that counts",
+        "a notification of all counts as many notifications for one",
         FILE,
         "            sleepers.all_before = sleepers.epoch;\n            sleepers.woken = 0;\n",
         "            sleepers.woken += sleepers.parked;\n",

@@ -408,7 +408,7 @@ fn shown(text: &str, span: Span) -> String {
     format!("`{shown}`")
 }
 
-/// What a comment on the line says, or in the comment directly above it. An attribute may stand between.
+/// The reason in a comment on the line, or in the comment directly above it. An attribute may stand between.
 fn excuse(text: &str, line: usize, kind: Kind) -> Option<String> {
     let mark = if kind == Kind::Guard { "// guard survives: " } else { "// survives: " };
     let lines: Vec<&str> = text.lines().collect();
