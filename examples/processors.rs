@@ -33,7 +33,7 @@ fn simulate(processors: u64, retired_each_second: u64, batch: usize, interrupt: 
     let pacer = Pacer::new(batch);
     let work = AT_A_TIME * 1_000_000_000 / retired_each_second;
     let call = interrupt + SCAN_OF_A_PROCESSOR * processors;
-    // When each processor has its next batch of objects. They start one after another.
+    // When each processor has its next `AT_A_TIME` objects. They start one after another.
     let mut ready: BinaryHeap<_> =
         (0..processors).map(|which| Reverse(work * which / processors + work)).collect();
     // When the last requested call begins. The whole system makes one call at a time.

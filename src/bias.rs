@@ -329,7 +329,8 @@ impl Bias {
     /// after that of the first, and neither a `heavy_fence` nor a `revoke` that has revoked the bias came between the
     /// two. (A `revoke` that finds the bias revoked changes nothing.) If the first caller was delayed after it had read
     /// the clock, its `now` may lie before the call of `heavy_fence`, and the bias may be restored sooner than a pause
-    /// after that call. (Of several first callers the latest `now` counts. The `now` of other calls is not kept.)
+    /// after that call. (Of several first callers the latest `now` counts. The pause is not measured from the `now` of
+    /// any other call.)
     ///
     /// Panics, aborts and signal safety are those of [`heavy_fence`](crate::heavy_fence).
     pub fn restore_at(&self, now: Duration) -> bool {

@@ -364,8 +364,9 @@ pub struct FenceStats {
     /// registration waits for forks that have begun. Calls that the decision, the module `membarrier` or a segment of
     /// `cross_process` repeated are counted too. Not counted are repetitions of calls that read files or ask for CPUID
     /// for the decision, that make and prepare the pages of the mprotect rung, or that take the locks of segments.
-    /// After an errno other than these three a heavy fence adds calls that are not counted: it calls membarrier(2) a
-    /// second time; after EPERM it also registers, and makes one more call; and then come the calls of another rung.
+    /// After an errno other than these three a heavy fence adds calls that are not counted. On the membarrier rung it
+    /// calls membarrier(2) a second time, and after EPERM it also registers, and makes one more call. On every rung the
+    /// calls of another rung come then, if there is one.
     pub retries: usize,
 }
 

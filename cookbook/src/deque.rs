@@ -17,8 +17,9 @@
 //! ```
 //!
 //! It is store buffering (each side stores, fences, and loads what the other side stores), except that the thief has
-//! only read `top = i`: another thief, or the owner, wrote it. The literature calls this shape RWC. With a heavy fence
-//! in the one fenced thread and a light fence in the other its outcome is forbidden (`loom-tests/data/shapes.csv`).
+//! only read `top = i`: another thief, or the owner, wrote it. The literature calls this shape RWC. Two of its three
+//! threads have a fence. If one of these fences is heavy and the other light, the outcome is forbidden
+//! (`loom-tests/data/shapes.csv`).
 //!
 //! # Why pairs of threads are enough
 //!

@@ -120,8 +120,8 @@ use crate::untyped::{DomainStats, Reclaimed, Untyped};
 ///   longer too;
 /// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often: by
 ///   retires up to 64 times as late, by the thread of a background reclaimer once a second at last, or when 64 times as
-///   many have come. When they succeed again no single retire frees more than 128 objects, unless it retires a large
-///   object while too many bytes wait.
+///   many have come. When they succeed again, no single retire frees more than 128 objects, not even one of a large
+///   object, until what waited meanwhile has been freed.
 ///
 /// Each domain has its own bound, and takes less than a kilobyte. Each thread that retires to a domain has a ring of
 /// its own there, of some 1.4 KiB. The ring grows by a kilobyte for each 64 objects, and shrinks again. When the thread

@@ -111,8 +111,8 @@ struct OpenFile {
     segment: Arc<Segment>,
     id: usize,
     references: AtomicUsize,
-    /// Whether the child has asked the last question (`is_of_this_process`) before which it was still one process with
-    /// its parent.
+    /// Whether the child has come to the fork: it has asked the last question (`is_of_this_process`) to which the
+    /// answer is still yes.
     is_forked: LoomBool,
 }
 

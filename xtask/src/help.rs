@@ -67,10 +67,11 @@ Runs the steps below in turn, up to the first that fails. With WORD only the
 step of that name, or else those whose names contain it.
 
 Exit status: 0 all passed; 1 a step failed, or the command was not understood.
-With CI=true in the environment also 1 if a test could not run here, or, when
-all of `test` runs, is not recorded as run. Excused are tests that need Miri or cannot run in it; on x86_64
-those that need a processor that can forbid CPUID; on other processors those
-that need the mprotect rung.
+With CI=true in the environment also 1 if a test could not run here, and, if
+all of `test` runs, 1 if an expected test is not recorded as run. Excused are
+tests that need Miri or cannot run in it; on x86_64 those that need a
+processor that can forbid CPUID; on other processors those that need the
+mprotect rung.
 ";
 
 /// Whether there is such a command.

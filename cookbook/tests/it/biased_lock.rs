@@ -357,8 +357,8 @@ fn a_lock_of_what_has_no_size_is_a_lock() {
     assert_eq!(lock.into_inner(), [4, 2, 5]);
 }
 
-/// While writes that revoke the bias are rare, each costs one heavy fence. If they come often, there are two heavy
-/// fences in a pause.
+/// While writes that revoke the bias are rare, each costs one heavy fence. If they come often, there are at most two
+/// heavy fences in a pause.
 #[test]
 fn writers_that_come_often_cost_no_heavy_fence_each() {
     alone(|| {

@@ -384,7 +384,8 @@ fn room_is_given_back_after_a_burst() {
     }
 }
 
-/// While steals are rare, each costs one heavy fence. If they come often, there are two heavy fences in a pause.
+/// While steals are rare, each costs one heavy fence. If they come often, there are at most two heavy fences in a
+/// pause.
 #[test]
 fn thieves_that_come_often_cost_no_heavy_fence_each() {
     alone(|| {

@@ -560,8 +560,8 @@ fn listeners_of_one_time_share_a_heavy_fence() {
     });
 }
 
-/// While threads rarely go to sleep, each costs one heavy fence. If they do so often, there are two heavy fences in a
-/// pause.
+/// While threads rarely go to sleep, each costs one heavy fence. If they do so often, there are at most two heavy
+/// fences in a pause.
 #[test]
 fn sleepers_that_come_often_cost_no_heavy_fence_each() {
     alone(|| {

@@ -158,7 +158,7 @@ fn who_pins_again_has_done_with_what_it_read() {
     });
 }
 
-/// Two advances came before the unlinking, and the reader has found the object behind them.
+/// The reader pins after two advances, and still finds the object: so both advances came before the unlinking.
 #[test]
 fn a_tag_is_no_older_than_one_advance() {
     check_within(Some(2), Start::Asymmetric, || {

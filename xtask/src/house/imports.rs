@@ -1,7 +1,7 @@
 //! Imports run downward: no file uses a file that uses it, directly or through others.
 //!
-//! A module and the files below it are one thing with its parts, and may name each other. What a package
-//! exports by its front door is for others: inside, the module is named.
+//! The files below a module are its parts. A module and its parts may name each other. What a package exports by its
+//! front door is for others: inside, the module is named.
 
 use std::collections::{BTreeMap, BTreeSet};
 
