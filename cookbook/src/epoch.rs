@@ -319,7 +319,8 @@ impl Handle<'_> {
     /// - Everyone that still uses the object found it under a guard of this collector, whichever handle it is of, and
     ///   that handle stays pinned as long as the object is used. Users without a guard, or under a guard of another
     ///   `Collector`, are not waited for.
-    /// - What the object borrows lives as long as the collector. Its drop may run in any thread.
+    /// - What the object borrows outlives the collector. (So it borrows neither the collector nor a handle of it.) Its
+    ///   drop may run in any thread.
     pub unsafe fn retire<T: Send>(&self, object: *mut T) {
         let object: *mut (dyn Anything + '_) = object;
         // SAFETY: the caller's promise that what it borrows lives long enough.

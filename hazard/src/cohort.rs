@@ -150,7 +150,9 @@ impl<F: Family> Cohort<F> {
     ///   the object.
     /// - What the object borrows outlives the cohort. The cohort does not name the type of its objects. So the compiler
     ///   checks this only if the structure around the cohort has a `Drop` that is generic over the type, or a
-    ///   `PhantomData` of it. The structure must have one of the two, and must let nobody take the cohort out.
+    ///   `PhantomData` of it. The structure must have one of the two. It must also be invariant in the type, as a
+    ///   [`Link`](crate::Link), an `AtomicPtr` or a `PhantomData<Cell<T>>` makes it, and must let nobody take the
+    ///   cohort out.
     ///
     /// (So the object does not have to be `'static`: if the cohort is leaked, the object is never freed.)
     ///

@@ -136,7 +136,7 @@ macro_rules! domain {
         unsafe impl $crate::__private::Family for $family {
             #[inline]
             fn domain() -> &'static $crate::__private::Domain<$family> {
-                $crate::__domain!($family, $thresholds)
+                $crate::__domain!(unsafe $family, $thresholds)
             }
 
             $crate::__thread!($family);

@@ -268,10 +268,11 @@ impl<T, F: Family> Link<T, F> {
     ///
     /// # Safety
     ///
-    /// - The object of `new` is valid, and is neither retired nor freed before this link has been changed or frozen.
-    ///   Afterwards it is either retired to this family's domain or to a [`Cohort`](crate::Cohort) of this family, or
-    ///   freed directly once no reference and no guard obtained through this link exists. (A [`Protected`] may outlive
-    ///   the structure, so dropping the structure is not enough.)
+    /// - The object of `new` is valid. As long as this link leads to it (with whatever tag, and also after the link was
+    ///   moved or swapped) and is not frozen, the object is neither retired nor freed, and is accessed only by shared
+    ///   references. Afterwards it is either retired to this family's domain or to a [`Cohort`](crate::Cohort) of this
+    ///   family, or freed directly once no reference and no guard obtained through this link exists. (A [`Protected`]
+    ///   may outlive the structure, so dropping the structure is not enough.)
     /// - A frozen link may only be given the value that it holds already.
     ///
     /// An unlinked node still points to the next one. So freeze its links before you unlink it.

@@ -45,6 +45,13 @@
 //! let other: Domain<Routes> = Domain::__new(Thresholds::DEFAULT);
 //! assert_eq!(other.stats().retired, 0);
 //! ```
+//! ```compile_fail
+//! use asymfence_hazard::{__domain, Domain, Thresholds, domain};
+//!
+//! domain! { enum Routes {} = Thresholds::DEFAULT; }
+//! let other: &Domain<Routes> = __domain!(Routes, Thresholds::DEFAULT);
+//! assert_eq!(other.stats().retired, 0);
+//! ```
 //!
 //! # A hazard pointer of another family
 //!

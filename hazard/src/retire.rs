@@ -73,6 +73,7 @@ impl<F: Family> Domain<F> {
     /// As [`retire`](Domain::retire).
     pub unsafe fn retire_with<T, D>(&self, object: *mut T, deleter: D)
     where
+        T: 'static,
         D: FnOnce(*mut T) + Send + 'static,
     {
         // SAFETY: the contract of this function.

@@ -33,18 +33,18 @@ mod chosen {
     /// Whether loom explores every access. Its models use smaller sizes.
     pub(crate) const LOOM: bool = false;
 
-    /// A static domain of the family.
+    /// A static domain of the family. The word `unsafe` is the caller's: a family must not have two domains.
     #[doc(hidden)]
     #[macro_export]
     macro_rules! __domain {
-        ($family:ty, $thresholds:expr) => {{
+        ($unsafe:tt $family:ty, $thresholds:expr) => {{
             // Unusual names: the caller's expression is evaluated where they are known, and must not mean them by
             // accident.
             static __ASYMFENCE_DOMAIN: $crate::__private::Domain<$family> = {
                 // The caller's expression, outside of the unsafe block.
                 const __ASYMFENCE_THRESHOLDS: $crate::__private::Thresholds = $thresholds;
                 // SAFETY: a family's `domain` has this static, and no other.
-                unsafe { $crate::__private::Domain::__new(__ASYMFENCE_THRESHOLDS) }
+                $unsafe { $crate::__private::Domain::__new(__ASYMFENCE_THRESHOLDS) }
             };
             &__ASYMFENCE_DOMAIN
         }};
@@ -143,17 +143,17 @@ mod chosen {
 
     pub(crate) const LOOM: bool = true;
 
-    /// A domain of the family in the current model.
+    /// A domain of the family in the current model. The word `unsafe` is the caller's, as above.
     #[doc(hidden)]
     #[macro_export]
     macro_rules! __domain {
-        ($family:ty, $thresholds:expr) => {{
+        ($unsafe:tt $family:ty, $thresholds:expr) => {{
             $crate::__private::loom::lazy_static! {
                 static ref __ASYMFENCE_DOMAIN: $crate::__private::Domain<$family> = {
                     // The caller's expression, outside of the unsafe block.
                     const __ASYMFENCE_THRESHOLDS: $crate::__private::Thresholds = $thresholds;
                     // SAFETY: a family's `domain` has this static, and no other.
-                    unsafe { $crate::__private::Domain::__new(__ASYMFENCE_THRESHOLDS) }
+                    $unsafe { $crate::__private::Domain::__new(__ASYMFENCE_THRESHOLDS) }
                 };
             }
             &__ASYMFENCE_DOMAIN
