@@ -190,7 +190,7 @@ fn may_be_written(file: BorrowedFd<'_>) -> io::Result<()> {
     if fcntl_getfl(file)? & OFlags::RWMODE == OFlags::RDONLY { Err(Errno::BADF) } else { Ok(()) }
 }
 
-/// The signals that are not blocked. From 32 on: those of glibc or musl.
+/// The signals that are not blocked. glibc or musl uses the ones from 32 on.
 const NOT_BLOCKED: [usize; 5] = [SIGABRT, SIGSYS, 32, 33, LAST_SIGNAL_OF_THE_C_LIBRARY];
 
 /// Blocks all other signals in this thread. Nothing unblocks them, because the thread ends with the process. False if

@@ -12,7 +12,7 @@ const HELD: i32 = 42;
 #[track_caller]
 pub(crate) fn in_fork(body: impl FnOnce()) {
     // SAFETY: the test harness's other thread waits for this one. If another thread may hold a lock during the fork,
-    // the bodies take only locks that a forked child can take all the same: the library's, and those of glibc's
+    // the bodies take only locks that a forked child can still take: the locks of the library, and of glibc's
     // allocator.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {

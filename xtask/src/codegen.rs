@@ -168,7 +168,7 @@ fn of_shape(shape: &str) -> &'static str {
     if shape == "walk" { "each round of a loop" } else { "once" }
 }
 
-/// Returns the instructions that `light` has and `none` has not. An error if they are not those of `asks`. Two things
+/// Returns the instructions that `light` has and `none` has not. It is an error if these differ from `asks`. Two things
 /// are not counted: the address of what is loaded (the linker makes it a constant, and it is computed before a loop
 /// begins), and copies from register to register.
 fn branch(light: &[String], none: &[String], asks: &[&str]) -> Result<Vec<String>> {

@@ -96,8 +96,8 @@ type Way = fn(&World, &Stealer<usize>) -> Steal<usize>;
 const ONE: Way = World::steal;
 const BATCH: Way = World::steal_batch;
 
-/// Runs an owner who has pushed `before` items when the thieves begin, and then does `then`. Beside it runs a thief for
-/// each number in `attempts`, which tries that often. Returns what each thief got.
+/// The owner pushes `before` items. Then the thieves begin, one for each number in `attempts`, and the owner does
+/// `then`. A thief tries to steal as often as its number says. Returns what each thief got.
 fn run(
     capacity: usize,
     before: usize,

@@ -132,7 +132,7 @@ fn a_place_that_cannot_be_kept_while_it_is_cleaned_is_left_to_the_next() {
         shared(|header, _| {
             ends_well(fork_off(|| forget(attach(header).expect("a place is free"))));
             ends_well(fork_off(|| {
-                let refused = on_fstatfs(Errno(libc::EPERM as u32));
+                let refused = on_fstatfs(EPERM);
                 apply_filter(&refused).expect("the filter is accepted");
                 let expected = SegmentError::Failed(SegmentStep::Identify, libc::EPERM);
                 assert_eq!(reap(header, |place| panic!("{place} is cleaned")), Err(expected));
@@ -183,7 +183,7 @@ fn who_may_not_ask_which_file_it_is_is_told() {
         let (segment, other) = (fresh(), fresh());
         let header = segment.header();
         let me = symmetric(header);
-        let filter = on_fstat(Errno(libc::EPERM as u32));
+        let filter = on_fstat(EPERM);
         apply_filter(&filter).expect("the filter is accepted");
         for outcome in [
             create(other.header(), Mode::Symmetric),
@@ -203,7 +203,7 @@ fn who_may_not_ask_which_file_system_it_is_takes_no_place() {
     Child::default().run(|| {
         let segment = fresh();
         create(segment.header(), Mode::Symmetric).expect("a memfd can be locked");
-        let filter = on_fstatfs(Errno(libc::EPERM as u32));
+        let filter = on_fstatfs(EPERM);
         apply_filter(&filter).expect("the filter is accepted");
         let error = attach(segment.header()).expect_err("refused");
         assert_eq!(error, SegmentError::Failed(SegmentStep::Identify, libc::EPERM));
@@ -219,7 +219,7 @@ fn who_may_not_ask_whether_those_that_have_all_places_live_is_told() {
         create(header, Mode::Symmetric).expect("a memfd can be locked");
         (0..PARTICIPANTS).for_each(|_| forget(attach(header).expect("a place is free")));
         assert_eq!(attach(header).expect_err("full"), SegmentError::Full { ended: 0 });
-        let filter = on_fcntl(&[libc::F_OFD_GETLK], Errno(libc::EPERM as u32));
+        let filter = on_fcntl(&[libc::F_OFD_GETLK], EPERM);
         apply_filter(&filter).expect("the filter is accepted");
         let error = attach(header).expect_err("full");
         assert_eq!(error, SegmentError::Failed(SegmentStep::Lock, libc::EPERM));

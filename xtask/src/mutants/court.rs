@@ -93,11 +93,10 @@ pub(super) const SHORT: Limit = Limit { busy: Duration::from_secs(3), wall: HOUR
 /// Of any.
 pub(super) const LONG: Limit = Limit { busy: Duration::from_secs(1200), wall: HOUR, still: HOUR };
 
-/// What is added to the limit of a test that tries a mutant. The `busy` and `wall` of that limit are ten times what the
-/// test took without a mutant, plus those of this constant. Its `still` is the time by the clock that the test took
-/// without a mutant, plus the `still` of this constant. A test may wait for what a mutant never does. Also a model may
-/// stand still: a mutant that frees twice may leave the allocator locked, and the report of the fault waits for that
-/// lock.
+/// What is added to the limit of a test that tries a mutant. For `busy` and `wall` it is added to ten times what the
+/// test took without a mutant. For `still` it is added to the time by the clock that the test took without a mutant. A
+/// test may wait for what a mutant never does. Also a model may stand still: a mutant that frees twice may leave the
+/// allocator locked, and the report of the fault waits for that lock.
 const GRACE: Limit = Limit {
     busy: Duration::from_secs(30),
     wall: Duration::from_secs(1800),

@@ -355,7 +355,7 @@ fn judges(mutant: &Mutant) -> &'static [Judge] {
 
 /// A survivor without an excuse is a fault. In a run without `--quick`, `--new` and WORDS an excuse that no survivor of
 /// its file needs is a fault too, unless its words name the schedule. Without `--all` the excuses of orderings are
-/// checked, with it those of guards.
+/// checked, with `--all` the excuses of guards.
 fn report<'t>(
     fates: &[(Fate, &Case)],
     which: Which,
