@@ -26,6 +26,7 @@ pub(crate) struct Costs {
 }
 
 /// One line of the report.
+#[derive(Clone, Copy)]
 pub(crate) struct Cost {
     /// In JSON.
     pub(crate) key: &'static str,
@@ -56,7 +57,7 @@ impl fmt::Display for BreakEven {
                 return write!(f, "{rounds:.0} light fences for each heavy one");
             }
             BreakEven::Symmetric => "both fences are fence(SeqCst)",
-            BreakEven::NoSibling => "no sibling ran, so it cannot be told",
+            BreakEven::NoSibling => "no other thread ran, so it cannot be told",
             BreakEven::Never => "never: a light fence saves nothing here",
         })
     }
@@ -69,17 +70,20 @@ impl Costs {
         [
             cost("none", "no fence", Some(self.none)),
             cost("light", "light_fence", Some(self.light)),
-            cost("asymmetric_light", "light_fence, by a token", self.asymmetric_light),
+            cost("asymmetric_light", "Asymmetric::light_fence (no check)", self.asymmetric_light),
             cost("seqcst", "fence(SeqCst)", Some(self.seqcst)),
-            cost("heavy_idle", "heavy_fence, no sibling runs", Some(self.heavy_idle)),
-            cost("heavy_running", "heavy_fence, one running sibling", running.map(|it| it.caller)),
+            cost("heavy_idle", "heavy_fence, no other thread runs", Some(self.heavy_idle)),
+            cost("heavy_running", "heavy_fence, another thread runs", running.map(|it| it.caller)),
             cost(
                 "heavy_running_sibling",
-                "what that sibling loses by it",
+                "what that thread loses by it",
                 running.map(|it| it.sibling),
             ),
         ]
     }
+
+    /// How many of the list are a round of the frequent side. The others are a heavy fence.
+    pub(crate) const ROUNDS: usize = 4;
 
     /// How many nanoseconds a light fence saves against a full one.
     pub(crate) fn saved(&self) -> f64 {

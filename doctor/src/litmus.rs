@@ -49,6 +49,12 @@ impl Fence {
         }
     }
 
+    /// As it is written in code, where it has another name there.
+    #[allow(dead_code, reason = "only the doctor's report shows it")]
+    pub(crate) fn words(self) -> &'static str {
+        if self == Fence::Full { "fence(SeqCst)" } else { self.name() }
+    }
+
     /// The contract: whether the pair forbids the weak outcome. A symmetric process keeps more than
     /// the contract: its light fence is a full one.
     pub(crate) fn is_ordered_with(self, other: Fence, strategy: Strategy) -> bool {

@@ -1,6 +1,6 @@
 //! Which mechanism the asymmetric fences use on this machine, and what they cost: every mechanism of the target (a
 //! *rung* of the *ladder*), with the reason why it was taken, refused or not tried; the costs; and the pairing table as
-//! seen on two real processors.
+//! seen on two real processors. The costs are measured before the table and after it, to see whether they are steady.
 
 mod arguments;
 mod bar;
@@ -68,18 +68,33 @@ fn examine(arguments: &Arguments) -> Result<ExitCode, String> {
     let strategy = arguments.strategy.as_deref().map_or_else(|| Ok(init()), choose)?;
     let machine = Machine::this(asks);
 
-    let bar = Bar::new(Costs::TICKS + pairing::TICKS);
+    // The announcement is no longer the last line.
+    let seconds = arguments.seconds.as_secs_f64();
+    warn(&format!("Measuring, for some {:.0} seconds.\n", 1.0 + seconds));
+    let bar = Bar::new(2 * Costs::TICKS + pairing::TICKS);
     let clock = Clock::now();
-    let costs = Costs::measure(|| bar.advance("costs"));
+    let measure = || Costs::measure(|| bar.advance("costs"));
+    let costs_before = measure();
     let cells = pairing::observe(strategy, arguments.seconds, &bar);
+    let costs = measure();
     let busy = clock.and_then(Clock::others_since);
     let have_strayed = sibling::have_strayed();
     bar.clear();
 
     let (rungs, stats) = (ladder().collect(), stats());
     let asked_for = arguments.strategy.is_some();
-    let report =
-        Report { machine, busy, have_strayed, strategy, asked_for, rungs, costs, stats, cells };
+    let report = Report {
+        machine,
+        busy,
+        have_strayed,
+        strategy,
+        asked_for,
+        rungs,
+        costs,
+        costs_before,
+        stats,
+        cells,
+    };
     let mut words =
         if arguments.json { report.to_json().pretty(2) + "\n" } else { report.to_text() };
     words += &earlier.map_or_else(String::new, |earlier| earlier.against(&report));

@@ -27,10 +27,10 @@ impl Cell {
 
     pub(crate) fn verdict(&self) -> &'static str {
         match (self.ordered, self.observed.weak) {
-            (true, 0) => "never seen, as it must be",
+            (true, 0) => "as it must be",
             (true, _) => "VIOLATED",
-            (false, 0) => "allowed, not seen in this time",
-            (false, _) => "allowed, and seen",
+            (false, 0) => "allowed, not seen",
+            (false, _) => "allowed",
         }
     }
 }

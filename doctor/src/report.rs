@@ -5,10 +5,10 @@ use jzon::{JsonValue, object};
 
 use crate::VERSION;
 use crate::busy::DOUBTFUL;
-use crate::costs::{BreakEven, Costs};
+use crate::costs::{BreakEven, Cost, Costs};
 use crate::machine::Machine;
 use crate::pairing::Cell;
-use crate::text::{Column, rounded, table, wrap};
+use crate::text::{Column, rounded, table, thousands, wrap};
 
 /// The JSON Schema of `to_json`.
 pub(crate) const SCHEMA: &str = include_str!("../schema.json");
@@ -23,7 +23,9 @@ pub(crate) struct Report {
     /// By --strategy.
     pub(crate) asked_for: bool,
     pub(crate) rungs: Vec<RungReport>,
+    /// Measured twice, before the pairing table and after it: the second time is what is reported.
     pub(crate) costs: Costs,
+    pub(crate) costs_before: Costs,
     pub(crate) stats: FenceStats,
     /// Empty on one processor, or where no time was given.
     pub(crate) cells: Vec<Cell>,
@@ -108,6 +110,7 @@ impl Report {
             },
             costs_ns: costs,
             break_even: self.costs.break_even().rounds(),
+            break_even_before: self.costs_before.break_even().rounds(),
             heavy: {
                 asked: self.stats.heavy.asked,
                 calls: self.stats.heavy.calls,
@@ -132,8 +135,7 @@ impl Report {
                 machine.processor, machine.kernel
             )),
             self.warnings(),
-            line(format!("membarrier offers: {}", list(&machine.commands))),
-            self.needed_to_text(),
+            line(format!("membarrier(2) offers: {}", list(&machine.commands))),
             line(format!("this process is registered for: {}", list(&machine.registrations))),
             "\n".to_owned(),
             self.rungs_to_text(),
@@ -147,19 +149,6 @@ impl Report {
         .concat()
     }
 
-    /// Which of the commands the crate uses.
-    fn needed_to_text(&self) -> String {
-        match self.machine.commands {
-            Ok(_) => wrap(
-                "the mechanism private-expedited is membarrier(2) with PRIVATE_EXPEDITED and \
-                 REGISTER_PRIVATE_EXPEDITED; fences between processes call GLOBAL, and need a kernel \
-                 that has PRIVATE_EXPEDITED too",
-                "  ",
-            ),
-            Err(_) => String::new(),
-        }
-    }
-
     fn summary(&self) -> String {
         let how = match self.strategy {
             Strategy::Asymmetric(rung) => format!("asymmetric by {rung}"),
@@ -168,9 +157,11 @@ impl Report {
         };
         let break_even = match self.costs.break_even() {
             BreakEven::At(rounds) => format!(
-                "each light fence saves {:.1} ns against fence(SeqCst); break-even at {} light for one heavy",
+                "each light fence saves {:.1} ns against fence(SeqCst); cheaper with more than {} light fences for \
+                 each heavy one{}",
                 self.costs.saved(),
-                rounded(rounds)
+                rounded(rounds),
+                if self.are_costs_doubtful() { " (not reliable: see the warning)" } else { "" }
             ),
             symmetric @ BreakEven::Symmetric => symmetric.to_string(),
             other => format!("break-even: {other}"),
@@ -178,22 +169,38 @@ impl Report {
         let unseen =
             self.cells.iter().filter(|cell| !cell.ordered && cell.observed.weak == 0).count();
         let table = if self.cells.is_empty() {
-            "table not observed".to_owned()
+            "pairing table not observed".to_owned()
         } else if self.is_violated() {
-            "TABLE VIOLATED".to_owned()
+            "PAIRING TABLE VIOLATED".to_owned()
         } else if unseen > 0 {
-            format!("table as expected ({unseen} allowed reorderings were not seen)")
+            format!("pairing table as promised ({unseen} allowed reorderings were not seen)")
         } else {
-            "table as expected".to_owned()
+            "pairing table as promised".to_owned()
         };
         format!("{how}; {break_even}; {table}")
+    }
+
+    fn are_costs_doubtful(&self) -> bool {
+        self.machine.quota.is_some() || self.busy().is_some() || self.changed().is_some()
+    }
+
+    /// The share of others, if the costs are doubtful for it.
+    fn busy(&self) -> Option<f64> {
+        self.busy.filter(|&busy| busy > DOUBTFUL)
+    }
+
+    /// The break-even then and now, if they differ so much that neither can be relied on.
+    fn changed(&self) -> Option<[f64; 2]> {
+        let pair = [self.costs_before.break_even().rounds()?, self.costs.break_even().rounds()?];
+        let [less, more] = [pair[0].min(pair[1]), pair[0].max(pair[1])];
+        (more > UNSTEADY * less).then_some(pair)
     }
 
     fn warnings(&self) -> String {
         let mut warnings = String::new();
         if self.machine.processors == 1 {
             warnings += &wrap(
-                "warning: one processor. No sibling runs beside a heavy fence, so neither its cost to \
+                "warning: one processor. No other thread runs beside a heavy fence, so neither its cost to \
                  other threads nor the pairing table can be seen here.",
                 "  ",
             );
@@ -206,11 +213,20 @@ impl Report {
             );
             warnings += &wrap(&warning, "  ");
         }
-        if let Some(busy) = self.busy.filter(|&busy| busy > DOUBTFUL) {
+        if let Some(busy) = self.busy() {
             let warning = format!(
-                "warning: busy. Others took {:.0} % of the processors' time: the costs are not reliable. \
-                 Run it again on an idle machine.",
+                "warning: the machine is busy. Other processes took {:.0} % of the processors' time: the costs are \
+                 not reliable. Run it again on an idle machine.",
                 100.0 * busy
+            );
+            warnings += &wrap(&warning, "  ");
+        }
+        if let Some([before, now]) = self.changed() {
+            let warning = format!(
+                "warning: the costs have changed while the doctor ran. The break-even was {} light fences for each \
+                 heavy one, and seconds later {}. Run it again.",
+                rounded(before),
+                rounded(now)
             );
             warnings += &wrap(&warning, "  ");
         }
@@ -228,37 +244,49 @@ impl Report {
     fn rungs_to_text(&self) -> String {
         let line = |rung: &RungReport| {
             let (verdict, reason) = self.words(rung);
-            wrap(&format!("{}: {verdict}: {reason}", rung.strategy), "  ")
+            let words = match rung.verdict {
+                Verdict::Refused(_) => format!("{}: {verdict}: {reason}", rung.strategy),
+                Verdict::Taken | Verdict::NotTried => {
+                    format!("{}: {verdict} ({reason})", rung.strategy)
+                }
+            };
+            wrap(&words, "  ")
         };
-        let title = "Mechanisms, best first. The first one that works is taken for the process:\n";
+        let title = "Mechanisms, best first. The process takes the first one that works:\n";
         self.rungs.iter().map(line).fold(title.to_owned(), |text, line| text + &line)
     }
 
     fn costs_to_text(&self) -> String {
-        let row = |cost: crate::costs::Cost| {
-            let ns = cost.ns.map_or_else(|| "-".to_owned(), |ns| format!("{ns:.2}"));
-            [cost.words.to_owned(), ns]
+        let costs = self.costs.list();
+        let (rounds, heavy) = costs.split_at(Costs::ROUNDS);
+        let cells = |costs: &[Cost], digits: fn(f64) -> String| {
+            let ns = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), digits);
+            costs.iter().map(|cost| [cost.words.to_owned(), ns(cost.ns)]).collect()
         };
-        let rows = self.costs.list().map(row).into();
-        table([Column("cost", false), Column("ns", true)], rows)
-            + &wrap(
-                "The first four: one round of the light side (load, store, fence, load again), the minimum of many \
-                 samples. A token (Asymmetric) proves the decision, so its fence needs no check. The others measure a \
-                 heavy fence without store and load: the median of many samples. A sibling is another thread of \
-                 the process.",
-                "",
-            )
-            + &match self.costs.break_even() {
+        [
+            table(
+                [Column("a round of the frequent side: load, store, fence, load", false), Column("ns", true)],
+                cells(rounds, |ns| format!("{ns:.2}")),
+            ),
+            "\n".to_owned(),
+            table(
+                [Column("a heavy fence alone", false), Column("ns", true)],
+                cells(heavy, thousands),
+            ),
+            "\n".to_owned(),
+            match self.costs.break_even() {
                 BreakEven::At(rounds) => wrap(
                     &format!(
-                        "Break-even: {} light fences for each heavy fence beside a sibling. With more, \
-                         the asymmetric pair costs less than fence(SeqCst) on both sides.",
+                        "Break-even: {} light fences for each heavy fence, beside one other thread that runs. With \
+                         more, the asymmetric pair costs less than fence(SeqCst) on both sides.",
                         rounded(rounds)
                     ),
                     "",
                 ),
                 other => wrap(&format!("Break-even: {other}."), ""),
-            }
+            },
+        ]
+        .concat()
     }
 
     fn pairing_to_text(&self) -> String {
@@ -270,17 +298,17 @@ impl Report {
             return wrap(&format!("Pairing table: not observed; {why}."), "");
         }
         let columns = [
-            Column("left", false),
-            Column("right", false),
-            Column("expected", false),
-            Column("rounds", true),
-            Column("weak", true),
+            Column("one side", false),
+            Column("other side", false),
+            Column("contract", false),
+            Column("trials", true),
+            Column("both missed", true),
             Column("verdict", false),
         ];
         let row = |cell: &Cell| {
             [
-                cell.left.name().to_owned(),
-                cell.right.name().to_owned(),
+                cell.left.words().to_owned(),
+                cell.right.words().to_owned(),
                 cell.expected().to_owned(),
                 cell.observed.rounds.to_string(),
                 cell.observed.weak.to_string(),
@@ -288,29 +316,104 @@ impl Report {
             ]
         };
         wrap(
-            "Each row is a store-buffering test: both threads store, execute their fence, and load what the other \
-             stored. full: fence(SeqCst). weak: how often both missed the other's store.",
+            "Pairing table. In each trial two threads on two processors store, execute the fence of their side, and \
+             load what the other one stored. Where the two fences are ordered, the loads never both miss the other's \
+             store. Where they are unordered, both may.",
             "",
         ) + &table(columns, self.cells.iter().map(row).collect())
     }
 
     fn stats_to_text(&self) -> String {
         let FenceStats { heavy, retries, .. } = self.stats;
+        let [asked, calls, shared, retries] = [heavy.asked, heavy.calls, heavy.shared, retries]
+            .map(|number| thousands(number as f64));
         wrap(
             &format!(
-                "Heavy fences of this run: {} asked for, {} calls made, {} shared the call of another thread, \
-                 {retries} calls made again after an error",
-                heavy.asked, heavy.calls, heavy.shared
+                "Heavy fences that the doctor executed: {asked}, of which {shared} shared the system call of another \
+                 thread. Calls: {calls}. Calls made again after an error: {retries}."
             ),
-            "  ",
+            "",
         )
     }
 }
+
+/// How many times as high as the other a break-even is if the costs have changed.
+const UNSTEADY: f64 = 1.5;
 
 fn list(names: &Result<Vec<String>, String>) -> String {
     match names {
         Ok(names) if names.is_empty() => "nothing".to_owned(),
         Ok(names) => names.join(", "),
         Err(reason) => format!("unknown ({reason})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heavy::Heavy;
+
+    fn costs(heavy: f64) -> Costs {
+        Costs {
+            none: 0.5,
+            light: 1.0,
+            asymmetric_light: Some(0.5),
+            seqcst: 2.0,
+            heavy_idle: 500.0,
+            heavy_running: Some(Heavy { caller: heavy, sibling: 1.5 }),
+        }
+    }
+
+    /// Of a quiet machine, where a heavy fence took so long before the pairing table and after it.
+    fn report(before: f64, after: f64) -> Report {
+        let unknown = || Err("unknown".to_owned());
+        Report {
+            machine: Machine {
+                kernel: "Linux".to_owned(),
+                processor: "a processor".to_owned(),
+                processors: 2,
+                quota: None,
+                commands: unknown(),
+                registrations: unknown(),
+            },
+            busy: Some(0.0),
+            strategy: Strategy::Symmetric,
+            have_strayed: false,
+            asked_for: false,
+            rungs: Vec::new(),
+            costs: costs(after),
+            costs_before: costs(before),
+            stats: asymfence::stats(),
+            cells: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn is_doubtful(report: &Report, warning: &str) {
+        assert!(report.summary().contains("(not reliable: see the warning)"));
+        let warnings = report.warnings().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(warnings.contains(warning), "{warnings}");
+    }
+
+    #[test]
+    fn steady_costs_of_a_quiet_machine_are_not_doubted() {
+        let report = report(14_000.0, 10_000.0);
+        assert!(report.summary().contains("cheaper with more than 10,000 light fences"));
+        assert!(!report.summary().contains("not reliable"));
+        assert_eq!(report.warnings(), "");
+    }
+
+    #[test]
+    fn costs_that_change_are_doubted() {
+        is_doubtful(&report(16_000.0, 10_000.0), "was 16,000 light fences");
+        is_doubtful(&report(10_000.0, 16_000.0), "seconds later 16,000");
+    }
+
+    #[test]
+    fn costs_of_a_machine_that_others_use_are_doubted() {
+        is_doubtful(&Report { busy: Some(0.2), ..report(10_000.0, 10_000.0) }, "took 20 %");
+        let mut limited = report(10_000.0, 10_000.0);
+        limited.machine.quota = Some(1);
+        is_doubtful(&limited, "the time of 1 of its 2 processors");
     }
 }

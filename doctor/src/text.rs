@@ -66,7 +66,12 @@ pub(crate) fn table<const N: usize>(columns: [Column; N], rows: Vec<[String; N]>
 /// To two digits, and a comma for each thousand: 14,000.
 pub(crate) fn rounded(number: f64) -> String {
     let unit = 10f64.powf((number.abs().max(1.0).log10() - 1.0).floor().max(0.0));
-    let digits = format!("{:.0}", (number / unit).round() * unit);
+    thousands((number / unit).round() * unit)
+}
+
+/// A whole number, and a comma for each thousand.
+pub(crate) fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i) % 3 == 0 {
@@ -113,6 +118,15 @@ mod tests {
             (1_234_567.0, "1,200,000"),
         ] {
             assert_eq!(rounded(number), text);
+        }
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        for (number, text) in
+            [(0.0, "0"), (999.6, "1,000"), (12_345.4, "12,345"), (1_234_567.0, "1,234,567")]
+        {
+            assert_eq!(thousands(number), text);
         }
     }
 }

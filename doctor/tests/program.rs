@@ -213,7 +213,7 @@ fn a_run_is_compared_with_an_earlier_one() {
     let (_, table) = out.split_once("\nBeside ").expect("a comparison");
     assert!(table.contains("another version: before "), "{table}");
     assert!(!table.contains("another kernel") && !table.contains("another strategy"), "{table}");
-    for cost in ["no fence", "light_fence", "fence(SeqCst)", "heavy_fence, no sibling runs"] {
+    for cost in ["no fence", "light_fence", "fence(SeqCst)", "heavy_fence, no other thread runs"] {
         let line = table.lines().find(|line| line.starts_with(cost)).expect(cost);
         let [then, now, ratio] = [3, 2, 1].map(|from_right| {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -444,7 +444,7 @@ mod in_places {
         assert!(out.contains("warning: one processor."), "{out}");
         assert!(!out.contains("saves nothing") && !out.contains("no break-even"), "{out}");
         if out.starts_with("asymmetric") {
-            assert!(out.contains("no sibling ran"), "{out}");
+            assert!(out.contains("no other thread ran"), "{out}");
         }
         let report = json(&mut doctor);
         assert!(report["break_even"].is_null() && report["costs_ns"]["heavy_running"].is_null());

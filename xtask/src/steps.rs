@@ -37,7 +37,8 @@ pub(crate) fn run(sh: &Shell, command: &str, steps: &[Step], word: &str) -> Resu
     let mut times = Times::read(&file);
     // Steps of different commands may have the same name.
     let key = |name: &str| format!("{command}: {name}");
-    println!("{}", times.of_all(chosen.iter().map(|(name, ..)| key(name))));
+    let times_of_all = times.of_all(chosen.iter().map(|(name, ..)| key(name)));
+    println!("{command} runs {times_of_all}");
     let all = Instant::now();
     for (number, (name, _, run)) in (1..).zip(&chosen) {
         let place = format!("[{number}/{}] {name}", chosen.len());
