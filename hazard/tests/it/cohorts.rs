@@ -1,4 +1,4 @@
-//! Cohorts: objects that borrow, by many threads at once, and freed when the structure is dropped.
+//! Cohorts: objects that borrow, that many threads use at once, and that are freed when the structure is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

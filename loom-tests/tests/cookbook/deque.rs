@@ -3,9 +3,9 @@
 //!
 //! `cargo xtask mutants "cookbook deque"` removes or weakens a fence or an ordering: then a model here must fail.
 //!
-//! The models cannot show the following, because loom executes each thread in order: that a pop of the last item must release
-//! the bottom that it restores, and that a thief's exchange must release its reading of the slot. The argument
-//! stands beside each.
+//! The models cannot show the following, because loom executes each thread in order: that a pop of the last item must
+//! release the bottom that it restores, and that a thief's exchange must release its reading of the slot. The argument
+//! stands beside each of these orderings in `cookbook/src/deque.rs`, in a comment `survives: ..`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
