@@ -78,10 +78,10 @@ use crate::sync::{AtomicPtr, get_mut, witness};
 /// *Reading* from an owner that was removed meanwhile is safe as long as the owner is protected: the owner is not
 /// freed, so its places still own what they hold, and no thread retires that.
 ///
-/// *Inserting* into an owner that was removed meanwhile returns `Ok`, but the new object is lost: it is freed with its
-/// owner. A [`Link`](crate::Link) and the nodes of a [`Chain`](crate::Chain) can be *frozen*: then the link leads
-/// nowhere for ever, and an insertion there fails. An `AtomicBox` cannot be frozen. So if other threads remove owners,
-/// use one of these, or let only one thread at a time insert and remove.
+/// *Inserting* into an owner that was removed meanwhile returns `Ok`, but the new object is lost: it is retired when
+/// its owner is freed. A [`Link`](crate::Link) and the nodes of a [`Chain`](crate::Chain) can be *frozen*: then the
+/// link leads nowhere for ever, and an insertion there fails. An `AtomicBox` cannot be frozen. So if other threads
+/// remove owners, use one of these, or let only one thread at a time insert and remove.
 ///
 /// # Orderings
 ///

@@ -119,9 +119,10 @@ use crate::untyped::{DomainStats, Reclaimed, Untyped};
 ///   So if a thread makes more than 60 deferred retires for each ordinary one, the objects of its ordinary retires wait
 ///   longer too;
 /// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often: by
-///   retires up to 64 times as late, by the thread of a background reclaimer once a second at last, or when 64 times as
-///   many have come. When they succeed again, no single retire frees more than 128 objects, not even one of a large
-///   object, until what waited meanwhile has been freed.
+///   retires, up to 64 times as late; by the thread of a background reclaimer, after a pause that grows to a second, or
+///   earlier if 64 times as many objects or bytes have come as make a heavy fence due. When they succeed again, no
+///   single retire frees more than 128 objects, not even one of a large object, until what waited meanwhile has been
+///   freed.
 ///
 /// Each domain has its own bound, and takes less than a kilobyte. Each thread that retires to a domain has a ring of
 /// its own there, of some 1.4 KiB. The ring grows by a kilobyte for each 64 objects, and shrinks again. When the thread

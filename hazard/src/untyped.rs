@@ -504,8 +504,8 @@ impl Untyped {
         self.waited_of(8, 1) || self.bytes_waited_of(3, 2)
     }
 
-    /// A ring counts as behind only if more objects than this are still in it that its owner, at its pace, would have
-    /// freed by now.
+    /// How many overdue objects a ring may hold before it counts as behind. An object is overdue if its owner, at its
+    /// pace, would have freed it by now.
     fn slack(&self) -> usize {
         AT_ONCE.min(self.thresholds.objects)
     }
