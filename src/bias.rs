@@ -56,8 +56,9 @@ use crate::ticket::Ticket;
 /// not have the thread. Then the frequent side executes full fences, and nothing restores the bias, however long the
 /// rare side is quiet. The next call of `heavy_fence` that succeeds executes a heavy fence, and after it both sides
 /// execute full fences, as after any revocation.) The pause and all times count in whole microseconds: fractions are
-/// ignored. The count must stay below 2^63. On 32 bits it wraps: if the last call that counts is more than 70 minutes
-/// ago, this may look like no time during one minute of each 71.6, so that the bias is revoked, or not restored.
+/// ignored. The count must stay below 2^63. On 32 bits it wraps: if the last call from which the time is counted is
+/// more than 70 minutes ago, it may look as if less than a pause had passed, during one minute and one pause of each
+/// 71.6 minutes. Then the bias is revoked, or not restored.
 ///
 /// With `restore_at` at most two heavy fences are executed in a pause. This is so as long as heavy fences succeed. Two
 /// cases add to that. If several callers execute `heavy_fence` at once while the bias holds or is being revoked
@@ -149,7 +150,7 @@ macro_rules! new {
                 word: CachePadded::new(AtomicUsize::new(QUIET)),
                 times: CachePadded::new(Times {
                     // A pause ago, so that the first call of the rare side does not revoke the bias. (On 32 bits it
-                    // does during one minute of each 71.6: see `LATE`.)
+                    // does during one minute and one pause of each 71.6 minutes: see `LATE`.)
                     heavy: AtomicUsize::new(0usize.wrapping_sub(pause)),
                     quiet: AtomicUsize::new(0),
                 }),

@@ -18,7 +18,7 @@ pub use crate::sys::world::{Start, Visit};
 ///
 /// # Panics
 ///
-/// If `f` panics in any execution, or loom finds a fault of its own.
+/// If `f` panics in any execution, or if loom itself finds a fault (a deadlock, a data race or a leak, for example).
 ///
 /// ```
 /// # #[cfg(feature = "loom")] {
@@ -40,7 +40,7 @@ pub fn model<F: Fn() + Send + Sync + 'static>(f: F) {
 ///
 /// # Panics
 ///
-/// If `f` panics in any execution, or loom finds a fault of its own.
+/// If `f` panics in any execution, or if loom itself finds a fault (a deadlock, a data race or a leak, for example).
 ///
 /// ```
 /// # #[cfg(feature = "loom")] {

@@ -12,8 +12,8 @@ use crate::sync::Ordering::Relaxed;
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// How late a caller may be. On 32 bits a minute. (The count of microseconds wraps every 71.6 minutes. So if the event
-/// is long ago, a caller that is not late is taken for a late one during one minute of each 71.6.) On 64 bits half of
-/// the range.
+/// is long ago, a caller that is not late is taken for a late one during one minute of each 71.6. Then the time since
+/// the event grows from 0 again.) On 64 bits half of the range.
 const LATE: usize = if usize::BITS == 32 { 60_000_000 } else { usize::MAX / 2 };
 
 /// A pause in microseconds.

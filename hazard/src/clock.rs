@@ -63,7 +63,7 @@ pub(crate) const LATE: usize = 60_000_000;
 
 /// How long after `then` it is, in microseconds: 0 for a caller that is late. On 32 bits the microseconds wrap every
 /// 71.6 minutes. So if the moment is long ago, a caller that is not late is taken for a late one during one minute of
-/// each 71.6.
+/// each 71.6. Then the result grows from 0 again.
 pub(crate) fn since(now: usize, then: usize) -> usize {
     let passed = now.wrapping_sub(then);
     if passed > usize::MAX - LATE { 0 } else { passed }

@@ -81,8 +81,9 @@ use crate::untyped::{DomainStats, Reclaimed, Untyped};
 ///   child that enters a time namespace with an earlier clock, it may be that nothing is freed by time until that clock
 ///   has caught up with the parent's. If a sandbox refuses clock_gettime(2) where no vdso serves it, nothing is freed
 ///   by time. Where addresses have 32 bits the count of microseconds wraps: if the last heavy fence is more than 70
-///   minutes ago, nothing is freed by time during one minute of each 71.6. If no thread retires, nothing is done: the
-///   last few objects wait for the next retire, for [`reclaim`](Domain::reclaim), or for the thread of
+///   minutes ago, nothing is freed by time during one minute of each 71.6, and during the pause that follows it. If no
+///   thread retires, nothing is done: the last few objects wait for the next retire, for [`reclaim`](Domain::reclaim),
+///   or for the thread of
 #[cfg_attr(feature = "std", doc = "  [`reclaim_in_background`](Domain::reclaim_in_background).")]
 #[cfg_attr(not(feature = "std"), doc = "  `reclaim_in_background`, which the feature `std` has.")]
 ///

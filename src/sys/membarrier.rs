@@ -78,9 +78,8 @@ pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
     mask(0, Call::Query)
 }
 
-/// QUERY: the commands that are offered. rustix hides its errno, so an empty mask is followed by
-/// PRIVATE_EXPEDITED, which changes nothing: a kernel without membarrier answers both with the same
-/// errno.
+/// QUERY: the commands that are offered. rustix hides its errno. So after an empty mask PRIVATE_EXPEDITED is called,
+/// for its errno: a kernel without membarrier answers both with the same one. That call changes no state.
 #[cfg(not(feature = "std"))]
 pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
     // guard survives: it fails in Miri alone, whose own job runs this.
