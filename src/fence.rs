@@ -172,7 +172,7 @@ pub(crate) fn seldom() {}
 ///     overlap;
 ///   - one whose personality is set to READ_IMPLIES_EXEC, under a policy that forbids memory to be writable and
 ///     executable at once;
-///   - one that has sealed the page of the rung by mseal(2);
+///   - one that has sealed a page of the rung by mseal(2);
 /// - another kernel, after a checkpoint was restored there.
 ///
 /// Where that can happen, use [`try_heavy_fence`], or [`force`](crate::force) the symmetric strategy. A sandbox that
