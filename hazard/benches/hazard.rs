@@ -2,9 +2,9 @@
 //! list, a map, a stack, a queue, and retired objects. Each safe form is measured beside its raw form. In some tables a
 //! writer runs beside the readers.
 //!
-//! The contenders of a table run round by round, so that other work on the machine affects all alike. A table has
-//! medians, and ratios to its first contender. The last table has a row for most of these, with its first contender,
-//! the other crates and the floor, as docs/hazard-costs.md shows it.
+//! The contenders of a table run round by round, so that other work on the machine affects all alike. Each table
+//! has medians, and ratios to its first contender. The last table has a row for most of the other tables: the first
+//! contender, the other crates and the floor, as docs/hazard-costs.md shows it.
 //!
 //! `cargo bench -p hazard-benches`. To build all contenders with another allocator than the system's:
 //! `RUSTFLAGS="--cfg asymfence_jemalloc" cargo bench -p hazard-benches --target-dir target/jemalloc`, or `mimalloc` in

@@ -1300,7 +1300,8 @@ fn a_ring_that_is_left_while_it_is_locked_is_emptied_later() {
             unsafe { domain.retire_deferred(Box::into_raw(object())) };
         });
         let other = thread::spawn(reclaim_eagerly);
-        // More objects wait in the ring than its owner's share (see `Domain`), so the owner waits for the lock.
+        // More objects wait in the ring than its owner's share (see `Domain`), so the owner waits for the lock. If it
+        // does not get it in time, it leaves the ring and takes another one.
         (0..2).for_each(|_| domain.retire_box(object()));
         other.join().expect("no panic");
         let done = domain.reclaim().expect("a heavy fence");

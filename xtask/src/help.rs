@@ -46,7 +46,8 @@ Usage: cargo xtask COMMAND
                   the examples of their documentation in Miri (of this toolchain,
                   or of nightly), in steps
   platforms [--quick] [WORD]
-                  other systems and processors: emulated, linked, type-checked
+                  other systems, processors and builds: run, emulated, linked,
+                  type-checked
                   (on Debian, as root, it installs what they need); --quick
                   those of a few minutes, which deep runs too
   ci              formatting, lints, docs, the house rules, test, loom, spin,

@@ -1,5 +1,5 @@
-//! Platforms other than this machine. Each is run under an emulator, linked, or type-checked, as far as that is possible
-//! here.
+//! Platforms other than this machine, and builds of another kind (without std, under ThreadSanitizer). Each is run by
+//! this processor, run under an emulator or Wine, linked, or type-checked, as far as that is possible here.
 
 mod debian;
 mod emulated;

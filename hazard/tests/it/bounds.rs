@@ -313,8 +313,9 @@ fn bytes_of_many_threads_bound_what_waits() {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 let object = Box::into_raw(Canary::boxed(&deaths));
-                // Less than a sixteenth of the threshold in bytes: with up to 16 threads an object is large only from
-                // there on (see `Domain`). SAFETY: a box's, which nobody links.
+                // Less than a sixteenth of the threshold in bytes, so with up to 16 threads no object is large. With more
+                // it is large from the threshold divided by their number on (see `Domain`).
+                // SAFETY: a box's, which nobody links.
                 unsafe { Tests::domain().retire_weighing(object, BYTES / 20) };
                 retired.wait();
                 all.wait(); // nobody has ended

@@ -1,4 +1,4 @@
-//! Runs the test suite on Linux for other processors, under an emulator.
+//! Runs the test suite on Linux for other architectures: under an emulator or, as 32-bit x86, by this processor.
 
 use xshell::{Shell, cmd};
 
