@@ -222,10 +222,11 @@ impl<F> Domain<F> {
     /// is a spin hint after each turn, and only the number of turns ends the wait.) Afterwards everything that was
     /// retired before the call has been freed or is counted in [`Reclaimed::kept`]. Usually `kept` counts protected
     /// objects alone. It counts unprotected ones too in these cases: another thread keeps retiring; another thread is
-    /// freeing objects, and does not end soon; a fork left behind a thread that was freeing objects; this call was made
-    /// in a destructor that this domain runs, or where [`reclaim`](Domain::reclaim) frees nothing because too many
-    /// calls are under way: then it frees nothing and waits for nobody. The call continues as long as there is
-    /// something to free: threads that retire without a pause keep it busy.
+    /// freeing objects, and does not end soon; a fork left behind a thread that was freeing objects; a panic has leaked
+    /// objects ([`retire`](Domain::retire) says when: they count for ever); this call was made in a destructor that
+    /// this domain runs, or where [`reclaim`](Domain::reclaim) frees nothing because too many calls are under way: then
+    /// it frees nothing and waits for nobody. The call continues as long as there is something to free: threads that
+    /// retire without a pause keep it busy.
     ///
     /// # Errors and panics
     ///

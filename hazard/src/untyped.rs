@@ -783,7 +783,8 @@ impl Reclaimed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DomainStats {
-    /// Hazard pointers, including those that threads keep for reuse, up to 7 for each thread.
+    /// Hazard pointers, including those that threads keep for reuse, up to 7 for each thread. (A thread that counts for
+    /// ever in [`threads`](DomainStats::threads) may keep its own for ever.)
     pub hazard_pointers: usize,
     /// Slots for hazard pointers: none before the first hazard pointer is created; then 7, or up to two times the
     /// greatest number of [`hazard_pointers`](DomainStats::hazard_pointers) that there ever was, if that is more.
