@@ -81,7 +81,7 @@ pub enum SegmentStep {
     ReadBootId,
     /// fstat(2) of the file, to recognise it later, or fstatfs(2), to know its file system.
     Identify,
-    /// Opening the file again, as `/proc/thread-self/fd/N`, for locks of its own.
+    /// Opening the file again, as `/proc/thread-self/fd/N`, for locks of its own, or fstat(2) of what was opened.
     Reopen,
     /// fcntl(2) F_OFD_SETLK or F_OFD_GETLK on one byte of the file.
     Lock,
@@ -103,7 +103,9 @@ impl SegmentStep {
         match self {
             SegmentStep::ReadBootId => "reading /proc/sys/kernel/random/boot_id",
             SegmentStep::Identify => "fstat or fstatfs of the lock file",
-            SegmentStep::Reopen => "opening the lock file anew by /proc/thread-self/fd",
+            SegmentStep::Reopen => {
+                "opening the lock file anew by /proc/thread-self/fd, or fstat of it"
+            }
             SegmentStep::Lock => "fcntl(F_OFD_SETLK or F_OFD_GETLK) on the lock file",
             SegmentStep::Map => "mmap of the lock file, or mmap or madvise of a page of memory",
         }
@@ -221,8 +223,8 @@ impl fmt::Display for SegmentError {
             ),
             SegmentError::Full { ended: 0 } => write!(
                 f,
-                "all {PARTICIPANTS} places are taken by processes that live; drop participants that are not \
-                 needed, also the copies in forked children"
+                "all {PARTICIPANTS} places are taken, and none can be reaped: their processes live, or somebody else has \
+                 locked them; drop participants that are not needed, also the copies in forked children"
             ),
             SegmentError::Full { ended } => write!(
                 f,

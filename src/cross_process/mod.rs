@@ -93,9 +93,9 @@
 //!   [`SegmentError::OtherFile`], and when it is dropped it leaves its place to be reaped;
 //! - a place cannot be given back before the process ends, if mseal(2) has sealed the participant's mapping, if a
 //!   filter refuses munmap(2), if it refused close(2) during [`attach`] (then the descriptor stays open too), or if it
-//!   has killed only the thread that was in [`attach`]. [Limits](crate::guide::limits) names three more cases: another
-//!   process that holds a lock, tables of descriptors that are shared or split (CLONE_FILES), and signals beside a slow
-//!   supervisor.
+//!   has killed only the thread that was in [`attach`]. [Limits](crate::guide::limits) names more cases: another
+//!   process that holds a lock, tables of descriptors that are shared or split (CLONE_FILES), signals beside a slow
+//!   supervisor, and filters that start in the middle.
 //!
 //! Other mechanisms do not have all these properties. A process number and a start time mean nothing in another PID
 //! namespace. A robust mutex belongs to a thread. A lock of fcntl(2) F_SETLK is released when the process closes *any*
@@ -108,7 +108,8 @@
 //! its open file description:
 //!
 //! - a child that has a copy of the participant;
-//! - a child that shares the memory (vfork(2), posix_spawn(3)), until the child calls exec or exits;
+//! - another process that shares the memory (vfork(2), posix_spawn(3)), until it calls exec or exits: a child, or the
+//!   parent of the one that has ended;
 //! - a process that at that moment reads the memory of the one that ended (ps(1) at /proc/PID/cmdline, a debugger) or
 //!   looks up its descriptors (lsof(8) at /proc/PID/fd), until it has done so;
 //! - a process that duplicated the descriptor of [`attach`] or [`reap`] while they ran (pidfd_getfd(2)), until it

@@ -69,10 +69,13 @@ fn admit() -> Result<(), Refusal> {
 
 fn probe() -> Result<(), Refusal> {
     // If mlock(2) fails (RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page), the rung is refused. After
-    // a signal, or a lack of memory for mprotect(2), the page is made again: both may pass.
+    // a signal, or a lack of memory for mprotect(2), the page is made again: both may pass. So it is if the lock is not
+    // there: a signal handler may have forked after mlock(2), and a forked child has no locks.
     let may_pass = |failure: &Failure| {
-        failure.errno() == i32::from(Failure::EINTR)
-            || failure.call() == Call::Mprotect && failure.is_transient()
+        let (call, errno) = (failure.call(), failure.errno());
+        errno == i32::from(Failure::EINTR)
+            || call == Call::Mprotect && failure.is_transient()
+            || call == Call::Mlock && errno == 0
     };
     let locked = |page: &Page| page.lock().and_then(|()| page.is_obeyed());
     despite(may_pass, || STANDING[0].page(locked))?;

@@ -383,6 +383,61 @@ fn where_every_new_page_is_locked_the_rung_is_taken() {
     });
 }
 
+/// A handler forks when the page has been locked, before the rung asks whether it is. The child has no lock, and makes
+/// one of its own.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_fork_before_the_lock_is_checked_costs_the_child_no_rung() {
+    use std::sync::atomic::AtomicI32;
+
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
+
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    static CHILD: AtomicI32 = AtomicI32::new(-1);
+    const RUNG_TAKEN: i32 = 42;
+
+    extern "C" fn answer(
+        _signal: libc::c_int,
+        _info: *mut libc::siginfo_t,
+        context: *mut libc::c_void,
+    ) {
+        // SAFETY: the context of this signal, which nobody else uses.
+        let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+        let page = registers[libc::REG_RDI as usize] as *mut libc::c_void;
+        // The first question comes before mlock(2). Relaxed, here and below: one thread.
+        if ASKED.fetch_add(1, Relaxed) == 1 {
+            // SAFETY: the child goes on with the rung, and then ends.
+            CHILD.store(unsafe { libc::fork() }, Relaxed);
+        }
+        // Two bytes: the filter lets that pass.
+        // SAFETY: a page of the rung, which asks for this.
+        let failed = unsafe { libc::madvise(page, 2, libc::MADV_DONTNEED) } != 0;
+        registers[libc::REG_RAX as usize] = if failed { -i64::from(libc::EINVAL) } else { 0 };
+    }
+
+    Child::default().run(|| {
+        let action =
+            SigAction::new(SigHandler::SigAction(answer), SaFlags::SA_SIGINFO, SigSet::empty());
+        // SAFETY: the handler makes two system calls, and writes to its own context.
+        unsafe { sigaction(Signal::SIGSYS, &action) }.expect("a handler");
+        let (call, arguments) = IS_LOCKED;
+        install(on_call(call, &[&arguments], Trap));
+        let mprotect = rung("mprotect").map(Strategy::Asymmetric);
+        let is_taken = mprotect.map(asymfence::force) == Some(Ok(())) && try_heavy_fence().is_ok();
+        match CHILD.load(Relaxed) {
+            // SAFETY: nothing is to be done at the end of this process.
+            0 => unsafe { libc::_exit(if is_taken { RUNG_TAKEN } else { 1 }) },
+            -1 => cannot_run("mprotect rung", format!("{:?}", verdict("mprotect"))),
+            child => {
+                assert!(is_taken, "the parent's page is locked");
+                let child = nix::unistd::Pid::from_raw(child);
+                let ended = nix::sys::wait::waitpid(child, None).expect("a child");
+                assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(child, RUNG_TAKEN));
+            }
+        }
+    });
+}
+
 /// futex(2) by which the kernel tries to write to a page.
 fn write() -> (libc::c_long, [(u8, SeccompCmpOp, u64); 1]) {
     (libc::SYS_futex, [(1, MaskedEq(0x7f), libc::FUTEX_WAKE_OP as u64)])

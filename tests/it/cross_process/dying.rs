@@ -206,7 +206,7 @@ fn when_every_place_is_taken_the_next_is_told() {
         assert!(taken.iter().map(|participant| participant.index()).eq(0..PARTICIPANTS));
         let error = attach(header).expect_err("full");
         assert_eq!(error, SegmentError::Full { ended: 0 });
-        assert!(error.to_string().contains("processes that live"), "{error}");
+        assert!(error.to_string().contains("their processes live"), "{error}");
         drop(taken);
         assert_eq!(attach_asymmetric(header).index(), 0);
     });
