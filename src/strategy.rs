@@ -209,8 +209,8 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// None: if no rung works, `init` commits to [`Strategy::Symmetric`], which works everywhere. Two things outside of it
 /// abort the process: a pending pthread_cancel(3), since closing a file is a cancellation point; and a sandbox that
-/// answers a system call with a value that no kernel gives, if rustix notices. (Without `std` rustix takes any error of
-/// sched_yield(2) for such a value.)
+/// answers a system call with a value that no kernel gives, if rustix notices. (It does if it was built with debug
+/// assertions. Without `std` it takes any error of sched_yield(2) and close(2) for such a value.)
 ///
 /// # Files and allocations
 ///
@@ -236,7 +236,8 @@ pub fn strategy() -> Option<Strategy> {
 /// `ASYMFENCE` is read once, by the first function that needs it, which may be one of `cross_process`. On Linux and
 /// Android the value at the start of the process takes precedence, even if the program has removed the variable since.
 /// This needs a readable /proc/thread-self/environ, and a program that has not overwritten its initial environment in
-/// memory, as setproctitle(3) does. Otherwise the value at that moment counts.
+/// memory, as setproctitle(3) does. Otherwise the value at that moment counts. An empty value switches nothing. If the
+/// environment has the variable twice, the first one counts.
 ///
 /// # Signal safety
 ///
