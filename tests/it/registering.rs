@@ -193,7 +193,7 @@ fn attempts(wanted: Option<i32>, attempt: fn() -> ()) -> Vec<i32> {
     seen
 }
 
-/// A process that has what `attempt` gives has the registration.
+/// A forked child that has the value which the registering thread stored has the registration too.
 #[track_caller]
 fn never_torn(attempt: fn() -> ()) {
     let seen = attempts(None, attempt);

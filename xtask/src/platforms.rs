@@ -78,7 +78,7 @@ const JOBS: &[Job] = &[
     Job {
         name: "wine",
         proves: "the Windows binary notices Wine, is symmetric and keeps the table; Wine's own call does not",
-        not: "FlushProcessWriteBuffers, which only Windows has",
+        not: "FlushProcessWriteBuffers of Windows itself, which cannot be run here",
         is_quick: true,
         run: wine::table,
     },

@@ -135,7 +135,7 @@ fn a_bias_that_a_slow_reader_turned_on_is_revoked_by_the_next_writer() {
     }
 }
 
-/// One reader turns the bias on, the other uses it, and a second writer comes.
+/// One reader turns the bias on, the other uses it, and the writer comes a second time.
 fn two_readers_and_two_writes() -> [[Seen; 2]; 2] {
     let lock = lock();
     let readers = [reading(&lock), reading(&lock)];

@@ -153,8 +153,8 @@ fn hidden(path: &str, text: &str) -> Vec<Fault> {
 }
 
 /// Each link of a page leads to a file of the tree, or to another site: `[text](target)` and
-/// `[label]: target`. A label that is used, `[text][label]`, is defined on the same page. A page that rustdoc shows too
-/// links to other pages by the labels of src/guide.rs, which lead elsewhere there.
+/// `[label]: target`. A label that is used, `[text][label]`, is defined on the same page. If rustdoc shows a page
+/// too, the page links to other pages by the labels of src/guide.rs. In rustdoc these labels lead to other targets.
 fn links(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let (mut targets, mut defined, mut used) = (Vec::new(), Vec::new(), Vec::new());
