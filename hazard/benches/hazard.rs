@@ -1,5 +1,5 @@
 //! Hazard pointers against other crates: a protection, a hazard pointer that is taken and released, a read-mostly cell, a
-//! list, a map, a stack, a queue, and retired objects. Each safe form is measured beside its raw form. In some tables a
+//! list, a map, a stack, a queue, and retired objects. Most safe forms are measured beside their raw forms. In some tables a
 //! writer runs beside the readers.
 //!
 //! The contenders of a table run round by round, so that other work on the machine affects all alike. Each table
