@@ -276,7 +276,8 @@ impl Description for Reference {
         // Relaxed: of one process.
         let left = self.says.fetch_update(Relaxed, Relaxed, fewer);
         if left == Ok(1) {
-            // Release: what the child does from here on comes after the fork, and what it did before, before.
+            // Release: here the child has come to the fork. What it did until now comes before what the parent does
+            // after the fork. Pairs with: the Acquire below.
             self.file.is_forked.store(true, Release);
         }
         if left == Ok(self.forks) {

@@ -136,7 +136,7 @@ fn miri(sh: &Shell, flags: &str, what: &[&str], harness: &[&str]) -> Result {
         return ledger::skipped(sh, "Miri", format!("no toolchain has it: {}", what[0]));
     };
     let _platform = ledger::at(sh, "Miri");
-    // Without isolation the tests have the clock, the files and the processors of the system.
+    // Without isolation the tests have the clock and the files of the system.
     let always = "-Zmiri-disable-isolation -Zmiri-strict-provenance";
     let _flags = sh.push_env("MIRIFLAGS", format!("{always} {flags}").trim_end());
     let target = target(sh, "miri");

@@ -314,7 +314,7 @@ fn bytes_of_many_threads_bound_what_waits() {
             scope.spawn(|| {
                 let object = Box::into_raw(Canary::boxed(&deaths));
                 // Less than a sixteenth of the threshold in bytes, so with up to 16 threads no object is large. With more
-                // it is large from the threshold divided by their number on (see `Domain`).
+                // threads this object is large if it reaches the threshold divided by their number (see `Domain`).
                 // SAFETY: a box's, which nobody links.
                 unsafe { Tests::domain().retire_weighing(object, BYTES / 20) };
                 retired.wait();

@@ -146,8 +146,9 @@ pub(super) fn admit_kernel(kernel: &Kernel) -> Result<(), Refusal> {
         return refuse(Reason::KernelTooNew);
     }
     // Reclaim unmaps pages now and flushes later since 4.3 (commit 72b252aed506); mprotect(2)
-    // finishes what is pending since 4.13 (commit 3ea277194daa).
-    if PENDING_FLUSH_LOST.contains(&version) {
+    // finishes what is pending since 4.13 (commit 3ea277194daa, which came between two of its candidates).
+    let is_candidate_of = |repaired: Version| is_candidate && version == repaired;
+    if PENDING_FLUSH_LOST.contains(&version) || is_candidate_of(PENDING_FLUSH_LOST.end) {
         return refuse(Reason::KernelTooOld);
     }
     let is_sound_level = |level: NonZeroU32| {
@@ -158,7 +159,7 @@ pub(super) fn admit_kernel(kernel: &Kernel) -> Result<(), Refusal> {
     let is_told = if MAY_SKIP.contains(&version) {
         !is_candidate && level.is_some_and(is_sound_level)
     } else {
-        !(version == MAY_SKIP.end && is_candidate)
+        !is_candidate_of(MAY_SKIP.end)
     };
     if is_told { Ok(()) } else { refuse(Reason::KernelMaySkip) }
 }
@@ -324,8 +325,8 @@ mod tests {
                 Err(KernelUnknown),
             ),
             (
-                "a page that reclaim unmapped could go without a flush from 4.3 to 4.12",
-                &[linux(4, 3, 0), linux(4, 12, 14)],
+                "a page that reclaim unmapped could go without a flush from 4.3 to 4.12, or a candidate of 4.13",
+                &[linux(4, 3, 0), linux(4, 12, 14), candidate(4, 12), candidate(4, 13)],
                 Err(KernelTooOld),
             ),
             (
