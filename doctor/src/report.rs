@@ -329,8 +329,8 @@ impl Report {
             .map(|number| thousands(number as f64));
         wrap(
             &format!(
-                "Heavy fences that the doctor executed: {asked}, of which {shared} shared the system call of another \
-                 thread. Calls: {calls}. Calls made again after an error: {retries}."
+                "Heavy fences that the doctor executed: {asked}. System calls for them: {calls}. ({shared} fences needed \
+                 no call, since another thread's served them.) Calls made again after an error: {retries}."
             ),
             "",
         )

@@ -26,6 +26,7 @@ impl Progress {
     fn wait_for(&self, done: u64) {
         self.waits.store(true, Relaxed);
         heavy_fence(); // either `publish` sees `waits`, or the next line sees `done`
+        // `waits` stays set, so every later `publish` sees it.
         while self.done.load(Acquire) < done {
             thread::park();
         }
