@@ -538,10 +538,14 @@ fn handled_here(work: fn()) {
 
     // SAFETY: the handler reads a number, and makes two system calls.
     unsafe { signal(Signal::SIGABRT, SigHandler::Handler(compare)) }.expect("a handler");
+    // glibc blocks all signals while it creates a thread: until it has, the first thread would take none.
+    static CREATED: std::sync::Barrier = std::sync::Barrier::new(2);
     let worker = std::thread::spawn(move || {
         WORKER.store(this_thread(), Relaxed);
+        CREATED.wait();
         work();
     });
+    CREATED.wait();
     unreachable!("{:?}", worker.join());
 }
 
