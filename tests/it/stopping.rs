@@ -708,7 +708,7 @@ fn pid_1_of_a_namespace_stops() {
                     // SAFETY: a signal to this process.
                     unsafe { libc::kill(1, number as i32) };
                 }
-                // The same with handlers that return, which some runtimes have.
+                // The process must stop also if it has handlers that return, as some runtimes have.
                 extern "C" fn ignore(_signal: libc::c_int) {}
                 for number in [Signal::SIGSEGV, Signal::SIGILL] {
                     // SAFETY: the handler does nothing.

@@ -132,8 +132,8 @@ fn bound_of(threads: usize, hazard_pointers: usize) -> usize {
     4 * (1024 * threads.max(1)).max(hazard_pointers) + hazard_pointers
 }
 
-/// The same while so many threads retire, each of which may be preempted while it makes a heavy fence. When some of
-/// these threads have ended, as many may still wait, until others have freed them.
+/// The same while so many threads retire, one of which may be preempted while it makes a heavy fence: then `E` more may
+/// wait. When some of these threads have ended, as many may still wait, until others have freed them.
 fn bound_while_all_retire(threads: usize) -> usize {
     bound_of(threads, 0) + threads * 1024
 }

@@ -284,7 +284,7 @@ fn both_reap(first: First) {
     notes.step.fetch_or(if is_child { 1 } else { PARENT }, SeqCst);
     if is_child {
         let parent = getppid();
-        // Its place would be left if it ended before.
+        // If it ended before the parent has reaped, the parent would clean its place, too.
         while notes.step.load(SeqCst) & PARENT == 0 && getppid() == parent {
             thread::yield_now();
         }

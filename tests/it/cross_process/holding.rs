@@ -350,7 +350,7 @@ fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number()
                         }));
                         wait_for(step, 1);
                     });
-                    // The other thread's, whose number is the one that was closed.
+                    // The descriptor of the other thread's `reap`, whose number is the one that was closed.
                     let file = file_under(header.file.as_raw_fd());
                     let is_there = numbers_but_of(header).any(|number| file_under(number) == file);
                     step.store(2, SeqCst);
@@ -425,8 +425,9 @@ fn a_reap_whose_descriptor_is_replaced_takes_no_place_of_the_living() {
     }
 }
 
-/// In `clean` the process closes all descriptors, or opens others under their numbers. Then `clean` panics, or a child
-/// returns from it. (In a debug build the standard library would abort when it closes what is closed.)
+/// In `clean` all descriptors but that of the segment's file are closed, or another file gets their numbers. Either the
+/// process does this, and `clean` panics; or a child that `clean` forks does it, and returns from `clean`. (In a debug
+/// build the standard library would abort when it closes what is closed.)
 #[test]
 fn a_reap_whose_descriptor_was_closed_closes_no_other() {
     Child::default().run(|| {
