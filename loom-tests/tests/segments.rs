@@ -102,7 +102,7 @@ struct Process {
     segment: Arc<Segment>,
     number: usize,
     files: Mutex<Vec<Arc<OpenFile>>>,
-    /// What the first `open` returns, if the process was forked in the middle or forks there.
+    /// What the first `open` returns, if the process was forked in the middle of `attach` or `reap`, or forks there.
     opened: Mutex<Option<Reference>>,
 }
 
@@ -144,7 +144,8 @@ struct Reference {
     file: Arc<OpenFile>,
     /// How often it will say that this process opened the description.
     says: AtomicUsizeOfStd,
-    /// If so many answers are left, the process forks here: it waits until the child is here too. 0: it does not fork.
+    /// If `says` is this number when the question comes, the process forks here: it waits until the child is here too.
+    /// 0: it does not fork.
     forks: usize,
 }
 

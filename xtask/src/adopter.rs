@@ -1,4 +1,5 @@
-//! The crate that takes the fences as an option, in each way that `docs/adopting.md` tells of.
+//! The crate that takes the fences as an option, in each way that `docs/adopting.md` tells of, but for ThreadSanitizer
+//! (`cargo xtask platforms tsan`).
 
 use xshell::{Shell, cmd};
 

@@ -290,8 +290,8 @@ fn switched_off(sh: &Shell) -> Result {
 /// The test of the cookbook that leaks on purpose.
 const LEAKS: &str = "a_reader_that_was_forgotten_leaks_and_no_more";
 
-/// The tests of the hazard pointers and of the cookbook, where every access of freed memory is seen. The
-/// sanitizer comes with the stable toolchain; its flag does not.
+/// The tests of the hazard pointers and of the cookbook under the address sanitizer, which sees an access of memory
+/// that was freed a short time ago. The sanitizer comes with the stable toolchain; its flag does not.
 fn asan(sh: &Shell) -> Result {
     let host = cmd!(sh, "rustc --print host-tuple").read()?;
     let runtime = cmd!(sh, "rustc --print target-libdir").read()?;

@@ -206,7 +206,7 @@ fn an_item_that_comes_in_anothers_place_is_stolen_at_times() {
     }));
 }
 
-/// As with two steals, but the thief that looks has only read what the other one wrote.
+/// As `two_steals`, but another thief has written the top. The thief that tries to take this item has only read it.
 fn two_thieves() -> Vec<Loot> {
     run(2, 2, &[1, 1], |world, owner| pops(1, world, owner))
 }
