@@ -84,11 +84,11 @@ reasons! {
         "a membarrier command that does not exist was not answered with EINVAL, or a call with a flag that it does \
          not take succeeded: a sandbox or an emulator answers in the kernel's place; let the kernel answer",
     /// The kernel has the call, but in this version it may not always be a barrier (membarrier on riscv before Linux
-    /// 6.9; mprotect from 4.3 to 4.12, and candidates of 4.13). Only the major and the minor version are compared, so a
-    /// kernel with a backport of the fix is refused too, such as 6.6.51 on riscv.
+    /// 6.9; mprotect from 4.3 to candidates of 4.13). The level of a stable kernel is not compared, so a kernel with a
+    /// backport of the fix is refused too, such as 6.6.51 on riscv.
     KernelTooOld:
         "in kernels of this version the call is not always a full barrier (membarrier on riscv before 6.9; mprotect \
-         from 4.3 to 4.12); update the kernel",
+         from 4.3 to candidates of 4.13); update the kernel",
     /// The kernel's documentation does not say that its switch between processes is the barrier that
     /// membarrier(2) relies on, for this architecture.
     ArchitectureNotListed:

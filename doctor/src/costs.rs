@@ -12,6 +12,7 @@ use crate::break_even::Model;
 use crate::heavy::{self, Heavy};
 use crate::round;
 use crate::sibling::median;
+use crate::text::rounded;
 
 #[derive(Debug)]
 pub(crate) struct Costs {
@@ -54,7 +55,7 @@ impl fmt::Display for BreakEven {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             BreakEven::At(rounds) => {
-                return write!(f, "{rounds:.0} light fences for each heavy one");
+                return write!(f, "{} light fences for each heavy one", rounded(*rounds));
             }
             BreakEven::Symmetric => "both fences are fence(SeqCst)",
             BreakEven::NoSibling => "no other thread ran, so it cannot be told",
@@ -82,8 +83,8 @@ impl Costs {
         ]
     }
 
-    /// How many of the list are a round of the frequent side. The others are a heavy fence.
-    pub(crate) const ROUNDS: usize = 4;
+    /// How many of the list, from its beginning, are a round of the frequent side. The others are a heavy fence.
+    pub(crate) const OF_A_ROUND: usize = 4;
 
     /// How many nanoseconds a light fence saves against a full one.
     pub(crate) fn saved(&self) -> f64 {

@@ -68,9 +68,8 @@ fn examine(arguments: &Arguments) -> Result<ExitCode, String> {
     let strategy = arguments.strategy.as_deref().map_or_else(|| Ok(init()), choose)?;
     let machine = Machine::this(asks);
 
-    // The announcement is no longer the last line.
-    let seconds = arguments.seconds.as_secs_f64();
-    warn(&format!("Measuring, for some {:.0} seconds.\n", 1.0 + seconds));
+    // The calls have passed: what was announced as perhaps the last line is not the last one now.
+    warn("Measuring, for a few seconds.\n");
     let bar = Bar::new(2 * Costs::TICKS + pairing::TICKS);
     let clock = Clock::now();
     let measure = || Costs::measure(|| bar.advance("costs"));

@@ -48,7 +48,7 @@ pub(crate) fn observe(strategy: Strategy, time: Duration, bar: &Bar) -> Vec<Cell
     let pairs = Fence::ALL.into_iter().flat_map(|left| Fence::ALL.map(|right| (left, right)));
     pairs
         .map(|(left, right)| {
-            let work = format!("{} against {}", left.name(), right.name());
+            let work = format!("{} against {}", left.words(), right.words());
             let (start, mine, steps) = (Instant::now(), time / 9, Counter::new(0));
             let advance_to = |step| {
                 while steps.get() < step {

@@ -1,5 +1,7 @@
 //! What was found, for a person or for a program.
 
+use std::mem::discriminant;
+
 use asymfence::{FenceStats, Reason, RungReport, Strategy, Verdict};
 use jzon::{JsonValue, object};
 
@@ -143,7 +145,6 @@ impl Report {
             self.costs_to_text(),
             "\n".to_owned(),
             self.pairing_to_text(),
-            "\n".to_owned(),
             self.stats_to_text(),
         ]
         .concat()
@@ -158,14 +159,15 @@ impl Report {
         let break_even = match self.costs.break_even() {
             BreakEven::At(rounds) => format!(
                 "each light fence saves {:.1} ns against fence(SeqCst); cheaper with more than {} light fences for \
-                 each heavy one{}",
+                 each heavy one",
                 self.costs.saved(),
                 rounded(rounds),
-                if self.are_costs_doubtful() { " (not reliable: see the warning)" } else { "" }
             ),
             symmetric @ BreakEven::Symmetric => symmetric.to_string(),
             other => format!("break-even: {other}"),
         };
+        let is_doubtful = self.strategy != Strategy::Symmetric && self.are_costs_doubtful();
+        let mark = if is_doubtful { " (not reliable: see the warning)" } else { "" };
         let unseen =
             self.cells.iter().filter(|cell| !cell.ordered && cell.observed.weak == 0).count();
         let table = if self.cells.is_empty() {
@@ -177,23 +179,34 @@ impl Report {
         } else {
             "pairing table as promised".to_owned()
         };
-        format!("{how}; {break_even}; {table}")
+        format!("{how}; {break_even}{mark}; {table}")
     }
 
     fn are_costs_doubtful(&self) -> bool {
-        self.machine.quota.is_some() || self.busy().is_some() || self.changed().is_some()
+        self.machine.quota.is_some()
+            || self.busy().is_some()
+            || self.has_changed()
+            || self.may_have_shared()
     }
 
-    /// The share of others, if the costs are doubtful for it.
+    /// The share of others, if it is so great that the costs are not reliable.
     fn busy(&self) -> Option<f64> {
         self.busy.filter(|&busy| busy > DOUBTFUL)
     }
 
-    /// The break-even then and now, if they differ so much that neither can be relied on.
-    fn changed(&self) -> Option<[f64; 2]> {
-        let pair = [self.costs_before.break_even().rounds()?, self.costs.break_even().rounds()?];
-        let [less, more] = [pair[0].min(pair[1]), pair[0].max(pair[1])];
-        (more > UNSTEADY * less).then_some(pair)
+    /// Whether the break-even after the pairing table is so unlike the one before that neither is reliable.
+    fn has_changed(&self) -> bool {
+        match (self.costs_before.break_even(), self.costs.break_even()) {
+            (BreakEven::At(before), BreakEven::At(now)) => {
+                before.max(now) > UNSTEADY * before.min(now)
+            }
+            (before, now) => discriminant(&before) != discriminant(&now),
+        }
+    }
+
+    /// Whether two threads may have shared a processor.
+    fn may_have_shared(&self) -> bool {
+        self.have_strayed && self.machine.processors != 1
     }
 
     fn warnings(&self) -> String {
@@ -221,20 +234,20 @@ impl Report {
             );
             warnings += &wrap(&warning, "  ");
         }
-        if let Some([before, now]) = self.changed() {
+        if self.has_changed() {
             let warning = format!(
-                "warning: the costs have changed while the doctor ran. The break-even was {} light fences for each \
-                 heavy one, and seconds later {}. Run it again.",
-                rounded(before),
-                rounded(now)
+                "warning: the costs have changed while the doctor ran. Break-even at first: {}; later: {}. Run it \
+                 again.",
+                self.costs_before.break_even(),
+                self.costs.break_even()
             );
             warnings += &wrap(&warning, "  ");
         }
-        if self.have_strayed && self.machine.processors != 1 {
+        if self.may_have_shared() {
             warnings += &wrap(
                 "warning: the system refused to keep the threads on one processor each (sched_setaffinity(2), \
-                 on Linux). If two threads shared one, the report shows too few weak outcomes, and too little of \
-                 what others lose.",
+                 on Linux). If two threads shared one, the report shows too few trials in which both missed, and too \
+                 little of what other threads lose.",
                 "  ",
             );
         }
@@ -258,7 +271,7 @@ impl Report {
 
     fn costs_to_text(&self) -> String {
         let costs = self.costs.list();
-        let (rounds, heavy) = costs.split_at(Costs::ROUNDS);
+        let (rounds, heavy) = costs.split_at(Costs::OF_A_ROUND);
         let cells = |costs: &[Cost], digits: fn(f64) -> String| {
             let ns = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), digits);
             costs.iter().map(|cost| [cost.words.to_owned(), ns(cost.ns)]).collect()
@@ -270,7 +283,7 @@ impl Report {
             ),
             "\n".to_owned(),
             table(
-                [Column("a heavy fence alone", false), Column("ns", true)],
+                [Column("a heavy fence, without store and load", false), Column("ns", true)],
                 cells(heavy, thousands),
             ),
             "\n".to_owned(),
@@ -323,21 +336,27 @@ impl Report {
         ) + &table(columns, self.cells.iter().map(row).collect())
     }
 
+    /// Nothing in a symmetric process, which makes no call.
     fn stats_to_text(&self) -> String {
+        if self.strategy == Strategy::Symmetric {
+            return String::new();
+        }
         let FenceStats { heavy, retries, .. } = self.stats;
         let [asked, calls, shared, retries] = [heavy.asked, heavy.calls, heavy.shared, retries]
             .map(|number| thousands(number as f64));
-        wrap(
-            &format!(
-                "Heavy fences that the doctor executed: {asked}. System calls for them: {calls}. ({shared} fences needed \
-                 no call, since another thread's served them.) Calls made again after an error: {retries}."
-            ),
-            "",
-        )
+        let shared = match heavy.shared {
+            0 => String::new(),
+            _ => format!(" ({shared} fences needed none, since another thread's served them.)"),
+        };
+        let words = format!(
+            "Heavy fences that the doctor executed: {asked}. Calls of the mechanism: {calls}.{shared} Calls made again \
+             after an error: {retries}."
+        );
+        format!("\n{}", wrap(&words, ""))
     }
 }
 
-/// How many times as high as the other a break-even is if the costs have changed.
+/// The costs have changed if one break-even is more than so many times the other.
 const UNSTEADY: f64 = 1.5;
 
 fn list(names: &Result<Vec<String>, String>) -> String {
@@ -377,7 +396,7 @@ mod tests {
                 registrations: unknown(),
             },
             busy: Some(0.0),
-            strategy: Strategy::Symmetric,
+            strategy: asymfence::ladder().next().expect("a rung").strategy,
             have_strayed: false,
             asked_for: false,
             rungs: Vec::new(),
@@ -405,8 +424,11 @@ mod tests {
 
     #[test]
     fn costs_that_change_are_doubted() {
-        is_doubtful(&report(16_000.0, 10_000.0), "was 16,000 light fences");
-        is_doubtful(&report(10_000.0, 16_000.0), "seconds later 16,000");
+        is_doubtful(&report(16_000.0, 10_000.0), "at first: 16,000 light fences");
+        is_doubtful(&report(10_000.0, 16_000.0), "later: 16,000 light fences");
+        let saves_nothing = Costs { seqcst: 0.9, ..costs(10_000.0) };
+        let report = Report { costs: saves_nothing, ..report(10_000.0, 10_000.0) };
+        is_doubtful(&report, "later: never: a light fence saves nothing here");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Hazard pointers against other crates: a protection, a hazard pointer that is taken and released, a read-mostly cell, a
-//! list, a map, a stack, a queue, and retired objects. Most safe forms are measured beside their raw forms. In some tables a
-//! writer runs beside the readers.
+//! list, a map, a stack, a queue, and retired objects. Most safe forms are measured beside their raw forms. In some
+//! tables a writer runs beside the readers.
 //!
 //! The contenders of a table run round by round, so that other work on the machine affects all alike. Each table
 //! has medians, and ratios to its first contender. The last table has a row for most of the other tables: the first

@@ -121,8 +121,8 @@ use crate::untyped::{DomainStats, Reclaimed, Untyped};
 ///   longer too;
 /// - everything, while heavy fences *fail* ([`DomainStats::failed`]). They are then tried less and less often: by
 ///   retires, up to 64 times as late; by the thread of a background reclaimer, after a pause that grows to a second, or
-///   earlier if 64 times as many objects or bytes have come as make a heavy fence due. When they succeed again, no
-///   single retire frees more than 128 objects, not even one of a large object, until what waited meanwhile has been
+///   earlier if up to 64 times as many objects or bytes have come as make a heavy fence due. When they succeed again,
+///   no single retire frees more than 128 objects, not even one of a large object, until what waited meanwhile has been
 ///   freed.
 ///
 /// Each domain has its own bound, and takes less than a kilobyte. Each thread that retires to a domain has a ring of

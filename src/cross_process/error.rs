@@ -223,8 +223,8 @@ impl fmt::Display for SegmentError {
             ),
             SegmentError::Full { ended: 0 } => write!(
                 f,
-                "all {PARTICIPANTS} places are taken, and none can be reaped: their processes live, or somebody else has \
-                 locked them; drop participants that are not needed, also the copies in forked children"
+                "all {PARTICIPANTS} places are taken, and none can be reaped: their processes live, or somebody else \
+                 has locked them; drop participants that are not needed, also the copies in forked children"
             ),
             SegmentError::Full { ended } => write!(
                 f,

@@ -68,9 +68,10 @@ fn admit() -> Result<(), Refusal> {
 }
 
 fn probe() -> Result<(), Refusal> {
-    // If mlock(2) fails (RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page), the rung is refused. After
-    // a signal, or a lack of memory for mprotect(2), the page is made again: both may pass. So it is if the lock is not
-    // there: a signal handler may have forked after mlock(2), and a forked child has no locks.
+    // If mlock(2) fails (RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page), the rung is refused.
+    // After a signal, or a lack of memory for mprotect(2), the page is made again: both may pass. It is also made again
+    // if mlock(2) succeeded and the page is not locked: a signal handler may have forked after that call, and a forked
+    // child has no locks.
     let may_pass = |failure: &Failure| {
         let (call, errno) = (failure.call(), failure.errno());
         errno == i32::from(Failure::EINTR)

@@ -418,7 +418,7 @@ fn a_fork_before_the_lock_is_checked_costs_the_child_no_rung() {
     Child::default().run(|| {
         let action =
             SigAction::new(SigHandler::SigAction(answer), SaFlags::SA_SIGINFO, SigSet::empty());
-        // SAFETY: the handler makes two system calls, and writes to its own context.
+        // SAFETY: the handler forks, makes a system call, and writes to its own context.
         unsafe { sigaction(Signal::SIGSYS, &action) }.expect("a handler");
         let (call, arguments) = IS_LOCKED;
         install(on_call(call, &[&arguments], Trap));
@@ -427,6 +427,7 @@ fn a_fork_before_the_lock_is_checked_costs_the_child_no_rung() {
         match CHILD.load(Relaxed) {
             // SAFETY: nothing is to be done at the end of this process.
             0 => unsafe { libc::_exit(if is_taken { RUNG_TAKEN } else { 1 }) },
+            -1 if is_taken => panic!("the rung did not ask twice, or fork(2) failed"),
             -1 => cannot_run("mprotect rung", format!("{:?}", verdict("mprotect"))),
             child => {
                 assert!(is_taken, "the parent's page is locked");

@@ -313,8 +313,9 @@ fn bytes_of_many_threads_bound_what_waits() {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 let object = Box::into_raw(Canary::boxed(&deaths));
-                // Less than a sixteenth of the threshold in bytes, so with up to 16 threads no object is large. With more
-                // threads this object is large if it reaches the threshold divided by their number (see `Domain`).
+                // Less than a sixteenth of the threshold in bytes, so with up to 16 threads no object is large. With
+                // more threads this object is large if it reaches the threshold divided by their number (see
+                // `Domain`).
                 // SAFETY: a box's, which nobody links.
                 unsafe { Tests::domain().retire_weighing(object, BYTES / 20) };
                 retired.wait();
@@ -689,8 +690,8 @@ fn many_threads_share_heavy_fences() {
         // So many that the bound is less than all.
         for (threads, each) in [(1, 20_000), (4, 20_000), (16, 20_000), (64, 20_000), (256, 40_000)]
         {
-            // Without `std` a thread keeps no ring, so a heavy fence serves as few objects with many threads as with one
-            // (`shared`, below). 256 threads would show nothing that 64 do not.
+            // Without `std` a thread keeps no ring, so a heavy fence serves as few objects with many threads as with
+            // one (`shared`, below). 256 threads would show nothing that 64 do not.
             if threads == 256 && !cfg!(feature = "std") {
                 continue;
             }

@@ -366,8 +366,8 @@ fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number()
 }
 
 /// As if another thread closed every descriptor in the middle of `reap` or `attach`, and opened a file: here a handler
-/// does, which runs after one of the calls on locks, or directly after the descriptor was opened. And neither `reap` nor
-/// `attach` closes the file that was opened.
+/// does, which runs after one of the calls on locks, or directly after the descriptor was opened. And neither `reap`
+/// nor `attach` closes the file that was opened.
 #[test]
 fn a_reap_whose_descriptor_is_replaced_takes_no_place_of_the_living() {
     static KEPT: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
