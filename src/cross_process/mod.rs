@@ -135,13 +135,13 @@
 //! | riscv before 6.9, loongarch | the kernel's documentation (Documentation/scheduler/membarrier.rst) vouches for no expedited command there. GLOBAL does not depend on that | an asymmetric segment is refused all the same |
 //!
 //! Processes of 32 and 64 bits may share a segment, and so may containers on one kernel, whatever their namespaces, if
-//! each has the whole of /proc: [`create`], [`attach`], `renew` and [`reap`] read /proc/sys/kernel/random/boot_id, and
-//! `attach` and `reap` also open the lock file by /proc/thread-self/fd. (With `subset=pid`, for example, they return an
-//! error. systemd-nspawn shows each container a boot id of its own, so the segment is refused there.) Every process
-//! that can write the memory must be trusted, and so must every process that can open the lock file, even only for
-//! reading. A process that overwrites the memory breaks the others' data. A process that locks the file's bytes keeps
-//! places from being taken and reaped. Neither breaks the memory safety of this module, which reads only numbers from
-//! the memory.
+//! each has the whole /proc of its own PID namespace, or of one above it: [`create`], [`attach`], `renew` and [`reap`]
+//! read /proc/sys/kernel/random/boot_id, and `attach` and `reap` also open the lock file by /proc/thread-self/fd. (With
+//! `subset=pid`, for example, they return an error. systemd-nspawn shows each container a boot id of its own, so the
+//! segment is refused there.) Every process that can write the memory must be trusted, and so must every process that
+//! can open the lock file, even only for reading. A process that overwrites the memory breaks the others' data. A
+//! process that locks the file's bytes keeps places from being taken and reaped. Neither breaks the memory safety of
+//! this module, which reads only numbers from the memory.
 //!
 //! With the feature `loom` the fences of a participant are the modelled fences of one process. Attach in the model, and
 //! let threads stand for the processes. The segment itself is a real one.
@@ -176,9 +176,9 @@ use segment::{LockFile, over};
 /// memfd against shrinking. Allocate the pages of a file (posix_fallocate(3)), and let nobody punch a hole into it: if
 /// a page of a file has no memory and the file system is full, the kernel answers an access by SIGBUS.
 ///
-/// `file` is the file of that memory, or another file that every process of the segment can open for writing. The
-/// header records which file it is. Use one file for each segment: with the same file, participants of one segment
-/// would take places from the other, and `reap` could not tell which processes have ended. [Who holds a
+/// `file` is the file of that memory, or another file that every process of the segment can open for reading and
+/// writing. The header records which file it is. Use one file for each segment: with the same file, participants of one
+/// segment would take places from the other, and `reap` could not tell which processes have ended. [Who holds a
 /// place](self#who-holds-a-place) says what its locks are for.
 ///
 /// With [`Mode::Asymmetric`] `create` finds out whether the call reaches the kernel, as [`attach`] does. It does not
@@ -186,10 +186,11 @@ use segment::{LockFile, over};
 ///
 /// # Errors
 ///
-/// [`SegmentError::Refused`] if the segment cannot be asymmetric here. Then create it with [`Mode::Symmetric`], in which every
-/// fence is `fence(SeqCst)`. [`SegmentError::Failed`] if a system call fails, with its errno. [`SegmentError::TooShort`] and
-/// [`SegmentError::NotEmpty`] if the memory does not fit, and [`SegmentError::FileInUse`] if a process has attached with this file
-/// already. `create` writes nothing unless it succeeds.
+/// [`SegmentError::Refused`] if the segment cannot be asymmetric here. Then create it with [`Mode::Symmetric`], in
+/// which every fence is `fence(SeqCst)`. [`SegmentError::Failed`] if a system call fails, with its errno.
+/// [`SegmentError::TooShort`] and [`SegmentError::NotEmpty`] if the memory does not fit, and
+/// [`SegmentError::FileInUse`] if a process has a place by this file already. `create` writes nothing unless it
+/// succeeds.
 ///
 /// ```
 /// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};

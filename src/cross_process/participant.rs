@@ -55,7 +55,9 @@ pub enum Attached<'a> {
 /// descriptors that are shared or split, and signals beside a slow supervisor.) Other processes that attach or reap
 /// while the last copy is dropped do not keep the place from being given back. But a fork(2) that another thread makes
 /// at that moment counts as a copy, even if it fails (EAGAIN, ENOMEM) and leaves no child: then the place must be
-/// reaped, too. Dropping makes three system calls, munmap(2), fstat(2) and fcntl(2).
+/// reaped, too. So it must if another process inspects the mapping at that moment in a way that holds its file (the
+/// ioctl PROCMAP_QUERY of /proc/PID/maps with a build id, since Linux 6.11). Dropping makes three system calls,
+/// munmap(2), fstat(2) and fcntl(2).
 ///
 /// The mode is part of the type, so no fence has to check it. Code that works in both modes is generic over [`Fences`].
 ///
