@@ -104,6 +104,7 @@ impl Report {
             processor: self.machine.processor.as_str(),
             processors: self.machine.processors,
             busy: self.busy,
+            may_have_shared: self.may_have_shared(),
             strategy: self.strategy.name(),
             rungs: rungs,
             membarrier: {

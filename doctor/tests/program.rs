@@ -58,6 +58,7 @@ fn fault(schema: &Value, value: &Value, at: &str) -> Option<String> {
         "string" => value.is_string(),
         "integer" => value.is_u64(),
         "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         other => panic!("{at}: the schema knows a type {other}, and this test does not"),
     };
@@ -425,8 +426,11 @@ mod in_places {
             return;
         };
         // On one processor the doctor does not ask for it.
-        assert!(words(&mut refused) || json(&mut doctor())["processors"] == 1);
+        let one = json(&mut doctor())["processors"] == 1;
+        assert!(words(&mut refused) || one);
+        assert!(json(&mut refused)["may_have_shared"] == true || one);
         assert!(!words(&mut doctor()));
+        assert_eq!(json(&mut doctor())["may_have_shared"], false);
     }
 
     #[test]
