@@ -82,7 +82,7 @@ fn a_call_that_is_made_again_is_counted_as_such() {
     assert_eq!(calls(&log).len(), 1 + 2 + 6, "{log}");
 }
 
-/// The page's last lines. How it ends depends on whether another rung can stand in.
+/// The page's last lines. How the process ends depends on whether another rung can stand in.
 #[test]
 fn a_lost_registration_is_seen_as_the_page_says() {
     let Some((child, log)) = Child::traced() else { return };

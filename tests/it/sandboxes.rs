@@ -840,7 +840,7 @@ fn pages_that_have_been_sealed_fail_and_the_error_says_why() {
     Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
         take_the_mprotect_rung();
         try_heavy_fence().expect("not sealed yet");
-        // The pages of the rung have no name and may be read.
+        // The pages of the rung have no name. So every mapping without a name is sealed.
         let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
         for map in maps.lines().filter(|map| map.split_whitespace().count() == 5) {
             let ends = map.split(' ').next().and_then(|range| range.split_once('-'));

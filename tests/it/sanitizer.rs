@@ -36,7 +36,8 @@ fn pass(senders_fence: fn(), receivers_fence: fn()) {
             receiving.store(true, Relaxed);
             wait_for(sent);
             receivers_fence();
-            // SAFETY: written before `sent`. (The mutants' race is the sanitizer's to see.)
+            // SAFETY: written before `sent`. (In the last two tests a fence is missing: the sanitizer is to see the
+            // race.)
             assert_eq!(unsafe { *plain.0.get() }, 1);
         });
     });

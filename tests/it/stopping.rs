@@ -28,8 +28,9 @@ use crate::filter::{
 /// 128 + SIGABRT: the status where the signal does not end the process.
 const STATUS: i32 = 134;
 
-/// Decides, loses every rung, and fences. A process that does not stop is ended by SIGALRM, which no test
-/// expects.
+/// Decides, loses every rung, and fences. SIGALRM, which no test expects, ends a process that does not stop. (Not PID
+/// 1, which ignores it, and not a forked child that waits while it writes the message: its one thread has blocked the
+/// signal.)
 fn fence_in_vain() {
     init();
     apply_filter_all_threads(&on_every_rung(Errno(libc::EPERM as u32))).expect("a filter");

@@ -133,7 +133,8 @@ fn bound_of(threads: usize, hazard_pointers: usize) -> usize {
 }
 
 /// The same while so many threads retire, one of which may be preempted while it makes a heavy fence: then `E` more may
-/// wait. When some of these threads have ended, as many may still wait, until others have freed them.
+/// wait (see `Domain`; here `E` is 1,024 for each of these threads). When some of these threads have ended, as many may
+/// still wait, until others have freed them.
 fn bound_while_all_retire(threads: usize) -> usize {
     bound_of(threads, 0) + threads * 1024
 }
