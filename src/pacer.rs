@@ -145,7 +145,7 @@ impl Pacer {
     /// Makes a heavy fence due also if anything waits and no caller of [`due_at`](Pacer::due_at) got a [`Due`] for a
     /// `pause`. Fractions of a microsecond are ignored. Times must stay below 2^63 µs. On 32 bits the count of
     /// microseconds wraps: if the last `Due` is more than 70 minutes ago, nothing is due by time during one minute of
-    /// each 71.6, and during the pause that follows it (as long as backing off has made it).
+    /// each 71.6, and during the pause that follows that minute. (Backing off lengthens this pause too.)
     ///
     /// # Panics
     ///

@@ -69,7 +69,7 @@ fn examine(arguments: &Arguments) -> Result<ExitCode, String> {
     let machine = Machine::this(asks);
 
     // The calls have passed: what was announced as perhaps the last line is not the last one now.
-    warn("Measuring, for a few seconds.\n");
+    warn("Measuring.\n");
     let bar = Bar::new(2 * Costs::TICKS + pairing::TICKS);
     let clock = Clock::now();
     let measure = || Costs::measure(|| bar.advance("costs"));

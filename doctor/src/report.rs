@@ -229,8 +229,8 @@ impl Report {
         }
         if let Some(busy) = self.busy() {
             let warning = format!(
-                "warning: the machine is busy. Other processes took {:.0} % of the processors' time: the costs are \
-                 not reliable. Run it again on an idle machine.",
+                "warning: the machine is busy. {:.0} % of the processors' time went elsewhere (to other processes, or to \
+                 other guests of the host): the costs are not reliable. Run it again on an idle machine.",
                 100.0 * busy
             );
             warnings += &wrap(&warning, "  ");
@@ -314,7 +314,7 @@ impl Report {
         let columns = [
             Column("one side", false),
             Column("other side", false),
-            Column("contract", false),
+            Column("expected", false),
             Column("trials", true),
             Column("both missed", true),
             Column("verdict", false),
@@ -434,7 +434,10 @@ mod tests {
 
     #[test]
     fn costs_of_a_machine_that_others_use_are_doubted() {
-        is_doubtful(&Report { busy: Some(0.2), ..report(10_000.0, 10_000.0) }, "took 20 %");
+        is_doubtful(
+            &Report { busy: Some(0.2), ..report(10_000.0, 10_000.0) },
+            "20 % of the processors' time",
+        );
         let mut limited = report(10_000.0, 10_000.0);
         limited.machine.quota = Some(1);
         is_doubtful(&limited, "the time of 1 of its 2 processors");

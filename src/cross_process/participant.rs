@@ -51,13 +51,13 @@ pub enum Attached<'a> {
 /// fstat(2) or fcntl(2). Or the descriptor of the lock file is closed where the participant is dropped: in the process,
 /// or, if the dropping thread has a table of descriptors of its own (unshare(2) CLONE_FILES), in that table. (If a
 /// filter refuses munmap(2), or refused close(2) during `attach`, the place cannot even be reaped before the process
-/// ends. [Limits](crate::guide::limits) has three more such cases: another process that holds the lock, tables of
-/// descriptors that are shared or split, and signals beside a slow supervisor.) Other processes that attach or reap
-/// while the last copy is dropped do not keep the place from being given back. But a fork(2) that another thread makes
-/// at that moment counts as a copy, even if it fails (EAGAIN, ENOMEM) and leaves no child: then the place must be
-/// reaped, too. So it must if another process inspects the mapping at that moment in a way that holds its file (the
-/// ioctl PROCMAP_QUERY of /proc/PID/maps with a build id, since Linux 6.11). Dropping makes three system calls,
-/// munmap(2), fstat(2) and fcntl(2).
+/// ends. [Limits](crate::guide::limits) has more such cases: another process that holds the lock, tables of descriptors
+/// that are shared or split, signals beside a slow supervisor, and filters that start in the middle.) Other processes
+/// that attach or reap while the last copy is dropped do not keep the place from being given back. But a fork(2) that
+/// another thread makes at that moment counts as a copy, even if it fails (EAGAIN, ENOMEM) and leaves no child: then
+/// the place must be reaped, too. The same holds if another process inspects the mapping at that moment, and so refers
+/// to its open file description for a moment (as the ioctl PROCMAP_QUERY of /proc/PID/maps does for a build id on
+/// recent kernels, such as 6.18.44). Dropping makes three system calls, munmap(2), fstat(2) and fcntl(2).
 ///
 /// The mode is part of the type, so no fence has to check it. Code that works in both modes is generic over [`Fences`].
 ///
