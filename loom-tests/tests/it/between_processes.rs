@@ -25,7 +25,7 @@ static FILE: LazyLock<File> = LazyLock::new(|| {
     file
 });
 
-/// Participants outlive their model.
+/// The words are leaked, so that the participant is `'static`: the model's threads share it.
 fn attached(mode: Mode) -> Attached<'static> {
     let words: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
     let words: &'static [AtomicU32] = words.leak();
