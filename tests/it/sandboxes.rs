@@ -179,7 +179,8 @@ fn want_of_memory_that_does_not_pass_costs_the_rung() {
     });
 }
 
-/// Between two tries a thread lets others run. A kernel never refuses that, and rustix asserts so.
+/// Between two tries a thread lets others run. It calls sched_yield(2), which no kernel refuses. rustix asserts that it
+/// succeeds, so with `std` the library calls it by libc. (Without `std` it calls rustix.)
 #[cfg(feature = "std")]
 #[test]
 fn who_may_not_let_others_run_tries_again_all_the_same() {
