@@ -539,8 +539,8 @@ fn handled_here(work: fn()) {
 
     // SAFETY: the handler reads a number, and makes two system calls.
     unsafe { signal(Signal::SIGABRT, SigHandler::Handler(compare)) }.expect("a handler");
-    // glibc blocks all signals of a thread while that thread creates another. The first thread may still be creating this
-    // one. If this one were still creating the worker, only the worker could take a signal to the process.
+    // glibc blocks all signals of a thread while that thread creates another. The first thread may still be creating
+    // this one. If this one were still creating the worker, only the worker could take a signal to the process.
     static CREATED: std::sync::Barrier = std::sync::Barrier::new(2);
     let worker = std::thread::spawn(move || {
         WORKER.store(this_thread(), Relaxed);
