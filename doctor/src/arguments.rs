@@ -28,12 +28,13 @@ ASYMFENCE=symmetric in the environment: no call of membarrier(2) is made.
 
 Exit code: 0 if all is well, 1 if an ordered pair was seen unordered, 2 if the
 arguments are wrong, the strategy asked for is refused, too few threads can be
-created, or the report cannot be written (but not if standard output is a pipe
-or socket whose reader has ended, or is closed, or is not open for writing). A
-signal may end the program instead: if memory runs out, if a file reaches the
-limit of its size, or if one of the descriptors 0 to 2 is closed and /dev/null
-cannot be opened. If memory runs out and RUST_BACKTRACE is set, the program may
-hang: Rust's standard library then waits for a lock that its own thread holds.
+created, or the report cannot be written (but not if its reader has ended, so
+that write fails with EPIPE, or standard output is closed, or is not open for
+writing). A signal may end the program instead: if memory runs out, if a file
+reaches the limit of its size, or if one of the descriptors 0 to 2 is closed and
+/dev/null cannot be opened. If memory runs out and RUST_BACKTRACE is set, the
+program may hang: Rust's standard library then waits for a lock that its own
+thread holds.
 ";
 
 pub(crate) enum Task {

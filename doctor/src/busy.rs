@@ -22,7 +22,7 @@ impl Clock {
     /// Of proc(5)'s files: the first line of `stat`, and fields 14 and 15 of the process's own.
     fn parse(all: &str, mine: &str) -> Option<Self> {
         let ticks = all.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
-        // user nice system idle iowait irq softirq steal; the two fields of guests that follow are counted in user and nice.
+        // user nice system idle iowait irq softirq steal. The two that follow, of guests, are counted in user and nice.
         let ticks: Vec<u64> = ticks.take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
         let total = ticks.iter().sum();
         let idle = ticks.get(3)? + ticks.get(4)?;

@@ -103,6 +103,7 @@ impl Report {
             kernel: self.machine.kernel.as_str(),
             processor: self.machine.processor.as_str(),
             processors: self.machine.processors,
+            quota: self.machine.quota,
             busy: self.busy,
             may_have_shared: self.may_have_shared(),
             strategy: self.strategy.name(),
@@ -157,7 +158,11 @@ impl Report {
             Strategy::Symmetric if self.is_switched_off() => "symmetric, switched off".to_owned(),
             Strategy::Symmetric => "symmetric".to_owned(),
         };
-        let break_even = match self.costs.break_even() {
+        let break_even = self.costs.break_even();
+        let is_doubtful =
+            matches!(break_even, BreakEven::At(_) | BreakEven::Never) && self.are_costs_doubtful();
+        let mark = if is_doubtful { " (not reliable: see the warning)" } else { "" };
+        let break_even = match break_even {
             BreakEven::At(rounds) => format!(
                 "each light fence saves {:.1} ns against fence(SeqCst); cheaper with more than {} light fences for \
                  each heavy one",
@@ -167,8 +172,6 @@ impl Report {
             symmetric @ BreakEven::Symmetric => symmetric.to_string(),
             other => format!("break-even: {other}"),
         };
-        let is_doubtful = self.strategy != Strategy::Symmetric && self.are_costs_doubtful();
-        let mark = if is_doubtful { " (not reliable: see the warning)" } else { "" };
         let unseen =
             self.cells.iter().filter(|cell| !cell.ordered && cell.observed.weak == 0).count();
         let table = if self.cells.is_empty() {

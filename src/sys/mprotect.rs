@@ -68,15 +68,11 @@ fn admit() -> Result<(), Refusal> {
 }
 
 fn probe() -> Result<(), Refusal> {
-    // If mlock(2) fails (RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page), the rung is refused.
-    // After a signal, or a lack of memory for mprotect(2), the page is made again: both may pass. It is also made again
-    // if mlock(2) succeeded and the page is not locked: a signal handler may have forked after that call, and a forked
-    // child has no locks.
+    // If mlock(2) fails (RLIMIT_MEMLOCK of an unprivileged user may leave no room for one page), the rung is refused. After
+    // a signal, or a lack of memory for mprotect(2), the page is made again: both may pass.
     let may_pass = |failure: &Failure| {
-        let (call, errno) = (failure.call(), failure.errno());
-        errno == i32::from(Failure::EINTR)
-            || call == Call::Mprotect && failure.is_transient()
-            || call == Call::Mlock && errno == 0
+        failure.errno() == i32::from(Failure::EINTR)
+            || failure.call() == Call::Mprotect && failure.is_transient()
     };
     let locked = |page: &Page| page.lock().and_then(|()| page.is_obeyed());
     despite(may_pass, || STANDING[0].page(locked))?;
@@ -168,11 +164,17 @@ impl Page {
                 return Err(Failure::new(Call::Madvise, Errno::INVAL.raw_os_error()));
             }
         }
-        // SAFETY: locking changes no content.
-        unsafe { mlock(self.address(), LENGTH) }
-            .map_err(|errno| Failure::new(Call::Mlock, errno.raw_os_error()))?;
-        // guard survives: as above.
-        if self.is_locked()? { Ok(()) } else { Err(Failure::new(Call::Mlock, 0)) }
+        // Twice: a signal handler may fork after the first mlock(2), and a forked child has no locks.
+        for _ in 0..2 {
+            // SAFETY: locking changes no content.
+            unsafe { mlock(self.address(), LENGTH) }
+                .map_err(|errno| Failure::new(Call::Mlock, errno.raw_os_error()))?;
+            // guard survives: as above.
+            if self.is_locked()? {
+                return Ok(());
+            }
+        }
+        Err(Failure::new(Call::Mlock, 0))
     }
 
     /// The kernel does not give a locked page away: `madvise_dontneed_free`, mm/madvise.c@v6.18.

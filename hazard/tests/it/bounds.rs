@@ -421,8 +421,8 @@ fn deferred_retires_keep_no_other_retire_from_freeing() {
 
     for every in if cfg!(miri) { 4..5 } else { 2..70 } {
         for first in (0..every).step_by(1 + every / 8) {
-            // After `every * 64` objects the deferred ones stand at the same places of the ring's blocks again. The other
-            // factor: so many objects in all that the bounds could be exceeded.
+            // After `every * 64` objects the deferred ones stand at the same places of the ring's blocks again. The
+            // other factor: so many objects in all that the bounds could be exceeded.
             let count = every * 64 * if cfg!(miri) { 2 } else { 1 + 64 / every };
             let waited = most_waiting::<Low>(count, every, first);
             assert!(waited <= 4 * 64, "{first} of {every}: {waited}");
