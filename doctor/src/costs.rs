@@ -27,7 +27,6 @@ pub(crate) struct Costs {
 }
 
 /// One line of the report.
-#[derive(Clone, Copy)]
 pub(crate) struct Cost {
     /// In JSON.
     pub(crate) key: &'static str,

@@ -292,12 +292,29 @@ fn a_permission_that_is_not_given_is_noticed() {
     is_not_believed!(mprotect(libc::PROT_READ | libc::PROT_WRITE), 0 => Mprotect, 0);
 }
 
+/// From now on `answer`, a handler of SIGSYS, answers this call with these arguments in the kernel's place.
+///
+/// # Safety
+///
+/// The handler may be called wherever the call is made.
+#[cfg(target_arch = "x86_64")]
+unsafe fn is_answered_by<const N: usize>(
+    answer: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void),
+    (call, arguments): (libc::c_long, [(u8, SeccompCmpOp, u64); N]),
+) {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
+
+    let action =
+        SigAction::new(SigHandler::SigAction(answer), SaFlags::SA_SIGINFO, SigSet::empty());
+    // SAFETY: the caller's.
+    unsafe { sigaction(Signal::SIGSYS, &action) }.expect("a handler");
+    install(on_call(call, &[&arguments], Trap));
+}
+
 /// A handler answers in the kernel's place. It takes the permission from the page that it sees first, and from no other.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn a_permission_that_is_taken_from_one_page_alone_is_noticed() {
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
-
     static FIRST: AtomicUsize = AtomicUsize::new(0);
 
     extern "C" fn answer(
@@ -319,12 +336,8 @@ fn a_permission_that_is_taken_from_one_page_alone_is_noticed() {
     }
 
     Child::under(on_membarrier(Errno(libc::ENOSYS as u32))).run(|| {
-        let action =
-            SigAction::new(SigHandler::SigAction(answer), SaFlags::SA_SIGINFO, SigSet::empty());
         // SAFETY: the handler makes one system call, and writes to its own context.
-        unsafe { sigaction(Signal::SIGSYS, &action) }.expect("a handler");
-        let (call, arguments) = mprotect(libc::PROT_READ);
-        install(on_call(call, &[&arguments], Trap));
+        unsafe { is_answered_by(answer, mprotect(libc::PROT_READ)) };
         assert_eq!(init(), Strategy::Symmetric);
         assert!(mprotect_is_refused());
         // Relaxed: as above.
@@ -391,8 +404,6 @@ fn where_every_new_page_is_locked_the_rung_is_taken() {
 fn a_fork_before_the_lock_is_checked_costs_the_child_no_rung() {
     use std::sync::atomic::AtomicI32;
 
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
-
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     static CHILD: AtomicI32 = AtomicI32::new(-1);
     const RUNG_TAKEN: i32 = 42;
@@ -417,12 +428,8 @@ fn a_fork_before_the_lock_is_checked_costs_the_child_no_rung() {
     }
 
     Child::default().run(|| {
-        let action =
-            SigAction::new(SigHandler::SigAction(answer), SaFlags::SA_SIGINFO, SigSet::empty());
         // SAFETY: the handler forks, makes a system call, and writes to its own context.
-        unsafe { sigaction(Signal::SIGSYS, &action) }.expect("a handler");
-        let (call, arguments) = IS_LOCKED;
-        install(on_call(call, &[&arguments], Trap));
+        unsafe { is_answered_by(answer, IS_LOCKED) };
         let mprotect = rung("mprotect").map(Strategy::Asymmetric);
         let is_taken = mprotect.map(asymfence::force) == Some(Ok(())) && try_heavy_fence().is_ok();
         match CHILD.load(Relaxed) {
