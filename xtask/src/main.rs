@@ -189,7 +189,9 @@ const QUICK: &[Step] = &[
         "the first two of docs/hazard-pointers.md",
         |sh| {
             loom::named(sh, "reader_and_writer")?;
-            println!("`should panic ... ok` is the mutant: its model failed, as it must.");
+            println!(
+                "In this step `should panic ... ok` is the mutant: its model failed, as it must."
+            );
             Ok(())
         },
     ),
