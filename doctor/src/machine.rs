@@ -62,10 +62,21 @@ fn kernel() -> String {
 }
 
 fn processor() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    info.lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or_else(|| format!("{}, unknown", env::consts::ARCH), |(_, name)| name.to_owned())
+    name_of_processor(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
+        .unwrap_or_else(|| format!("{}, unknown", env::consts::ARCH))
+}
+
+/// Of proc(5)'s cpuinfo. A hypervisor may hide the name of the model; the numbers tell the microarchitecture (x86).
+fn name_of_processor(cpuinfo: &str) -> Option<String> {
+    let value = |key: &str| {
+        let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim())
+    };
+    let name = value("model name")?;
+    Some(match (value("cpu family"), value("model")) {
+        (Some(family), Some(model)) => format!("{name} (family {family}, model {model})"),
+        _ => name.to_owned(),
+    })
 }
 
 #[cfg(target_os = "linux")]
@@ -85,4 +96,18 @@ fn membarrier() -> [Result<Vec<String>, String>; 2] {
 #[cfg(not(target_os = "linux"))]
 fn membarrier() -> [Result<Vec<String>, String>; 2] {
     [(); 2].map(|()| Err("not Linux".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_is_named_with_what_cpuinfo_has_of_it() {
+        let x86 = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\n\nmodel\t: 2\n";
+        assert_eq!(name_of_processor(x86).as_deref(), Some("AMD EPYC (family 25, model 1)"));
+        let arm = "processor\t: 0\nmodel name\t: ARMv7 Processor rev 5 (v7l)\n";
+        assert_eq!(name_of_processor(arm).as_deref(), Some("ARMv7 Processor rev 5 (v7l)"));
+        assert_eq!(name_of_processor("processor\t: 0\n"), None);
+    }
 }

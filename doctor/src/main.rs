@@ -104,7 +104,7 @@ fn examine(arguments: &Arguments) -> Result<ExitCode, String> {
 /// What comes next, said before the first call that a sandbox may kill for.
 fn announcement(asks: bool) -> String {
     const KILLED: &str =
-        "If this is the last line, a sandbox kills on the call: set ASYMFENCE=symmetric.\n";
+        "If this is the last line, a sandbox killed the process: set ASYMFENCE=symmetric.\n";
     let (next, killed) = if !asks {
         ("makes no call of membarrier(2): it is switched off.", "")
     } else if cfg!(all(target_os = "linux", any(target_arch = "x86", target_arch = "x86_64"))) {

@@ -159,9 +159,7 @@ impl Report {
             Strategy::Symmetric => "symmetric".to_owned(),
         };
         let break_even = self.costs.break_even();
-        let is_doubtful =
-            matches!(break_even, BreakEven::At(_) | BreakEven::Never) && self.are_costs_doubtful();
-        let mark = if is_doubtful { " (not reliable: see the warning)" } else { "" };
+        let mark = self.mark();
         let break_even = match break_even {
             BreakEven::At(rounds) => format!(
                 "each light fence saves {:.1} ns against fence(SeqCst); cheaper with more than {} light fences for \
@@ -186,11 +184,14 @@ impl Report {
         format!("{how}; {break_even}{mark}; {table}")
     }
 
-    fn are_costs_doubtful(&self) -> bool {
-        self.machine.quota.is_some()
+    /// Stands behind a break-even that is doubtful.
+    fn mark(&self) -> &'static str {
+        let is_measured = matches!(self.costs.break_even(), BreakEven::At(_) | BreakEven::Never);
+        let are_costs_doubtful = self.machine.quota.is_some()
             || self.busy().is_some()
             || self.has_changed()
-            || self.may_have_shared()
+            || self.may_have_shared();
+        if is_measured && are_costs_doubtful { " (not reliable: see the warning)" } else { "" }
     }
 
     /// The share of others, if it is so great that the costs are not reliable.
@@ -233,7 +234,7 @@ impl Report {
         if let Some(busy) = self.busy() {
             let warning = format!(
                 "warning: the machine is busy. {:.0} % of the processors' time went elsewhere (to other processes, or to \
-                 other guests of the host): the costs are not reliable. Run it again on an idle machine.",
+                 other guests of the host): the costs are not reliable (the pairing table is). Run it again on an idle machine.",
                 100.0 * busy
             );
             warnings += &wrap(&warning, "  ");
@@ -276,6 +277,7 @@ impl Report {
     fn costs_to_text(&self) -> String {
         let costs = self.costs.list();
         let (rounds, heavy) = costs.split_at(Costs::OF_A_ROUND);
+        let mark = self.mark();
         let cells = |costs: &[Cost], digits: fn(f64) -> String| {
             let ns = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), digits);
             costs.iter().map(|cost| [cost.words.to_owned(), ns(cost.ns)]).collect()
@@ -294,13 +296,13 @@ impl Report {
             match self.costs.break_even() {
                 BreakEven::At(rounds) => wrap(
                     &format!(
-                        "Break-even: {} light fences for each heavy fence, beside one other thread that runs. With \
-                         more, the asymmetric pair costs less than fence(SeqCst) on both sides.",
+                        "Break-even: {} light fences for each heavy fence, beside one other thread that runs{mark}. \
+                         With more, the asymmetric pair costs less than fence(SeqCst) on both sides.",
                         rounded(rounds)
                     ),
                     "",
                 ),
-                other => wrap(&format!("Break-even: {other}."), ""),
+                other => wrap(&format!("Break-even: {other}{mark}."), ""),
             },
         ]
         .concat()
@@ -327,8 +329,8 @@ impl Report {
                 cell.left.words().to_owned(),
                 cell.right.words().to_owned(),
                 cell.expected().to_owned(),
-                cell.observed.rounds.to_string(),
-                cell.observed.weak.to_string(),
+                thousands(cell.observed.rounds as f64),
+                thousands(cell.observed.weak as f64),
                 cell.verdict().to_owned(),
             ]
         };
@@ -413,7 +415,10 @@ mod tests {
 
     #[track_caller]
     fn is_doubtful(report: &Report, warning: &str) {
-        assert!(report.summary().contains("(not reliable: see the warning)"));
+        for words in [report.summary(), report.costs_to_text()] {
+            let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains("(not reliable: see the warning)"), "{words}");
+        }
         let warnings = report.warnings().split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(warnings.contains(warning), "{warnings}");
     }
