@@ -1,5 +1,5 @@
 //! What pages say is there: the files of the map, the tests behind the promises, the files that are shown, and
-//! what links lead to.
+//! what links lead to. And a list has each of its items on a line of its own.
 
 use super::Fault;
 use super::source::Source;
@@ -17,6 +17,7 @@ pub(super) fn faults(tree: &Tree) -> Result<Vec<Fault>> {
         faults.extend(links(tree, path, text));
         faults.extend(shown(tree, path, text));
         faults.extend(hidden(path, text));
+        faults.extend(swallowed(path, text));
     }
     Ok(faults)
 }
@@ -226,6 +227,20 @@ fn joined(folder: &str, file: &str) -> Option<String> {
     Some(path.join("/"))
 }
 
+/// A list item begins a line. Behind the end of a sentence it would be part of the item before it.
+fn swallowed(path: &str, text: &str) -> Vec<Fault> {
+    let (mut faults, mut is_code) = (Vec::new(), false);
+    for (line, text) in (1..).zip(text.lines()) {
+        if text.trim_start().starts_with("```") {
+            is_code = !is_code;
+        } else if !is_code && [". - ", ", - ", "; - ", ": - "].iter().any(|end| text.contains(end))
+        {
+            faults.push(fault(path, line, "an item of a list begins within a line".to_owned()));
+        }
+    }
+    faults
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,6 +357,15 @@ mod tests {
                 "docs/page.md:5: the file b.rs, which is shown here, is another text",
                 "docs/page.md:9: the file gone.rs, which is shown here, is not there",
             ]
+        );
+    }
+
+    #[test]
+    fn an_item_within_a_line_is_found() {
+        let page = "- an item\n  that ends. - Another\n- a - b\n```text\nx. - y\n```\n";
+        assert_eq!(
+            faults_of([("docs/a.md", page)]),
+            ["docs/a.md:2: an item of a list begins within a line"]
         );
     }
 }
