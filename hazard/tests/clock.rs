@@ -26,7 +26,7 @@ struct Timespec([i64; 2]);
 /// # Safety
 ///
 /// `time` may be written.
-// SAFETY: as the C library's, whose time is as good as any other.
+// SAFETY: it has the contract of the C library's function. No caller may rely on which time it is.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clock_gettime(_clock: c_int, time: *mut Timespec) -> c_int {
     static CALLS: AtomicI64 = AtomicI64::new(0);

@@ -559,7 +559,7 @@ fn two_that_a_fork_in_attach_has_made_do_not_get_one_place() {
             let segment = created(true);
             let [parent, child] = Process::forked_after(questions, &segment);
             let come_and_go = |process: &Process| {
-                // An error if the other one's trial had any effect on a lock of this one.
+                // `take` panics if the other one's attempt has changed a lock of this one.
                 if let Some(place) = process.take() {
                     process.segment.add(place.index);
                     assert_eq!(place.is_held(), Ok(true), "it was disturbed");

@@ -29,7 +29,7 @@ pub(crate) fn on_every_rung(action: SeccompAction) -> BpfProgram {
     compile([(SYS_membarrier, Vec::new()), (SYS_mlock, Vec::new())], action)
 }
 
-/// The calls of the decision that are not made by every program all the time meet `action`.
+/// Most calls of the decision that a program does not make all the time by itself meet `action`.
 pub(crate) fn on_calls_of_the_decision(action: SeccompAction) -> BpfProgram {
     let on_page =
         [(1, SeccompCmpOp::Eq, 1), (2, SeccompCmpOp::Eq, nix::libc::MADV_DONTNEED as u64)];
@@ -37,10 +37,12 @@ pub(crate) fn on_calls_of_the_decision(action: SeccompAction) -> BpfProgram {
     let on_all = [
         (SYS_membarrier, Vec::new()),
         (SYS_mlock, Vec::new()),
+        (nix::libc::SYS_munlock, Vec::new()),
         (SYS_mprotect, Vec::new()),
         (nix::libc::SYS_pread64, Vec::new()),
         (nix::libc::SYS_madvise, vec![all(&on_page)]),
         (nix::libc::SYS_futex, vec![all(&wake_op)]),
+        (nix::libc::SYS_prctl, vec![argument(0, SeccompCmpOp::Eq, nix::libc::PR_GET_TSC as u64)]),
         #[cfg(target_arch = "x86_64")]
         (nix::libc::SYS_access, Vec::new()),
         #[cfg(target_arch = "x86_64")]

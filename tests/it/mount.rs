@@ -47,8 +47,8 @@ pub(crate) fn enter_an_empty_root() -> io::Result<()> {
     fs::create_dir(&folder)?;
     let entered = std::os::unix::fs::chroot(&folder);
     let name = CString::new(name).expect("plain");
-    // SAFETY: the name is terminated and lives as long as the call. By the folder around it, which is open: where we are
-    // now, there is no path to it.
+    // SAFETY: the name is terminated and lives as long as the call. It is named relative to the folder around it, which
+    // is open, since no absolute path leads there now.
     let removed = unsafe { libc::unlinkat(around.as_raw_fd(), name.as_ptr(), libc::AT_REMOVEDIR) };
     assert_eq!(removed, 0, "{}", io::Error::last_os_error());
     entered

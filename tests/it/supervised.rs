@@ -141,8 +141,8 @@ fn where_the_supervisor_is_slow_and_signals_come_a_heavy_fence_aborts() {
     outcome.aborted_saying(&["asymfence: heavy fence by private-expedited", "EINTR"]);
 }
 
-/// Interrupts each call of the decision once. (Without `std` nobody sees the errnos of QUERY and of the calls that must be
-/// refused.)
+/// Interrupts each call of that filter once. (Without `std` nobody sees the errnos of QUERY and of the calls that must
+/// be refused.)
 #[cfg(feature = "std")]
 fn interrupt_each_call_once() {
     let mut interrupted = Vec::new();

@@ -14,7 +14,7 @@ fn refused(name: &str, reason: Reason) {
     }
 }
 
-/// Between processes: with the switch set, an asymmetric segment is neither created nor attached to.
+/// Between processes: with the switch set, an asymmetric segment is not created. A symmetric one is.
 #[cfg(feature = "std")]
 #[track_caller]
 fn refused_between_processes(reason: Reason) {

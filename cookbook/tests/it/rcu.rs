@@ -381,7 +381,7 @@ fn a_dropped_rcu_runs_every_work_also_if_some_panic() {
     assert_eq!(done.load(Relaxed), 6);
 }
 
-/// The other thread runs what is due, and at first only asks whether it is.
+/// The other thread calls `run_deferred` all the time, which asks whether the work is due, and runs what is.
 #[test]
 fn all_deferred_work_is_waited_for_also_while_another_thread_asks_whether_it_is_due() {
     const ROUNDS: usize = if cfg!(miri) { 5 } else { 6_000 };

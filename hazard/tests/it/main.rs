@@ -1,6 +1,6 @@
 //! Hazard pointers: what is protected is kept, all else is freed, and nothing twice.
 #![cfg(target_os = "linux")]
-#![cfg_attr(asymfence_symmetric, allow(dead_code, reason = "one module is left out"))]
+#![cfg_attr(asymfence_symmetric, allow(dead_code, reason = "two modules are left out"))]
 
 #[allow(dead_code, reason = "some is for the tests of the fences")]
 #[path = "../../../tests/it/child.rs"]

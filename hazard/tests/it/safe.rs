@@ -265,7 +265,7 @@ fn a_tag_leaves_the_address_and_the_other_tags_alone() {
     assert!(tagged.with_tag(0) == Tagged::null());
 }
 
-/// Sound without `unsafe` only as long as nothing is retired to it.
+/// Code without `unsafe` can make a cohort and reclaim it, but retire nothing to it.
 #[test]
 fn a_cohort_of_nothing_has_nothing_to_reclaim() {
     let done = Cohort::<asymfence_hazard::Global>::new(1).reclaim().expect("no fence needed");

@@ -117,8 +117,8 @@ loom::thread_local! {
     static ASSERTS: RefCell<Option<Asserts>> = RefCell::new(None);
 }
 
-/// The natural program: a local that fences when it is dropped, then a join, then the other fence. Nothing waits for the
-/// destructor, which in some executions runs after the end of the closure.
+/// The natural program: one thread has a local that fences when it is dropped; the other thread fences, and then joins.
+/// Nothing waits for the destructor, which in some executions runs after the end of the closure.
 fn natural(first: fn(), local: fn(), other: fn()) {
     let shared = Arc::new([(); 3].map(|()| AtomicUsize::new(0)));
     let theirs = shared.clone();
@@ -175,7 +175,8 @@ fn the_first_threads_locals_may_fence() {
     }
 }
 
-/// The only fence of the program is in a destructor: no thread has fenced before the closure ended.
+/// The only fences of the program are in destructors of thread-locals. In some executions none has run when the closure
+/// ends.
 #[test]
 fn a_destructor_may_be_the_only_one_that_fences() {
     struct Fences(fn());

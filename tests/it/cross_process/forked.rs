@@ -141,7 +141,7 @@ fn both_attach(child_is_first: bool) {
 
 pub(super) const OPEN: &str = "?open,openat";
 
-/// The calls that attaching makes for its lock.
+/// Calls by which `attach` and `reap` open the lock file, ask for its file system, and lock.
 const CALLS: [&str; 3] = [OPEN, FSTATFS, FCNTL];
 
 /// Runs a child again and again. It gets SIGUSR1 at its first such call, then at its second, and so on, until there is
@@ -295,7 +295,7 @@ fn both_reap(first: First) {
     }
     ends_well(Pid::from_raw(child));
     assert_eq!(mine.renew(), Ok(()));
-    // What is left is the child's place, and none that a lock keeps.
+    // The child has ended, so its place alone is there to be reaped. If a lock were left on it, it would not be reaped.
     assert_eq!(reaped(header).len(), 1);
     assert!(notes.cleaned.iter().all(|count| count.load(SeqCst) == 1));
     assert_eq!(mine.places().collect::<Vec<_>>(), [mine.index()]);
