@@ -526,7 +526,8 @@ const CHURN: &[Contender] = &[
         });
         later.drain(..).for_each(free_alone);
     }),
-    // As many wait as here, and as many are freed at a time: the rest of our time is our own work.
+    // As many wait as with our hazard pointers, and as many are freed at a time. The time that ours take beyond this is
+    // their own work.
     Contender("freed by 4 when 2,048 wait, no reclamation", replace_nothing, |sources, times| {
         let mut later = VecDeque::with_capacity(2_052);
         repeat(times, || {
@@ -561,8 +562,8 @@ const SINGLE: &[(&str, Replace)] = &[
     ("floor: freed at once", replace_floor),
 ];
 
-/// Two rows, in nanoseconds: the 99.99th percentile of 50,000 calls (the median of the rounds), and the slowest call
-/// (in the round in which it was fastest). Beside a thread that computes, if `beside`.
+/// Two rows, in nanoseconds: the 99.99th percentile of 50,000 calls (the median of the rounds), and the slowest call of
+/// a round (the least of the rounds). Beside a thread that computes, if `beside`.
 ///
 /// Some thousand calls run first and are not counted: memory that was not touched for long makes every call slower.
 fn worst(beside: bool) -> [Row; 2] {

@@ -12,7 +12,7 @@
 //!   synchronises through a chain of them;
 //! - coherence: `hb` followed by nothing or by `eco` (reads-from, modification order, from-read, and
 //!   their closure) never leads back to where it began;
-//! - `psc`: no cycle among the fences of `hb` and of `hb; eco; hb`;
+//! - `psc`, the edges of `hb` and of `hb; eco; hb` that lead from a fence to a fence, has no cycle;
 //! - in order: no cycle of program order, the edges of heavy fences, reads-from and `psc`.
 //!
 //! The last condition holds in loom, which executes each thread in order and each full fence at one moment of

@@ -1,5 +1,5 @@
-//! The mutants that models and tests must catch. One build contains all of them, and an environment variable selects
-//! those that are tried.
+//! The mutants that models and tests must catch. One copy of the tree contains all of them, and an environment variable
+//! selects those that are tried.
 //! Most mutants are generated. A mutant with a name is a change that no rule generates.
 
 mod biased_lock;

@@ -25,7 +25,7 @@ impl Raw {
     }
 
     fn unlink(link: &Link<RawNode>, node: Tagged<RawNode>, next: Tagged<RawNode>) -> bool {
-        // SAFETY: the node is frozen, so what comes next stays linked until it is unlinked, here.
+        // SAFETY: the node is frozen, so what comes next stays linked until the node itself is unlinked, here.
         let unlinked = unsafe { link.compare_exchange(node, next.with_tag(0)) };
         if let Ok(old) = unlinked {
             // SAFETY: from a box, and unlinked by us alone.
