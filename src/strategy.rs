@@ -208,9 +208,10 @@ pub fn strategy() -> Option<Strategy> {
 /// # Panics, errors, aborts
 ///
 /// None: if no rung works, `init` commits to [`Strategy::Symmetric`], which works everywhere. Two things outside of it
-/// abort the process: a pending pthread_cancel(3), since closing a file is a cancellation point; and a sandbox that
-/// answers a system call with a value that no kernel gives, if rustix notices. (It does if it was built with debug
-/// assertions. Without `std` it takes any error of sched_yield(2) and close(2) for such a value.)
+/// abort the process: a pending pthread_cancel(3), since closing a file is a cancellation point (musl ends the thread
+/// alone: see [`limits`](crate::guide::limits)); and a sandbox that answers a system call with a value that no kernel
+/// gives, if rustix notices. (It does if it was built with debug assertions. Without `std` it takes any error of
+/// sched_yield(2) and close(2) for such a value.)
 ///
 /// # Files and allocations
 ///

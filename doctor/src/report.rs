@@ -232,9 +232,10 @@ impl Report {
             warnings += &wrap(&warning, "  ");
         }
         if let Some(busy) = self.busy() {
+            let but = if self.cells.is_empty() { "" } else { " (the pairing table is)" };
             let warning = format!(
                 "warning: the machine is busy. {:.0} % of the processors' time went elsewhere (to other processes, or to \
-                 other guests of the host): the costs are not reliable (the pairing table is). Run it again on an idle machine.",
+                 other guests of the host): the costs are not reliable{but}. Run it again on an idle machine.",
                 100.0 * busy
             );
             warnings += &wrap(&warning, "  ");

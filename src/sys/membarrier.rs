@@ -15,8 +15,8 @@ use crate::refusal::{Call, Failure, Reason, Refusal};
 pub(crate) type Command = (MembarrierCommand, Call);
 
 /// Success is exactly 0. rustix 1.1 compares with 0 and makes an error of every other value, also of the positive ones
-/// that a SIGSYS handler may leave in the return register. (With its feature `use-libc` it compares the low 32 bits
-/// alone: see docs/limits.md.)
+/// that a SIGSYS handler may leave in the return register. (Where it makes its calls by the C library, it compares the
+/// low 32 bits alone: see docs/limits.md.)
 #[inline]
 pub(crate) fn issue((command, call): Command) -> Result<(), Failure> {
     // guard survives: it fails in Miri alone, whose own job runs this.
