@@ -54,7 +54,7 @@ pub(crate) fn at_its_best(rounds: u64, fence: impl Fn() + Copy) -> Duration {
 /// Without this the linker would choose the place.
 #[inline(always)]
 pub(crate) fn stand_at<const PLACE: usize>() {
-    // SAFETY: aligns the code, and executes only `16 * PLACE` nops.
+    // SAFETY: aligns the code, and executes only nops.
     unsafe { asm!(".p2align 6", ".rept {}", "nop", ".endr", const 16 * PLACE) };
 }
 

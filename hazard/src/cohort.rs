@@ -74,9 +74,10 @@ use crate::untyped::{LATEST, Reclaimed};
 ///
 /// # Fork
 ///
-/// A child of fork(2) can continue to use the cohort. But the objects that another thread of the parent had taken out
-/// to free them, at most all that waited, or was just retiring, are never freed in the child, not even when the cohort
-/// is dropped there. [`CohortStats::waiting`] counts them for ever, so it may exceed the bound above.
+/// A child of fork(2) can continue to use the cohort. But some objects are never freed in the child, not even when the
+/// cohort is dropped there: those that another thread of the parent had taken out to free them (at most all that
+/// waited), and those that it was just retiring. [`CohortStats::waiting`] counts these for ever, so it may exceed the
+/// bound above.
 pub struct Cohort<F: Family = Global> {
     bag: Bag,
     /// The number of retired objects up to which a thread has begun a reclaim. Wraps.

@@ -343,8 +343,8 @@ impl Untyped {
         let own = unsafe { ring.to_count(units[0], units[1]) };
         if let Some((objects, bytes)) = own {
             self.count((objects, bytes));
-            // If too many bytes wait, the owner owes more. Not if too many objects wait: `help` empties such a ring, and a
-            // thread that frees more than it retires empties the allocator's cache and overfills it in turn.
+            // If too many bytes wait, the owner owes more. Not if too many objects wait: `help` empties such a ring,
+            // and a thread that frees more than it retires makes the allocator's cache now too full, now empty.
             if self.bytes_waited_of(9, 8) {
                 // SAFETY: as above.
                 unsafe { ring.settle(objects, 0, 0) };
@@ -406,7 +406,8 @@ impl Untyped {
             }
         }
         Some(match speed {
-            // These objects left the cache long ago; each costs a quarter of a microsecond.
+            // These objects left the processor's cache long ago, so that each costs a quarter of a microsecond: a few,
+            // but no fewer than have come.
             Speed::Slow(_) => (4 * STRIDE).max(new.min(AT_ONCE)),
             // SAFETY: as above.
             _ => unsafe { ring.most(self.pace(new)) },
