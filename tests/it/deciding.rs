@@ -128,8 +128,8 @@ fn one_thread_in_a_sandbox_decides_with_the_others() {
     });
 }
 
-/// Real fences across the decision, which falls somewhere into the first rounds. A model shows that the light fence must
-/// be full before it (`loom-tests/tests/it/deciding.rs`). Here only one round of a process could show it.
+/// Real fences across the decision, which falls into the first round of each process. A model shows that the light
+/// fence must be full before it (`loom-tests/tests/it/deciding.rs`). Here only one round of a process could show it.
 #[test]
 fn light_before_the_decision_pairs_with_heavy_after_it() {
     for _ in 0..4 {

@@ -371,7 +371,7 @@ fn room_is_given_back_after_a_burst() {
         },
     ];
     for (i, take) in ways.into_iter().enumerate() {
-        // Heavy fences are not what is tried here.
+        // Only the third way steals. Heavy fences are not what is tried here: so fewer items there, and a long pause.
         let burst = if i == 2 { BURST >> 6 } else { BURST };
         let (owner, thief) = with_pause(64, Duration::from_secs(30));
         (0..burst).for_each(|item| owner.push(Box::new(item)));

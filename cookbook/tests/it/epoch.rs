@@ -173,7 +173,8 @@ fn drops_that_retire_and_flush_do_not_nest() {
             DROPPED.store(0, Relaxed);
             // SAFETY: nobody has found it.
             unsafe { handle.retire(Box::into_raw(first)) };
-            // Each round drops one. Three flushes drop the last.
+            // The first object takes three flushes. Each flush after them drops one object, since every destructor has
+            // advanced the epoch three times.
             (0..LENGTH + 3).for_each(|_| handle.flush());
             assert_eq!(DROPPED.load(Relaxed), LENGTH);
             assert_eq!(collector.waiting(), 0);

@@ -165,7 +165,7 @@ fn who_waits_for_the_end_of_a_grace_period_does_not_return_before() {
     });
 }
 
-/// Of the readers that are there, each at a time of its own.
+/// Three readers read, and leave one after the other. The grace period ends with the last.
 #[test]
 fn every_reader_is_waited_for() {
     let rcu = Rcu::new(());
@@ -588,7 +588,7 @@ fn works_of_many_structures_do_not_nest_without_a_bound() {
     assert_eq!((deepest.load(Relaxed), done.load(Relaxed)), (16, MANY));
 }
 
-/// Who formats an `Rcu` writes while no lock is held.
+/// The `Debug` of an `Rcu` and of a reader holds no lock while it writes: the writer may be any code.
 #[test]
 fn a_writer_of_debug_may_panic_and_use_the_rcu() {
     /// Uses the `Rcu` at each piece of text, and panics at the last.

@@ -1,5 +1,6 @@
-//! The fences of a participant. Their contract is that of the fences of one process, so here all participants are in
-//! one process, with the modelled heavy fence. Tests with real processes show that the call reaches other processes.
+//! The fences of a participant. Their contract is that of the fences of one process, so here one participant is enough:
+//! the model's threads share it, with the modelled heavy fence. Tests with real processes show that the call reaches
+//! other processes.
 
 use std::fs::{File, remove_file};
 use std::os::fd::AsFd;

@@ -426,8 +426,9 @@ fn a_reap_whose_descriptor_is_replaced_takes_no_place_of_the_living() {
 }
 
 /// In `clean` all descriptors but that of the segment's file are closed, or another file gets their numbers. Either the
-/// process does this, and `clean` panics; or a child that `clean` forks does it, and returns from `clean`. (In a debug
-/// build the standard library would abort when it closes what is closed.)
+/// process does this, and `clean` panics; or a child that `clean` forks does it, and returns from `clean`. (So the
+/// library closes its descriptor by the C library, and only while the number is its own: in a debug build the standard
+/// library aborts if it closes a descriptor that is closed already.)
 #[test]
 fn a_reap_whose_descriptor_was_closed_closes_no_other() {
     Child::default().run(|| {
