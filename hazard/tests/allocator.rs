@@ -1,5 +1,5 @@
-//! An allocator that retires: while `RETIRES` is set, each allocation, and each larger block that is freed, runs code
-//! of the program, which replaces an object in a place.
+//! An allocator that retires: while `RETIRES` is set, each allocation, and each free of a block larger than one of the
+//! objects, runs code of the program, which replaces an object in a place.
 #![cfg(target_os = "linux")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -277,7 +277,8 @@ fn notify_one_is_enough_for_consumers_that_are_alike() {
                     filled.notify_one();
                 }
             });
-            // Takes exactly as many as are its share, and leaves: another must not wait for it.
+            // Takes exactly its share of the items, and leaves. No other consumer may sleep on because this one has
+            // gone.
             scope.spawn(|| (0..ITEMS).for_each(|_| drop(take())));
         }
     });

@@ -167,7 +167,8 @@ fn a_reader_that_stops_holds_back_only_what_it_protects() {
     end(&source);
 }
 
-/// The twin: without a reclaim nothing bounds it, so the bound above is the domain's doing.
+/// The twin: without a reclaim nothing bounds how many objects wait, so the bound in the test above is the domain's
+/// doing.
 #[test]
 fn fewer_objects_than_make_a_reclaim_worth_it_wait() {
     own!();

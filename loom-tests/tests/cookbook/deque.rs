@@ -206,7 +206,8 @@ fn an_item_that_comes_in_anothers_place_is_stolen_at_times() {
     }));
 }
 
-/// As `two_steals`, but another thief has written the top. The thief that tries to take this item has only read it.
+/// As `two_steals`, but another thief has written the top. The thief that tries to take the item that the owner pops
+/// has only read that top.
 fn two_thieves() -> Vec<Loot> {
     run(2, 2, &[1, 1], |world, owner| pops(1, world, owner))
 }
