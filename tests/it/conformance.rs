@@ -272,7 +272,7 @@ fn a_barrier_that_is_refused_in_spite_of_a_proof_is_an_error() {
                 let failure = private.barrier().expect_err("refused");
                 assert_eq!((failure.call(), failure.errno()), (Call::PrivateExpedited, errno));
                 assert!(failure.to_string().contains(words), "{failure}");
-                // The number's name is the C library's.
+                // The message names the errno as the C library does.
                 let name = format!("{:?} ({errno})", Errno::from_raw(errno));
                 assert!(failure.to_string().contains(&name), "no {name} in: {failure}");
             });

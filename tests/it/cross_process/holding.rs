@@ -453,7 +453,7 @@ fn a_reap_whose_descriptor_was_closed_closes_no_other() {
                     };
                     let count = catch_unwind(AssertUnwindSafe(cleans));
                     assert_eq!(count.is_err(), panics);
-                    // Not in the parent of the child.
+                    // Not in the process whose child took the numbers: its own descriptors are as before.
                     if is_replaced && !matches!(count, Ok(Ok(1))) {
                         for number in 3..100 {
                             assert!(file_under(number).is_some(), "{number} was closed");
@@ -860,7 +860,8 @@ fn a_lock_of_the_programs_own_on_the_whole_file_is_named() {
     });
 }
 
-/// The file system is asked whether it does what a place needs.
+/// overlayfs is refused by its number (fstatfs(2)), also while a child that is being spawned hides that the lock is
+/// lost.
 #[test]
 fn a_file_system_that_does_not_keep_the_lock_is_refused() {
     Child::default().run(|| {
