@@ -17,7 +17,8 @@ use crate::processes::{binaries as built, workers};
 /// The packages with mutants.
 const PACKAGES: [&str; 4] = ["src", "hazard/src", "cookbook/src", "examples/first"];
 
-/// The functions that choose. By this name everywhere: models include files of the library.
+/// The path of the functions that choose. It does not begin with `crate`, because models include some files of the
+/// library in crates of their own, where the same path must be right.
 const MODULE: &str = "::asymfence::mutant";
 
 /// Which test caught a mutant last, a line for each.
