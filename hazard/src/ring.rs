@@ -931,7 +931,7 @@ impl Inside {
     /// Fetches the next so many objects, as far as they are condemned and in this block.
     #[inline]
     fn prefetch(&self, ahead: usize) {
-        // In a model each read of a place would count.
+        // loom counts each read of a place, so a prefetch would only make a model larger.
         // guard survives: a prefetch changes nothing, and a model without it is only smaller.
         let ahead = if LOOM { 0 } else { ahead };
         let there = self.condemned.wrapping_sub(self.head) as isize;

@@ -549,8 +549,8 @@ impl Untyped {
             && due.looked_at[0].compare_exchange(looked_at, counted, Relaxed, Relaxed).is_ok()
     }
 
-    /// Whether enough objects or bytes have come since a thread last began a heavy fence to make the next one worth its
-    /// cost; or, with a `part` of 2, half as many.
+    /// Whether so many objects or bytes have come since a thread last began a heavy fence that the next one is worth
+    /// its cost; or, with a `part` of 2, half as many.
     fn is_enough(&self, part: usize) -> bool {
         let due = &*self.due;
         let [counted, looked_at] = [&due.counted, &due.looked_at].map(|of| due.numbers(of));
