@@ -23,7 +23,7 @@ use crate::untyped::{LATEST, Reclaimed};
 /// ```
 /// use asymfence_hazard::{Cohort, HazardPointer, Link, Tagged};
 ///
-/// /// A value that may borrow, of which everything is freed when the slot is dropped.
+/// /// Its values may borrow. When it is dropped, all of them are freed, the replaced ones too.
 /// struct Slot<T> {
 ///     current: Link<T>,
 ///     cohort: Cohort,

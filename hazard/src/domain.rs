@@ -230,8 +230,8 @@ impl<F> Domain<F> {
     ///
     /// # Errors and panics
     ///
-    /// As [`reclaim`](Domain::reclaim). But if a heavy fence fails that is not the first of this call, objects have been
-    /// freed before.
+    /// As [`reclaim`](Domain::reclaim). But if a heavy fence fails that is not the first of this call, objects may have
+    /// been freed before.
     pub fn reclaim_all(&self) -> Result<Reclaimed, HeavyFenceError> {
         self.untyped.reclaim_all()
     }

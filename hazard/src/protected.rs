@@ -91,8 +91,8 @@ impl<T: ?Sized + 'static, F: Family> Protected<T, F> {
     /// let name: Protected<str> = Protected::map(route.load().expect("not null"), |_| other.as_str());
     /// ```
     ///
-    /// Nor does it compile for an object that borrows (behind a [`Link`](crate::Link)), which the guard of a part would
-    /// outlive:
+    /// Nor does it compile for an object that borrows. (Only a [`Link`](crate::Link) may lead to one.) The guard of a
+    /// part could outlive what that object borrows:
     ///
     /// ```compile_fail,E0521
     /// use asymfence_hazard::Protected;
