@@ -125,7 +125,8 @@ impl Failure {
     }
 
     /// The errno, a positive number as in errno(3). It is 0 if the answer was not the kernel's: it was neither success
-    /// nor an errno, or it was success although the kernel had not executed the call.
+    /// nor an errno, or it was success although the kernel had not executed the call. (As far as can be told: rustix
+    /// looks only at the low 16 bits of an answer that is an error.)
     #[must_use]
     pub const fn errno(self) -> i32 {
         self.errno as i32

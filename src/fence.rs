@@ -237,10 +237,9 @@ fn abort(error: HeavyFenceError) -> ! {
 /// If the rung's call fails, and all that [`heavy_fence`] tries next fails too. Then **nothing has been ordered**, and
 /// the caller must not continue as if it had been: a reclaimer keeps its garbage and tries again later.
 ///
-/// What [`heavy_fence`] says of panics, signal safety and its source holds for this call too. It aborts in two cases:
-/// if a pthread_cancel(3) is pending when it decides (with musl it ends the thread alone: see [`init`](crate::init));
-/// and if a sandbox answers a system call with a value that no kernel gives, and rustix was built with debug assertions
-/// (`init` says which errors count as such a value).
+/// What [`heavy_fence`] says of panics, signal safety and its source holds for this call too. It aborts in two cases,
+/// of which [`init`](crate::init) says more: if a pthread_cancel(3) is pending when it decides; and if rustix or the
+/// standard library notices what it takes for impossible, such as an answer that no kernel gives.
 ///
 /// ```
 /// # let mut garbage = vec![1];

@@ -209,9 +209,10 @@ pub fn strategy() -> Option<Strategy> {
 ///
 /// None: if no rung works, `init` commits to [`Strategy::Symmetric`], which works everywhere. Two things outside of it
 /// abort the process: a pending pthread_cancel(3), since closing a file is a cancellation point (musl ends the thread
-/// alone: see [`limits`](crate::guide::limits)); and a sandbox that answers a system call with a value that no kernel
-/// gives, if rustix notices. (It does if it was built with debug assertions. Without `std` it takes any error of
-/// sched_yield(2) and close(2) for such a value.)
+/// alone: see [`limits`](crate::guide::limits)); and what rustix or the standard library takes for impossible, if they
+/// notice: an answer that no kernel gives, or a descriptor that the program has closed while the decision read a file
+/// by it. (They notice if they are built with debug assertions, and in every build if the low 32 bits of an answer to
+/// open(2) are all ones. Without `std` rustix takes any error of sched_yield(2) and close(2) for impossible.)
 ///
 /// # Files and allocations
 ///

@@ -43,8 +43,9 @@
 //!
 //! The fences have a bias of their own, an [`asymfence::Bias`], besides that of the lock. If writes that find the lock
 //! biased come more often than once in a millisecond, both sides switch to full fences, until none has come for a
-//! millisecond. Readers still use their slots meanwhile. So there are at most two heavy fences in a millisecond, with
-//! the exceptions that `Bias` names.
+//! millisecond. (A reader looks only at each 1,021st of its fences whether that is so, and two looks are needed.)
+//! Readers still use their slots meanwhile. So there are at most two heavy fences in a millisecond, with the exceptions
+//! that `Bias` names.
 //!
 //! # When not to use it
 //!
@@ -154,8 +155,10 @@ impl<T> BiasedRwLock<T> {
         }
     }
 
-    /// Sets the pause. If writers revoke the bias more often than once in a `pause`, the fences become full ones. They
-    /// are asymmetric again after a pause without such a writer. The default pause is a millisecond.
+    /// Sets the pause. If writers revoke the bias more often than once in a `pause`, the fences become full ones. After
+    /// a pause without such a writer they become asymmetric again. A reader looks only at each 1,021st of its fences (a
+    /// read section has two) whether that is so, and two looks are needed, a pause apart. So if reads are seldom, the
+    /// fences stay full for longer. The default pause is a millisecond.
     ///
     /// # Panics
     ///

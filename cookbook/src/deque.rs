@@ -69,9 +69,9 @@
 //! An attempt to steal that finds an item, successful or not, executes a heavy fence (except a `steal_batch` that gives
 //! up because another thief is stealing a batch). It takes microseconds, and interrupts every running thread of the
 //! process. If thieves come more often than once in a millisecond, both sides switch to full fences, as in
-//! `crossbeam-deque`, until no thief has come for a millisecond ([`asymfence::Bias`]). So if steals are never rare, use
-//! `crossbeam-deque`, which has no bias to load. This deque also does not pay if the work for an item takes much longer
-//! than a fence.
+//! `crossbeam-deque`, until no thief has come for a millisecond ([`asymfence::Bias`]; the owner looks only at each
+//! 1,021st pop whether that is so, and two looks are needed). So if steals are never rare, use `crossbeam-deque`, which
+//! has no bias to load. This deque also does not pay if the work for an item takes much longer than a fence.
 //!
 //! # Source
 //!
@@ -129,7 +129,9 @@ pub fn with_capacity<T>(items: usize) -> (Owner<T>, Stealer<T>) {
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// As [`with_capacity`], with a choice of the pause. If thieves come more often than once in a `pause`, the fences
-/// become full ones. They are asymmetric again after a pause without a thief. The default pause is a millisecond.
+/// become full ones. After a pause without a thief they become asymmetric again. The owner looks only at each 1,021st
+/// pop whether that is so, and two looks are needed, a pause apart. So if pops are seldom, the fences stay full for
+/// longer. The default pause is a millisecond.
 ///
 /// # Panics
 ///

@@ -28,9 +28,10 @@
 //! yet. Once all sleepers have been reached, notifications take no lock until the next sleeper announces itself.
 //!
 //! If sleepers come more often than once in a millisecond, both sides switch to full fences, until no sleeper has come
-//! for a millisecond ([`asymfence::Bias`]). So there are at most two heavy fences in a millisecond, and one more for
-//! each sleeper that comes at the same moment as the first (`Bias` names more exceptions). An event count costs hardly
-//! more than one with full fences, however often threads sleep.
+//! for a millisecond ([`asymfence::Bias`]). (A thread that notifies looks only at each 1,021st notification whether
+//! that is so, and two looks are needed.) So there are at most two heavy fences in a millisecond, and one more for each
+//! sleeper that comes at the same moment as the first (`Bias` names more exceptions). An event count costs hardly more
+//! than one with full fences, however often threads sleep.
 //!
 //! # When not to use it
 //!
@@ -143,8 +144,10 @@ impl EventCount {
         }
     }
 
-    /// Sets the pause. If sleepers come more often than once in a `pause`, the fences become full ones. They are
-    /// asymmetric again after a pause without a sleeper. The default pause is a millisecond.
+    /// Sets the pause. If sleepers come more often than once in a `pause`, the fences become full ones. After a pause
+    /// without a sleeper they become asymmetric again. A thread that notifies looks only at each 1,021st notification
+    /// whether that is so, and two looks are needed, a pause apart. So if notifications are seldom, the fences stay
+    /// full for longer. The default pause is a millisecond.
     ///
     /// # Panics
     ///
@@ -263,8 +266,9 @@ impl EventCount {
         self.wait_before(None, condition).expect("there is no deadline")
     }
 
-    /// As [`wait_until`](Self::wait_until), but for so long at most: then it looks once more, and returns what it
-    /// finds.
+    /// As [`wait_until`](Self::wait_until), but it sleeps until then at most. Then it looks once more, and returns what
+    /// it finds. (The looks before it sleeps are made whatever the time is. So if a call of `condition` takes long,
+    /// this may take as long as `looks` and two more calls: see [`with_looks`](Self::with_looks).)
     ///
     /// ```
     /// # use std::time::Duration;

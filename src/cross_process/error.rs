@@ -61,7 +61,8 @@ pub enum SegmentError {
     PlaceLost,
     /// The file is in use: a process has a place in another segment with it.
     FileInUse,
-    /// The step failed with this errno. The errno is 0 if the answer is one that no kernel gives.
+    /// The step failed with this errno. The errno is 0 if the answer is one that no kernel gives (as far as can be
+    /// told: see [`Failure::errno`](crate::Failure::errno)).
     Failed(SegmentStep, i32),
 }
 

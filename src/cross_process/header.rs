@@ -250,12 +250,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         &self,
         locks: L,
     ) -> Result<Place<'_, W, N, L, L::Hold>, L::Error> {
-        let open = || {
-            let description = locks.open()?;
-            let hold = description.hold()?;
-            Ok::<_, L::Error>((description, hold))
-        };
-        let mut opened = open()?;
+        let mut opened = open(&locks)?;
         let mut some_are_free = false;
         for index in 0..N {
             for _ in 0..LOOKS {
@@ -269,7 +264,7 @@ impl<W: Word, const N: usize> Header<W, N> {
                 if !opened.0.is_of_this_process() || opened.0.is_lost() {
                     drop(opened);
                     // guard survives: the same error as above; no test has a fork and a failing call.
-                    opened = open()?;
+                    opened = open(&locks)?;
                 }
                 match self.try_take(&locks, &opened.0, index) {
                     Err(Stop::Passed) => break,
@@ -277,7 +272,7 @@ impl<W: Word, const N: usize> Header<W, N> {
                     Err(Stop::Forked) => {
                         drop(opened);
                         // guard survives: as above.
-                        opened = open()?;
+                        opened = open(&locks)?;
                     }
                     Ok(mine) => {
                         let (description, hold) = opened;
@@ -339,22 +334,27 @@ impl<W: Word, const N: usize> Header<W, N> {
         locks: &L,
         mut clean: impl FnMut(usize),
     ) -> Result<usize, L::Error> {
+        // No place is taken on a file system that does not keep the locks: so no error there.
+        if self.taken().next().is_none() {
+            return Ok(0);
+        }
         // A description of its own: two calls with the same description would not exclude each other.
-        let mut description = locks.open()?;
+        let mut opened = open(locks)?;
         let mut cleaned = 0;
         for index in self.taken() {
             for _ in 0..LOOKS {
-                if description.is_lost() {
+                if opened.0.is_lost() {
+                    drop(opened);
                     // guard survives: the same error as above; no test closes all and has a failing call.
-                    description = locks.open()?;
+                    opened = open(locks)?;
                 }
-                match self.try_reap(locks, &description, index, &mut clean) {
+                match self.try_reap(locks, &opened.0, index, &mut clean) {
                     Err(Stop::Passed) => break,
                     Err(Stop::Failed(error)) => return Err(error),
                     Err(Stop::Forked) => {
-                        drop(description);
+                        drop(opened);
                         // guard survives: the same error as above; no test has a fork and a failing call.
-                        description = locks.open()?;
+                        opened = open(locks)?;
                     }
                     Ok(Cleaned::Here) => {
                         cleaned += 1;
@@ -374,9 +374,6 @@ impl<W: Word, const N: usize> Header<W, N> {
         index: usize,
         clean: &mut impl FnMut(usize),
     ) -> Result<Cleaned, Stop<L::Error>> {
-        // Declared first, so dropped after `_change`: until then it keeps the lock on that byte, even if another thread
-        // closes every descriptor.
-        let _hold;
         let _change = Change::lock(locks, description, index)?;
         let found = self.word(index);
         if !description.is_of_this_process() {
@@ -392,8 +389,6 @@ impl<W: Word, const N: usize> Header<W, N> {
         if locks.is_locked(Byte::Held(index))? {
             return Err(Stop::Passed);
         }
-        // Keeps the lock if another thread closes every descriptor while `clean` runs.
-        _hold = description.hold()?;
         // Its last holder may be alive and have lost the lock. From now on it finds another word, and frees nothing.
         let ours = found.anew();
         // It fails if the holder has given the place back meanwhile, or a child that was forked a moment ago was first.
@@ -442,7 +437,8 @@ enum Cleaned {
 enum Stop<E> {
     /// There is nothing to be done, or another process does it.
     Passed,
-    /// FORKED-IN-THE-MIDDLE: the description may be that of two processes. To be tried again with another one.
+    /// FORKED-IN-THE-MIDDLE: the description may be that of two processes. Or its number is another file's. To be tried
+    /// again with another one.
     Forked,
     Failed(E),
 }
@@ -453,9 +449,18 @@ impl<E> From<E> for Stop<E> {
     }
 }
 
+/// A description, and a hold that keeps its locks even if another thread closes every descriptor.
+fn open<L: Locks>(locks: &L) -> Result<(L::Description, L::Hold), L::Error> {
+    let description = locks.open()?;
+    let hold = description.hold()?;
+    Ok((description, hold))
+}
+
 /// Locks the byte for this description alone, unless another has a lock on it. A sandbox may have answered in the
 /// kernel's place: to the lock, or to the call that `try_lock` makes first in order to find out whether the kernel
-/// answers. So this function asks whether the lock is there, and whether it is another's.
+/// answers. So this function asks whether the lock is there, and whether it is another's. And another thread may have
+/// put another file under the number of the description. Then the byte of that file was locked, and this one by a
+/// process that takes or reaps the same place.
 fn lock<L: Locks>(
     locks: &L,
     description: &L::Description,
@@ -465,7 +470,7 @@ fn lock<L: Locks>(
         return Err(Stop::Passed);
     }
     if locks.is_locked(byte)? && !description.is_locked_by_another(byte)? {
-        return Ok(());
+        return if description.is_open(byte) { Ok(()) } else { Err(Stop::Forked) };
     }
     // A parent releases its lock, which is its child's too.
     if description.is_of_this_process() {

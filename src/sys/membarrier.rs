@@ -6,9 +6,9 @@
 use rustix::thread::{Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu};
 
 use super::INTERPRETED;
-use super::patience::patiently;
 #[cfg(feature = "std")]
-use super::patience::{count_a_retry, despite};
+use super::patience::count_a_retry;
+use super::patience::{despite, patiently};
 use crate::refusal::{Call, Failure, Reason, Refusal};
 
 /// A command that answers 0, and its name in a [`Failure`].
@@ -79,19 +79,25 @@ pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
 }
 
 /// QUERY: the commands that are offered. rustix hides its errno. So after an empty mask PRIVATE_EXPEDITED is called,
-/// for its errno: a kernel without membarrier answers both with the same one. That call changes no state.
+/// for its errno: a kernel without membarrier answers both with the same one. That call changes no state. If a kernel
+/// answers that it has PRIVATE_EXPEDITED, QUERY has failed: a signal may have interrupted it. Then it is made again.
 #[cfg(not(feature = "std"))]
 pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
     // guard survives: it fails in Miri alone, whose own job runs this.
     has_a_kernel(Call::Query)?;
-    let offered = rustix::thread::membarrier_query();
-    if offered.is_empty() {
-        match issue((MembarrierCommand::PrivateExpedited, Call::Query)) {
-            Err(failure) if failure.errno() != i32::from(Failure::EINVAL) => return Err(failure),
-            _ => {}
-        }
+    let ask = || match rustix::thread::membarrier_query() {
+        none if none.is_empty() => Err(issue((MembarrierCommand::PrivateExpedited, Call::Query))),
+        offered => Ok(offered),
+    };
+    let has_failed = |other: &Result<(), Failure>| match other {
+        Ok(()) => true,
+        Err(failure) => failure.is_unregistered() || failure.is_transient(),
+    };
+    match despite(has_failed, ask) {
+        Ok(offered) => Ok(offered),
+        Err(Err(failure)) if failure.errno() != i32::from(Failure::EINVAL) => Err(failure),
+        Err(_) => Ok(MembarrierQuery::empty()),
     }
-    Ok(offered)
 }
 
 super::on_linux! {

@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 
-use asymfence::cross_process::{Mode, PARTICIPANTS, Participant, SegmentError, SegmentStep};
+use asymfence::cross_process::{
+    Attached, Mode, PARTICIPANTS, Participant, SegmentError, SegmentStep, WORDS,
+};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{self, SigHandler};
@@ -27,7 +29,7 @@ use super::forked::{OPEN, at_each};
 use super::{
     FCNTL, Header, Segment, attach, attach_asymmetric, attach_symmetric, create, fresh, reap,
 };
-use crate::child::{Child, ledger, needs_procfs};
+use crate::child::{Child, Outcome, ledger, needs_procfs};
 use crate::filter::{SYS_FCNTL, on_close};
 use crate::fork::in_fork;
 use crate::memory::{Atomics, Memory};
@@ -365,64 +367,107 @@ fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number()
     });
 }
 
-/// As if another thread closed every descriptor in the middle of `reap` or `attach`, and opened a file: here a handler
-/// does, which runs after one of the calls on locks, or directly after the descriptor was opened. And neither `reap`
-/// nor `attach` closes the file that was opened.
-#[test]
-fn a_reap_whose_descriptor_is_replaced_takes_no_place_of_the_living() {
-    static KEPT: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
-    static IS_DONE: AtomicBool = AtomicBool::new(false);
-    /// The number that the descriptor of `reap` or `attach` had; 0 if it had none.
-    static REPLACED: AtomicI32 = AtomicI32::new(0);
+/// The numbers that `replaces` leaves alone: that of the segment's file, which comes first, and those of the test.
+static KEPT: [AtomicI32; 3] = [const { AtomicI32::new(0) }; 3];
+static IS_DONE: AtomicBool = AtomicBool::new(false);
+/// The number that the descriptor of `reap` or `attach` had; 0 if it had none.
+static REPLACED: AtomicI32 = AtomicI32::new(0);
 
-    extern "C" fn replaces(_signal: libc::c_int) {
-        let kept = KEPT.each_ref().map(|number| number.load(SeqCst));
-        let locked = file_under(kept[0]);
-        for number in (3..100).filter(|number| !kept.contains(number)) {
-            if file_under(number) == locked {
-                REPLACED.store(number, SeqCst);
-            }
-            // SAFETY: nobody uses what the number stood for any more, except to close it.
-            unsafe { libc::dup2(kept[1], number) };
+/// As if another thread closed every descriptor in the middle of `reap` or `attach`, and opened a file (`KEPT[1]`).
+extern "C" fn replaces(_signal: libc::c_int) {
+    let kept = KEPT.each_ref().map(|number| number.load(SeqCst));
+    let locked = file_under(kept[0]);
+    for number in (3..100).filter(|number| !kept.contains(number)) {
+        if file_under(number) == locked {
+            REPLACED.store(number, SeqCst);
         }
-        IS_DONE.store(true, SeqCst);
+        // SAFETY: nobody uses what the number stood for any more, except to close it.
+        unsafe { libc::dup2(kept[1], number) };
     }
+    IS_DONE.store(true, SeqCst);
+}
 
-    let reaps = || {
-        shared(|header, _| {
-            let me = attach_symmetric(header);
-            // A file that can be mapped: otherwise `reap` fails.
-            let other = Memory::new::<Progress>().expect("a memfd");
-            KEPT[0].store(header.file.as_raw_fd(), SeqCst);
-            KEPT[1].store(other.file().as_raw_fd(), SeqCst);
-            // SAFETY: the handler's calls are async-signal-safe.
-            unsafe { signal::signal(signal::SIGUSR1, SigHandler::Handler(replaces)) }
-                .expect("a handler");
-            // It may be an error.
-            let _ = reap(header, |place| panic!("{place} is cleaned, and its holder lives"));
-            let _ = attach(header);
-            if !IS_DONE.load(SeqCst) {
-                println!("no signal");
-            }
-            let replaced = REPLACED.load(SeqCst);
-            if replaced != 0 {
-                println!("its descriptor");
-                assert_eq!(file_under(replaced), file_under(KEPT[1].load(SeqCst)));
-            }
-            assert_eq!(me.renew(), Ok(()));
-        });
-    };
+/// From now on SIGUSR1 interrupts the process in that way.
+fn replace_at_the_signal() {
+    // SAFETY: the handler's calls are async-signal-safe.
+    unsafe { signal::signal(signal::SIGUSR1, SigHandler::Handler(replaces)) }.expect("a handler");
+}
+
+/// Gives `body` a segment, and another description of the segment's file. Neither `reap` nor `attach` closes the file
+/// that was opened.
+fn while_replaced(body: impl FnOnce(Header<'_>, &fs::File)) {
+    shared(|header, _| {
+        // A file that can be mapped: otherwise `reap` fails.
+        let other = Memory::new::<Progress>().expect("a memfd");
+        let another = opened_anew(header, true);
+        let kept = [header.file.as_raw_fd(), other.file().as_raw_fd(), another.as_raw_fd()];
+        KEPT.iter().zip(kept).for_each(|(place, number)| place.store(number, SeqCst));
+        body(header, &another);
+        if !IS_DONE.load(SeqCst) {
+            println!("no signal");
+        }
+        let replaced = REPLACED.load(SeqCst);
+        if replaced != 0 {
+            println!("its descriptor");
+            assert_eq!(file_under(replaced), file_under(kept[1]));
+        }
+    });
+}
+
+/// Runs a child, in which `replaces` runs after its first call on locks, or after the first open(2) of a descriptor;
+/// then another one, in which it runs after the second; and so on.
+fn at_each_lock(runs: impl Fn(Child) -> Outcome) {
     for call in [OPEN, FCNTL] {
-        let (runs, of_its_own) = (Cell::new(0), Cell::new(0));
+        let (ran, of_its_own) = (Cell::new(0), Cell::new(0));
         at_each(call, |child| {
-            let outcome = child.outcome(reaps);
-            runs.set(runs.get() + usize::from(!outcome.cannot_run()));
+            let outcome = runs(child);
+            ran.set(ran.get() + usize::from(!outcome.cannot_run()));
             of_its_own.set(of_its_own.get() + outcome.count("its descriptor"));
             outcome
         });
         // The file may have another descriptor than 3: see `at_each`.
-        assert!(of_its_own.get() != 0 || runs.get() == 0 || call == OPEN);
+        assert!(of_its_own.get() != 0 || ran.get() == 0 || call == OPEN);
     }
+}
+
+#[test]
+fn a_reap_whose_descriptor_is_replaced_takes_no_place_of_the_living() {
+    let reaps = |header: Header<'_>, _: &fs::File| {
+        let me = attach_symmetric(header);
+        replace_at_the_signal();
+        // It may be an error.
+        let _ = reap(header, |place| panic!("{place} is cleaned, and its holder lives"));
+        let _ = attach(header);
+        assert_eq!(me.renew(), Ok(()));
+    };
+    at_each_lock(|child| child.outcome(|| while_replaced(reaps)));
+}
+
+/// A lock of another process is not taken for one's own.
+#[test]
+fn an_attach_whose_descriptor_is_replaced_takes_no_place_that_another_is_taking() {
+    let attaches = |header: Header<'_>, another: &fs::File| {
+        // As a process that is taking place 0, and has not changed its word yet.
+        [HELD, CHANGE].iter().for_each(|&byte| lock(another, libc::F_WRLCK, byte, 1));
+        replace_at_the_signal();
+        if let Ok(Attached::Symmetric(mine)) = attach(header) {
+            assert_ne!(mine.index(), 0, "the other process takes it");
+        }
+    };
+    at_each_lock(|child| child.outcome(|| while_replaced(attaches)));
+}
+
+#[test]
+fn a_reap_whose_descriptor_is_replaced_keeps_the_place_that_it_cleans() {
+    let reaps = |header: Header<'_>, _: &fs::File| {
+        // As a process leaves it that ended. (Such a process would get the signal too.)
+        header.words[WORDS - PARTICIPANTS].store(1, SeqCst);
+        replace_at_the_signal();
+        // It may be an error.
+        let _ =
+            reap(header, |_| assert!(is_locked(header.file, CHANGE), "others may clean it too"));
+    };
+    at_each_lock(|child| child.outcome(|| while_replaced(reaps)));
 }
 
 /// In `clean` all descriptors but that of the segment's file are closed, or another file gets their numbers. Either the
