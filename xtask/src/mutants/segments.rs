@@ -32,8 +32,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "two clean one place",
         HEADER,
-        "let _hold;\n        let _change = Change::lock(locks, description, index)?;",
-        "let _hold;\n        let _change = Change(description, index);",
+        "let _change = Change::lock(locks, description, index)?;\n        let found = self.word(index);\n        if !description",
+        "let _change = Change(description, index);\n        let found = self.word(index);\n        if !description",
     ),
     Mutant(
         "the byte of a holder is tried though the place is taken",
