@@ -118,9 +118,9 @@ bitflags::bitflags! {
 ///
 /// ENOSYS if the kernel or the sandbox has no membarrier, EPERM if a sandbox refuses it. (Some kernels before 4.14
 /// answer ENOSYS to every command under `nohz_full`.) Without the feature `std` the errno of QUERY is not known. So if
-/// QUERY lists nothing, PRIVATE_EXPEDITED is tried. If the answer tells that the kernel has this command, both are
-/// tried again, up to 64 times in all. If PRIVATE_EXPEDITED fails with another errno than EINVAL, the error has this
-/// errno. Otherwise the result is an empty set.
+/// QUERY lists nothing, PRIVATE_EXPEDITED is tried. If that succeeds, or fails with EPERM or for a reason that may be
+/// temporary, both are tried again, up to eight times in all. If PRIVATE_EXPEDITED fails with another errno than
+/// EINVAL, the error has this errno. Otherwise the result is an empty set.
 pub fn query() -> Result<Commands, Failure> {
     Ok(Commands::from_bits_retain(system::query()?.bits()))
 }

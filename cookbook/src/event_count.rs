@@ -266,9 +266,10 @@ impl EventCount {
         self.wait_before(None, condition).expect("there is no deadline")
     }
 
-    /// As [`wait_until`](Self::wait_until), but it sleeps until then at most. Then it looks once more, and returns what
-    /// it finds. (The looks before it sleeps are made whatever the time is. So if a call of `condition` takes long,
-    /// this may take as long as `looks` and two more calls: see [`with_looks`](Self::with_looks).)
+    /// As [`wait_until`](Self::wait_until), but it sleeps until the `timeout` is over at most. Then it looks once more,
+    /// and returns what it finds. (The looks before it sleeps are made whatever the time is. So if a call of
+    /// `condition` takes long, this may take as long as `looks` and two more calls: see
+    /// [`with_looks`](Self::with_looks).)
     ///
     /// ```
     /// # use std::time::Duration;

@@ -264,8 +264,12 @@ impl Description for Reference {
         self.file.unlock(byte);
     }
 
-    fn is_open(&self, _: Byte) -> bool {
+    fn has_its_number(&self) -> bool {
         true // no thread of a model closes what is another's
+    }
+
+    fn is_open(&self, _: Byte) -> bool {
+        true // as above
     }
 
     fn is_lost(&self) -> bool {

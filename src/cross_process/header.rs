@@ -137,8 +137,10 @@ pub(super) trait Description {
     /// Whether another description has a lock on the byte.
     fn is_locked_by_another(&self, byte: Byte) -> Result<bool, Self::Error>;
 
-    /// Whether it is still there, with its lock on the byte. Another thread may have closed every descriptor of the
-    /// process. Then what is under its number is not ours, and must not be used or closed.
+    /// Whether its number still stands for the file. Another thread may have closed every descriptor of the process.
+    /// Then what is under the number is not ours, and must not be used or closed.
+    fn has_its_number(&self) -> bool;
+    /// The same, and whether the lock on the byte is its own: the number may stand for another description of the file.
     fn is_open(&self, byte: Byte) -> bool;
     /// Whether the process that opened it has found that its number is not its own. When such a description is dropped,
     /// it closes nothing.
@@ -269,7 +271,7 @@ impl<W: Word, const N: usize> Header<W, N> {
                 match self.try_take(&locks, &opened.0, index) {
                     Err(Stop::Passed) => break,
                     Err(Stop::Failed(error)) => return Err(error),
-                    Err(Stop::Forked) => {
+                    Err(Stop::Again) => {
                         drop(opened);
                         // guard survives: as above.
                         opened = open(&locks)?;
@@ -316,13 +318,13 @@ impl<W: Word, const N: usize> Header<W, N> {
             return Err(Stop::Passed);
         }
         if !description.is_of_this_process() {
-            return Err(Stop::Forked);
+            return Err(Stop::Again);
         }
         // Before the place is taken: a sandbox that refuses the questions would leave it taken.
         lock(locks, description, Byte::Held(index))?;
         // If it fails, the other process has the place, by the same lock.
         if !self.exchange(index, found, found.next()) {
-            return Err(Stop::Forked);
+            return Err(Stop::Again);
         }
         Ok(found.next())
     }
@@ -334,7 +336,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         locks: &L,
         mut clean: impl FnMut(usize),
     ) -> Result<usize, L::Error> {
-        // No place is taken on a file system that does not keep the locks: so no error there.
+        // Nothing to reap. `open` would fail on a file system that does not keep the locks, where no place stays taken.
         if self.taken().next().is_none() {
             return Ok(0);
         }
@@ -351,7 +353,7 @@ impl<W: Word, const N: usize> Header<W, N> {
                 match self.try_reap(locks, &opened.0, index, &mut clean) {
                     Err(Stop::Passed) => break,
                     Err(Stop::Failed(error)) => return Err(error),
-                    Err(Stop::Forked) => {
+                    Err(Stop::Again) => {
                         drop(opened);
                         // guard survives: the same error as above; no test has a fork and a failing call.
                         opened = open(locks)?;
@@ -377,7 +379,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         let _change = Change::lock(locks, description, index)?;
         let found = self.word(index);
         if !description.is_of_this_process() {
-            return Err(Stop::Forked);
+            return Err(Stop::Again);
         }
         // The place may have been reaped or given back before we got the lock.
         if !found.is_taken() || description.is_locked_by_another(Byte::Held(index))? {
@@ -393,7 +395,7 @@ impl<W: Word, const N: usize> Header<W, N> {
         let ours = found.anew();
         // It fails if the holder has given the place back meanwhile, or a child that was forked a moment ago was first.
         if !self.exchange(index, found, ours) || !description.is_of_this_process() {
-            return Err(Stop::Forked);
+            return Err(Stop::Again);
         }
         clean(index);
         if !description.is_of_this_process() {
@@ -422,8 +424,9 @@ impl<W: Word, const N: usize> Header<W, N> {
     }
 }
 
-/// How often a place is looked at, at most. It is looked at again only after a fork in the middle, or if it was given
-/// back at that moment. There is a bound because a process may overwrite the table each time.
+/// How often a place is looked at, at most. It is looked at again only after a fork in the middle, if the number of the
+/// description came to another file, or if the place was given back at that moment. There is a bound because a process
+/// may overwrite the table each time.
 const LOOKS: usize = 4;
 
 /// How a place was cleaned.
@@ -437,9 +440,9 @@ enum Cleaned {
 enum Stop<E> {
     /// There is nothing to be done, or another process does it.
     Passed,
-    /// FORKED-IN-THE-MIDDLE: the description may be that of two processes. Or its number is another file's. To be tried
-    /// again with another one.
-    Forked,
+    /// To be tried again, with another description: this one may be that of two processes (FORKED-IN-THE-MIDDLE), or
+    /// its number is another file's by now.
+    Again,
     Failed(E),
 }
 
@@ -459,8 +462,9 @@ fn open<L: Locks>(locks: &L) -> Result<(L::Description, L::Hold), L::Error> {
 /// Locks the byte for this description alone, unless another has a lock on it. A sandbox may have answered in the
 /// kernel's place: to the lock, or to the call that `try_lock` makes first in order to find out whether the kernel
 /// answers. So this function asks whether the lock is there, and whether it is another's. And another thread may have
-/// put another file under the number of the description. Then the byte of that file was locked, and this one by a
-/// process that takes or reaps the same place.
+/// put another file under the number of the description. Then that file's byte was locked, and the lock that is found
+/// may be that of a process that takes or reaps the same place. (The byte of the other file stays locked: that lock may
+/// be the other thread's own.)
 fn lock<L: Locks>(
     locks: &L,
     description: &L::Description,
@@ -469,14 +473,17 @@ fn lock<L: Locks>(
     if !description.try_lock(byte)? {
         return Err(Stop::Passed);
     }
+    if !description.has_its_number() {
+        return Err(Stop::Again);
+    }
     if locks.is_locked(byte)? && !description.is_locked_by_another(byte)? {
-        return if description.is_open(byte) { Ok(()) } else { Err(Stop::Forked) };
+        return Ok(());
     }
     // A parent releases its lock, which is its child's too.
     if description.is_of_this_process() {
         Err(Stop::Failed(Misfit::LockNotKept.into()))
     } else {
-        Err(Stop::Forked)
+        Err(Stop::Again)
     }
 }
 

@@ -87,10 +87,10 @@
 //!   that error.) The number fails if parent and child are both the first process of a PID namespace, with the number
 //!   1, or if the sandbox also refuses getpid(2): then do not fork in the middle;
 //! - closing descriptors, even all of them, gives no place back. Nor does it let anybody else clean or take a place for
-//!   which `clean` runs. (For descriptors that are closed in the middle of [`reap`] before `clean` runs see
-//!   [Limits](crate::guide::limits).) If the descriptor that was passed to [`attach`] has been closed, or its number
-//!   belongs to another file since, a participant's `reap` and `renew` return [`SegmentError::Failed`] or
-//!   [`SegmentError::OtherFile`], and when it is dropped it leaves its place to be reaped;
+//!   which `clean` runs. ([Limits](crate::guide::limits) has the exceptions, in the point on a descriptor that the
+//!   program closes.) If the descriptor that was passed to [`attach`] has been closed, or its number belongs to another
+//!   file since, a participant's `reap` and `renew` return [`SegmentError::Failed`] or [`SegmentError::OtherFile`], and
+//!   when it is dropped it leaves its place to be reaped;
 //! - a place cannot be given back before the process ends, if mseal(2) has sealed the participant's mapping, if a
 //!   filter refuses munmap(2), if it refused close(2) during [`attach`] (then the descriptor stays open too), or if it
 //!   has killed only the thread that was in [`attach`]. [Limits](crate::guide::limits) names more cases: another
@@ -286,7 +286,7 @@ pub fn attach<'a>(
 /// # Errors
 ///
 /// As [`attach`], except [`SegmentError::Refused`], [`SegmentError::Full`] and [`SegmentError::Locked`]. Places that
-/// were found before the error are freed.
+/// were found before the error are freed. If no place is taken, `reap` does not open the lock file.
 ///
 /// ```
 /// # use std::{fs::File, os::fd::AsFd, sync::atomic::AtomicU32};

@@ -128,6 +128,10 @@ impl header::Description for Description {
         self.0.find(of(byte)).map_err(lock_failed)
     }
 
+    fn has_its_number(&self) -> bool {
+        self.0.has_its_number()
+    }
+
     fn is_open(&self, byte: Byte) -> bool {
         self.0.is_open(of(byte))
     }

@@ -6,9 +6,9 @@
 use rustix::thread::{Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu};
 
 use super::INTERPRETED;
+use super::patience::patiently;
 #[cfg(feature = "std")]
-use super::patience::count_a_retry;
-use super::patience::{despite, patiently};
+use super::patience::{count_a_retry, despite};
 use crate::refusal::{Call, Failure, Reason, Refusal};
 
 /// A command that answers 0, and its name in a [`Failure`].
@@ -78,9 +78,14 @@ pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
     mask(0, Call::Query)
 }
 
+/// How often QUERY is made in all, at most.
+#[cfg(not(feature = "std"))]
+const QUERIES: u32 = 8;
+
 /// QUERY: the commands that are offered. rustix hides its errno. So after an empty mask PRIVATE_EXPEDITED is called,
-/// for its errno: a kernel without membarrier answers both with the same one. That call changes no state. If a kernel
-/// answers that it has PRIVATE_EXPEDITED, QUERY has failed: a signal may have interrupted it. Then it is made again.
+/// for its errno: a kernel without membarrier answers both with the same one. That call changes no state. If that
+/// succeeds, or its errno is EPERM, the kernel may have it, and a signal may have interrupted QUERY. Then both are made
+/// again, but not often: EPERM may be a sandbox's.
 #[cfg(not(feature = "std"))]
 pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
     // guard survives: it fails in Miri alone, whose own job runs this.
@@ -93,7 +98,14 @@ pub(crate) fn query() -> Result<MembarrierQuery, Failure> {
         Ok(()) => true,
         Err(failure) => failure.is_unregistered() || failure.is_transient(),
     };
-    match despite(has_failed, ask) {
+    let mut answer = ask();
+    for _ in 1..QUERIES {
+        match &answer {
+            Err(other) if has_failed(other) => answer = ask(),
+            _ => break,
+        }
+    }
+    match answer {
         Ok(offered) => Ok(offered),
         Err(Err(failure)) if failure.errno() != i32::from(Failure::EINVAL) => Err(failure),
         Err(_) => Ok(MembarrierQuery::empty()),

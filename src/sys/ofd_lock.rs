@@ -186,11 +186,15 @@ impl Description {
 
     /// Whether the number still stands for the file that was opened. If a filter that began a moment ago refuses the
     /// question, the answer is yes: a descriptor that is left open by mistake would keep its locks.
-    fn has_its_number(&self) -> bool {
-        match identity(self.file.as_fd()) {
+    pub(crate) fn has_its_number(&self) -> bool {
+        let is_ours = match identity(self.file.as_fd()) {
             Ok(found) => found == self.identity,
             Err(errno) => errno != Errno::BADF,
+        };
+        if !is_ours {
+            self.is_lost.set(true);
         }
+        is_ours
     }
 
     /// Locks the byte for this description alone, unless another has a lock on it.

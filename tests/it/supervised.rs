@@ -135,7 +135,7 @@ fn where_the_supervisor_is_slow_and_signals_come_a_heavy_fence_aborts() {
     outcome.aborted_saying(&["asymfence: heavy fence by private-expedited", "EINTR"]);
 }
 
-/// Interrupts each call of that filter once.
+/// Interrupts each call of `on_calls_of_the_decision` once.
 fn interrupt_each_call_once() {
     let mut interrupted = Vec::new();
     ask_a_supervisor(on_calls_of_the_decision(Trap), move |call| {

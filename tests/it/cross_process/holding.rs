@@ -450,8 +450,11 @@ fn an_attach_whose_descriptor_is_replaced_takes_no_place_that_another_is_taking(
         // As a process that is taking place 0, and has not changed its word yet.
         [HELD, CHANGE].iter().for_each(|&byte| lock(another, libc::F_WRLCK, byte, 1));
         replace_at_the_signal();
-        if let Ok(Attached::Symmetric(mine)) = attach(header) {
-            assert_ne!(mine.index(), 0, "the other process takes it");
+        match attach(header) {
+            Ok(Attached::Symmetric(mine)) => {
+                assert_eq!(mine.index(), 1, "the other process takes 0")
+            }
+            answer => assert!(IS_DONE.load(SeqCst), "without a signal: {answer:?}"),
         }
     };
     at_each_lock(|child| child.outcome(|| while_replaced(attaches)));
@@ -463,9 +466,11 @@ fn a_reap_whose_descriptor_is_replaced_keeps_the_place_that_it_cleans() {
         // As a process leaves it that ended. (Such a process would get the signal too.)
         header.words[WORDS - PARTICIPANTS].store(1, SeqCst);
         replace_at_the_signal();
-        // It may be an error.
-        let _ =
-            reap(header, |_| assert!(is_locked(header.file, CHANGE), "others may clean it too"));
+        let count = reap(header, |place| {
+            assert_eq!(place, 0);
+            assert!(is_locked(header.file, CHANGE), "others may clean it too");
+        });
+        assert!(count == Ok(1) || IS_DONE.load(SeqCst), "without a signal: {count:?}");
     };
     at_each_lock(|child| child.outcome(|| while_replaced(reaps)));
 }

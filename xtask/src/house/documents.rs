@@ -227,13 +227,14 @@ fn joined(folder: &str, file: &str) -> Option<String> {
     Some(path.join("/"))
 }
 
-/// A list item begins a line. Behind the end of a sentence it would be part of the item before it.
+/// A list item begins a line. Behind a mark of punctuation it would be part of the item before it.
 fn swallowed(path: &str, text: &str) -> Vec<Fault> {
     let (mut faults, mut is_code) = (Vec::new(), false);
     for (line, text) in (1..).zip(text.lines()) {
         if text.trim_start().starts_with("```") {
             is_code = !is_code;
-        } else if !is_code && [". - ", ", - ", "; - ", ": - "].iter().any(|end| text.contains(end))
+        } else if !is_code
+            && [". - ", ".) - ", ", - ", "; - ", ": - "].iter().any(|end| text.contains(end))
         {
             faults.push(fault(path, line, "an item of a list begins within a line".to_owned()));
         }
@@ -362,7 +363,7 @@ mod tests {
 
     #[test]
     fn an_item_within_a_line_is_found() {
-        let page = "- an item\n  that ends. - Another\n- a - b\n```text\nx. - y\n```\n";
+        let page = "- an item\n  that ends.) - Another\n- a - b\n```text\nx. - y\n```\n";
         assert_eq!(
             faults_of([("docs/a.md", page)]),
             ["docs/a.md:2: an item of a list begins within a line"]
