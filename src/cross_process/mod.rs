@@ -276,8 +276,8 @@ pub fn attach<'a>(
 /// places freed.
 ///
 /// Any process that can attach can call `reap`, in any PID namespace. It needs no place of its own, so `reap` also
-/// works when [`attach`] returns [`SegmentError::Full`]. It frees only places that no process holds. `clean` may also be
-/// called for a participant that is being dropped at this moment.
+/// works when [`attach`] returns [`SegmentError::Full`]. It frees only places that no process holds. `clean` may also
+/// be called for a participant that is being dropped at this moment.
 ///
 /// If `clean` panics, the place stays taken, and the next `reap` finds it again. The same holds if the process ends in
 /// `clean`. But then each child that it forked during this call keeps the lock, and `reap` finds the place only after
