@@ -182,8 +182,9 @@ pub(crate) fn seldom() {}
 /// # Signal safety
 ///
 /// Async-signal-safe once the strategy is decided; before, see [`init`](crate::init). A signal handler that interrupted
-/// a heavy fence may call `heavy_fence`, and so may a forked child. `heavy_fence` may change `errno` if it decides, or
-/// if a call of the rung fails, even if the next try succeeds.
+/// a heavy fence may call `heavy_fence`, and so may a forked child. (On the mprotect rung block the signal while its
+/// handler runs: see [Limits](crate::guide::limits).) `heavy_fence` may change `errno` if it decides, or if a call of
+/// the rung fails, even if the next try succeeds.
 ///
 /// prctl(PR_SET_TSC) can forbid the time stamp counter to one thread and the threads that it starts. The decision
 /// checks the deciding thread only. If that thread may not read the counter, no heavy fence reads it. If it may, every
