@@ -43,9 +43,9 @@
 //!
 //! The fences have a bias of their own, an [`asymfence::Bias`], besides that of the lock. If writes that find the lock
 //! biased come more often than once in a millisecond, both sides switch to full fences, until none has come for a
-//! millisecond. (A reader looks only at each 1,021st of its fences whether that is so, and two looks are needed.)
-//! Readers still use their slots meanwhile. So there are at most two heavy fences in a millisecond, with the exceptions
-//! that `Bias` names.
+//! millisecond. (Only at each 1,021st of its fences does a reader check whether that is so. Two checks, a millisecond
+//! apart, must find no such write between them.) Readers still use their slots meanwhile. So there are at most two
+//! heavy fences in a millisecond, with the exceptions that `Bias` names.
 //!
 //! # When not to use it
 //!

@@ -69,9 +69,10 @@
 //! An attempt to steal that finds an item, successful or not, executes a heavy fence (except a `steal_batch` that gives
 //! up because another thief is stealing a batch). It takes microseconds, and interrupts every running thread of the
 //! process. If thieves come more often than once in a millisecond, both sides switch to full fences, as in
-//! `crossbeam-deque`, until no thief has come for a millisecond ([`asymfence::Bias`]; the owner looks only at each
-//! 1,021st pop whether that is so, and two looks are needed). So if steals are never rare, use `crossbeam-deque`, which
-//! has no bias to load. This deque also does not pay if the work for an item takes much longer than a fence.
+//! `crossbeam-deque`, until no thief has come for a millisecond ([`asymfence::Bias`]). (Only at each 1,021st pop does
+//! the owner check whether that is so. Two checks, a millisecond apart, must find no thief between them.) So if steals
+//! are never rare, use `crossbeam-deque`, which has no bias to load. This deque also does not pay if the work for an
+//! item takes much longer than a fence.
 //!
 //! # Source
 //!

@@ -28,10 +28,10 @@
 //! yet. Once all sleepers have been reached, notifications take no lock until the next sleeper announces itself.
 //!
 //! If sleepers come more often than once in a millisecond, both sides switch to full fences, until no sleeper has come
-//! for a millisecond ([`asymfence::Bias`]). (A thread that notifies looks only at each 1,021st notification whether
-//! that is so, and two looks are needed.) So there are at most two heavy fences in a millisecond, and one more for each
-//! sleeper that comes at the same moment as the first (`Bias` names more exceptions). An event count costs hardly more
-//! than one with full fences, however often threads sleep.
+//! for a millisecond ([`asymfence::Bias`]). (Only at each 1,021st notification does a thread check whether that is so.
+//! Two checks, a millisecond apart, must find no sleeper between them.) So there are at most two heavy fences in a
+//! millisecond, and one more for each sleeper that comes at the same moment as the first (`Bias` names more
+//! exceptions). An event count costs hardly more than one with full fences, however often threads sleep.
 //!
 //! # When not to use it
 //!
@@ -59,7 +59,7 @@ use crossbeam_utils::{Backoff, CachePadded};
 
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sync::{
-    Bias, Condvar, Mutex, MutexGuard, Ticket, now, now_and_then, sleep_on, with_each,
+    Bias, Condvar, Mutex, MutexGuard, Ticket, is_over, now, now_and_then, sleep_on, with_each,
 };
 
 /// What threads and tasks sleep on until a condition holds. The thread that makes it hold notifies.
@@ -266,10 +266,9 @@ impl EventCount {
         self.wait_before(None, condition).expect("there is no deadline")
     }
 
-    /// As [`wait_until`](Self::wait_until), but it sleeps until the `timeout` is over at most. Then it looks once more,
-    /// and returns what it finds. (The looks before it sleeps are made whatever the time is. So if a call of
-    /// `condition` takes long, this may take as long as `looks` and two more calls: see
-    /// [`with_looks`](Self::with_looks).)
+    /// As [`wait_until`](Self::wait_until), but for the `timeout` at most: then it looks once more, and returns what it
+    /// finds. (The time is read only when the thread has announced itself. So if a call of `condition` takes long,
+    /// there may be up to as many calls after the `timeout` as [`with_looks`](Self::with_looks) says, and two more.)
     ///
     /// ```
     /// # use std::time::Duration;
@@ -309,7 +308,8 @@ impl EventCount {
             if found.is_some() {
                 return found;
             }
-            if !listener.wait_before(deadline) {
+            // The deadline also after a notification: otherwise it would not count where these come all the time.
+            if !listener.wait_before(deadline) || deadline.is_some_and(is_over) {
                 return condition();
             }
         }

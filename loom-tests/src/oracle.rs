@@ -1,7 +1,7 @@
 //! An independent oracle: computes from axioms every outcome that the contract allows, without executing anything. It
-//! takes a program in which every thread has a fence between its accesses. For others it is too strict: it does not
-//! know that the compiler may move accesses across the fence that a heavy fence of another thread makes them execute
-//! (docs/specification.md).
+//! takes a program in which every thread has a fence between its accesses. For other programs it is too strict. A heavy
+//! fence makes each other thread execute a full fence, and the compiler may move accesses of that thread across this
+//! fence (docs/specification.md). The oracle does not know that.
 //!
 //! It shares no code with the library's model (src/sys/modelled.rs). A heavy fence is written out as the kernel
 //! performs it: a full fence `open`; in every other thread one full fence at some point of its program, after `open`

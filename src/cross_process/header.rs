@@ -142,8 +142,7 @@ pub(super) trait Description {
     fn has_its_number(&self) -> bool;
     /// The same, and whether the lock on the byte is its own: the number may stand for another description of the file.
     fn is_open(&self, byte: Byte) -> bool;
-    /// Whether the process that opened it has found that its number is not its own. When such a description is dropped,
-    /// it closes nothing.
+    /// Whether it was found that its number is not its own. When such a description is dropped, it closes nothing.
     fn is_lost(&self) -> bool;
 
     /// Keeps the locks without the description.

@@ -178,8 +178,7 @@ impl Description {
         is_ours
     }
 
-    /// Whether the process that opened the description has found that the number is not ours. Then the description is
-    /// of no use any more.
+    /// Whether it was found that the number is not ours. Then the description is of no use any more.
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.get()
     }

@@ -518,6 +518,20 @@ fn tasks_and_threads_that_give_up_lose_no_wake_up() {
     assert_nobody_waits(&filled);
 }
 
+/// The condition notifies each time, so the thread never sleeps.
+#[test]
+fn who_waits_for_a_time_waits_no_longer_although_notifications_come() {
+    let event = EventCount::with_looks(1);
+    let mut looks = 0;
+    let found = event.wait_until_timeout(Duration::ZERO, || {
+        event.notify_one();
+        looks += 1;
+        (looks == 100).then_some(())
+    });
+    // Before the announcement, after it, and once more.
+    assert_eq!((found, looks), (None, 3));
+}
+
 #[test]
 fn who_waits_for_a_time_leaves_nothing_behind() {
     let event = EventCount::new();

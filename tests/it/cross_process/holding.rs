@@ -393,8 +393,8 @@ fn replace_at_the_signal() {
     unsafe { signal::signal(signal::SIGUSR1, SigHandler::Handler(replaces)) }.expect("a handler");
 }
 
-/// Gives `body` a segment, and another description of the segment's file. Neither `reap` nor `attach` closes the file
-/// that was opened.
+/// Gives `body` a segment, and another description of the segment's file. Checks afterwards that neither `reap` nor
+/// `attach` has closed the file that `replaces` put under the number of their descriptor.
 fn while_replaced(body: impl FnOnce(Header<'_>, &fs::File)) {
     shared(|header, _| {
         // A file that can be mapped: otherwise `reap` fails.
