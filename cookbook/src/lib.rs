@@ -35,9 +35,9 @@
 //! wait that sleeps may end late, by the thread's timer slack (prctl(2), PR_SET_TIMERSLACK) or because other threads
 //! run.
 //!
-//! Each structure has models in `loom-tests/tests/cookbook`, mutants in `xtask/src/mutants`, a stress test in
-//! `tests/it`, a bench against its symmetric twin and against other crates, and, but for the epochs, a program in
-//! `examples`.
+//! Each structure has, in the repository, models in `loom-tests/tests/cookbook`, mutants in `xtask/src/mutants`, a
+//! stress test in `cookbook/tests/it`, a bench against its symmetric twin and against other crates, and, but for the
+//! epochs, a program in `cookbook/examples`.
 
 // In all files: `survives:` says why no test fails if `cargo xtask mutants` weakens the ordering or the fence on the next
 // line, and `guard survives:` why none fails if it changes the next condition, bound, `?` or `else` (CONTRIBUTING.md).
