@@ -56,8 +56,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant(
         "no look after the heavy fence",
         FILE,
-        "            let found = condition();\n            if found.is_some() {\n                return found;\n            }\n            if !listener",
-        "            if !listener",
+        "            let found = condition();\n            if found.is_some() {\n                return found;\n            }\n            // The deadline",
+        "            // The deadline",
     ),
     Mutant(
         "a task that does not look after the heavy fence",
