@@ -234,14 +234,14 @@ impl Coalesce {
     ///
     /// `call` must make every other thread pass a full barrier before it returns. A caller waits for the call of
     /// another 1.75 times as long as, by its estimate, a call takes: at most about 0.2 s for one call, and for at most
-    /// four calls of other callers in a row. (One slow call raises the estimate at once; faster ones lower it step by
-    /// step.) (A call that ends before the caller sees it is not counted.) Then it makes its own call. (The first
-    /// caller that waits does not know how long calls take, and waits about a microsecond. A caller that has waited in
-    /// vain measures its own call, for the callers after it.) So no caller hangs because of a forked child, a signal
-    /// handler that interrupts a caller, or a caller that is stopped. (For handlers that interrupt each other without
-    /// end see [Limits](crate::guide::limits).) Callers sleep while they wait for a call that by their estimate takes
-    /// more than 50 µs (on Linux and Android; elsewhere they only let other threads run, if the system has a call for
-    /// that). If `call` panics, so does `run`, and the next callers share as before.
+    /// four calls of other callers in a row. (A call that ends before the caller sees it is not counted. One slow call
+    /// raises the estimate at once; faster ones lower it step by step.) Then it makes its own call. (The first caller
+    /// that waits does not know how long calls take, and waits about a microsecond. A caller that has waited in vain
+    /// measures its own call, for the callers after it.) So no caller hangs because of a forked child, a signal handler
+    /// that interrupts a caller, or a caller that is stopped. (For handlers that interrupt each other without end see
+    /// [Limits](crate::guide::limits).) Callers sleep while they wait for a call that by their estimate takes more than
+    /// 50 µs (on Linux and Android; elsewhere they only let other threads run, if the system has a call for that). If
+    /// `call` panics, so does `run`, and the next callers share as before.
     ///
     /// A wait consists of up to about fifteen short sleeps. The kernel may end a sleep late: by the thread's timer
     /// slack (prctl(2), PR_SET_TIMERSLACK; 50 µs by default), or because other threads run. With a clock such a delay

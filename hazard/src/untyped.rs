@@ -406,8 +406,8 @@ impl Untyped {
             }
         }
         Some(match speed {
-            // These objects left the processor's cache long ago, so that each costs a quarter of a microsecond: a few,
-            // but no fewer than have come.
+            // These objects left the processor's cache long ago, so that each costs a quarter of a microsecond. So it
+            // frees a few, but no fewer than have come.
             Speed::Slow(_) => (4 * STRIDE).max(new.min(AT_ONCE)),
             // SAFETY: as above.
             _ => unsafe { ring.most(self.pace(new)) },
