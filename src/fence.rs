@@ -364,10 +364,11 @@ pub struct FenceStats {
     /// any command; of another rung's mechanism; and of pthread_atfork(3) and pthread_key_create(3), by whose locks a
     /// registration waits for forks that have begun. Calls that the decision, the module `membarrier` or a segment of
     /// `cross_process` repeated are counted too. Not counted are repetitions of calls that read files or ask for CPUID
-    /// for the decision, that make and prepare the pages of the mprotect rung, or that take the locks of segments, and
-    /// without the feature `std` those of QUERY. After an errno other than these three a heavy fence adds calls that
-    /// are not counted. On the membarrier rung it calls membarrier(2) a second time, and after EPERM it also registers,
-    /// and makes one more call. On every rung the calls of another rung come then, if there is one.
+    /// for the decision, that make and prepare the pages of the mprotect rung, or that take the locks of segments.
+    /// Without the feature `std`, repetitions of QUERY are not counted either. After an errno other than these three a
+    /// heavy fence adds calls that are not counted. On the membarrier rung it calls membarrier(2) a second time, and
+    /// after EPERM it also registers, and makes one more call. On every rung the calls of another rung come then, if
+    /// there is one.
     pub retries: usize,
 }
 

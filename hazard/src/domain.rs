@@ -137,7 +137,7 @@ use crate::untyped::{DomainStats, Reclaimed, Untyped};
 /// - objects that other threads of the parent protected stay protected for ever, and the hazard pointers of those
 ///   threads, with those that they kept or were about to take, are not used again;
 /// - objects that other threads of the parent had retired are freed. Objects that those threads were just freeing are
-///   not, whoever had retired them;
+///   not, no matter which thread had retired them;
 /// - if another thread was taking objects out of a ring during the fork, the objects in that ring are never freed. If
 ///   it was the ring of the forking thread, that thread takes a new ring once the old one holds more than its share, or
 ///   too many bytes wait. Each reclaim of the child (`reclaim_all`: each of its passes) waits in vain for the lock of

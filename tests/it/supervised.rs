@@ -155,7 +155,7 @@ fn a_signal_during_a_call_of_the_decision_does_not_cost_the_rung() {
     Child::default().run(|| {
         interrupt_each_call_once();
         assert_eq!(rung("private-expedited").map(Strategy::Asymmetric), Some(init()));
-        // Without `std` nobody counts those of QUERY, and the calls that must be refused are not repeated.
+        // Without `std` the repetitions of QUERY are not counted, and the calls that must be refused are not repeated.
         let least = if cfg!(feature = "std") { 6 } else { 1 };
         assert!(stats().retries >= least, "{:?}", stats());
     });

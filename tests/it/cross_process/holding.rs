@@ -367,7 +367,7 @@ fn after_a_clean_in_which_all_was_closed_no_place_is_cleaned_by_the_old_number()
     });
 }
 
-/// The numbers that `replaces` leaves alone: that of the segment's file, which comes first, and those of the test.
+/// The descriptors that `replaces` leaves alone: first that of the segment's file, then two of the test.
 static KEPT: [AtomicI32; 3] = [const { AtomicI32::new(0) }; 3];
 static IS_DONE: AtomicBool = AtomicBool::new(false);
 /// The number that the descriptor of `reap` or `attach` had; 0 if it had none.

@@ -162,15 +162,7 @@ fn links(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
     let guide = tree.text("src/guide.rs").unwrap_or_default();
     // The README is there for its examples alone.
     let is_shown = path.starts_with("docs/") && guide.contains(&format!("\"../{path}\""));
-    let mut is_code = false;
-    for (line, text) in (1..).zip(text.lines()) {
-        if text.trim_start().starts_with("```") {
-            is_code = !is_code;
-            continue;
-        }
-        if is_code {
-            continue;
-        }
+    for (line, text) in prose(text) {
         if let Some((label, target)) =
             text.strip_prefix('[').and_then(|text| text.split_once("]: "))
         {
@@ -229,17 +221,21 @@ fn joined(folder: &str, file: &str) -> Option<String> {
 
 /// A list item begins a line. Behind a mark of punctuation it would be part of the item before it.
 fn swallowed(path: &str, text: &str) -> Vec<Fault> {
-    let (mut faults, mut is_code) = (Vec::new(), false);
-    for (line, text) in (1..).zip(text.lines()) {
-        if text.trim_start().starts_with("```") {
-            is_code = !is_code;
-        } else if !is_code
-            && [". - ", ".) - ", ", - ", "; - ", ": - "].iter().any(|end| text.contains(end))
-        {
-            faults.push(fault(path, line, "an item of a list begins within a line".to_owned()));
-        }
-    }
-    faults
+    let ends = [". - ", ".) - ", ", - ", "; - ", ": - "];
+    let found = prose(text).filter(|(_, text)| ends.iter().any(|end| text.contains(end)));
+    found
+        .map(|(line, _)| fault(path, line, "an item of a list begins within a line".to_owned()))
+        .collect()
+}
+
+/// The lines outside of blocks of code, with their numbers.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut is_code = false;
+    (1..).zip(text.lines()).filter(move |(_, text)| {
+        let is_fence = text.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_fence && !is_code
+    })
 }
 
 #[cfg(test)]
